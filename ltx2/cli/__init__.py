@@ -1,0 +1,36 @@
+"""The ``ltx2`` command. Each verb is a module of this package with ``add_parser(subparsers)`` and ``run(args)``."""
+
+import argparse
+import importlib
+import sys
+import warnings
+
+from .. import __version__
+from ..errors import Ltx2Error, Ltx2Warning
+
+# The order of the help page.
+VERBS = ("generate", "story", "continue_", "inspect", "state", "tiny", "demo")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 1 a clear error (one sentence on stderr), 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="ltx2", description="Long video with sound on LTX-2.")
+    parser.add_argument("--version", action="version", version=f"ltx2 {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        importlib.import_module(f".{verb}", __name__).add_parser(subparsers)
+    args = parser.parse_args(argv)
+    warnings.showwarning = _show_warning
+    try:
+        return args.run(args) or 0
+    except Ltx2Error as error:
+        print(f"ltx2: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ltx2: interrupted", file=sys.stderr)
+        return 130
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, Ltx2Warning):
+        print(f"ltx2: note: {message}", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""The few kinds of error a user meets. Every message is one sentence: what, found, expected, fix."""
+
+
+class Ltx2Error(ValueError):
+    """Base of all errors this package raises on purpose."""
+
+
+class CheckpointError(Ltx2Error):
+    """A weight file, a LoRA or a text encoder does not fit: names the file, what was found and what to do."""
+
+
+class RequestError(Ltx2Error):
+    """A request cannot be carried out as asked: size, length, prompt, preset, sigma list."""
+
+
+class MediaError(Ltx2Error):
+    """A picture, clip or sound cannot be read or written."""
+
+
+class ContinuationError(Ltx2Error):
+    """A continuation state, its attachment or its blobs are damaged or do not fit."""
+
+
+class BlobNotFoundError(ContinuationError, KeyError):
+    """A state names a blob that the store does not hold."""
+
+    # KeyError would print the repr of the message
+    __str__ = ValueError.__str__
+
+
+class StoryError(Ltx2Error):
+    """A story script or journal is wrong; names the line."""
+
+
+class MissingPackageError(Ltx2Error):
+    """An optional package is absent or too old; names it and the command that installs it."""
+
+
+class Ltx2Warning(UserWarning):
+    """Something was adjusted or assumed, and the result is still usable."""

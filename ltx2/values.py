@@ -1,0 +1,107 @@
+"""What travels between stages. All frozen; nobody writes into a tensor that was handed on."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class AVLatent:
+    """Normalised latents of one segment.
+
+    video: [B, 128, F, H/32, W/32] or None; audio: [B, 8, T, 16] or None.
+    """
+
+    video: torch.Tensor | None
+    audio: torch.Tensor | None
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {list(t.shape)}" for name, t in (("video", self.video), ("audio", self.audio)) if t is not None]
+        return f"AV latent: {', '.join(shapes) or 'empty'}"
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """Connector outputs of one prompt: video [B, 1024, Dv], audio [B, 1024, Da] or None."""
+
+    video: torch.Tensor
+    audio: torch.Tensor | None
+
+    def __str__(self) -> str:
+        return f"text context: {self.video.shape[1]} tokens, video width {self.video.shape[2]}"
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Sound: samples [C, N] float in [-1, 1], and samples per second."""
+
+    samples: torch.Tensor
+    sample_rate: int
+
+    @property
+    def seconds(self) -> Fraction:
+        return Fraction(self.samples.shape[-1], self.sample_rate)
+
+    def __str__(self) -> str:
+        return f"sound: {float(self.seconds):.2f} s, {self.sample_rate} Hz, {self.samples.shape[0]} channels"
+
+
+@dataclass(frozen=True)
+class ImageCondition:
+    """A picture to appear at a place in the clip.
+
+    image: RGB uint8 [H, W, 3] (numpy) or float [H, W, 3] in 0…1 (torch); frame: picture frame index, 0 = first;
+    strength: 0…1, 1 keeps it exactly; crf: H.264 round-trip quality, None = the model version's default, 0 = off.
+    """
+
+    image: Any
+    frame: int = 0
+    strength: float = 1.0
+    crf: float | None = None
+
+
+@dataclass(frozen=True)
+class ClipCondition:
+    """Consecutive pictures (8k+1 of them) that the clip starts from or must contain.
+
+    frames: [N, H, W, 3], uint8 numpy or float torch in 0…1; frame: picture frame index of the first; strength: 0…1.
+    """
+
+    frames: Any
+    frame: int = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class LatentCondition:
+    """Ready video latents [B, 128, F, h, w] placed at a latent frame index; one per stage size."""
+
+    latent: torch.Tensor
+    latent_frame: int = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class AudioCondition:
+    """Audio latents known in advance.
+
+    latent: [B, 8, K, 16] placed from audio latent 0 on; mask: 0 keeps them, 1 generates anew (one value for all K);
+    frozen: the whole track is given (own audio): sigma 0 throughout, and ``waveform`` is what is heard in the end.
+    """
+
+    latent: torch.Tensor
+    mask: float = 0.0
+    frozen: bool = False
+    waveform: Waveform | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of long work: which stage, done of total, and optionally something to look at."""
+
+    stage: str
+    done: int
+    total: int
+    preview: Any = None

@@ -1,0 +1,88 @@
+"""Who may know whom. The rooms of the engine only look one way, and nothing in it knows ComfyUI."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = ROOT / "ltx2"
+
+EVERYONE = {"clock", "config", "values", "errors", "__init__"}
+ALLOWED = {
+    "errors": set(),
+    "clock": set(),
+    "values": set(),
+    "config": set(),
+    "networks": {"networks"},
+    "sampling": {"sampling"},
+    "media": {"media"},
+    "text": {"text", "networks", "checkpoint"},
+    "checkpoint": {"checkpoint", "networks"},
+    "stages": {"stages", "networks", "sampling", "text", "media", "checkpoint"},
+    "continuation": {"continuation", "media"},
+    "story": {"story", "stages", "continuation", "media"},
+    "cli": {"cli", "checkpoint", "networks", "sampling", "text", "stages", "continuation", "story", "media"},
+    "__init__": {"checkpoint", "stages", "continuation", "story", "media"},
+    "__main__": {"cli"},
+}
+# The codec of a state knows values and pictures alone: a service that forwards states needs no networks.
+STRICT_FILES = {"continuation/codec": {"networks", "stages", "checkpoint", "text", "sampling"}}
+HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "nodes", "node_helpers", "latent_preview", "execution"}
+
+
+def modules(folder: Path):
+    return sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def imported(path: Path, top: Path):
+    """Absolute dotted names of everything a file imports, also inside functions."""
+    package = ("ltx2", *path.relative_to(top).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if not node.level:
+                yield node.module
+                continue
+            base = package[: len(package) - node.level + 1]
+            stem = ".".join((*base, *([node.module] if node.module else [])))
+            yield from ([stem] if node.module else [f"{stem}.{alias.name}" for alias in node.names])
+
+
+@pytest.mark.parametrize("path", modules(ENGINE), ids=lambda p: str(p.relative_to(ENGINE)))
+def test_rooms_look_one_way(path):
+    parts = path.relative_to(ENGINE).with_suffix("").parts
+    room = parts[0]
+    for name in imported(path, ENGINE):
+        top, *rest = name.split(".")
+        assert top not in HOST, f"{path.name} imports {name}: the engine never knows ComfyUI"
+        if top != "ltx2" or not rest:
+            continue
+        target = rest[0]
+        assert target in EVERYONE | {"__version__"} | ALLOWED[room], f"ltx2/{'/'.join(parts)} must not import {name}"
+        for strict, forbidden in STRICT_FILES.items():
+            assert not ("/".join(parts) == strict and target in forbidden), f"{strict} must not import {name}"
+
+
+@pytest.mark.parametrize("path", [*modules(ENGINE), *modules(ROOT / "nodes")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_short_and_safe(path):
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 600, "split the file by idea"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "print"} or "cli" in path.parts, f"line {node.lineno}: {node.func.id}"
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = {alias.name.split(".")[0] for alias in node.names} | {(getattr(node, "module", None) or "").split(".")[0]}
+            assert not names & {"pickle", "marshal", "urllib", "requests", "socket"}, f"line {node.lineno}: {names}"
+
+
+def test_only_one_file_of_the_nodes_knows_the_host():
+    for path in modules(ROOT / "nodes"):
+        if path.name == "host.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            assert not {n.split(".")[0] for n in names} & HOST, f"nodes/{path.name} imports {names}: only host.py may"
