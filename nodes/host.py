@@ -1,0 +1,303 @@
+"""All that the pack asks of ComfyUI: the only file that imports it. Works from host 0.8.0 on; newer things are looked up late."""
+
+import inspect
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.cli_args
+import comfy.ldm.modules.attention
+import comfy.lora
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.nested_tensor
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
+
+from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
+from ..ltx2.values import Progress
+
+__all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
+
+CATEGORY = "LTX-2 Continuum"
+PREFIX = "LTX2Continuum"
+
+
+# --- schemas -----------------------------------------------------------------------------------------------------
+
+
+def _supported(target, keywords: dict) -> dict:
+    """The keywords that this host's version of ``target`` knows; newer ones are cosmetic and may be dropped."""
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return keywords
+    return {name: value for name, value in keywords.items() if name in parameters}
+
+
+def schema(name: str, title: str, group: str, **keywords):
+    """A node's schema. ``name`` gets the pack's prefix, ``group`` is the part of the menu below the pack's."""
+    own = {"node_id": PREFIX + name, "display_name": title, "category": f"{CATEGORY}/{group}"}
+    return io.Schema(**_supported(io.Schema, {**own, **keywords}))
+
+
+def field(kind, name: str, tooltip: str, **keywords):
+    """One input of any kind with its tooltip; keywords that the host does not know are left out."""
+    return kind.Input(name, **_supported(kind.Input.__init__, {"tooltip": tooltip, **keywords}))
+
+
+def output(kind, name: str, tooltip: str = ""):
+    return kind.Output(**_supported(kind.Output.__init__, {"id": name.replace(" ", "_"), "display_name": name, "tooltip": tooltip or None}))
+
+
+# --- devices, memory ---------------------------------------------------------------------------------------------
+
+
+def compute_device() -> torch.device:
+    return mm.get_torch_device()
+
+
+def text_device() -> torch.device:
+    return mm.text_encoder_device()
+
+
+def result_device() -> torch.device:
+    return mm.intermediate_device()
+
+
+def transformer_dtype(weight_dtype: torch.dtype, parameters: int) -> torch.dtype:
+    """The dtype to compute the transformer in, by the user's launch flags and the card."""
+    device = mm.get_torch_device()
+    allowed = [torch.bfloat16, torch.float32]
+    chosen = mm.unet_dtype(device=device, model_params=parameters, supported_dtypes=allowed, weight_dtype=weight_dtype)
+    cast = mm.unet_manual_cast(chosen, device, allowed)
+    return cast if cast is not None else chosen if chosen in allowed else torch.bfloat16
+
+
+def vae_dtype() -> torch.dtype:
+    """bf16 or fp32: half precision overflows in these VAEs."""
+    return mm.vae_dtype(mm.vae_device(), [torch.bfloat16, torch.float32])
+
+
+def text_dtype() -> torch.dtype:
+    return torch.bfloat16 if mm.should_use_bf16(mm.text_encoder_device()) else torch.float32
+
+
+def free_memory_bytes() -> int:
+    return int(mm.get_free_memory(mm.get_torch_device()))
+
+
+OPS = comfy.ops.manual_cast
+
+
+def attention(q, k, v, *, heads: int, mask=None):
+    """The attention the user chose for this host (sdpa, sage, flash, xformers). q, k, v: [B, T, heads * dim]."""
+    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, mask=mask)
+
+
+def patcher(network: torch.nn.Module, kind: str = "transformer"):
+    """Wrap a network so that the host loads, streams and unloads it. ``kind``: transformer, text or vae."""
+    devices = {
+        "transformer": (mm.get_torch_device, mm.unet_offload_device),
+        "text": (mm.text_encoder_device, mm.text_encoder_offload_device),
+        "vae": (mm.vae_device, mm.vae_offload_device),
+    }[kind]
+    # re-bound by newer hosts at start-up, so it must be looked up now
+    wrapper = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    if hasattr(mm, "archive_model_dtypes"):
+        mm.archive_model_dtypes(network)
+    return wrapper(network.eval().requires_grad_(False), load_device=devices[0](), offload_device=devices[1]())
+
+
+def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
+    """Bring networks to their device together, leaving room for activations; returns them in order."""
+    mm.load_models_gpu(list(patchers), memory_required=activation_bytes)
+    return [one.model for one in patchers]
+
+
+def make_room(wanted_bytes: int) -> None:
+    mm.free_memory(wanted_bytes, mm.get_torch_device())
+
+
+def with_lora(base, deltas: dict, strength: float):
+    """A clone of a patcher with low-rank deltas added: {weight name: ComfyUI LoRA tensors by suffix}.
+
+    Returns (clone, names patched).
+    """
+    clone = base.clone()
+    state, names = {}, {}
+    for name, tensors in deltas.items():
+        stem = name.removesuffix(".weight")
+        names[stem] = name
+        state.update({f"{stem}.{suffix}": tensor for suffix, tensor in tensors.items()})
+    patches = comfy.lora.load_lora(state, names, log_missing=False)
+    return clone, clone.add_patches(patches, strength)
+
+
+# --- progress ----------------------------------------------------------------------------------------------------
+
+
+def check_interrupted() -> None:
+    mm.throw_exception_if_processing_interrupted()
+
+
+def progress_reporter(preview=None):
+    """A callback for the engine's progress: moves the node's bar, shows previews and stops when the user cancels.
+
+    preview: function from a Progress to a PIL image or None.
+    """
+    bars: dict = {}
+
+    def report(progress: Progress) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar = bars.setdefault("bar", comfy.utils.ProgressBar(progress.total))
+        image = preview(progress) if preview is not None and progress.preview is not None else None
+        bar.update_absolute(progress.done, progress.total, ("JPEG", image, 512) if image is not None else None)
+
+    return report
+
+
+# --- model files -------------------------------------------------------------------------------------------------
+
+
+def model_names(*kinds: str) -> list[str]:
+    """File names in ComfyUI's model folders of these kinds, each once, in order."""
+    names: dict[str, None] = {}
+    for kind in kinds:
+        try:
+            names.update(dict.fromkeys(folder_paths.get_filename_list(kind)))
+        except KeyError:  # older hosts lack the newest kinds
+            continue
+    return list(names)
+
+
+def model_path(name: str, *kinds: str) -> Path:
+    """Full path of a model file. Raises CheckpointError with the folders that were searched."""
+    for kind in kinds:
+        try:
+            found = folder_paths.get_full_path(kind, name)
+        except KeyError:
+            continue
+        if found:
+            return Path(found)
+    raise CheckpointError(f"{name} is not in ComfyUI's model folders ({', '.join(kinds)}): put the file there and refresh the page")
+
+
+# --- the user's files --------------------------------------------------------------------------------------------
+
+_BASES = {
+    "input": folder_paths.get_input_directory,
+    "output": folder_paths.get_output_directory,
+    "temp": folder_paths.get_temp_directory,
+}
+
+
+def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
+    """Whether ``path``, links resolved, lies in ``base`` or is it."""
+    root, target = os.path.realpath(base), os.path.realpath(path)
+    try:
+        return os.path.commonpath([root, target]) == root
+    except ValueError:  # different drives
+        return False
+
+
+def user_file(value: str, *, folder: bool = False) -> Path:
+    """The file a person named as ``sub/name`` or ``name [output]``. Raises RequestError when it leaves its base folder or is absent."""
+    match = re.fullmatch(r"(.*?)(?: \[(input|output|temp)\])?", str(value or "").strip(), re.S)
+    name, base_name = match[1].strip(), match[2] or "input"
+    base = _BASES[base_name]()
+    if not name or "\0" in name:
+        raise RequestError(f"no file chosen: pick one from ComfyUI's {base_name} folder")
+    path = os.path.join(base, name.replace("\\", "/"))
+    if os.path.isabs(name) or re.match(r"[A-Za-z]:|~|//|\\\\", name) or not inside(base, path):
+        raise RequestError(f"{name!r} leaves ComfyUI's {base_name} folder: name a file inside it")
+    if not (os.path.isdir(path) if folder else os.path.exists(path)):
+        raise RequestError(f"{name!r} is not in ComfyUI's {base_name} folder: upload it, or add [output] if a node saved it")
+    return Path(os.path.realpath(path))
+
+
+def user_files(*suffixes: str) -> list[str]:
+    """Names for a list: files with these suffixes in the input folder, then in the output folder marked ``[output]``."""
+    names = []
+    for base_name in ("input", "output"):
+        base = Path(_BASES[base_name]())
+        for folder, folders, files in os.walk(base):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))[:200]
+            found = [os.path.relpath(os.path.join(folder, f), base).replace(os.sep, "/") for f in files if f.lower().endswith(suffixes)]
+            names += [name if base_name == "input" else f"{name} [output]" for name in sorted(found)]
+    return names
+
+
+def changed_at(value: str) -> str:
+    """What a file loader gives as its fingerprint: name, size and time of the file, or why it cannot be read."""
+    try:
+        path = user_file(value, folder=False)
+        newest = max((p.stat() for p in [path, *(path.iterdir() if path.is_dir() else ())]), key=lambda s: s.st_mtime_ns)
+        return f"{path}:{newest.st_size}:{newest.st_mtime_ns}"
+    except (Ltx2Error, OSError) as error:
+        return f"unreadable: {error}"
+
+
+@dataclass(frozen=True)
+class SaveTarget:
+    """Where a saving node writes: folder on disk, file stem with its counter, and what the page needs to find it."""
+
+    folder: Path
+    stem: str
+    subfolder: str
+    kind: str = "output"
+
+    def path(self, suffix: str) -> Path:
+        return self.folder / f"{self.stem}{suffix}"
+
+    def result(self, suffix: str) -> dict:
+        return {"filename": f"{self.stem}{suffix}", "subfolder": self.subfolder, "type": self.kind}
+
+    def annotated(self, suffix: str) -> str:
+        """The name a loading node takes: ``sub/name.png [output]``."""
+        name = f"{self.subfolder}/{self.stem}{suffix}" if self.subfolder else f"{self.stem}{suffix}"
+        return f"{name} [{self.kind}]"
+
+
+def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
+    """A fresh numbered name under ComfyUI's output folder. Raises RequestError when the prefix would leave it."""
+    base = folder_paths.get_output_directory()
+    stays = "\0" not in prefix and inside(base, os.path.join(base, os.path.dirname(prefix)))
+    if not prefix.strip() or not stays or len(os.path.basename(prefix)) > 120:
+        raise RequestError(f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part")
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base, width, height)
+    os.makedirs(folder, exist_ok=True)
+    return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"))
+
+
+def workflow_texts(hidden) -> dict[str, str]:
+    """JSON texts to embed in saved files so that they restore the workflow, by key; empty when the user turned that off."""
+    if comfy.cli_args.args.disable_metadata:
+        return {}
+    texts = {}
+    prompt, extra = getattr(hidden, "prompt", None), getattr(hidden, "extra_pnginfo", None)
+    if prompt is not None:
+        texts["prompt"] = json.dumps(prompt)
+    for key, value in (extra or {}).items():
+        texts[key] = json.dumps(value)
+    return texts
+
+
+# --- native values -----------------------------------------------------------------------------------------------
+
+
+def nested(video: torch.Tensor, audio: torch.Tensor):
+    """A native audio-video latent, or mask, of two streams."""
+    return comfy.nested_tensor.NestedTensor((video, audio))
+
+
+def streams(samples) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Video and audio stream of a native latent; a plain tensor is video alone."""
+    if getattr(samples, "is_nested", False):
+        parts = list(samples.unbind())
+        return parts[0], parts[1] if len(parts) > 1 else None
+    return samples, None
