@@ -1,0 +1,79 @@
+"""The pack imported as a host imports it: on a small stand-in, or on a real ComfyUI where CONTINUUM_HOST=real says so.
+
+The same node tests run both ways; ``test_real_host.py`` starts the second run in the host's own Python.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import hosting
+
+REAL = os.environ.get("CONTINUUM_HOST") == "real"
+PACK_NAME = "continuum_pack"
+
+
+def import_pack():
+    if PACK_NAME in sys.modules:
+        return sys.modules[PACK_NAME]
+    if REAL:
+        sys.path.insert(0, str(hosting.main_checkout()))
+        sys.argv = ["host", "--cpu"]
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+    else:
+        sys.path.insert(0, str(Path(__file__).parent / "standin"))
+    where = hosting.ROOT / "__init__.py"
+    spec = importlib.util.spec_from_file_location(PACK_NAME, where, submodule_search_locations=[str(hosting.ROOT)])
+    sys.modules[PACK_NAME] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[PACK_NAME])
+    return sys.modules[PACK_NAME]
+
+
+@pytest.fixture(scope="session")
+def pack():
+    return import_pack()
+
+
+@pytest.fixture(scope="session")
+def nodes(pack):
+    """Node classes by id without the prefix."""
+    import asyncio
+
+    async def listed():
+        return await pack.comfy_entrypoint().get_node_list()
+
+    found = {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(listed())}
+    return {name.removeprefix("LTX2Continuum"): cls for name, cls in found.items()}
+
+
+@pytest.fixture
+def folders(pack, tmp_path):
+    """Host folders (input, output, temp, models) of this test alone."""
+    import folder_paths
+
+    if not REAL:
+        folder_paths.base = str(tmp_path)
+        return tmp_path
+    before = folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory()
+    setters = folder_paths.set_input_directory, folder_paths.set_output_directory, folder_paths.set_temp_directory
+    for setter, name in zip(setters, ("input", "output", "temp")):
+        (tmp_path / name).mkdir()
+        setter(str(tmp_path / name))
+    yield tmp_path
+    for setter, folder in zip(setters, before):
+        setter(folder)
+
+
+@pytest.fixture
+def run(nodes):
+    """Execute one node by its short id and give its outputs: run("MakeState", …) → tuple."""
+
+    def call(name, **inputs):
+        return nodes[name].EXECUTE_NORMALIZED(**inputs)
+
+    return call
