@@ -1,0 +1,138 @@
+"""A ComfyUI client in the standard library alone: upload, queue, follow over WebSocket, fetch what was saved."""
+
+import base64
+import json
+import os
+import socket
+import struct
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+
+
+class RunFailed(RuntimeError):
+    """The server refused a workflow or a node raised; the message says which node and why."""
+
+
+class Client:
+    """One ComfyUI server, such as ``Client("http://127.0.0.1:8188")``."""
+
+    def __init__(self, url: str, timeout_seconds: float = 3600):
+        self.url, self.timeout_seconds, self.client_id = url.rstrip("/"), timeout_seconds, uuid.uuid4().hex
+
+    def request(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": content_type} if body is not None else {})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise RunFailed(_refusal(error.read())) from None
+
+    def upload(self, path: str | os.PathLike, name: str | None = None) -> str:
+        """Put a file into the server's input folder. Returns the name to use in a workflow."""
+        boundary, name = uuid.uuid4().hex, name or Path(path).name
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+        middle = "Content-Type: application/octet-stream\r\n\r\n"
+        body = (head + middle).encode() + Path(path).read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        answer = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
+        return f"{answer['subfolder']}/{answer['name']}" if answer.get("subfolder") else answer["name"]
+
+    def download(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
+        """The bytes of a file the server saved, by what a node reported about it."""
+        return self.request("/view?" + urllib.parse.urlencode({"filename": filename, "subfolder": subfolder, "type": type}))
+
+    def run(self, workflow: dict, on_progress=None, ui_workflow: dict | None = None) -> dict:
+        """Queue an API-format workflow and wait until it ends. Returns {node id: what it reported}. Raises RunFailed."""
+        extra = {"extra_pnginfo": {"workflow": ui_workflow}} if ui_workflow else {}
+        stream = WebSocket(self.url, f"/ws?clientId={self.client_id}", self.timeout_seconds)
+        try:
+            body = {"prompt": workflow, "client_id": self.client_id, "extra_data": extra}
+            answer = json.loads(self.request("/prompt", json.dumps(body).encode()))
+            if answer.get("node_errors"):
+                raise RunFailed(_refusal(json.dumps(answer).encode()))
+            self._follow(stream, answer["prompt_id"], on_progress)
+        finally:
+            stream.close()
+        return json.loads(self.request(f"/history/{answer['prompt_id']}"))[answer["prompt_id"]]["outputs"]
+
+    def _follow(self, stream: "WebSocket", prompt_id: str, on_progress) -> None:
+        for message in stream:
+            kind, data = message["type"], message.get("data", {})
+            if data.get("prompt_id") not in (None, prompt_id):
+                continue
+            if kind == "progress" and on_progress:
+                on_progress(data.get("node"), data["value"], data["max"])
+            elif kind == "execution_error":
+                raise RunFailed(f"node {data['node_id']} ({data['node_type']}): {data['exception_message'].strip()}")
+            elif kind == "execution_interrupted":
+                raise RunFailed(f"interrupted at node {data.get('node_id')}")
+            elif kind == "execution_success" or (kind == "executing" and data.get("node") is None and data.get("prompt_id")):
+                return
+        raise RunFailed("the server closed the connection before the run ended")
+
+
+def _refusal(body: bytes) -> str:
+    """The sentences inside a refused prompt's answer."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")[:500]
+    lines = []
+    for node, report in (answer.get("node_errors") or {}).items():
+        for error in report.get("errors", []):
+            lines.append(f"node {node} ({report.get('class_type')}): {error.get('message')}: {error.get('details')}")
+    error = answer.get("error")
+    return "; ".join(lines) or (error.get("message") if isinstance(error, dict) else str(error))
+
+
+class WebSocket:
+    """The client side of RFC 6455, as much as following a run needs: iterate for JSON text messages, pictures are skipped."""
+
+    def __init__(self, url: str, path: str, timeout_seconds: float):
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "http":
+            raise ValueError(f"{url}: expected an http:// address")
+        self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout_seconds)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
+        self.socket.sendall("\r\n".join(lines).encode())
+        self.file = self.socket.makefile("rb")
+        status = self.file.readline()
+        if b" 101 " not in status:
+            raise RunFailed(f"{url} does not offer a WebSocket: {status.decode('latin-1').strip()}")
+        while self.file.readline() not in (b"\r\n", b""):
+            pass
+
+    def _send(self, kind: int, data: bytes) -> None:
+        mask = os.urandom(4)
+        size = struct.pack(">B", 0x80 | len(data)) if len(data) < 126 else struct.pack(">BH", 0x80 | 126, len(data))
+        self.socket.sendall(bytes([0x80 | kind]) + size + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(data)))
+
+    def __iter__(self):
+        message, kind = b"", 0
+        while True:
+            head = self.file.read(2)
+            if len(head) < 2:
+                return
+            final, opcode, length = head[0] & 0x80, head[0] & 0x0F, head[1] & 0x7F
+            if length > 125:
+                length = struct.unpack(">H" if length == 126 else ">Q", self.file.read(2 if length == 126 else 8))[0]
+            data = self.file.read(length)
+            if opcode == 8:
+                return
+            if opcode == 9:
+                self._send(10, data)
+            elif opcode in (0, 1, 2):
+                message, kind = (message + data, kind) if opcode == 0 else (data, opcode)
+                if final and kind == 1:
+                    yield json.loads(message)
+
+    def close(self) -> None:
+        try:
+            self._send(8, b"")
+        except OSError:
+            pass  # the server was first
+        self.socket.close()
