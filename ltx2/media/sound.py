@@ -1,0 +1,87 @@
+"""Sound as WAV files, written sample-exact and whole."""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import MediaError
+from ..values import Waveform
+from .files import check_target, partial_path, publish, reason
+
+FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
+_DATA_LIMIT = 2**32 - 64  # sizes in a WAV header are 32 bits
+
+
+def checked_samples(sound: Waveform, name: str = "sound") -> torch.Tensor:
+    """Samples [C, N] float32 on the CPU. Raises MediaError for a wrong shape, NaN or infinity, or an impossible rate."""
+    samples = sound.samples
+    if samples.ndim != 2 or not 1 <= samples.shape[0] <= 8 or not samples.is_floating_point():
+        raise MediaError(f"{name} has shape {list(samples.shape)} and type {samples.dtype}, expected float [channels, samples]")
+    if not 1000 <= sound.sample_rate <= 768_000:
+        raise MediaError(f"{name} has {sound.sample_rate} samples per second, expected 1000 to 768000")
+    samples = samples.detach().to("cpu", torch.float32)
+    if not torch.isfinite(samples).all():
+        raise MediaError(f"{name} holds NaN or infinite samples: it was lost before it was written")
+    return samples
+
+
+def write_wav(path, sound: Waveform | Iterable[Waveform], *, format: str = "pcm16") -> Path:
+    """Write a WAV file from one Waveform or from consecutive pieces; whole or not at all. Returns the path.
+
+    format: ``pcm16``, ``pcm24`` (rounded, clipped at ±1) or ``float32`` (bit-exact). Raises MediaError.
+    """
+    if format not in FORMATS:
+        raise MediaError(f"WAV format is {format!r}, expected one of {', '.join(FORMATS)}")
+    path = check_target(path)
+    partial = partial_path(path)
+    pieces = iter([sound] if isinstance(sound, Waveform) else sound)
+    try:
+        with open(partial, "wb") as file:
+            first = next(pieces, None)
+            if first is None:
+                raise MediaError(f"there is no sound to write to {path}")
+            channels, rate = first.samples.shape[0], first.sample_rate
+            file.write(_wav_header(format, channels, rate, 0))
+            written = _write_piece(file, first, format)
+            for piece in pieces:
+                if (piece.samples.shape[0], piece.sample_rate) != (channels, rate):
+                    raise MediaError(f"pieces of {path} differ: {channels} channels at {rate} Hz, then {piece.samples.shape[0]} "
+                                     f"at {piece.sample_rate} Hz")
+                written += _write_piece(file, piece, format)
+                if written > _DATA_LIMIT:
+                    raise MediaError(f"{path} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts")
+            file.write(b"\0" * (written % 2))
+            file.seek(0)
+            file.write(_wav_header(format, channels, rate, written))
+        publish(partial, path)
+    except OSError as error:
+        raise MediaError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _wav_header(format: str, channels: int, rate: int, size: int) -> bytes:
+    tag, width = FORMATS[format]
+    # Non-PCM formats carry an empty extension and a fact chunk with the count of samples per channel.
+    extra = b"" if tag == 1 else struct.pack("<H", 0)
+    fact = b"" if tag == 1 else struct.pack("<4sII", b"fact", 4, size // (width * channels))
+    layout = struct.pack("<HHIIHH", tag, channels, rate, rate * channels * width, channels * width, 8 * width) + extra
+    body = b"WAVE" + struct.pack("<4sI", b"fmt ", len(layout)) + layout + fact + struct.pack("<4sI", b"data", size)
+    return struct.pack("<4sI", b"RIFF", len(body) + size + size % 2) + body
+
+
+def _write_piece(file, sound: Waveform, format: str) -> int:
+    samples = checked_samples(sound).numpy().T  # [N, C], the order of a WAV file
+    if format == "float32":
+        data = samples.astype("<f4").tobytes()
+    else:
+        full = 2.0 ** (8 * FORMATS[format][1] - 1)
+        whole = np.rint(samples.astype(np.float64) * full).clip(-full, full - 1).astype("<i4")
+        # the low 2 or 3 of each number's 4 bytes, little end first
+        data = np.ascontiguousarray(whole)[..., None].view(np.uint8)[..., : FORMATS[format][1]].tobytes()
+    file.write(data)
+    return len(data)

@@ -1,0 +1,251 @@
+"""A film written while it is made: H.264 and AAC in MP4 with exact frame and sample counts, or a folder of PNG."""
+
+import json
+import math
+import os
+import shutil
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+
+from ..clock import parse_fps, samples_of_frames, seconds_of_frames
+from ..errors import Ltx2Warning, MediaError
+from ..values import Waveform
+from .files import check_target, partial_path, publish, reason, require_av
+from .frames import uint8_frames
+from .sound import checked_samples
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+_AAC_BLOCK = 1024
+_BITS_PER_CHANNEL = 128_000
+_BT709, _LIMITED = 1, 1  # numbers of the H.264 standard: colour matrix, primaries and transfer of HD video; 16…235
+
+
+class VideoWriter:
+    """Writes an MP4 frame by frame; frames and sound may come in any order and in pieces.
+
+    path: the file, which appears whole at the end or not at all. fps: see clock.parse_fps. sample_rate: of the sound to come,
+    None for a silent film. channels: 1, 2, 6 or 8. crf: H.264 quality, lower is better. metadata: tags; values that are not
+    text become JSON. Sound is as long as the picture to the sample: round(frames / fps · rate); missing sound becomes silence,
+    and sound after the last frame is left out with a warning. Use it in a ``with`` block. Every method raises MediaError.
+
+    Sound ahead of the picture waits as the tensors that were handed in; the picture never waits.
+    """
+
+    def __init__(self, path, *, fps, sample_rate: int | None = None, channels: int = 2, crf: float = 18, preset: str = "medium",
+                 metadata: Mapping[str, object] | None = None):
+        av = require_av()
+        self.path = check_target(path)
+        self.fps = parse_fps(fps)
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.frames = 0  # written so far
+        self._samples = 0  # given to the encoder so far
+        self._waiting: deque[torch.Tensor] = deque()
+        self._partial = partial_path(self.path)
+        if sample_rate is not None and sample_rate not in AAC_RATES:
+            raise MediaError(f"sound has {sample_rate} samples per second, MP4 takes {', '.join(map(str, AAC_RATES))}: resample it")
+        if sample_rate is not None and channels not in _LAYOUTS:
+            raise MediaError(f"sound has {channels} channels, expected {', '.join(map(str, _LAYOUTS))}")
+        # The edit list states the length of the sound in ticks of the movie clock. With the default of 1/1000 s it could not
+        # be exact to the sample.
+        ticks = math.lcm(sample_rate or 1000, self.fps.numerator)
+        options = {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks if ticks < 2**31 else sample_rate or 1000)}
+        self._container = None
+        self._picture = None
+        try:
+            self._container = av.open(str(self._partial), "w", format="mp4", options=options)
+            for key, value in (metadata or {}).items():
+                self._container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
+            self._picture = self._container.add_stream(
+                "libx264", rate=self.fps, options={"crf": str(crf), "preset": preset})
+            self._picture.pix_fmt = "yuv420p"
+            context = self._picture.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED
+            self._track = None
+            if sample_rate is not None:
+                self._track = self._container.add_stream("aac", rate=sample_rate, layout=_LAYOUTS[channels])
+                self._track.bit_rate = _BITS_PER_CHANNEL * channels
+        except (OSError, ValueError) as error:
+            self.abort()
+            raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write_frames(self, chunk) -> None:
+        """Append frames in any of the layouts of frames.uint8_frames. The first chunk sets the size, which must be even."""
+        with self._whole_or_nothing():
+            av = require_av()
+            for frame in uint8_frames(chunk):
+                self._check_size(frame)
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+                picture.pts, picture.time_base = self.frames, 1 / self.fps
+                self._container.mux(self._picture.encode(picture))
+                self.frames += 1
+                self._write_waiting(samples_of_frames(self.frames, self.fps, self.sample_rate or 1))
+
+    def write_sound(self, sound: Waveform) -> None:
+        """Append sound; it may run ahead of the picture or follow it."""
+        with self._whole_or_nothing():
+            if self._track is None:
+                raise MediaError(f"{self.path} was begun without sound: pass sample_rate to write sound")
+            samples = checked_samples(sound)
+            if (sound.sample_rate, samples.shape[0]) != (self.sample_rate, self.channels):
+                raise MediaError(f"sound for {self.path} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file was begun "
+                                 f"with {self.channels} at {self.sample_rate} Hz")
+            self._waiting.append(samples)
+            self._write_waiting(samples_of_frames(self.frames, self.fps, self.sample_rate))
+
+    def close(self) -> Path:
+        """Finish the film: sound to the picture's length, everything on disk, the file under its name. Returns the path."""
+        if self._container is None:
+            return self.path
+        with self._whole_or_nothing():
+            if not self.frames:
+                raise MediaError(f"there are no frames to write to {self.path}")
+            if self._track is not None:
+                self._finish_sound()
+                self._container.mux(self._track.encode(None))
+            self._container.mux(self._picture.encode(None))
+            self._container.close()
+            publish(self._partial, self.path)
+            self._container = None
+        return self.path
+
+    def abort(self) -> None:
+        """Throw away what was written; the path is left as it was before."""
+        container, self._container = self._container, None
+        self._waiting.clear()
+        if container is not None:
+            try:
+                container.close()
+            except (OSError, ValueError):
+                pass  # a container that was never begun has no trailer to write
+        self._partial.unlink(missing_ok=True)
+
+    def _whole_or_nothing(self):
+        return _Guard(self)
+
+    def _check_size(self, frame: np.ndarray) -> None:
+        height, width = frame.shape[:2]
+        if not self.frames:
+            if height % 2 or width % 2:
+                raise MediaError(f"frames are {width}x{height}, H.264 needs even sides: use {max(2, width // 2 * 2)}x"
+                                 f"{max(2, height // 2 * 2)}")
+            self._picture.width, self._picture.height = width, height
+        elif (width, height) != (self._picture.width, self._picture.height):
+            raise MediaError(f"frame {self.frames} is {width}x{height}, the film was begun with {self._picture.width}x"
+                             f"{self._picture.height}")
+
+    def _write_waiting(self, limit: int) -> None:
+        """Encode whole blocks of the waiting sound as far as the picture reaches."""
+        while self._track is not None and self._samples + _AAC_BLOCK <= limit and self._waiting_samples() >= _AAC_BLOCK:
+            self._encode_sound(self._take(_AAC_BLOCK))
+
+    def _finish_sound(self) -> None:
+        end = samples_of_frames(self.frames, self.fps, self.sample_rate)
+        over = self._samples + self._waiting_samples() - end
+        if over > samples_of_frames(1, self.fps, self.sample_rate):  # less than a frame is only rounding
+            warnings.warn(f"{over / self.sample_rate:.2f} s of sound after the last frame of {self.path.name} are left out (picture "
+                          f"{float(seconds_of_frames(self.frames, self.fps)):.2f} s)", Ltx2Warning, stacklevel=3)
+        while self._samples < end:
+            samples = self._take(min(_AAC_BLOCK, end - self._samples))
+            self._encode_sound(samples)
+
+    def _waiting_samples(self) -> int:
+        return sum(piece.shape[1] for piece in self._waiting)
+
+    def _take(self, count: int) -> torch.Tensor:
+        """The next samples of the waiting sound, silence where it ends."""
+        parts, missing = [], count
+        while missing and self._waiting:
+            piece = self._waiting.popleft()
+            parts.append(piece[:, :missing])
+            if piece.shape[1] > missing:
+                self._waiting.appendleft(piece[:, missing:])
+            missing -= parts[-1].shape[1]
+        return torch.cat([*parts, torch.zeros(self.channels, missing)], dim=1)
+
+    def _encode_sound(self, samples: torch.Tensor) -> None:
+        av = require_av()
+        frame = av.AudioFrame.from_ndarray(samples.clamp(-1, 1).numpy(), format="fltp", layout=_LAYOUTS[self.channels])
+        frame.sample_rate, frame.pts = self.sample_rate, self._samples
+        self._container.mux(self._track.encode(frame))
+        self._samples += samples.shape[1]
+
+
+class _Guard:
+    """Any error or interruption inside a writer throws the half file away; errors of the file system become one sentence."""
+
+    def __init__(self, writer):
+        self.writer = writer
+
+    def __enter__(self):
+        if self.writer._container is None:
+            raise MediaError(f"{self.writer.path} is closed already")
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None:
+            return
+        self.writer.abort()
+        if isinstance(error, OSError):  # PyAV's errors are OSErrors too
+            raise MediaError(f"cannot write {self.writer.path}: {reason(error)}") from error
+
+
+def write_video(path, frames, *, fps, sound: Waveform | None = None, crf: float = 18,
+                metadata: Mapping[str, object] | None = None) -> Path:
+    """Write one MP4 from frames (one chunk, or an iterable of chunks made on the way) and a whole sound track. Returns the path."""
+    rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
+    with VideoWriter(path, fps=fps, sample_rate=rate, channels=channels, crf=crf, metadata=metadata) as writer:
+        if sound is not None:
+            writer.write_sound(sound)
+        for chunk in [frames] if hasattr(frames, "shape") else frames:
+            writer.write_frames(chunk)
+    return writer.path
+
+
+def write_png_sequence(folder, frames, *, first: int = 0, metadata: Mapping[str, str] | None = None) -> list[Path]:
+    """Write ``frame_000000.png`` … into a new or empty folder, which appears whole or not at all. Returns the files.
+
+    frames: one chunk or an iterable of chunks, in the layouts of frames.uint8_frames. first: number of the first file.
+    metadata: text chunks for every file. Raises MediaError.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MediaError(f"{folder} exists and is not an empty folder: choose another name")
+    partial = partial_path(folder)
+    tags = PngImagePlugin.PngInfo()
+    for key, value in (metadata or {}).items():
+        tags.add_text(key, value)
+    names = []
+    try:
+        partial.mkdir(parents=True)
+        for chunk in [frames] if hasattr(frames, "shape") else frames:
+            for frame in uint8_frames(chunk):
+                names.append(f"frame_{first + len(names):06d}.png")
+                Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
+        if not names:
+            raise MediaError(f"there are no frames to write to {folder}")
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise MediaError(f"cannot write {folder}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [folder / name for name in names]
