@@ -1,0 +1,79 @@
+"""Contexts that were encoded before, kept by the caller for as long as the caller likes."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..values import TextContext
+
+MIB = 2**20
+# Forty prompts of the released models; a context is 12 to 16 MB.
+DEFAULT_LIMIT_BYTES = 512 * MIB
+
+
+class ContextCache:
+    """Contexts by model identity and prompt; the longest unused go first when the limit is reached.
+
+    Kept on the CPU, so that the cache costs no memory where the models run.
+    """
+
+    def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES):
+        self.limit_bytes = limit_bytes
+        self._contexts: OrderedDict[tuple[str, str], TextContext] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(_bytes(context) for context in self._contexts.values())
+
+    def find(self, identity: str, prompt: str, device="cpu") -> TextContext | None:
+        """The context of a prompt on ``device``, or None; surrounding blanks of the prompt do not matter."""
+        key = (identity, prompt.strip())
+        if key not in self._contexts:
+            return None
+        self._contexts.move_to_end(key)
+        return _moved(self._contexts[key], device)
+
+    def keep(self, identity: str, prompt: str, context: TextContext) -> None:
+        self._contexts[identity, prompt.strip()] = _moved(context, "cpu")
+        self._contexts.move_to_end((identity, prompt.strip()))
+        while self.bytes > self.limit_bytes and len(self._contexts) > 1:
+            self._contexts.popitem(last=False)
+
+
+def _bytes(context: TextContext) -> int:
+    return sum(tensor.nbytes for tensor in (context.video, context.audio) if tensor is not None)
+
+
+def _moved(context: TextContext, device) -> TextContext:
+    return replace(context, video=context.video.to(device), audio=None if context.audio is None else context.audio.to(device))
+
+
+# Values looked at per tensor; a fine-tuned or merged weight differs nearly everywhere.
+SAMPLES = 64
+
+
+@torch.inference_mode()
+def fingerprint(*modules: nn.Module | None) -> str:
+    """A short digest of names, shapes and sampled values of all weights: equal for equal weights, cheap for large ones."""
+    digest = hashlib.sha256()
+    samples = []
+    for module in modules:
+        for name, tensor in module.state_dict().items() if module is not None else ():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}\0".encode())
+            flat = tensor.reshape(-1)
+            step = max(1, flat.numel() // SAMPLES)
+            # Bytes, so that every storage type (8-bit ones too) is compared alike.
+            samples.append(flat[::step][:SAMPLES].contiguous().view(torch.uint8).reshape(-1))
+        digest.update(b"|")
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for sample in samples:
+        by_device.setdefault(sample.device, []).append(sample)
+    for _, group in sorted(by_device.items(), key=lambda item: str(item[0])):
+        digest.update(torch.cat(group).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,42 @@
+"""Prompt texts: what to keep out of the picture and the sound, and how a segment's prompt is put together."""
+
+from ..errors import RequestError
+
+_PICTURE = (
+    "low quality, worst quality, blurry, out of focus, grainy, noisy, pixelated, compression artifacts, banding, overexposed, "
+    "underexposed, washed out colours, oversaturated, flicker, strobing, jitter, shaky camera, ghosting, motion smear, frozen picture, "
+    "unnatural motion, warped geometry, melting objects, inconsistent perspective, cartoonish skin, plastic skin, distorted face, "
+    "asymmetric eyes, bad teeth, deformed hands, extra fingers, missing fingers, extra limbs, duplicated people, wrong proportions"
+)
+_OVERLAYS = "subtitles, captions, on-screen text, logo, watermark, signature, user interface, blurred box, border, letterbox"
+_CUTS = "fade from black, fade to black, abrupt cut, slideshow"
+_SOUND = (
+    "muffled voice, robotic voice, mumbled speech, speech that stops mid-sentence, lips out of sync, clipping, distortion, hiss, hum, "
+    "echo, crackle, silence, off-key music"
+)
+
+# Negative prompts by name. "full" is the default where guidance uses one; distilled models use none.
+NEGATIVE_PRESETS = {
+    "full": ", ".join((_OVERLAYS, _CUTS, _PICTURE, _SOUND)),
+    "picture": ", ".join((_OVERLAYS, _CUTS, _PICTURE)),
+    "sound": _SOUND,
+    "short": "worst quality, blurry, jittery, distorted, watermark, subtitles, muffled sound",
+    "none": "",
+}
+
+
+def negative_prompt(text: str = "full") -> str:
+    """The negative prompt meant by a preset's name (``full``, ``picture``, ``sound``, ``short``, ``none``) or the text itself."""
+    return NEGATIVE_PRESETS.get(text.strip().lower(), text)
+
+
+def segment_prompt(action: str, *, style: str = "", scene: str = "") -> str:
+    """One segment's prompt: what holds for all segments (style, scene), then what happens in this one.
+
+    Parts become sentences, so that the text reads as one paragraph, which is what the model was trained on.
+    Errors: RequestError when all parts are empty.
+    """
+    sentences = [part.strip() for part in (style, scene, action) if part.strip()]
+    if not sentences:
+        raise RequestError("A segment needs a prompt, got an empty one: say what is seen and heard.")
+    return " ".join(sentence if sentence[-1] in ".!?\"'”’…" else f"{sentence}." for sentence in sentences)
