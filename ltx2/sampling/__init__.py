@@ -1,0 +1,1 @@
+"""Sampling: sigma schedules, noise, guidance and samplers as pure functions over token tensors."""
