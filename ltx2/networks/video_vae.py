@@ -285,12 +285,20 @@ class VideoEncoder(nn.Module):
         self.conv_out = CausalConv(width, config.latent_channels + config.log_variance_channels, mode, **where)
         self.per_channel_statistics = PerChannelStatistics(config.latent_channels, device=device, dtype=dtype)
 
-    def check(self, frames: Tensor) -> None:
-        """Raise RequestError unless ``frames`` is [B, 3, 8k+1, 32·h, 32·w]."""
+    def check_picture(self, frames: Tensor) -> None:
+        """Raise RequestError unless ``frames`` is [B, 3, F, 32·h, 32·w]."""
         if frames.ndim != 5 or frames.shape[1] != 3:
             raise RequestError(f"pictures to encode have shape {list(frames.shape)}, expected [B, 3, frames, height, width] in RGB")
+        unit = self.config.space_compression
+        height, width = frames.shape[-2:]
+        if not height or not width or height % unit or width % unit:
+            near = " × ".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
+            raise RequestError(f"pictures are {width} × {height} px, expected sides that are multiples of {unit}: resize to {near}")
+
+    def check(self, frames: Tensor) -> None:
+        """Raise RequestError unless ``frames`` is [B, 3, 8k+1, 32·h, 32·w]."""
+        self.check_picture(frames)
         latent_frames(frames.shape[2])
-        check_picture_size(frames, self.config)
 
     def forward(self, frames: Tensor) -> Tensor:
         """frames [B, 3, 8k+1, H, W] in -1…1 → normalised latent [B, C, k+1, H/32, W/32]. Raises RequestError for other sizes."""
@@ -335,7 +343,7 @@ class VideoDecoder(nn.Module):
             raise RequestError(f"latent to decode has shape {list(latent.shape)}, expected [B, {channels}, frames, rows, columns]")
         if self.config.decoder_padding == "reflect" and min(latent.shape[3:]) < 2:
             rows, columns = latent.shape[3:]
-            raise RequestError(f"latent has {rows} × {columns} rows and columns, this decoder needs at least 2 × 2: use 64 px or more a side")
+            raise RequestError(f"latent has {rows} rows and {columns} columns, this decoder needs 2 of each: use 64 px or more a side")
 
     def prepare(self, latent: Tensor, generator=None) -> tuple[Tensor, Tensor | None]:
         """Un-normalised latent and, with timestep conditioning, the scaled timestep [B]."""
@@ -370,11 +378,3 @@ class VideoDecoder(nn.Module):
         x = self.conv_out.whole(x, causal, activate=True, modulation=self.last_modulation(timestep, x.dtype))
         return unpatchify(x, self.config.patch_size)
 
-
-def check_picture_size(frames: Tensor, config: VideoVaeConfig) -> None:
-    """Raise RequestError unless both picture sides are multiples of the compression."""
-    unit = config.space_compression
-    height, width = frames.shape[-2:]
-    if not height or not width or height % unit or width % unit:
-        near = " × ".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
-        raise RequestError(f"pictures are {width} × {height} px, expected sides that are multiples of {unit}: resize to {near}")
