@@ -1,5 +1,16 @@
 """Small CPU tensors everywhere: one thread each is fastest, and the same result on every machine."""
 
+import functools
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """``tiny("2.3")`` → role → path of tiny checkpoints in the released layout; written once for each worker of a run."""
+    from ltx2.checkpoint.tiny import write_tiny
+
+    return functools.cache(lambda version: write_tiny(tmp_path_factory.mktemp(f"tiny-{version}"), version))
