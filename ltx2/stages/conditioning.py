@@ -1,0 +1,257 @@
+"""What is known of a clip in advance, as latents and masks: pictures, clips, a last latent, and sound.
+
+Everything in place is clean latents and a mask (1 generates, 0 keeps). What belongs between latent frames becomes guides:
+extra tokens that the model looks at and that are dropped at the end. Later writes win. Checked against ltx-core 1.0.0.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .. import clock
+from ..errors import Ltx2Warning, RequestError
+from ..media.images import prepare_clip, prepare_image
+from ..networks.video_streaming import stream_encode
+from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Latents [1 or B, 128, f, h, w] for the model to look at, from picture frame ``frame`` on."""
+
+    latent: torch.Tensor
+    frame: int
+    strength: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        return self.latent.shape[2] * self.latent.shape[3] * self.latent.shape[4]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """All that is known of a clip at one stage's size; a part that is None leaves everything to be generated.
+
+    video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
+    [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and count as noiseless.
+    """
+
+    video: torch.Tensor | None = None
+    video_mask: torch.Tensor | None = None
+    guides: tuple[Guide, ...] = ()
+    audio: torch.Tensor | None = None
+    audio_mask: torch.Tensor | None = None
+    audio_frozen: bool = False
+
+    @property
+    def guide_tokens(self) -> int:
+        return sum(guide.tokens for guide in self.guides)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.video_mask is not None:
+            kept = (self.video_mask.amin(dim=(0, 1, 3, 4)) < 1).sum()
+            parts.append(f"{int(kept)} latent frames")
+        if self.guides:
+            parts.append(f"{len(self.guides)} guides")
+        if self.audio_mask is not None:
+            parts.append("own sound" if self.audio_frozen else f"{int((self.audio_mask < 1).sum())} audio latents")
+        return f"conditioning: {', '.join(parts) or 'nothing'}"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Single writes
+
+
+def place_latent(
+    conditioning: Conditioning, latent: torch.Tensor, *, latent_frame: int, strength: float, shape: Sequence[int]
+) -> Conditioning:
+    """Put latents in place from ``latent_frame`` on.
+
+    latent: [C, h, w], [C, f, h, w] or [1 or B, C, f, h, w]; shape: of the clip's latent, [B, C, F, h, w]. Raises RequestError
+    when it does not fit.
+    """
+    _check_strength(strength, "conditioning latent")
+    if latent.ndim == 3:
+        latent = latent[:, None]
+    if latent.ndim == 4:
+        latent = latent[None]
+    batch, channels, frames, height, width = shape
+    fits = latent.ndim == 5 and len(latent) in (1, batch) and (latent.shape[1], *latent.shape[3:]) == (channels, height, width)
+    if not fits:
+        found = f"{list(latent.shape)}, expected {[batch, channels, 'frames', height, width]}"
+        raise RequestError(f"conditioning latent has shape {found}: use latents of the same picture size and batch")
+    last = latent_frame + latent.shape[2]
+    if not 0 <= latent_frame < last <= frames:
+        raise RequestError(
+            f"conditioning latent covers latent frames {latent_frame} to {last - 1}, the clip has {frames} (0 to {frames - 1}): "
+            "place it earlier or make the clip longer"
+        )
+    size = max(len(latent), 1 if conditioning.video is None else len(conditioning.video))
+    if conditioning.video is None:
+        clean = latent.new_zeros(size, *shape[1:])
+        mask = torch.ones(size, 1, frames, height, width, dtype=torch.float32, device=latent.device)
+    else:
+        clean = conditioning.video.expand(size, -1, -1, -1, -1).clone()
+        mask = conditioning.video_mask.expand(size, -1, -1, -1, -1).clone()
+    clean[:, :, latent_frame:last] = latent.to(clean)
+    mask[:, :, latent_frame:last] = 1 - strength
+    pictures = range(clock.latent_frame_span(latent_frame)[0], clock.latent_frame_span(last - 1)[1])
+    guides = tuple(guide for guide in conditioning.guides if guide.frame not in pictures)
+    return replace(conditioning, video=clean, video_mask=mask, guides=guides)
+
+
+def add_guide(conditioning: Conditioning, latent: torch.Tensor, *, frame: int, strength: float) -> Conditioning:
+    """Add latents [1 or B, C, f, h, w] as guide tokens from picture frame ``frame`` on, in place of a guide at that very frame."""
+    _check_strength(strength, "guide")
+    kept = tuple(guide for guide in conditioning.guides if guide.frame != frame)
+    return replace(conditioning, guides=(*kept, Guide(latent, frame, strength)))
+
+
+def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_latents: int) -> Conditioning:
+    """Put known audio latents at the start of the track, or freeze the whole of it.
+
+    audio_latents: of the clip. Raises RequestError when the known part does not fit: it is never dropped in silence.
+    """
+    latent = condition.latent
+    if latent.ndim != 4:
+        raise RequestError(f"audio latents have shape {list(latent.shape)}, expected [batch, 8, latents, 16]")
+    known = latent.shape[2]
+    if not 0 <= condition.mask <= 1:
+        raise RequestError(f"audio mask is {condition.mask:g}, expected 0 (keep) to 1 (generate anew)")
+    if condition.frozen and known < audio_latents:
+        raise RequestError(f"own sound has {known} audio latents, the clip needs {audio_latents}: pad it with silence before encoding")
+    if known > audio_latents and not condition.frozen:
+        raise RequestError(f"{known} audio latents are known, the clip has {audio_latents}: make the clip longer or keep fewer")
+    size = (len(latent), 1, audio_latents, 1)
+    clean = latent.new_zeros(len(latent), latent.shape[1], audio_latents, latent.shape[3])
+    mask = torch.ones(size, dtype=torch.float32, device=latent.device)
+    known = min(known, audio_latents)
+    clean[:, :, :known] = latent[:, :, :known]
+    mask[:, :, :known] = 0.0 if condition.frozen else condition.mask
+    return replace(conditioning, audio=clean, audio_mask=mask, audio_frozen=condition.frozen)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Everything of a request
+
+
+def encode_pictures(encoder, pixels: torch.Tensor, *, progress: Callable[[Progress], None] | None = None) -> torch.Tensor:
+    """Normalised latents [B, 128, F, H/32, W/32] of pictures [B, 3, 8k+1, H, W] in -1…1, streamed through the encoder where it is.
+
+    Pictures may lie on another device. Raises RequestError for sizes that do not fit.
+    """
+    with torch.no_grad():
+        return torch.cat(list(stream_encode(encoder, pixels, progress=progress)), dim=2)
+
+
+def condition_video(
+    shape: Sequence[int],
+    *,
+    height: int,
+    width: int,
+    frames: int,
+    encode: Encode,
+    images: Sequence[ImageCondition] = (),
+    clips: Sequence[ClipCondition] = (),
+    latent: LatentCondition | None = None,
+    image_crf: float | None = None,
+    conditioning: Conditioning | None = None,
+) -> Conditioning:
+    """Everything that a request knows of the picture, at one stage's size: the last latent, then images, then clips.
+
+    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip. encode: pictures
+    [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves. conditioning: what to add to.
+    What stands at frame 0 is put in place; what comes later becomes guides. Raises RequestError and MediaError.
+    """
+    result = conditioning or Conditioning()
+    if latent is not None:
+        result = place_latent(result, latent.latent, latent_frame=latent.latent_frame, strength=latent.strength, shape=shape)
+    encoded: dict[tuple, torch.Tensor] = {}
+    for image in images:
+        _check_frame(image.frame, frames, "image")
+        crf = image_crf if image.crf is None else image.crf
+        key = (str(image.image) if isinstance(image.image, (str, Path)) else id(image.image), crf)
+        if key not in encoded:
+            encoded[key] = encode(prepare_image(image.image, height, width, crf=crf))
+        result = _place(result, encoded[key], image.frame, image.strength, shape)
+    for clip in clips:
+        _check_frame(clip.frame, frames, "clip")
+        count = len(clip.frames)
+        if not clock.is_whole_clip(count):
+            below = clock.snap_frames(max(count, 1), "down")
+            raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
+        if clip.frame + count > frames:
+            raise RequestError(f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has {frames}")
+        result = _place(result, encode(prepare_clip(clip.frames, height, width)), _on_grid(clip.frame, count), clip.strength, shape)
+    return result
+
+
+def encode_own_audio(waveform: Waveform, encode: Callable[[Waveform], torch.Tensor], *, audio_latents: int) -> AudioCondition:
+    """A sound track of one's own as a condition: silence added or the end cut so that it fills the clip, heard as it was given.
+
+    encode: Waveform → latents [1, 8, T, 16].
+    """
+    needed = clock.decoded_samples(audio_latents, waveform.sample_rate)
+    samples = waveform.samples
+    if samples.shape[-1] < needed:
+        samples = torch.nn.functional.pad(samples, (0, needed - samples.shape[-1]))
+    latent = encode(Waveform(samples[..., :needed], waveform.sample_rate))
+    missing = audio_latents - latent.shape[2]
+    if missing > 0:  # the last latent may lack a part of a mel frame
+        latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
+    return AudioCondition(latent[:, :, :audio_latents], frozen=True, waveform=waveform)
+
+
+def guide_positions(guide: Guide, fps, *, offset_seconds=0, device) -> torch.Tensor:
+    """Positions of a guide's tokens: [1, 3, tokens, 2] float32; seconds, pixel rows, pixel columns.
+
+    A picture lasts one frame; a clip that does not start the film has latent frames of eight frames each.
+    """
+    rate, offset = clock.parse_fps(fps), clock.exact_seconds(offset_seconds)
+    _, _, frames, height, width = guide.latent.shape
+    if frames == 1:
+        spans = [(0, 1)]
+    elif guide.frame == 0:
+        spans = [clock.latent_frame_span(i) for i in range(frames)]
+    else:
+        spans = [(clock.FRAMES_PER_LATENT * i, clock.FRAMES_PER_LATENT * (i + 1)) for i in range(frames)]
+    side = clock.PIXELS_PER_LATENT
+    axes = (
+        [[float((edge + guide.frame) / rate + offset) for edge in span] for span in spans],
+        [[side * i, side * (i + 1)] for i in range(height)],
+        [[side * i, side * (i + 1)] for i in range(width)],
+    )
+    times, rows, columns = (torch.tensor(axis, dtype=torch.float32, device=device) for axis in axes)
+    grid = (times[:, None, None], rows[None, :, None], columns[None, None])
+    return torch.stack([axis.expand(frames, height, width, 2).reshape(-1, 2) for axis in grid])[None]
+
+
+def _place(conditioning: Conditioning, latent: torch.Tensor, frame: int, strength: float, shape) -> Conditioning:
+    if frame == 0:
+        return place_latent(conditioning, latent, latent_frame=0, strength=strength, shape=shape)
+    return add_guide(conditioning, latent, frame=frame, strength=strength)
+
+
+def _on_grid(frame: int, count: int) -> int:
+    """Guides of several latent frames must begin with a latent frame of the film."""
+    if frame == 0 or count == 1 or (frame - 1) % clock.FRAMES_PER_LATENT == 0:
+        return frame
+    snapped = clock.snap_frames(frame, "down") if frame > clock.FRAMES_PER_LATENT else 1
+    warnings.warn(f"a clip condition at frame {frame} begins at frame {snapped}, where a latent frame starts", Ltx2Warning, stacklevel=3)
+    return snapped
+
+
+def _check_frame(frame: int, frames: int, name: str) -> None:
+    if not 0 <= frame < frames:
+        raise RequestError(f"{name} condition is at frame {frame}, the clip has frames 0 to {frames - 1}")
+
+
+def _check_strength(strength: float, name: str) -> None:
+    if not 0 <= strength <= 1:
+        raise RequestError(f"strength of a {name} is {strength:g}, expected 0 (no effect) to 1 (kept exactly)")

@@ -1,0 +1,84 @@
+"""Empty latents of a clip and the noise they start from."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+
+from .. import clock
+from ..errors import RequestError
+from ..sampling import noise as sampling_noise
+from ..sampling.tokens import AVTokens, patchify_audio, patchify_video
+from ..values import AVLatent
+from .conditioning import Conditioning
+
+VIDEO_CHANNELS = 128
+AUDIO_CHANNELS, AUDIO_BINS = 8, 16
+
+
+def empty_latent(
+    *,
+    width: int,
+    height: int,
+    frames: int,
+    fps: Fraction | None = None,
+    audio_latents: int | None = None,
+    audio_rule: str = "round",
+    samples: int = 1,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> AVLatent:
+    """Zero latents of both streams: video [B, 128, F, H/32, W/32] and audio [B, 8, T, 16].
+
+    audio_latents: length of the sound; None takes it from frames and fps by ``audio_rule``, 0 leaves the sound out.
+    Raises RequestError for sizes that the models cannot take.
+    """
+    if audio_latents is None:
+        if fps is None:
+            raise RequestError("fps is missing: the length of the sound depends on it")
+        audio_latents = clock.audio_latents(frames, fps, audio_rule)
+    size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
+    video = torch.zeros(samples, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
+    audio = torch.zeros(samples, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device) if audio_latents else None
+    return AVLatent(video, audio)
+
+
+def draw_noise(
+    latent: AVLatent,
+    generators: Sequence[torch.Generator],
+    *,
+    conditioning: Conditioning | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> AVTokens:
+    """Starting noise of one stage, as tokens: video with the guides' tokens behind it, then audio.
+
+    generators: one per sample (sampling.noise.generators); a second stage draws on from the same ones. Video is drawn before
+    audio and always in token order, so that both stages, and batches of any size, agree with the released pipelines. dtype and
+    device: of the result, those of the latent unless given.
+    """
+    given = latent.video if latent.video is not None else latent.audio
+    if len(generators) != len(given):
+        raise RequestError(f"{len(generators)} noise generators for {len(given)} samples: give one each")
+    guides = conditioning.guide_tokens if conditioning else 0
+    return sampling_noise.draw_tokens(
+        None if latent.video is None else latent.video[0, 0].numel() + guides,
+        None if latent.audio is None else latent.audio.shape[2],
+        generators,
+        dtype=dtype or given.dtype,
+        device=device or given.device,
+        channels=given.shape[1] if latent.video is not None else given.shape[1] * given.shape[3],
+    )
+
+
+def noise_from_latents(noise: AVLatent, *, conditioning: Conditioning | None = None, guide_seed: int = 0) -> AVTokens:
+    """Noise that a host made in the latents' layout, as the tokens a stage takes.
+
+    Guides are no part of such noise: theirs is drawn from ``guide_seed`` (a guide kept exactly never shows it).
+    """
+    video = None if noise.video is None else patchify_video(noise.video)
+    if video is not None and conditioning is not None and conditioning.guides:
+        sources = sampling_noise.generators(guide_seed, len(video))
+        extra = sampling_noise.draw((conditioning.guide_tokens, video.shape[2]), sources, dtype=video.dtype, device=video.device)
+        video = torch.cat([video, extra], dim=1)
+    return AVTokens(video, None if noise.audio is None else patchify_audio(noise.audio))
