@@ -1,8 +1,10 @@
 """Continuation: what one segment leaves for the next, how it is kept and carried, and how the pieces are joined."""
 
+from .capture import ContextNoise, NextSegment, capture_state, condition_next
 from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .file_stores import FileBlobStore, FileSessionStore, FolderBlobs
 from .limits import StateLimits
+from .overlap import SegmentPlan, SoundJoin, cut_segment, first_segment, next_segment, sound_join
 from .state import ContinuationState, LTX2ContinuationState, audio_mask, read_envelope, write_envelope
 from .stores import BlobStore, InMemoryBlobStore, InMemorySessionStore, SessionStore, drop_state_blobs
 
@@ -11,6 +13,7 @@ __all__ = [
     "LTX2_CONTINUATION_KIND",
     "LTX2_CONTINUATION_SCHEMA_VERSION",
     "BlobStore",
+    "ContextNoise",
     "ContinuationState",
     "FileBlobStore",
     "FileSessionStore",
@@ -18,10 +21,19 @@ __all__ = [
     "InMemoryBlobStore",
     "InMemorySessionStore",
     "LTX2ContinuationState",
+    "NextSegment",
+    "SegmentPlan",
     "SessionStore",
+    "SoundJoin",
     "StateLimits",
     "audio_mask",
+    "capture_state",
+    "condition_next",
+    "cut_segment",
     "drop_state_blobs",
+    "first_segment",
+    "next_segment",
     "read_envelope",
+    "sound_join",
     "write_envelope",
 ]
