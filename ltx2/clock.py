@@ -86,6 +86,21 @@ def frames_for_seconds(seconds, fps: Fraction) -> int:
     return max(1, round_half_up(exact_seconds(seconds) * fps))
 
 
+def frames_of_predicted_seconds(seconds, fps: Fraction, *, shortest=1, longest=20) -> int:
+    """8k+1 frames for a predicted length: nearest frame, held between two lengths in seconds, then down to 8k+1.
+
+    Where that falls below the shortest length, one step up. Raises RequestError for NaN and infinity.
+    """
+    try:
+        exact = Fraction(seconds)
+    except (ValueError, OverflowError) as error:
+        message = f"predicted length is {seconds} s, expected a number: the duration head or its context is damaged"
+        raise RequestError(message) from error
+    low, high = round(exact_seconds(shortest) * fps), round(exact_seconds(longest) * fps)
+    frames = snap_frames(min(max(round(exact * fps), low), high), "down")
+    return frames + FRAMES_PER_LATENT if frames < low else frames
+
+
 def seconds_of_frames(frames: int, fps: Fraction) -> Fraction:
     return Fraction(frames) / fps
 
