@@ -138,6 +138,27 @@ def with_lora(base, deltas: dict, strength: float):
     return clone, clone.add_patches(patches, strength)
 
 
+def with_picture_offset(model, offset_seconds: float):
+    """A clone of the host's LTX-2 MODEL whose picture positions lie later by some seconds, as a carried sound needs it.
+
+    Uses the host's own object patches, so that it comes off with the clone. Raises RequestError for another kind of model.
+    """
+    name = "_prepare_positional_embeddings"
+    network = model.model.diffusion_model
+    original = getattr(type(network), name, None)
+    if original is None or not hasattr(network, "audio_positional_embedding_max_pos"):
+        raise RequestError("the model is no LTX-2 audio-video model of this host: connect the one the sampler uses")
+    clone = model.clone()
+
+    def prepare(pixel_coords, frame_rate, *rest, **keywords):
+        video = pixel_coords[0].float()  # a copy unless it is float32 already
+        video = torch.cat([video[:, :1] + offset_seconds * frame_rate, video[:, 1:]], dim=1)
+        return original(network, [video, *pixel_coords[1:]], frame_rate, *rest, **keywords)
+
+    clone.add_object_patch(f"diffusion_model.{name}", prepare)
+    return clone
+
+
 # --- progress ----------------------------------------------------------------------------------------------------
 
 

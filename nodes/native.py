@@ -1,0 +1,172 @@
+"""The bridge to ComfyUI's own LTX-2 nodes: a state becomes a masked audio-video latent for the host's samplers, and back.
+
+What the host's model, VAEs, samplers and upsamplers are is their own affair: only their sockets are used.
+"""
+
+import torch
+
+from ..ltx2 import clock
+from ..ltx2.continuation import capture_state, condition_next, first_segment
+from ..ltx2.errors import RequestError
+from ..ltx2.media import prepare_clip
+from ..ltx2.stages.latent_preparation import empty_latent
+from . import host
+from .sockets import Segment, SegmentValue, State, waveform_of
+
+PLAN = "ltx2_continuum"  # the latent dictionary's key for the segment's plan, which the host hands on untouched
+
+
+class StateToAVLatent(host.io.ComfyNode):
+    """What a state leaves known, at the start of a native latent."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "StateToAVLatent",
+            "Continuation → AV Latent",
+            "native",
+            description="Starts a native LTX-2 latent from a saved state: the carried frames and sound are filled in and masked, so any "
+            "native sampler goes on from them. Connect the latent of a second stage to fill it in again after upsampling.",
+            inputs=[
+                host.field(State, "state", "The state that the segment before left."),
+                host.field(io.Vae, "vae", "The host's video VAE, which encodes the carried frames."),
+                host.field(io.Model, "model", "The host's LTX-2 model. Comes out with its picture clock moved to fit the carried sound.", optional=True),
+                host.field(io.Latent, "latent", "An audio-video latent to fill in, such as an upsampled one. Without it an empty one is made.", optional=True),
+                host.field(io.Float, "seconds", "Length of the new segment in seconds, repeated frames included. Taken to 8k+1 frames.", default=5.0, min=0.1, max=20.0, step=0.01),
+                host.field(io.Int, "divide", "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages).", default=1, min=1, max=2),
+                host.field(io.Float, "strength", "How exactly the carried frames are kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
+                host.field(io.Int, "audio_overlap", "Carried sound in video frames; -1 as the state says, 0 none.", default=-1, min=-1, max=480),
+            ],
+            outputs=[
+                host.output(io.Latent, "latent", "Nested video and audio latent with noise masks."),
+                host.output(io.Model, "model", "The model with its picture clock moved."),
+                host.output(io.Int, "frames", "Frames of the segment, repeated ones included."),
+                host.output(io.Float, "fps", "Frames per second of the film."),
+            ],
+            search_aliases=["extend video", "continue video with sound", "ltx2 continuation"],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, state, vae, seconds, divide, strength, audio_overlap, model=None, latent=None):
+        fps = _fps_of(state)
+        given_video = given_audio = None
+        if latent is not None:
+            given_video, given_audio = host.streams(latent["samples"])
+            if given_audio is None:
+                raise RequestError("the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)")
+            frames = clock.frames_of_latents(given_video.shape[2])
+        else:
+            frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
+        following = condition_next(
+            state,
+            frames,
+            strength=strength,
+            audio_overlap=None if audio_overlap < 0 else audio_overlap,
+            audio_latents=None if given_audio is None else given_audio.shape[2],
+        )
+        offset = float(following.offset_seconds)
+        if model is None and offset > 0.04:
+            raise RequestError(
+                f"the carried sound starts {offset:.3f} s before the carried picture: connect the model too, so that its clock can be moved, "
+                "or set audio_overlap to the number of carried frames"
+            )
+        video, audio = _start(following, given_video, given_audio, divide)
+        video_mask = torch.ones(1, 1, video.shape[2], 1, 1)
+        audio_mask = torch.ones(1, 1, audio.shape[2], 1)
+        if following.clip is not None:
+            height, width = (side * clock.PIXELS_PER_LATENT for side in video.shape[3:])
+            pixels = prepare_clip(following.clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
+            known = vae.encode((pixels[0].movedim(0, -1) + 1) / 2).to(video)
+            if known.shape[1:2] + known.shape[3:] != video.shape[1:2] + video.shape[3:]:
+                raise RequestError(f"the VAE made latents {list(known.shape)}, the segment's are {list(video.shape)}: use the model's own LTX-2 VAE")
+            video[:, :, : known.shape[2]] = known
+            video_mask[:, :, : known.shape[2]] = 1 - strength
+        if following.audio is not None:
+            known = following.audio.latent
+            audio[:, :, : known.shape[2]] = known.to(audio)
+            audio_mask[:, :, : known.shape[2]] = following.audio.mask
+        result = dict(latent or {})
+        result.update(samples=host.nested(video, audio), noise_mask=host.nested(video_mask, audio_mask))
+        result[PLAN] = following.plan
+        moved = None if model is None else host.with_picture_offset(model, offset)
+        return host.io.NodeOutput(result, moved, frames, float(fps))
+
+
+class AVLatentToState(host.io.ComfyNode):
+    """After native sampling and decoding: the state for the next segment, and the segment itself for joining."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "AVLatentToState",
+            "AV Latent → Continuation",
+            "native",
+            description="Makes the state that the next segment starts from, out of a native audio-video latent and its decoded frames. "
+            "Also gives the finished segment for Join Segments.",
+            inputs=[
+                host.field(io.Latent, "latent", "The sampled audio-video latent (of the last stage)."),
+                host.field(io.Image, "images", "The frames decoded from it."),
+                host.field(io.Audio, "audio", "The sound decoded from it. Needed for joining; the state itself carries latents.", optional=True),
+                host.field(State, "state", "The state this segment continued, when it did.", optional=True),
+                host.field(io.Float, "fps", "Frames per second, as given to the conditioning. Ignored when a state is connected.", default=25.0, min=1.0, max=120.0, step=0.001),
+                host.field(io.Int, "video_overlap", "Frames to carry to the next segment: 8k+1, such as 9 or 25.", default=9, min=1, max=249, step=8),
+                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.", default=49, min=0, max=480),
+            ],
+            outputs=[
+                host.output(State, "state", "What the next segment starts from."),
+                host.output(Segment, "segment", "This segment, for Join Segments."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, latent, images, fps, video_overlap, audio_overlap, audio=None, state=None):
+        video, sound = host.streams(latent["samples"])
+        frames = clock.frames_of_latents(video.shape[2])
+        if len(images) != frames:
+            raise RequestError(f"{len(images)} images, the latent decodes to {frames}: connect the frames decoded from this very latent")
+        count = None if sound is None else sound.shape[2]
+        plan = latent.get(PLAN)
+        if plan is None:
+            if state is not None:
+                plan = condition_next(state, frames, audio_latents=count).plan
+            else:
+                plan = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
+        waveform = waveform_of(audio)
+        carried = capture_state(
+            images[..., :3],
+            sound,
+            plan,
+            video_overlap=video_overlap,
+            audio_overlap=audio_overlap,
+            sample_rate=None if waveform is None else waveform.sample_rate,
+        )
+        return host.io.NodeOutput(carried, SegmentValue(images, waveform, plan))
+
+
+def _start(following, given_video, given_audio, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fresh tensors to fill in: copies of a given latent, or zeros of the carried frames' size."""
+    if given_video is not None:
+        return given_video.clone(), given_audio.clone()
+    if following.clip is None:
+        raise RequestError("the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in")
+    height, width = following.clip.frames.shape[1:3]
+    for side in (width, height):
+        if side % (clock.PIXELS_PER_LATENT * divide):
+            multiple = clock.PIXELS_PER_LATENT * divide
+            raise RequestError(f"the carried frames are {width}x{height}, expected multiples of {multiple} px for divide {divide}")
+    latent = empty_latent(
+        width=width // divide, height=height // divide, frames=following.plan.frames, audio_latents=following.audio_latents
+    )
+    return latent.video, latent.audio
+
+
+def _fps_of(state):
+    from ..ltx2.continuation.producer import read_producer
+
+    producer = read_producer(state.metadata, state.segment_index)
+    return clock.parse_fps(24) if producer is None else producer.plan.fps
+
+
+NODES = [StateToAVLatent, AVLatentToState]
