@@ -149,13 +149,21 @@ def _pieces(x: Tensor, frames: int) -> Stream:
 
 
 def _split(stream: Stream, frames: int, between: Callable[[], None]) -> Stream:
-    """The same frames in pieces of at most ``frames``; ``between`` is called before each piece."""
+    """The same frames in pieces of at most ``frames``; ``between`` is called before each piece.
+
+    What waits is copied, so that the frames that have gone on are not kept with it.
+    """
     for x, last in stream:
-        parts = list(x.split(frames, 2))[::-1]
+        waiting = [x]
         del x
-        while parts:
+        while waiting:
             between()
-            yield parts.pop(), last and not parts
+            x = waiting.pop()
+            if x.shape[2] > frames:
+                waiting = [x[:, :, frames:].clone()]
+            piece = [x[:, :, :frames]]
+            del x
+            yield piece.pop(), last and not waiting
 
 
 def _conv(conv: CausalConv, stream: Stream, causal: bool, *, activate: bool = False, modulation: Modulation | None = None) -> Stream:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..clock import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from ..clock import FRAMES_PER_LATENT, PIXELS_PER_LATENT, latent_frames, latent_size
 from ..errors import RequestError
+from ..values import Progress
 
 # Below these overlaps the padding inside an encoder tile reaches the part of it that is kept.
 MIN_ENCODE_OVERLAP_PIXELS = 64
@@ -178,7 +179,7 @@ def blend_tiles(
     overlap = None  # weighted frames of earlier stretches that the next one adds to
     for index, time in enumerate(times):
         frames = time.target.stop - time.target.start
-        buffer = None
+        buffer = None  # made with the first tile, whose device and batch it takes; the previous stretch is freed here
         for row in rows:
             for column in columns:
                 tile = compute(time, row, column)
@@ -198,3 +199,74 @@ def blend_tiles(
         done = frames if index == len(times) - 1 else times[index + 1].target.start - time.target.start
         overlap = buffer[:, :, done:].clone()
         yield buffer[:, :, :done]
+
+
+def tiled_decode(
+    decode: Callable[[Tensor], Tensor],
+    latent: Tensor,
+    tiling: Tiling,
+    *,
+    device=None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Tensor]:
+    """Decode a latent [B, C, T, h, w] tile by tile: yields pixels [B, 3, n, 32h, 32w] (float32) in order of time.
+
+    decode: a whole decoder for one tile of the latent. An approximation wherever a tile is smaller than what the decoder
+    looks at; tiles are blended over their overlaps. device: where the picture is put together (default: where tiles are).
+    """
+    _, _, frames, rows, columns = latent.shape
+    axes = decode_time_places(frames, tiling), decode_space_places(rows, tiling), decode_space_places(columns, tiling)
+
+    def compute(time: Place, row: Place, column: Place) -> Tensor:
+        return decode(latent[:, :, time.source, row.source, column.source])
+
+    yield from blend_tiles(_counted(compute, "video decoding", axes, progress), *axes, device=device)
+
+
+def tiled_encode(
+    encode: Callable[[Tensor], Tensor],
+    frames: Tensor,
+    tiling: Tiling,
+    *,
+    device=None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Tensor:
+    """Encode pictures [B, 3, 8k+1, H, W] tile by tile → normalised latent [B, C, k+1, H/32, W/32] (float32).
+
+    Overlaps below 64 px or 16 frames are refused with RequestError: padding inside the tiles would show.
+    """
+    too_small = [
+        f"{overlap} {name}, expected at least {least}"
+        for name, size, overlap, least in (
+            ("pixels", tiling.pixels, tiling.overlap_pixels, MIN_ENCODE_OVERLAP_PIXELS),
+            ("frames", tiling.frames, tiling.overlap_frames, MIN_ENCODE_OVERLAP_FRAMES),
+        )
+        if size is not None and overlap < least
+    ]
+    if too_small:
+        raise RequestError(f"tiles to encode overlap by {' and by '.join(too_small)}")
+    _, _, count, height, width = frames.shape
+    axes = (
+        encode_time_places(latent_frames(count), tiling),
+        encode_space_places(latent_size(height), tiling),
+        encode_space_places(latent_size(width), tiling),
+    )
+
+    def compute(time: Place, row: Place, column: Place) -> Tensor:
+        return encode(frames[:, :, time.source, row.source, column.source])
+
+    return torch.cat(list(blend_tiles(_counted(compute, "video encoding", axes, progress), *axes, device=device)), 2)
+
+
+def _counted(compute, stage: str, axes: Sequence[Sequence[Place]], progress):
+    """The same function, reporting before each tile."""
+    total, done = len(axes[0]) * len(axes[1]) * len(axes[2]), 0
+
+    def counted(*places: Place) -> Tensor:
+        nonlocal done
+        if progress is not None:
+            progress(Progress(stage, done, total))
+        done += 1
+        return compute(*places)
+
+    return counted

@@ -199,7 +199,10 @@ class TimestepEmbedder(nn.Module):
 
 
 class ResBlocks(nn.Module):
-    """Several res blocks of one width; with timestep conditioning they share an embedding of the timestep."""
+    """Several res blocks of one width; with timestep conditioning they share an embedding of the timestep.
+
+    Whoever runs them goes through ``res_blocks`` itself: a forward here would keep the first block's input alive.
+    """
 
     def __init__(self, block: VideoBlock, channels: int, padding_mode: str, *, timestep=False, ops, device=None, dtype=None):
         super().__init__()
@@ -212,12 +215,6 @@ class ResBlocks(nn.Module):
 
     def embedding(self, timestep: Tensor | None, dtype) -> Tensor | None:
         return None if timestep is None else self.time_embedder(timestep, dtype)
-
-    def forward(self, x: Tensor, causal: bool, timestep: Tensor | None = None, generator=None) -> Tensor:
-        embedding = self.embedding(timestep, x.dtype)
-        for block in self.res_blocks:
-            x = block(x, causal, embedding, generator)
-        return x
 
 
 class Downsample(nn.Module):
@@ -305,7 +302,11 @@ class VideoEncoder(nn.Module):
         self.check(frames)
         x = self.conv_in.whole(patchify(frames, self.config.patch_size), True)
         for block in self.down_blocks:
-            x = block(x, True) if isinstance(block, ResBlocks) else block(x)
+            if isinstance(block, ResBlocks):
+                for res_block in block.res_blocks:
+                    x = res_block(x, True)
+            else:
+                x = block(x)
         return self.latent(self.conv_out.whole(x, True, activate=True))
 
     def latent(self, moments: Tensor) -> Tensor:
@@ -374,7 +375,12 @@ class VideoDecoder(nn.Module):
         x, timestep = self.prepare(latent, generator)
         x = self.conv_in.whole(x, causal)
         for block in self.up_blocks:
-            x = block(x, causal, timestep, generator) if isinstance(block, ResBlocks) else block(x, causal)
+            if isinstance(block, ResBlocks):
+                embedding = block.embedding(timestep, x.dtype)
+                for res_block in block.res_blocks:
+                    x = res_block(x, causal, embedding, generator)
+            else:
+                x = block(x, causal)
         x = self.conv_out.whole(x, causal, activate=True, modulation=self.last_modulation(timestep, x.dtype))
         return unpatchify(x, self.config.patch_size)
 
