@@ -1,0 +1,86 @@
+"""Where modules live while they work, and how much memory there is and will be needed."""
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+# Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward included; measured.
+TENSORS_PER_TOKEN = 14
+# What to count on where a machine does not tell.
+UNKNOWN_FREE_BYTES = 4 * 2**30
+
+
+@contextmanager
+def resident(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> Iterator[nn.Module]:
+    """The module on a device for as long as the block runs.
+
+    A module that is elsewhere is copied there and the copy dropped afterwards; the one at home, which may be mapped straight
+    from its file, is never touched. A module that is there already is used as it is.
+    """
+    device = torch.device(device)
+    tensors = [*module.parameters(), *module.buffers()]
+    if all(same_device(t.device, device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
+        yield module
+        return
+    moved = copy_to(module, device, dtype)
+    try:
+        yield moved
+    finally:
+        del moved
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def copy_to(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
+    """A module of the same structure whose weights are copies on ``device`` (shared where they are there already)."""
+    memo: dict[int, torch.Tensor] = {}
+    for parameter in module.parameters():
+        data = parameter.detach().to(device, dtype if parameter.is_floating_point() else None)
+        memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.detach().to(device, dtype if buffer.is_floating_point() else None)
+    return copy.deepcopy(module, memo)
+
+
+def same_device(a: torch.device, b: torch.device) -> bool:
+    """Whether two names mean one device; "cuda" without a number is the current one."""
+    if a.type != b.type:
+        return False
+    if a.type != "cuda":
+        return True
+    current = torch.cuda.current_device()
+    return (current if a.index is None else a.index) == (current if b.index is None else b.index)
+
+
+def weight_bytes(module: nn.Module) -> int:
+    return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
+
+
+def free_bytes(device: torch.device | str) -> int:
+    """Memory that can still be taken on a device."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # what torch keeps in reserve counts as free
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "cpu":
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return UNKNOWN_FREE_BYTES
+    return UNKNOWN_FREE_BYTES
+
+
+def denoising_bytes(*, width: int, video_tokens: int, samples: int = 1, passes: int = 1, dtype: torch.dtype = torch.bfloat16) -> int:
+    """What one call of a transformer of this width holds beside its weights, about."""
+    return TENSORS_PER_TOKEN * width * video_tokens * samples * passes * dtype.itemsize
+
+
+def passes_that_fit(wanted: int, free: int, *, width: int, video_tokens: int, samples: int, dtype: torch.dtype) -> int:
+    """How many guidance passes to stack into one call so that it fits; at least one."""
+    one = denoising_bytes(width=width, video_tokens=video_tokens, samples=samples, dtype=dtype)
+    return max(1, min(wanted, free // max(one, 1)))

@@ -1,0 +1,78 @@
+"""Video latents to pictures, handed out in order of time while later ones are still to be decoded."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..errors import RequestError
+from ..networks.diffusion_decoder import DiffusionDecoder
+from ..networks.diffusion_tiling import DEFAULT_TILING, DiffusionPlan, plan_diffusion_decode, stream_diffusion_decode
+from ..networks.video_plan import TILES, DecodePlan, decode, decode_bytes, plan_decode
+from ..networks.video_streaming import DEFAULT_PIECE_FRAMES
+from ..values import Progress
+from .memory import free_bytes
+
+MODES = ("auto", "whole", "stream", "tiles")
+
+
+def decode_video(
+    decoder: nn.Module,
+    latent: torch.Tensor,
+    *,
+    plan: DecodePlan | DiffusionPlan | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Decode a normalised latent [1, 128, F, h, w]: yields pixels [1, 3, n, 32h, 32w] around -1…1 on the CPU, in order of time.
+
+    decoder: convolutional or diffusion, on ``device`` with weights of ``dtype``. plan: how (:func:`plan_video`), chosen for the
+    memory that is free when left out. generator: of the noise that some decoders take; the next draws of the sample's own, so
+    that a result depends on its seed alone. progress may raise to stop; so does dropping the iterator. Raises RequestError.
+    """
+    if latent.ndim != 5 or len(latent) != 1:
+        raise RequestError(f"video latent has shape {list(latent.shape)}, expected one sample [1, 128, frames, rows, columns]")
+    plan = plan or plan_video(decoder, tuple(latent.shape), device=device, dtype=dtype)
+    latent = latent.to(device, dtype)
+    if isinstance(decoder, DiffusionDecoder):
+        pieces = stream_diffusion_decode(
+            decoder, latent, tiling=plan.tiling, low_memory=plan.low_memory, generator=generator, progress=progress, device="cpu"
+        )
+    else:
+        pieces = decode(decoder, latent, plan, device="cpu", generator=generator, progress=progress)
+    return _without_gradients(pieces)
+
+
+@torch.no_grad()
+def _without_gradients(pieces: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    yield from pieces
+
+
+def plan_video(
+    decoder: nn.Module, shape: tuple[int, ...], *, mode: str = "auto", device: torch.device | str, dtype: torch.dtype
+) -> DecodePlan | DiffusionPlan:
+    """How to decode a latent of a shape: ``auto`` by the memory that is free, ``whole``, ``stream`` (exact pieces) or ``tiles``.
+
+    A diffusion decoder has no exact pieces: ``stream`` means tiles there too.
+    """
+    if mode not in MODES:
+        raise RequestError(f"video decoding is {mode!r}, expected one of {', '.join(MODES)}")
+    free = free_bytes(device)
+    if isinstance(decoder, DiffusionDecoder):
+        fused = torch.device(device).type == "cuda"
+        if mode == "auto":
+            return plan_diffusion_decode(decoder.config, shape, free, itemsize=dtype.itemsize, fused=fused)
+        planned = plan_diffusion_decode(decoder.config, shape, 0, itemsize=dtype.itemsize, fused=fused)
+        return replace(planned, tiling=None if mode == "whole" else DEFAULT_TILING, low_memory=False, fits=True)
+    if mode == "auto":
+        return plan_decode(decoder.config, shape, free, dtype)
+    piece = None if mode == "whole" else DEFAULT_PIECE_FRAMES
+    return DecodePlan(mode, decode_bytes(decoder.config, shape, dtype, piece), piece, TILES[0] if mode == "tiles" else None)
+
+
+def pictures(pixels: torch.Tensor) -> torch.Tensor:
+    """Decoded pixels [1, 3, n, H, W] around -1…1 as pictures [n, H, W, 3] float32 in 0…1, the layout hosts exchange."""
+    return pixels[0].permute(1, 2, 3, 0).float().add(1).div_(2).clamp_(0, 1)
