@@ -1,7 +1,9 @@
 """Continuation: what one segment leaves for the next, how it is kept and carried, and how the pieces are joined."""
 
+from .attachments import Attachment, attachment_bytes, load_attachment, load_attachment_bytes, save_attachment
 from .capture import ContextNoise, NextSegment, capture_state, condition_next
 from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
+from .describe import describe_attachment, describe_state
 from .file_stores import FileBlobStore, FileSessionStore, FolderBlobs
 from .limits import StateLimits
 from .overlap import SegmentPlan, SoundJoin, cut_segment, first_segment, next_segment, sound_join
@@ -12,6 +14,7 @@ __all__ = [
     "DEFAULT_INLINE_THRESHOLD_BYTES",
     "LTX2_CONTINUATION_KIND",
     "LTX2_CONTINUATION_SCHEMA_VERSION",
+    "Attachment",
     "BlobStore",
     "ContextNoise",
     "ContinuationState",
@@ -26,14 +29,20 @@ __all__ = [
     "SessionStore",
     "SoundJoin",
     "StateLimits",
+    "attachment_bytes",
     "audio_mask",
     "capture_state",
     "condition_next",
     "cut_segment",
+    "describe_attachment",
+    "describe_state",
     "drop_state_blobs",
     "first_segment",
+    "load_attachment",
+    "load_attachment_bytes",
     "next_segment",
     "read_envelope",
+    "save_attachment",
     "sound_join",
     "write_envelope",
 ]

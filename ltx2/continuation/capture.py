@@ -19,6 +19,7 @@ from ..clock import (
     snap_frames,
 )
 from ..errors import ContinuationError, Ltx2Warning
+from ..media import uint8_frames
 from ..values import AudioCondition, ClipCondition
 from .overlap import AUDIO_OVERLAP_FRAMES, AUDIO_RULE, VIDEO_OVERLAP_FRAMES, SegmentPlan, clock_shift, next_segment
 from .producer import METADATA_KEY, Producer, producer_metadata, read_producer
@@ -86,7 +87,7 @@ def capture_state(
     tail = len(frames) - plan.end_offset
     if tail < video_overlap:
         raise ContinuationError(f"{max(tail, 0)} frames are left to carry, expected {video_overlap}: give more of the segment's end")
-    carried = as_uint8(frames[tail - video_overlap : tail])
+    carried = np.array(uint8_frames(frames[tail - video_overlap : tail]))
     sound = audio_overlap if audio_latents is not None else 0
     shift, offset, start = clock_shift(plan, video_overlap, sound)
     producer = Producer(plan, video_overlap, sound, width=carried.shape[2], height=carried.shape[1], model=model, seed=seed)
@@ -311,16 +312,3 @@ def _with_noise(pictures, latents, noise: ContextNoise, seed: int):
         sample = torch.randn(latents.shape, generator=generator)
         latents = (latents.float() + sample * noise.audio).to(latents.dtype)
     return pictures, latents
-
-
-def as_uint8(frames: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Frames [N, H, W, 3] as uint8; float values in 0…1 are rounded, not cut off, so repeated hops do not darken."""
-    if isinstance(frames, torch.Tensor):
-        if frames.dtype != torch.uint8:
-            frames = (frames.detach().float() * 255).round().clamp(0, 255).to(torch.uint8)
-        frames = frames.cpu().numpy()
-    elif frames.dtype != np.uint8:
-        frames = np.clip(np.rint(frames.astype(np.float32) * 255), 0, 255).astype(np.uint8)
-    if frames.ndim != 4 or frames.shape[3] != 3:
-        raise ContinuationError(f"frames are {list(frames.shape)}, expected [N, H, W, 3]")
-    return np.array(frames)

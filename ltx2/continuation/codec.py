@@ -52,6 +52,14 @@ class Carried:
     audio_source: str | None = None
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Content that lies next to a payload instead of in it: encoded frames by the name to use in messages, and the latents."""
+
+    frames: Mapping[str, bytes] = field(default_factory=dict)
+    latents: torch.Tensor | None = None
+
+
 # --- encode ------------------------------------------------------------------------------------------------------------
 
 
@@ -139,8 +147,14 @@ def _base64(data: bytes) -> str:
 # --- decode ------------------------------------------------------------------------------------------------------------
 
 
-def decode(payload, *, blob_store=None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS) -> dict[str, Any]:
-    """The constructor arguments of a typed state. Raises ContinuationError naming the field, BlobNotFoundError, see state.py."""
+def decode(
+    payload, *, blob_store=None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS, beside: Beside | None = None
+) -> dict[str, Any]:
+    """The constructor arguments of a typed state; ``beside`` wins over what the payload holds or names.
+
+    Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
+    """
+    beside = beside or Beside()
     reading = Reading(strict=strict, limits=limits)
     if payload is None:
         reading.note("payload is null and was read as empty")
@@ -170,8 +184,14 @@ def decode(payload, *, blob_store=None, strict: bool = True, limits: StateLimits
         fields["audio_sample_rate"] = reading.integer(payload["audio_sample_rate"], "payload.audio_sample_rate", least=1)
     video = reading.member(get("video"), "payload.video")
     audio = reading.member(get("audio"), "payload.audio")
-    frames, frames_id, video_source = _decode_video(video, blob_store, reading)
-    latents, latents_id, audio_source = _decode_audio(audio, blob_store, reading)
+    if beside.frames:
+        frames, frames_id, video_source = _decode_frames(beside.frames, reading), None, None
+    else:
+        frames, frames_id, video_source = _decode_video(video, blob_store, reading)
+    if beside.latents is not None:
+        latents, latents_id, audio_source = _checked_latents(beside.latents, "the audio latents", reading), None, None
+    else:
+        latents, latents_id, audio_source = _decode_audio(audio, blob_store, reading)
     if fields["audio_conditioning_num_frames"] and latents is None and latents_id is None:
         reading.note("audio_conditioning_num_frames asks for a sound overlap but the state carries no latents; there will be none")
     carried = Carried(
@@ -210,26 +230,26 @@ def _decode_video(video: Mapping, blob_store, reading: Reading):
         count = video.get("frame_count")
         if count is not None and (isinstance(count, bool) or count != len(parts)):
             reading.wrong(f"payload.video.frame_count is {count!r} but the blob holds {len(parts)} frames")
-        frames = _decode_frames(parts, "payload.video.blob_id frame ", "", reading)
+        frames = _decode_frames({f"{_PACKING} frame {i}": part for i, part in enumerate(parts)}, reading)
         return frames, None, (blob_id, frames) if frames else None
     frames = None
     if inline:
         if len(inline) > reading.limits.frames:
             raise ContinuationError(f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {reading.limits.frames}")
-        texts = []
+        parts = {}
         for index, text in enumerate(inline):
+            path = f"payload.video.frames_b64[{index}]"
             if isinstance(text, str):
-                texts.append(_from_base64(text, f"payload.video.frames_b64[{index}]"))
+                parts[path] = _from_base64(text, path)
             else:
-                reading.wrong(f"payload.video.frames_b64[{index}] is a {type(text).__name__}, expected base64 text")
-        frames = _decode_frames(texts, "payload.video.frames_b64[", "]", reading)
+                reading.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
+        frames = _decode_frames(parts, reading)
     return frames, blob_id, None
 
 
-def _decode_frames(parts: list, before: str, after: str, reading: Reading) -> list | None:
+def _decode_frames(parts: Mapping[str, bytes], reading: Reading) -> list | None:
     frames, pixels = [], 0
-    for index, part in enumerate(parts):
-        path = f"{before}{index}{after}"
+    for path, part in parts.items():
         frame, note = decode_frame(part, path, reading.limits)
         if note:
             reading.note(f"{path} is {note}")
@@ -271,14 +291,18 @@ def _read_latents(data: bytes, path: str, reading: Reading) -> torch.Tensor:
         (latents,) = tensors.values()
     else:
         raise ContinuationError(f"{path} holds the tensors {sorted(tensors)[:5]}, expected one named {AUDIO_TENSOR!r}")
+    return _checked_latents(latents, path, reading)
+
+
+def _checked_latents(latents: torch.Tensor, path: str, reading: Reading) -> torch.Tensor:
     if latents.numel() > reading.limits.audio_elements:
-        raise ContinuationError(f"{path} holds {latents.numel()} elements, expected at most {reading.limits.audio_elements}")
+        raise ContinuationError(f"{path}: {latents.numel()} elements, expected at most {reading.limits.audio_elements}")
     if latents.ndim != 4:
-        reading.wrong(f"{path} holds a tensor of shape {list(latents.shape)}, expected four dimensions [B, C, T, F]")
+        reading.wrong(f"{path}: a tensor of shape {list(latents.shape)}, expected four dimensions [B, C, T, F]")
     if not latents.is_floating_point():
-        reading.wrong(f"{path} holds {latents.dtype} values, expected floating point")
+        reading.wrong(f"{path}: {latents.dtype} values, expected floating point")
     if not all_finite(latents):
-        reading.wrong(f"{path} holds NaN or infinite values, which would spoil the whole next segment")
+        reading.wrong(f"{path}: NaN or infinite values, which would spoil the whole next segment")
     return latents
 
 

@@ -59,6 +59,14 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_synced(path: str | Path, data: bytes) -> None:
+    """Write a file inside a folder that is not in place yet, and wait until it is on disk."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: str | Path) -> None:
     """Make renames and removals in a folder durable, where the system can (Windows cannot, and does not need to)."""
     if os.name == "nt":

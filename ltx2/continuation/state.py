@@ -12,7 +12,7 @@ import torch
 
 from ..errors import ContinuationError
 from . import codec
-from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, Carried
+from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, Beside, Carried
 from .limits import DEFAULT_LIMITS, StateLimits
 from .strict_json import parse_json, write_json
 
@@ -80,14 +80,16 @@ class LTX2ContinuationState:
         blob_store: "BlobStore | None" = None,
         strict: bool = True,
         limits: StateLimits = DEFAULT_LIMITS,
+        beside: Beside | None = None,
     ) -> "LTX2ContinuationState":
         """The typed state of an envelope. Without a ``blob_store``, ids are kept and their content stays unread.
 
+        ``beside``: frames and latents that an attachment keeps next to the payload.
         ``strict=False`` turns what fastvideo's reader lets pass (numbers out of range, members of a wrong type, …) into warnings.
         Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
         """
         check_kind(state.kind)
-        return cls(**codec.decode(state.payload, blob_store=blob_store, strict=strict, limits=limits))
+        return cls(**codec.decode(state.payload, blob_store=blob_store, strict=strict, limits=limits, beside=beside))
 
     def __str__(self) -> str:
         frames = self.video_frames or ()

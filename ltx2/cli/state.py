@@ -1,0 +1,43 @@
+"""``ltx2 state``: look into a continuation state, or write it in another form."""
+
+import json
+
+from ..continuation import FolderBlobs, describe_attachment, load_attachment, save_attachment
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser("state", help="show or convert a continuation state")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, help_text, run in (
+        ("show", "print all fields of a state and the hashes of its content", _show),
+        ("convert", "write a state in another form, chosen by the name", _convert),
+    ):
+        action = actions.add_parser(name, help=help_text, description=help_text)
+        action.add_argument("file", help="state as .json, folder, .safetensors or PNG card")
+        action.add_argument("--blobs", metavar="DIR", help="folder with the blobs that the state names")
+        action.add_argument("--lenient", action="store_true", help="warn about odd values instead of refusing them")
+        action.set_defaults(run=run)
+        if name == "show":
+            action.add_argument("--json", action="store_true", help="print one JSON document")
+        else:
+            action.add_argument("out", help=".png card, .safetensors, .json, or a folder")
+
+
+def _show(args) -> None:
+    found = describe_attachment(args.file, blob_store=_blobs(args), strict=not args.lenient)
+    if args.json:
+        print(json.dumps(found, indent=1, allow_nan=args.lenient))
+        return
+    for name, value in found.items():
+        if value not in (None, {}, []):
+            print(f"{name}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+
+
+def _convert(args) -> None:
+    blobs = _blobs(args)
+    found = load_attachment(args.file, blob_store=blobs, strict=not args.lenient)
+    print(save_attachment(found.state, args.out, texts=found.texts, blob_store=blobs))
+
+
+def _blobs(args) -> FolderBlobs | None:
+    return FolderBlobs(args.blobs) if args.blobs else None
