@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+
+from ltx2 import clock
+from ltx2.errors import Ltx2Warning, RequestError
+from ltx2.stages.conditioning import (
+    Conditioning,
+    Guide,
+    add_guide,
+    condition_video,
+    encode_own_audio,
+    guide_positions,
+    place_audio,
+    place_latent,
+)
+from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Waveform
+
+SHAPE = (2, 4, 5, 2, 3)
+FRAMES = clock.frames_of_latents(SHAPE[2])
+
+
+def encode(pixels):
+    """Mean colour per latent cell, so that a test can tell pictures apart."""
+    _, _, count, height, width = pixels.shape
+    mean = pixels.mean()
+    return torch.full((1, SHAPE[1], clock.latent_frames(count), height // 32, width // 32), float(mean))
+
+
+def picture(level):
+    return np.full((64, 96, 3), level, dtype=np.uint8)
+
+
+def known(**conditions):
+    return condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode=encode, image_crf=0, **conditions)
+
+
+def test_a_picture_at_the_start_is_put_in_place():
+    result = known(images=[ImageCondition(picture(255), strength=0.75)])
+    assert result.video.shape == (1, *SHAPE[1:]) and not result.guides
+    assert torch.allclose(result.video[:, :, 0], torch.tensor(1.0)) and not result.video[:, :, 1:].any()
+    assert (result.video_mask[:, :, 0] == 0.25).all() and (result.video_mask[:, :, 1:] == 1).all()
+
+
+def test_a_picture_later_on_becomes_a_guide():
+    result = known(images=[ImageCondition(picture(0), frame=20, strength=0.5)])
+    assert result.video is None and result.guide_tokens == 6
+    assert (result.guides[0].frame, result.guides[0].strength) == (20, 0.5)
+
+
+def test_later_writes_win():
+    latent = torch.full((1, 4, 2, 2, 3), 7.0)
+    result = known(
+        latent=LatentCondition(latent),
+        images=[ImageCondition(picture(255)), ImageCondition(picture(255), frame=9), ImageCondition(picture(0), frame=9)],
+    )
+    assert torch.allclose(result.video[:, :, 0], torch.tensor(1.0)) and (result.video[:, :, 1] == 7).all()
+    assert [(g.frame, float(g.latent.mean())) for g in result.guides] == [(9, -1.0)]
+    clips = [ClipCondition(np.stack([picture(0)] * 17))]
+    result = known(images=[ImageCondition(picture(255)), ImageCondition(picture(255), frame=9)], clips=clips)
+    assert (result.video[:, :, :3] == -1).all() and not result.guides
+
+
+def test_each_picture_is_encoded_once():
+    calls = []
+
+    def counting(pixels):
+        calls.append(pixels.shape)
+        return encode(pixels)
+
+    image = picture(10)
+    images = [ImageCondition(image, frame=k) for k in (0, 5, 9)]
+    condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode=counting, images=images, image_crf=0)
+    assert len(calls) == 1
+
+
+def test_a_clip_later_on_becomes_guides_on_the_latent_grid():
+    frames = np.stack([picture(9)] * 9)
+    assert known(clips=[ClipCondition(frames, frame=17)]).guides[0].frame == 17
+    with pytest.warns(Ltx2Warning, match="begins at frame 9"):
+        result = known(clips=[ClipCondition(frames, frame=12)])
+    assert result.guides[0].frame == 9 and result.guides[0].latent.shape[2] == 2 and result.video is None
+
+
+@pytest.mark.parametrize(
+    "conditions, sentence",
+    [
+        ({"images": [ImageCondition(picture(0), frame=FRAMES)]}, "frames 0 to"),
+        ({"images": [ImageCondition(picture(0), frame=-1)]}, "frames 0 to"),
+        ({"images": [ImageCondition(picture(0), strength=1.5)]}, "expected 0"),
+        ({"clips": [ClipCondition(np.stack([picture(0)] * 8))]}, "8k\\+1"),
+        ({"clips": [ClipCondition(np.stack([picture(0)] * 9), strength=3)]}, "expected 0"),
+        ({"clips": [ClipCondition(np.stack([picture(0)] * 17), frame=25)]}, "the clip has 33"),
+        ({"latent": LatentCondition(torch.zeros(1, 4, 2, 2, 2))}, "same picture size"),
+        ({"latent": LatentCondition(torch.zeros(3, 4, 2, 2, 3))}, "same picture size"),
+        ({"latent": LatentCondition(torch.zeros(1, 4, 2, 2, 3), latent_frame=4)}, "latent frames 4 to 5"),
+    ],
+)
+def test_what_does_not_fit_is_told(conditions, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        known(**conditions)
+
+
+def test_ranks_and_batches_of_latents():
+    for latent in (torch.ones(4, 2, 3), torch.ones(4, 1, 2, 3), torch.ones(1, 4, 1, 2, 3)):
+        result = place_latent(Conditioning(), latent, latent_frame=1, strength=1.0, shape=SHAPE)
+        assert result.video.shape == (1, *SHAPE[1:]) and (result.video[:, :, 1] == 1).all()
+    first = place_latent(Conditioning(), torch.ones(1, 4, 1, 2, 3), latent_frame=0, strength=1.0, shape=SHAPE)
+    before = first.video.clone()
+    both = place_latent(first, torch.full((2, 4, 1, 2, 3), 2.0), latent_frame=4, strength=1.0, shape=SHAPE)
+    assert both.video.shape == SHAPE and (both.video[:, :, 0] == 1).all() and (both.video[:, :, 4] == 2).all()
+    assert torch.equal(first.video, before)
+
+
+def test_guide_positions():
+    still = guide_positions(Guide(torch.zeros(1, 4, 1, 2, 3), 20), 25, offset_seconds=2, device="cpu")
+    assert still.shape == (1, 3, 6, 2)
+    assert torch.allclose(still[0, 0, 0], torch.tensor([2 + 20 / 25, 2 + 21 / 25]))
+    assert still[0, 1, 5].tolist() == [32, 64] and still[0, 2, 5].tolist() == [64, 96]
+    clip = guide_positions(Guide(torch.zeros(1, 4, 2, 1, 1), 9), 25, device="cpu")
+    assert torch.allclose(clip[0, 0], torch.tensor([[9.0, 17], [17, 25]]) / 25)
+    start = guide_positions(Guide(torch.zeros(1, 4, 2, 1, 1), 0), 25, device="cpu")
+    assert torch.allclose(start[0, 0], torch.tensor([[0.0, 1], [1, 9]]) / 25)
+
+
+def test_audio_prefix():
+    latent = torch.randn(1, 8, 5, 16)
+    result = place_audio(Conditioning(), AudioCondition(latent, mask=0.25), audio_latents=9)
+    assert torch.equal(result.audio[:, :, :5], latent) and not result.audio[:, :, 5:].any()
+    assert result.audio_mask.flatten().tolist() == [0.25] * 5 + [1.0] * 4 and not result.audio_frozen
+    with pytest.raises(RequestError, match="5 audio latents are known, the clip has 4"):
+        place_audio(Conditioning(), AudioCondition(latent), audio_latents=4)
+    with pytest.raises(RequestError, match="expected 0"):
+        place_audio(Conditioning(), AudioCondition(latent, mask=2.0), audio_latents=9)
+
+
+def test_own_sound_fills_the_clip():
+    rate, wanted = 16000, 9
+
+    def encoder(waveform):
+        return torch.zeros(1, 8, int(waveform.seconds * 25) + 1, 16)
+
+    for seconds in (0.1, 1.0):
+        sound = Waveform(torch.randn(2, int(rate * seconds)), rate)
+        condition = encode_own_audio(sound, encoder, audio_latents=wanted)
+        assert condition.frozen and condition.waveform is sound and condition.latent.shape[2] == wanted
+        placed = place_audio(Conditioning(), condition, audio_latents=wanted)
+        assert placed.audio_frozen and not placed.audio_mask.any()
+    with pytest.raises(RequestError, match="pad it with silence"):
+        place_audio(Conditioning(), AudioCondition(torch.zeros(1, 8, 3, 16), frozen=True), audio_latents=wanted)
+
+
+def test_says_what_it_holds():
+    conditioning = add_guide(known(images=[ImageCondition(picture(0))]), torch.zeros(1, 4, 1, 2, 3), frame=5, strength=1)
+    assert str(conditioning) == "conditioning: 1 latent frames, 1 guides"
+    assert str(Conditioning()) == "conditioning: nothing"
