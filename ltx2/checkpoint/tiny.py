@@ -14,6 +14,8 @@ import torch
 
 from ..errors import RequestError
 from . import tiny_configs, tiny_text
+from .tiny_codecs import audio_vae_tensors, duration_head_tensors, upsampler_tensors, vocoder_tensors
+from .tiny_video import decoder_tensors, diffusion_decoder_tensors, encoder_tensors, statistics
 from .tiny_weights import Tensors, lora_tensors, text_encoder_tensors, text_projection_tensors, transformer_tensors
 
 LICENSE = "Random numbers, in the public domain."
@@ -81,24 +83,40 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
 def monolith_files(version: str, seed: int) -> list[TinyFile]:
     """2.0 and 2.3: one file for everything but Gemma, upsamplers and LoRA."""
     name = {"2.0": "ltx-2-19b", "2.3": "ltx-2.3-22b"}[version]
+    family = {"2.0": "ltx-2", "2.3": "ltx-2.3"}[version]
     transformer = transformer_tensors(version, seed)
-    config = {"transformer": tiny_configs.transformer(version), "scheduler": tiny_configs.scheduler()}
+    video = encoder_tensors(version, seed) | decoder_tensors(version, seed) | statistics(seed)
+    tensors = transformer | text_projection_tensors(version, seed) | {f"vae.{name}": tensor for name, tensor in video.items()}
+    tensors |= audio_vae_tensors(seed) | vocoder_tensors(version, seed)
+    config = {
+        "transformer": tiny_configs.transformer(version),
+        "vae": tiny_configs.video_vae(version),
+        "scheduler": tiny_configs.scheduler(),
+        "audio_vae": tiny_configs.audio_vae(),
+        "vocoder": tiny_configs.vocoder(version),
+    }
+    roles = ("transformer", "text_projection", "video_vae", "audio_vae", "vocoder")
+    # the same network under other tensor names: 2.0's upsampler is stored as one for any ratio
+    spatial = {f"{family}-spatial-upscaler-x2-{'1.0' if version == '2.0' else '1.1'}": ("spatial_upsampler", 2.0, version == "2.0")}
+    if version == "2.3":
+        spatial[f"{family}-spatial-upscaler-x1.5-1.0"] = ("spatial_upsampler_x1.5", 1.5, True)
     return [
-        TinyFile(
-            f"checkpoints/{name}-dev.safetensors",
-            ("transformer", "text_projection"),
-            transformer | text_projection_tensors(version, seed),
-            config,
-        ),
+        TinyFile(f"checkpoints/{name}-dev.safetensors", roles, tensors, config),
         TinyFile("text_encoders/gemma_3_12B_it.safetensors", ("text_encoder",), text_encoder_tensors("gemma3", seed)),
         TinyFile(f"loras/{name}-distilled-lora-384.safetensors", ("distilled_lora",), lora_tensors(transformer, seed)),
+        *(
+            _upsampler(f"{stem}.safetensors", role, seed, spatial_scale=scale, rational=rational)
+            for stem, (role, scale, rational) in spatial.items()
+        ),
+        _upsampler(f"{family}-temporal-upscaler-x2-1.0.safetensors", "temporal_upsampler", seed, temporal=True, rational=True),
     ]
 
 
 def split_files(version: str, seed: int) -> list[TinyFile]:
-    """2.5: one file for each part; the text projection is in the text encoder's."""
+    """2.5: one file for each part; the text projection is in the text encoder's, both video VAEs have the same encoder."""
     transformer = transformer_tensors(version, seed)
     source = {"ltx_version": "2.5.0", "gemma_version": tiny_text.GEMMA4_VERSION}
+    encoder = encoder_tensors(version, seed) | statistics(seed)
     return [
         TinyFile(
             "diffusion_models/ltx-2.5-22b-dev-transformer-bf16.safetensors",
@@ -114,5 +132,36 @@ def split_files(version: str, seed: int) -> list[TinyFile]:
             None,
             {"gemma_config": json.dumps(tiny_text.gemma4_config())},
         ),
+        TinyFile(
+            "vae/ltx-2.5-video-vae-bf16.safetensors",
+            ("video_vae",),
+            encoder | diffusion_decoder_tensors(seed),
+            {"vae": tiny_configs.diffusion_vae()},
+        ),
+        TinyFile(
+            "vae/ltx-2.5-video-vae-conv-bf16.safetensors",
+            ("conv_video_vae",),
+            encoder | decoder_tensors(version, seed),
+            {"vae": tiny_configs.video_vae(version)},
+        ),
+        TinyFile(
+            "vae/ltx-2.5-audio-vae-bf16.safetensors",
+            ("audio_vae", "vocoder"),
+            audio_vae_tensors(seed) | vocoder_tensors(version, seed),
+            {"audio_vae": tiny_configs.audio_vae(), "vocoder": tiny_configs.vocoder(version)},
+        ),
         TinyFile("loras/ltx-2.5-22b-distilled-lora-450-bf16.safetensors", ("distilled_lora",), lora_tensors(transformer, seed)),
+        TinyFile(
+            "model_patches/ltx-2.5-duration-head-bf16.safetensors",
+            ("duration_head",),
+            duration_head_tensors(seed),
+            tiny_configs.duration_head(),
+        ),
+        _upsampler("ltx-2.5-spatial-upscaler-x2-bf16.safetensors", "spatial_upsampler", seed),
+        _upsampler("ltx-2.5-temporal-upscaler-x2-bf16.safetensors", "temporal_upsampler", seed, temporal=True, rational=True),
     ]
+
+
+def _upsampler(name: str, role: str, seed: int, **settings) -> TinyFile:
+    config = tiny_configs.upsampler(**settings)
+    return TinyFile(f"latent_upscale_models/{name}", (role,), upsampler_tensors(config, seed), config)

@@ -165,7 +165,7 @@ def diffusion_vae() -> dict:
             "patch_size": 4,
             "head_dim": 16,
             "stage_channels": [128, 64, 32, 32, 16],
-            "stage_depths": [1, 1, 1, 1, 2],
+            "stage_depths": [1, 1, 1, 1, 1],
             # windows are narrower than the released ones: a few hundred keys a token are what one CPU core likes
             "stage_kernels": [[3, 3, 3], [3, 3, 3], [3, 5, 5], [3, 5, 5], [5, 5, 5]],
             "upsamples": [[[1, 2, 2], 2], [[2, 1, 1], 2], [[2, 2, 2], 1], [[2, 2, 2], 2]],
