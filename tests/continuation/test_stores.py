@@ -1,0 +1,267 @@
+"""Blob and session stores: the contract in memory and on disk, hostile ids, damage, age, size, and two processes."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ltx2.continuation import (
+    ContinuationState,
+    FileBlobStore,
+    FileSessionStore,
+    FolderBlobs,
+    InMemoryBlobStore,
+    InMemorySessionStore,
+    LTX2ContinuationState,
+    StateLimits,
+    drop_state_blobs,
+)
+from ltx2.errors import BlobNotFoundError, ContinuationError
+
+from .test_codec import full_state
+from .vectors import DATA, described
+
+BAD_IDS = ("", "a/b", "../x", "..", "a\\b", "C:", "a\0b", "x" * 300, "ａｂ", "CON", "nul", "com1", "a.", "a b", "~", "%TEMP%", 5, None)
+
+
+@pytest.fixture(params=("memory", "files"))
+def blobs(request, tmp_path):
+    return InMemoryBlobStore() if request.param == "memory" else FileBlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture(params=("memory", "files"))
+def sessions(request, tmp_path):
+    return InMemorySessionStore() if request.param == "memory" else FileSessionStore(tmp_path / "sessions")
+
+
+def envelope(index=0):
+    return LTX2ContinuationState(segment_index=index).to_continuation_state()
+
+
+def test_blob_contract(blobs):
+    first, second = blobs.put(b"one", mime="text/plain"), blobs.put(b"")
+    assert first != second and len(blobs) == 2 and first in blobs
+    assert len(first) == 32 and set(first) <= set("0123456789abcdef")
+    assert blobs.get(first) == b"one" and blobs.get(second) == b""
+    blobs.drop(first)
+    blobs.drop(first)
+    assert first not in blobs and len(blobs) == 1
+    with pytest.raises(KeyError) as caught:
+        blobs.get(first)
+    assert isinstance(caught.value, BlobNotFoundError) and first in str(caught.value)
+
+
+def test_states_through_a_store(blobs):
+    state = full_state()
+    packed = state.to_continuation_state(blob_store=blobs, inline_threshold_bytes=0)
+    assert len(blobs) == 2
+    assert described(LTX2ContinuationState.from_continuation_state(packed, blob_store=blobs)) == described(state)
+    drop_state_blobs(packed, blobs)
+    drop_state_blobs(packed, blobs)
+    assert len(blobs) == 0
+    packed = state.to_continuation_state(blob_store=blobs, inline_threshold_bytes=0)
+    read = LTX2ContinuationState.from_continuation_state(packed, blob_store=blobs)
+    drop_state_blobs(read, blobs)
+    assert len(blobs) == 0
+    drop_state_blobs(ContinuationState("ltx2.v1", {"video": 3, "audio": {"blob_id": 4}}), blobs)
+
+
+@pytest.mark.parametrize("bad", BAD_IDS, ids=repr)
+def test_hostile_ids_never_become_paths(tmp_path, bad):
+    store, sessions = FileBlobStore(tmp_path / "deep" / "blobs"), FileSessionStore(tmp_path / "deep" / "sessions")
+    before = sorted(tmp_path.rglob("*"))
+    for call in (store.get, store.drop, sessions.snapshot, sessions.drop, FolderBlobs(tmp_path / "deep").get):
+        with pytest.raises(ContinuationError):
+            call(bad)
+    with pytest.raises(ContinuationError):
+        sessions.store(bad, envelope())
+    assert bad not in store and bad not in sessions
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_damaged_blobs_are_refused(tmp_path):
+    store = FileBlobStore(tmp_path)
+    blob_id = store.put(b"content")
+    path, record = tmp_path / f"{blob_id}.blob", tmp_path / f"{blob_id}.json"
+    path.write_bytes(b"contenT")
+    with pytest.raises(ContinuationError, match="SHA-256"):
+        store.get(blob_id)
+    path.write_bytes(b"conten")
+    with pytest.raises(ContinuationError, match="has 6 bytes, its record says 7"):
+        store.get(blob_id)
+    path.unlink()
+    with pytest.raises(BlobNotFoundError, match="lost"):
+        store.get(blob_id)
+    for text in (b"", b"[]", b"{", f'{{"id": "{blob_id}"}}'.encode(), b"\xff"):
+        record.write_bytes(text)
+        with pytest.raises(ContinuationError, match="record"):
+            store.get(blob_id)
+    with pytest.raises(ContinuationError, match="at most 3"):
+        FileBlobStore(tmp_path, limits=StateLimits(blob_bytes=3)).put(b"content")
+
+
+def test_data_without_a_record_does_not_count(tmp_path):
+    store = FileBlobStore(tmp_path)
+    blob_id = store.put(b"x")
+    os.rename(tmp_path / f"{blob_id}.json", tmp_path / "moved.json")  # a crash between the two writes, or another id's record
+    assert blob_id not in store and "moved" not in store
+    with pytest.raises(BlobNotFoundError):
+        store.get(blob_id)
+
+
+def test_age_and_size(tmp_path):
+    now = [1000.0]
+    store = FileBlobStore(tmp_path, ttl_seconds=100, max_bytes=30, grace_seconds=10, clock=lambda: now[0])
+    old = store.put(b"x" * 10)
+    now[0] += 20
+    middle = store.put(b"y" * 10)
+    now[0] += 20
+    store.put(b"z" * 10)
+    now[0] += 5
+    new = store.put(b"n" * 10)  # makes room by dropping the oldest
+    assert old not in store and middle in store and len(store) == 3
+    now[0] -= 500  # a clock set back makes blobs young, never old
+    assert new in store and len(store) == 3
+    with pytest.raises(ContinuationError, match="cap is 30"):
+        store.put(b"w" * 10)
+    assert new in store and len(store) == 3
+    now[0] += 700
+    assert new not in store and len(store) == 0
+    with pytest.raises(BlobNotFoundError):
+        store.get(new)
+    assert store.sweep() == 3 and not list(tmp_path.glob("*.blob"))
+
+
+WRITER = """
+import sys
+from ltx2.continuation import FileBlobStore
+store = FileBlobStore(sys.argv[1], max_bytes=2000, grace_seconds=3600)
+for i in range(25):
+    print(store.put(bytes([i]) * 20), flush=True)
+"""
+
+
+def test_two_processes_share_a_store(tmp_path):
+    run = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) for _ in range(2)]
+    ids = [line for writer in writers for line in writer.communicate()[0].split()]
+    store = FileBlobStore(tmp_path)
+    assert len(set(ids)) == 50 == len(store)
+    assert sorted(store.get(blob_id)[0] for blob_id in ids) == sorted([*range(25)] * 2)
+
+
+def test_plain_folders_of_blobs(tmp_path):
+    long = "0123456789abcdef" * 2
+    for name in (long, f"{long[::-1]}.bin", f"v09.{'a' * 12}.bin"):
+        (tmp_path / name).write_bytes(name.encode())
+    blobs = FolderBlobs(tmp_path)
+    assert blobs.get(long) == long.encode() and long[::-1] in blobs and blobs.get("a" * 32).startswith(b"v09")
+    assert "b" * 32 not in blobs
+    with pytest.raises(BlobNotFoundError):
+        blobs.get("b" * 32)
+    for call in (lambda: blobs.put(b""), lambda: blobs.drop(long), lambda: FolderBlobs(tmp_path / "none")):
+        with pytest.raises(ContinuationError):
+            call()
+    written = FileBlobStore(tmp_path / "store").put(b"x")
+    assert FolderBlobs(tmp_path / "store").get(written) == b"x"
+    (tmp_path / "store" / f"{written}.blob").write_bytes(b"y")
+    with pytest.raises(ContinuationError, match="SHA-256"):
+        FolderBlobs(tmp_path / "store").get(written)
+    assert FolderBlobs(DATA / "blobs").get("a3702539e66b5d0bb5cdfd48d3000cfc")
+
+
+def test_session_contract(sessions):
+    sessions.store("one", envelope(1))
+    sessions.store("one", envelope(2))
+    assert sessions.snapshot("one").payload["segment_index"] == 2 and sessions.snapshot("two") is None
+    new = sessions.hydrate(envelope(3))
+    other = sessions.hydrate(envelope(4), session_id="")
+    assert new != other and len(new) == 32 and sessions.hydrate(envelope(5), session_id="named") == "named"
+    assert sorted(sessions) == sorted(["one", new, other, "named"]) and len(sessions) == 4 and "named" in sessions
+    for session_id in sessions:  # over a copy: dropping meanwhile is fine
+        sessions.drop(session_id)
+    sessions.drop("one")
+    assert len(sessions) == 0 and "one" not in sessions
+
+
+def test_what_comes_out_of_a_session_is_a_copy(sessions):
+    given = envelope(1)
+    sessions.store("a", given)
+    given.payload["segment_index"] = 7
+    sessions.snapshot("a").payload["metadata"]["x"] = 1
+    assert sessions.snapshot("a").payload == envelope(1).payload
+    for bad in (None, {"kind": "x"}, ContinuationState("", {}), ContinuationState("ltx2.v1", None)):
+        with pytest.raises(ContinuationError):
+            sessions.store("a", bad)
+
+
+def test_a_state_moves_to_another_session(sessions, blobs):
+    state = full_state()
+    sessions.store("a", state.to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
+    taken = sessions.snapshot("a")
+    sessions.drop("a")
+    moved = sessions.hydrate(taken, session_id="b")
+    read = LTX2ContinuationState.from_continuation_state(sessions.snapshot(moved), blob_store=blobs)
+    assert described(read) == described(state)
+
+
+@pytest.mark.parametrize("kind", (InMemorySessionStore, FileSessionStore))
+def test_owned_blobs_go_with_the_last_session_that_names_them(tmp_path, kind):
+    blobs = InMemoryBlobStore()
+    where = [] if kind is InMemorySessionStore else [tmp_path]
+    sessions = kind(*where, owned_blobs=blobs)
+    first = full_state().to_continuation_state(blob_store=blobs, inline_threshold_bytes=0)
+    sessions.store("a", first)
+    sessions.store("a", first)  # stored again: still named
+    sessions.hydrate(first, session_id="b")
+    sessions.store("a", full_state(segment_index=4).to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
+    assert len(blobs) == 4
+    sessions.drop("b")
+    assert len(blobs) == 2
+    sessions.drop("a")
+    assert len(blobs) == 0
+
+
+@pytest.mark.parametrize("kind", (InMemorySessionStore, FileSessionStore))
+def test_sessions_expire(tmp_path, kind):
+    now = [0.0]
+    where = [] if kind is InMemorySessionStore else [tmp_path]
+    sessions = kind(*where, ttl_seconds=10, clock=lambda: now[0])
+    sessions.store("a", envelope())
+    now[0] = 9
+    assert "a" in sessions
+    now[0] = 20
+    assert "a" not in sessions and sessions.snapshot("a") is None and list(sessions) == []
+
+
+@pytest.mark.parametrize("kind", ("memory", "files"))
+def test_two_hundred_writers_all_land(tmp_path, kind):
+    count = 200 if kind == "memory" else 40
+    sessions = InMemorySessionStore() if kind == "memory" else FileSessionStore(tmp_path)
+    threads = [threading.Thread(target=sessions.store, args=(f"s{i}", envelope(i))) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(sessions) == count and sessions.snapshot("s7").payload["segment_index"] == 7
+
+
+def test_session_ids_that_differ_in_case_stay_apart(tmp_path):
+    sessions = FileSessionStore(tmp_path)
+    sessions.store("Ab", envelope(1))
+    sessions.store("aB", envelope(2))
+    assert sessions.snapshot("Ab").payload["segment_index"] == 1
+    assert len({name.lower() for name in os.listdir(tmp_path) if name.endswith(".json")}) == 2
+
+
+def test_a_session_file_is_an_envelope(tmp_path):
+    FileSessionStore(tmp_path).store("a", envelope(3))
+    (path,) = tmp_path.glob("*.json")
+    assert json.loads(path.read_bytes())["payload"]["segment_index"] == 3
+    path.write_bytes(b"{")
+    with pytest.raises(ContinuationError):
+        FileSessionStore(tmp_path).snapshot("a")
