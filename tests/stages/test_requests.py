@@ -1,0 +1,110 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from ltx2.config.versions import release
+from ltx2.errors import Ltx2Warning, RequestError
+from ltx2.stages.presets import find_preset, resolve
+from ltx2.stages.requests import Request, check_request
+from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
+
+PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
+
+
+def check(preset="ltx2_base", **fields):
+    found = find_preset(preset)
+    return check_request(Request(**{"prompt": "a lake", **fields}), found, resolve(found, release((2, 3))))
+
+
+def test_the_preset_fills_what_is_not_said():
+    geometry, notes = check()
+    assert (geometry.width, geometry.height, geometry.frames, geometry.fps, geometry.audio_latents) == (768, 512, 121, 24, 126)
+    assert not notes and geometry.video_tokens == 16 * 16 * 24
+    assert str(geometry) == "768x512, 121 frames at 24 fps (5.04 s)"
+
+
+def test_seconds_go_to_the_nearest_possible_length_and_say_so():
+    geometry, notes = check(seconds=5, fps=24)
+    assert geometry.frames == 121 and notes == ("5 s became 121 frames, 5.042 s",)
+    geometry, notes = check(seconds=Fraction(121, 24))
+    assert geometry.frames == 121 and not notes
+    geometry, _ = check(seconds=2.0, fps="30000/1001")
+    assert geometry.frames == 57 and geometry.fps == Fraction(30000, 1001)
+
+
+def test_frames_are_snapped_on_request_only():
+    with pytest.raises(RequestError, match="97 frames or 105, got 100"):
+        check(frames=100)
+    geometry, notes = check(frames=100, snap=True)
+    assert geometry.frames == 97 and notes == ("100 frames became 97",)
+
+
+@pytest.mark.parametrize("preset, multiple, near", [("ltx2_base", 32, "800x512"), ("ltx2_fast", 64, "832x512")])
+def test_sizes_are_snapped_on_request_only(preset, multiple, near):
+    with pytest.raises(RequestError, match=f"multiples of {multiple}.*use {near}"):
+        check(preset, width=810, height=520)
+    geometry, notes = check(preset, width=810, height=520, snap=True)
+    assert f"{geometry.width}x{geometry.height}" == near and notes == (f"810x520 became {near}",)
+    assert not check(preset, width=768, height=512)[1]
+
+
+@pytest.mark.parametrize("rule, latents", [("round", 126), ("ceil", 127), ("cover", 127)])
+def test_length_of_the_sound(rule, latents):
+    assert check(audio_rule=rule)[0].audio_latents == latents
+    assert check(audio_rule=rule, audio_latents=0)[0].audio_latents == 0
+    assert check(audio_latents=200)[0].audio_latents == 200
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"prompt": "  "}, "prompt is empty"),
+        ({"prompt": None}, "prompt is empty"),
+        ({"samples": 0}, "expected 1 or more"),
+        ({"seed": -1}, "from 0"),
+        ({"seed": 1.5}, "from 0"),
+        ({"width": 64}, "both sides"),
+        ({"width": 0, "height": 64}, "whole numbers of pixels"),
+        ({"width": -64, "height": 64, "snap": True}, "whole numbers of pixels"),
+        ({"width": 64.5, "height": 64}, "whole numbers of pixels"),
+        ({"frames": 0}, "from 1"),
+        ({"frames": 9, "seconds": 1}, "give one of them"),
+        ({"seconds": 0}, "more than 0"),
+        ({"seconds": float("nan")}, "number of seconds"),
+        ({"fps": 0}, "fps"),
+        ({"audio_latents": -1}, "or more"),
+        ({"audio_rule": "long"}, "round, ceil, cover"),
+        ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are known, the clip has 126"),
+        ({"audio": AudioCondition(torch.zeros(1, 8, 3, 16)), "audio_latents": 0}, "silent film"),
+        ({"video_position_offset_seconds": -1}, "0 or more"),
+        ({"images": (ImageCondition(PICTURE, frame=121),)}, "frames 0 to 120"),
+        ({"images": (ImageCondition(PICTURE, strength=-0.1),)}, "expected 0"),
+        ({"clips": (ClipCondition(np.zeros((8, 8, 8, 3))),)}, "such as 1 or 9"),
+        ({"clips": (ClipCondition(np.zeros((9, 8, 8, 3)), frame=113),)}, "frames 113 to 121"),
+        ({"clips": (ClipCondition(np.zeros((9, 8, 8, 3)), strength=3),)}, "expected 0"),
+    ],
+)
+def test_bad_requests_are_told_in_a_sentence(fields, sentence):
+    with pytest.raises(RequestError, match=sentence) as caught:
+        check(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_latents_for_both_stages():
+    known = LatentCondition(torch.zeros(1, 128, 1, 2, 2))
+    with pytest.raises(RequestError, match="second stage too"):
+        check("ltx2_fast", latents=(known, None))
+    check("ltx2_base", latents=(known, None))
+
+
+def test_an_encoded_prompt_replaces_the_text():
+    check(prompt="", positive=TextContext(torch.zeros(1, 4, 8), None))
+
+
+def test_the_window_of_the_models_is_a_warning():
+    with pytest.warns(Ltx2Warning, match="reaches 21.04 s"):
+        check(frames=481, video_position_offset_seconds=1)
+    with pytest.warns(Ltx2Warning, match="120 frames per second"):
+        check(frames=121, fps=120)
