@@ -130,7 +130,8 @@ def _audio_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> AudioVaeConfig:
     part, stem, extra = (encoder, "down", 0) if encoder else (decoder, "up", 1)
     widths = _by_index(part, rf"{stem}\.(\d+)\.block\.0\.conv1\.conv\.weight")
     blocks = _by_index(part, rf"{stem}\.0\.block\.(\d+)\.conv1\.conv\.weight")
-    channels = widths[0][0]
+    # The decoder's own narrowest width need not be its first, and nothing else depends on the unit.
+    channels = encoder["conv_in.conv.weight"][0] if encoder else math.gcd(*(shape[0] for shape in widths))
     statistics = next((shape[0] for name, shape in shapes.items() if name.endswith("per_channel_statistics.mean-of-means")), None)
     mel_bins = AudioVaeConfig.mel_bins
     if decoder:
