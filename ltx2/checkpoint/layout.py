@@ -1,0 +1,244 @@
+"""Which component lies where in which files: released layouts, split files and third-party conversions.
+
+A component is told by a tensor that only it has. Its names lose whatever stands in front of them, so that the same network
+loads from a file that holds everything, a split file and a conversion without prefixes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..config.versions import Version, parse_version, version_of_shapes
+from ..errors import CheckpointError
+from .lazy_tensor import LazyTensor
+from .quantized import QuantizedTensor
+from .reader import Checkpoint, CheckpointFile
+
+Tensors = Mapping[str, LazyTensor | QuantizedTensor]
+
+CONNECTORS = ("video_embeddings_connector.", "audio_embeddings_connector.")
+_DIFFUSION = ("model.diffusion_model.", "diffusion_model.", "")
+# Statistics of earlier models that nothing reads.
+_UNUSED_STATISTICS = ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means")
+
+
+class MissingComponent(CheckpointError):
+    """No file holds a component. The message says which released file does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One network's tensors under their bare names, the metadata that describes it, and the files they come from."""
+
+    name: str
+    tensors: Tensors
+    config: dict[str, Any] | None
+    version: Version | None
+    paths: tuple[Path, ...]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    def __str__(self) -> str:
+        return f"{self.name} of {', '.join(path.name for path in self.paths)}"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a component is found: what may stand in front of its names, tried in order.
+
+    marker: a bare name that only this component has, with its number of dimensions (0: any); block: of ``config``; home: the
+    released file; belongs: which names after the prefix are part of it; bare: how names start where there is no prefix;
+    beside: whether statistics stand beside it, which are kept under their own name.
+    """
+
+    prefixes: tuple[str, ...]
+    marker: tuple[str, int]
+    block: str
+    home: str
+    belongs: Callable[[str], bool] = lambda name: True
+    bare: tuple[str, ...] = ()
+    beside: bool = False
+
+
+# Known starts of a transformer's names, for files in which nothing stands in front of them.
+_TRANSFORMER_PARTS = (
+    "patchify_proj.", "adaln_single.", "prompt_adaln_single.", "audio_", "av_ca_", "caption_projection.", "transformer_blocks.",
+    "scale_shift_table", "proj_out.", "keyframes_abs_pos_embedding",
+)  # fmt: skip
+_OTHER_PARTS = (*CONNECTORS, "embeddings_connector.", "duration_head.", "text_embedding_projection.", "audio_vae.")
+
+
+_SINGLE = "the ltx-2-19b or ltx-2.3-22b checkpoint"
+_VIDEO_FILE = f"{_SINGLE}, or vae/ltx-2.5-video-vae"
+_AUDIO_FILE = f"{_SINGLE}, or vae/ltx-2.5-audio-vae"
+_UPSCALERS = ("initial_conv.", "initial_norm.", "res_blocks.", "upsampler.", "post_upsample_res_blocks.", "final_conv.")
+_VOCODER_PARTS = ("vocoder.", "bwe_generator.", "mel_stft.", "conv_pre.", "ups.", "resblocks.", "conv_post.", "act_post.")
+
+_LAYOUTS = {
+    "transformer": _Layout(
+        _DIFFUSION, ("patchify_proj.weight", 0), "transformer",
+        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer", lambda name: not name.startswith(_OTHER_PARTS),
+        _TRANSFORMER_PARTS,
+    ),
+    "video_connector": _Layout(
+        tuple(prefix + CONNECTORS[0] for prefix in _DIFFUSION), ("learnable_registers", 0), "transformer",
+        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer",
+    ),
+    "audio_connector": _Layout(
+        tuple(prefix + CONNECTORS[1] for prefix in _DIFFUSION), ("learnable_registers", 0), "transformer",
+        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer",
+    ),
+    "text_projection": _Layout(
+        ("text_embedding_projection.", "model.diffusion_model.text_embedding_projection."), ("aggregate_embed.weight", 0), "transformer",
+        f"{_SINGLE}, or text_encoders/gemma4-12b-with-proj-ltx-2.5",
+    ),
+    "text_encoder": _Layout(
+        (), ("embed_tokens.weight", 2), "", "text_encoders/gemma_3_12B_it (LTX-2, 2.3) or gemma4-12b-with-proj-ltx-2.5",
+        lambda name: name.startswith(("embed_tokens.", "layers.", "norm.")),
+    ),
+    "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILE, beside=True),
+    "video_decoder": _Layout(
+        ("vae.decoder.", "decoder."), ("up_blocks.0.res_blocks.0.conv1.conv.weight", 5), "vae",
+        f"{_SINGLE}, or vae/ltx-2.5-video-vae-conv", beside=True,
+    ),
+    "diffusion_decoder": _Layout(
+        ("vae.decoder.", "decoder."), ("conv_in_x_t.weight", 2), "vae", "vae/ltx-2.5-video-vae",
+        lambda name: not name.startswith("coarse_"), beside=True,
+    ),
+    "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILE, beside=True),
+    "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILE, beside=True),
+    "vocoder": _Layout(
+        ("vocoder.", ""), ("conv_pre.weight", 3), "vocoder", _AUDIO_FILE, lambda name: name.startswith(_VOCODER_PARTS),
+    ),
+    "upsampler": _Layout(
+        ("",), ("initial_conv.weight", 5), "", "latent_upscale_models/ltx-…-spatial-upscaler or -temporal-upscaler",
+        lambda name: name.startswith(_UPSCALERS),
+    ),
+    "duration_head": _Layout(
+        ("duration_head.", "model.diffusion_model.duration_head.", "diffusion_model.duration_head.", ""),
+        ("attention_pooler.query_tokens", 0), "", "model_patches/ltx-2.5-duration-head",
+        lambda name: name.startswith(("video_", "audio_", "attention_pooler.", "mlp_")),
+    ),
+}  # fmt: skip
+
+COMPONENTS = tuple(_LAYOUTS)
+
+
+def components(checkpoint: Checkpoint) -> dict[str, Component]:
+    """Every component that the files hold, by name."""
+    found = ((name, _find(checkpoint, name)) for name in COMPONENTS)
+    return {name: component for name, component in found if component is not None}
+
+
+def find_component(checkpoint: Checkpoint, name: str) -> Component:
+    """One component. Where several files hold it, the first one counts, and nothing of the others is mixed in.
+
+    Errors: MissingComponent, a CheckpointError, that says which released file holds it.
+    """
+    component = _find(checkpoint, name)
+    if component is None:
+        raise MissingComponent(f"{checkpoint} holds no {name.replace('_', ' ')}, expected one: load {_LAYOUTS[name].home} as well")
+    return component
+
+
+def model_version(checkpoint: Checkpoint) -> Version | None:
+    """The version of the transformer, by its file's metadata and its tensors; without a transformer, by any file's metadata."""
+    transformer = _find(checkpoint, "transformer")
+    if transformer is not None:
+        return transformer.version
+    return parse_version(checkpoint.metadata.get("model_version"))
+
+
+def file_config(file: CheckpointFile) -> dict[str, Any]:
+    """The ``config`` of a file's metadata; empty when there is none. Raises CheckpointError when it is no JSON object."""
+    text = file.metadata.get("config")
+    if text is None:
+        return {}
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file.path} has metadata config {text[:40]!r}, expected a JSON object: get the file again")
+    return config
+
+
+def _find(checkpoint: Checkpoint, name: str) -> Component | None:
+    layout = _LAYOUTS[name]
+    taken: dict[str, LazyTensor | QuantizedTensor] = {}
+    files: list[CheckpointFile] = []
+    first = next((file for file in checkpoint.files if _prefix(file.tensors, name) is not None), None)
+    if first is None:
+        return None
+    prefix = _prefix(first.tensors, name)
+    for file in (first, *(file for file in checkpoint.files if file is not first)):
+        part = _part(file.tensors, layout, prefix)
+        # a further shard of the same component repeats no name
+        if part and not part.keys() & taken.keys():
+            taken |= part
+            files.append(file)
+    config, version = _about(checkpoint, first, layout, taken if name == "transformer" else {})
+    return Component(name, MappingProxyType(taken), config, version, tuple(file.path for file in files))
+
+
+def _prefix(tensors: Tensors, name: str) -> str | None:
+    """What stands in front of a component's names in one file, or None."""
+    layout = _LAYOUTS[name]
+    marker, dimensions = layout.marker
+    if name == "text_encoder":
+        found = [n[: -len(marker)] for n in tensors if n == marker or n.endswith(f".{marker}")]
+        return min(found, key=len) if found else None
+    markers = [marker]
+    if name == "text_projection":
+        markers.append("video_aggregate_embed.weight")
+    elif name == "vocoder":
+        # since 2.3 a vocoder is two generators; as bare names their own prefixes look like the file's
+        if "bwe_generator.conv_pre.weight" in tensors:
+            return ""
+        markers.append("bwe_generator.conv_pre.weight")
+    for prefix in layout.prefixes:
+        for one in markers:
+            tensor = tensors.get(prefix + one)
+            if tensor is not None and dimensions in (0, len(tensor.shape)):
+                return prefix
+    return None
+
+
+def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTensor | QuantizedTensor]:
+    bare = ((name[len(prefix) :], tensor) for name, tensor in tensors.items() if name.startswith(prefix))
+    part = {name: tensor for name, tensor in bare if layout.belongs(name) and (prefix or not layout.bare or name.startswith(layout.bare))}
+    if layout.beside:
+        stem = prefix.rpartition(".")[0].rpartition(".")[0]
+        stem = f"{stem}.per_channel_statistics." if stem else "per_channel_statistics."
+        part |= {
+            f"per_channel_statistics.{name[len(stem) :]}": tensor
+            for name, tensor in tensors.items()
+            if name.startswith(stem) and name[len(stem) :] not in _UNUSED_STATISTICS
+        }
+    return part
+
+
+def _about(checkpoint: Checkpoint, file: CheckpointFile, layout: _Layout, transformer: Tensors):
+    """Config block and version of a component whose marker is in ``file``.
+
+    What describes the transformer also describes connectors and text projection, wherever these are.
+    """
+    config = file_config(file)
+    if layout.block:
+        block = config.get(layout.block)
+        if block is None and layout.block == "transformer":
+            block = next((b for b in (file_config(other).get("transformer") for other in checkpoint.files) if b is not None), None)
+        if block is not None and not isinstance(block, dict):
+            raise CheckpointError(f"{file.path} has config {layout.block} of kind {type(block).__name__}, expected an object: "
+                                  "get the file again")  # fmt: skip
+    else:
+        block = config or None
+    version = parse_version(file.metadata.get("model_version"))
+    by_tensors = version_of_shapes({name: tuple(tensor.shape) for name, tensor in transformer.items()})
+    # metadata tells more (2.4 has the tensors of 2.3), except where it names an older model than the tensors can be of
+    return block, max((known for known in (version, by_tensors) if known), default=None)

@@ -1,0 +1,58 @@
+"""A tensor that is still in its file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .weight_file import WeightFile
+
+
+@dataclass(frozen=True, eq=False)
+class LazyTensor:
+    """Where a tensor lies and what it is. ``stored`` is the format's own name of its dtype."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    file: WeightFile
+    offset: int
+    nbytes: int
+    stored: str
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    def load(self, device="cpu", dtype: torch.dtype | None = None, *, mapped: bool = True) -> torch.Tensor:
+        """The tensor. On the CPU and in its own dtype it shares the mapped file and costs no memory until it is used.
+
+        dtype: to convert to; None and tensors that hold no floating-point numbers: as stored; mapped: False
+        gives it memory of its own.
+        Errors: CheckpointError when the file changed since it was opened.
+        """
+        wanted = dtype if dtype is not None and self.dtype.is_floating_point else self.dtype
+        stays = mapped and torch.device(device).type == "cpu" and wanted == self.dtype and self.offset % self.dtype.itemsize == 0
+        # Anything that is copied anyway is read rather than mapped, so that no page of the file stays in memory.
+        data = self.file.view(self.offset, self.nbytes) if stays else self.file.read(self.offset, self.nbytes)
+        return data.view(self.dtype).view(self.shape).to(device, wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldTensor:
+    """A tensor in memory that takes the place of one in a file."""
+
+    name: str
+    tensor: torch.Tensor
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    def load(self, device="cpu", dtype: torch.dtype | None = None) -> torch.Tensor:
+        return self.tensor.to(device, dtype if self.tensor.is_floating_point() else None)

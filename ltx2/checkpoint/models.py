@@ -1,0 +1,197 @@
+"""Every network of the family from a checkpoint: the configuration is read, the network built, its weights assigned.
+
+All functions take ``dtype`` (of the weights; None as stored), ``device``, ``ops`` (the layer set) and ``quantized``
+(``dequantize`` at load, or ``on_use``), and raise MissingComponent (a CheckpointError) when no file holds the component,
+CheckpointError when what the files hold does not fit together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from ..config.audio import audio_vae_config, vocoder_config
+from ..config.diffusion_decoder import diffusion_decoder_config
+from ..config.duration import duration_config
+from ..config.transformer import connector_config, text_projection_config, transformer_config
+from ..config.upsampler import upsampler_config
+from ..config.versions import release
+from ..config.video_vae import video_vae_config
+from ..errors import CheckpointError
+from ..networks import attention as networks_attention
+from ..networks.audio_vae import AudioDecoder, AudioEncoder
+from ..networks.connectors import Connector, TextProjection
+from ..networks.diffusion_decoder import DiffusionDecoder, fold_gates
+from ..networks.duration import DurationHead
+from ..networks.ops import TORCH_OPS, Ops
+from ..networks.transformer import Transformer
+from ..networks.upsampler import LatentUpsampler
+from ..networks.video_vae import VideoDecoder, VideoEncoder
+from ..networks.vocoder import make_vocoder
+from .build import build
+from .layout import CONNECTORS, Component, find_component
+from .lazy_tensor import HeldTensor
+from .lora import Lora, match_lora
+from .reader import Checkpoint
+
+Loras = Sequence[tuple[Lora, float]]
+
+
+def load_transformer(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS,
+    attention: networks_attention.AttentionFunction = networks_attention.attention, loras: Loras = (), quantized: str = "dequantize",
+    av_timestep_mode: str = "hybrid",
+) -> Transformer:  # fmt: skip
+    """The audio-video transformer, with LoRAs merged in at their strengths.
+
+    Errors: also CheckpointError for a model version that this package does not know and for LoRAs of another model.
+    """
+    component = find_component(checkpoint, "transformer")
+    release(component.version)
+    config = _read(transformer_config, component)
+    options = {"attention": attention, "av_timestep_mode": av_timestep_mode}
+    return _build(component, lambda **how: Transformer(config, **options, **how), ops, dtype, device, quantized, loras)
+
+
+def load_connectors(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS,
+    attention: networks_attention.AttentionFunction = networks_attention.attention, loras: Loras = (), quantized: str = "dequantize",
+) -> tuple[Connector, Connector]:  # fmt: skip
+    """The video and the audio connector. LoRAs that say nothing about connectors are passed over."""
+    connectors = []
+    for stream, prefix in zip(("video", "audio"), CONNECTORS):
+        component = find_component(checkpoint, f"{stream}_connector")
+        config = _read(connector_config, component, stream)
+        parts = [(lora.part(prefix), strength) for lora, strength in loras]
+        parts = [(part, strength) for part, strength in parts if part.differences]
+        factory = _connector(config, attention)
+        connectors.append(_build(component, factory, ops, dtype, device, quantized, parts))
+    return tuple(connectors)
+
+
+def load_text_projection(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> TextProjection:
+    """The projection of the text encoder's hidden states."""
+    component = find_component(checkpoint, "text_projection")
+    config = _read(text_projection_config, component)
+    return _build(component, lambda **how: TextProjection(config, **how), ops, dtype, device, quantized)
+
+
+def load_video_encoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> VideoEncoder:
+    """The video VAE's encoder."""
+    component = find_component(checkpoint, "video_encoder")
+    config = _read(video_vae_config, component)
+    return _build(component, lambda **how: VideoEncoder(config, **how), ops, dtype, device, quantized)
+
+
+def load_video_decoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize",
+    kind: str | None = None,
+) -> VideoDecoder | DiffusionDecoder:  # fmt: skip
+    """The video decoder. kind: ``conv``, ``diffusion``, or None for the one in the first file that holds any."""
+    name = {"conv": "video_decoder", "diffusion": "diffusion_decoder"}.get(kind) or _first_decoder(checkpoint)
+    component = find_component(checkpoint, name)
+    if name == "diffusion_decoder":
+        component = _without_gates(component)
+        config = _read(diffusion_decoder_config, component)
+        return _build(component, lambda **how: DiffusionDecoder(config, **how), ops, dtype, device, quantized)
+    config = _read(video_vae_config, component)
+    return _build(component, lambda **how: VideoDecoder(config, **how), ops, dtype, device, quantized)
+
+
+def load_audio_encoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> AudioEncoder:
+    """The audio VAE's encoder."""
+    component = find_component(checkpoint, "audio_encoder")
+    config = _read(audio_vae_config, component)
+    return _build(component, lambda **how: AudioEncoder(config, **how), ops, dtype, device, quantized)
+
+
+def load_audio_decoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> AudioDecoder:
+    """The audio VAE's decoder."""
+    component = find_component(checkpoint, "audio_decoder")
+    config = _read(audio_vae_config, component)
+    return _build(component, lambda **how: AudioDecoder(config, **how), ops, dtype, device, quantized)
+
+
+def load_vocoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> nn.Module:
+    """The vocoder: a Vocoder (2.0) or a BandwidthExtensionVocoder (2.3 on)."""
+    component = find_component(checkpoint, "vocoder")
+    config = _read(vocoder_config, component)
+    return _build(component, lambda **how: make_vocoder(config, **how), ops, dtype, device, quantized)
+
+
+def load_upsampler(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> LatentUpsampler:
+    """A latent upsampler, spatial or temporal."""
+    component = find_component(checkpoint, "upsampler")
+    config = _read(upsampler_config, component)
+    return _build(component, lambda **how: LatentUpsampler(config, **how), ops, dtype, device, quantized)
+
+
+def load_duration_head(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+) -> DurationHead:
+    """The network that guesses how long a prompt's clip should be."""
+    component = find_component(checkpoint, "duration_head")
+    config = _read(duration_config, component)
+    return _build(component, lambda **how: DurationHead(config, **how), ops, dtype, device, quantized)
+
+
+def check_lora(checkpoint: Checkpoint, lora: Lora):
+    """What of a LoRA fits the transformer of a checkpoint, without loading either. Errors: as of match_lora."""
+    return match_lora(lora, find_component(checkpoint, "transformer").shapes)
+
+
+def _read(reader: Callable, component: Component, *more):
+    """A component's configuration. What is wrong with metadata from elsewhere comes out as a sentence, not as a type error."""
+    try:
+        return reader(component.config, component.shapes, *more)
+    except CheckpointError as error:
+        raise CheckpointError(f"{component}: {error}") from error
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        raise CheckpointError(
+            f"{component} has a configuration that makes no sense ({type(error).__name__}: {error}): get the file again"
+        ) from error
+
+
+def _build(component: Component, make: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str, loras: Loras = ()):
+    like = None if ops is TORCH_OPS else lambda: make(device="meta", dtype=dtype)
+    return build(
+        lambda: make(ops=ops, device="meta", dtype=dtype), component, dtype=dtype, device=device, quantized=quantized, loras=loras,
+        like=like,
+    )  # fmt: skip
+
+
+def _connector(config, attention) -> Callable[..., Connector]:
+    return lambda **how: Connector(config, attention=attention, **how)
+
+
+def _first_decoder(checkpoint: Checkpoint) -> str:
+    for file in checkpoint.files:
+        for prefix in ("vae.decoder.", "decoder."):
+            if f"{prefix}conv_in_x_t.weight" in file.tensors:
+                return "diffusion_decoder"
+            if f"{prefix}up_blocks.0.res_blocks.0.conv1.conv.weight" in file.tensors:
+                return "video_decoder"
+    return "video_decoder"
+
+
+def _without_gates(component: Component) -> Component:
+    """The tensors of early diffusion decoders in the released layout."""
+    if not any(name.rpartition(".")[2].startswith("gate_") for name in component.tensors):
+        return component
+    loaded = fold_gates({name: tensor.load() for name, tensor in component.tensors.items()})
+    held = {name: HeldTensor(name, tensor, component.paths[0]) for name, tensor in loaded.items()}
+    return replace(component, tensors=MappingProxyType(held))

@@ -1,0 +1,128 @@
+"""A weight file on disk: opened with care, mapped into memory, read tensor by tensor.
+
+Symlinks are followed, since people keep one copy of a model in several folders, but what they lead to has to be a
+regular file. A file that is replaced or changed after it was opened is refused by every later read; tensors handed out
+before keep the bytes of the old file, as long as the new one was put in its place by renaming. Overwriting a mapped file
+in place changes or breaks what was handed out, as with any mapping.
+"""
+
+import mmap
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import CheckpointError
+
+# What people save or download under the wrong name, by its first bytes.
+_SIGNATURES = (
+    (b"PK\x03\x04", "a zip archive, as PyTorch's own .pt and .ckpt files are"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"<!DOC", "a web page"),
+    (b"<!doc", "a web page"),
+    (b"<html", "a web page"),
+    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFile:
+    """An open file: where it is, how long it is, what it was when it was opened, and its bytes.
+
+    ``mapping`` is private to this process (writing to a tensor never reaches the file) and None where the system
+    refuses one; tensors are read into memory then.
+    """
+
+    path: Path
+    size: int
+    identity: tuple[int, ...]
+    mapping: mmap.mmap | None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def view(self, offset: int, nbytes: int) -> torch.Tensor:
+        """Bytes as a tensor [nbytes] uint8 that shares the mapping where there is one."""
+        if self.mapping is None or nbytes == 0:
+            return self.read(offset, nbytes)
+        if _identity(os.stat(self.path)) != self.identity:
+            raise self._changed()
+        return torch.frombuffer(self.mapping, dtype=torch.uint8, count=nbytes, offset=offset)
+
+    def read(self, offset: int, nbytes: int) -> torch.Tensor:
+        """Bytes as a tensor [nbytes] uint8 of its own."""
+        out = torch.empty(nbytes, dtype=torch.uint8)
+        if not nbytes:
+            return out
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                if _identity(os.fstat(file.fileno())) != self.identity:
+                    raise self._changed()
+                file.seek(offset)
+                target, done = memoryview(out.numpy()), 0
+                while done < nbytes:
+                    count = file.readinto(target[done:])
+                    if not count:
+                        raise self._changed()
+                    done += count
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read any more ({error.strerror}): load it again") from error
+        return out
+
+    def _changed(self) -> CheckpointError:
+        return CheckpointError(f"{self.path} was replaced or changed since it was opened, expected the same file: load it again")
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
+    """The file and its first bytes (at most 32). Raises CheckpointError when there is none or it is not a regular file."""
+    path = Path(path)
+    try:
+        kind = os.stat(path).st_mode  # before opening: a named pipe would wait for a writer
+        if stat.S_ISDIR(kind):
+            raise CheckpointError(f"{path} is a folder, expected a .safetensors or .gguf file: name the file in it")
+        if not stat.S_ISREG(kind):
+            raise CheckpointError(f"{path} is not a regular file, expected a .safetensors or .gguf file: name the file itself")
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            first = file.read(32)
+            mapping = _map(file.fileno(), status.st_size)
+    except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
+        if isinstance(error, CheckpointError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{path} cannot be opened ({reason}): check the path") from error
+    return WeightFile(path, status.st_size, _identity(status), mapping), first
+
+
+def _map(descriptor: int, size: int) -> mmap.mmap | None:
+    if not size:
+        return None
+    try:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            # no swap is set aside: a file may be larger than the memory of the machine, and is hardly ever written to
+            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+            return mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def kind_of(first: bytes) -> str | None:
+    """What a file is by its first bytes, when that is something other than safetensors."""
+    return next((what for signature, what in _SIGNATURES if first.startswith(signature)), None)
+
