@@ -5,8 +5,11 @@ from .capture import ContextNoise, NextSegment, capture_state, condition_next
 from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .describe import describe_attachment, describe_state
 from .file_stores import FileBlobStore, FileSessionStore, FolderBlobs
+from .hold import Hold
 from .limits import StateLimits
 from .overlap import SegmentPlan, SoundJoin, cut_segment, first_segment, next_segment, sound_join
+from .seam_metrics import SeamReport
+from .seams import FinishedSegment, join_segments
 from .state import ContinuationState, LTX2ContinuationState, audio_mask, read_envelope, write_envelope
 from .stores import BlobStore, InMemoryBlobStore, InMemorySessionStore, SessionStore, drop_state_blobs
 
@@ -20,11 +23,14 @@ __all__ = [
     "ContinuationState",
     "FileBlobStore",
     "FileSessionStore",
+    "FinishedSegment",
     "FolderBlobs",
+    "Hold",
     "InMemoryBlobStore",
     "InMemorySessionStore",
     "LTX2ContinuationState",
     "NextSegment",
+    "SeamReport",
     "SegmentPlan",
     "SessionStore",
     "SoundJoin",
@@ -38,6 +44,7 @@ __all__ = [
     "describe_state",
     "drop_state_blobs",
     "first_segment",
+    "join_segments",
     "load_attachment",
     "load_attachment_bytes",
     "next_segment",

@@ -148,9 +148,10 @@ class FileBlobStore(BlobStore):
         return self._ttl is not None and self._clock() - record["time"] > self._ttl
 
     def _make_room(self, size: int) -> None:
-        for record in self._records():
-            if self._expired(record):
-                self._remove(record["id"])
+        if self._ttl is not None:
+            for record in list(self._records()):
+                if self._expired(record):
+                    self._remove(record["id"])
         if self._cap is None:
             return
         kept = sorted(self._records(), key=lambda record: (record["time"], record["id"]))

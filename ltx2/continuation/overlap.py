@@ -227,11 +227,14 @@ class SoundJoin:
         return self.fade_end > self.fade_start
 
 
-def sound_join(previous: SegmentPlan, following: SegmentPlan) -> SoundJoin:
-    """The join between two neighbours. The window lies inside what both know, so nothing is lost or heard twice."""
+def sound_join(previous: SegmentPlan, following: SegmentPlan, sound_end: Fraction | None = None) -> SoundJoin:
+    """The join between two neighbours. The window lies inside what both know, so nothing is lost or heard twice.
+
+    sound_end: where the sound of ``previous`` really ends on the film, if not where its plan says.
+    """
     if not following.audio_overlap_latents:
         return SoundJoin(previous.picture_end, previous.picture_end)
-    end = min(previous.sound_end, previous.picture_end)
+    end = min(previous.sound_end if sound_end is None else sound_end, previous.picture_end)
     shared = end - following.start
     if shared < _LEAST_OVERLAP:
         return SoundJoin(end, end)

@@ -1,9 +1,8 @@
 """Atomic files and folders: with a failure put into each step there is the old content or the new, never half, and no litter."""
 
 import errno
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -133,24 +132,24 @@ def test_stale_temps_go_and_young_ones_stay(tmp_path):
     assert clean_stale_temps(tmp_path) == clean_stale_temps(tmp_path / "nowhere") == 0
 
 
-HOLDER = """
-import sys, time
-from ltx2.continuation.durable import file_lock
-with file_lock(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+def hold(path, held):
+    with file_lock(path):
+        held.set()
+        time.sleep(60)
 
 
 def test_a_lock_refuses_others_and_dies_with_its_process(tmp_path):
     path = tmp_path / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    context = multiprocessing.get_context("fork" if os.name != "nt" else "spawn")
+    held = context.Event()
+    holder = context.Process(target=hold, args=(path, held))
+    holder.start()
     try:
-        assert holder.stdout.readline().strip() == b"held"
+        assert held.wait(60)
         with pytest.raises(ContinuationError, match="busy"), file_lock(path, wait=False, busy="busy"):
             pass
     finally:
         holder.kill()
-        holder.wait()
+        holder.join()
     with file_lock(path, wait=False):
         pass

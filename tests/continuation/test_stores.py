@@ -1,11 +1,9 @@
 """Blob and session stores: the contract in memory and on disk, hostile ids, damage, age, size, and two processes."""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -136,22 +134,24 @@ def test_age_and_size(tmp_path):
     assert store.sweep() == 3 and not list(tmp_path.glob("*.blob"))
 
 
-WRITER = """
-import sys
-from ltx2.continuation import FileBlobStore
-store = FileBlobStore(sys.argv[1], max_bytes=2000, grace_seconds=3600)
-for i in range(25):
-    print(store.put(bytes([i]) * 20), flush=True)
-"""
+def write_blobs(folder, ids):
+    store = FileBlobStore(folder, max_bytes=2000, grace_seconds=3600)
+    for i in range(25):
+        ids.put(store.put(bytes([i]) * 20))
 
 
 def test_two_processes_share_a_store(tmp_path):
-    run = [sys.executable, "-c", WRITER, str(tmp_path)]
-    writers = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) for _ in range(2)]
-    ids = [line for writer in writers for line in writer.communicate()[0].split()]
+    context = multiprocessing.get_context("fork" if os.name != "nt" else "spawn")
+    ids = context.SimpleQueue()
+    writers = [context.Process(target=write_blobs, args=(tmp_path, ids)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    found = [ids.get() for _ in range(50)]
+    for writer in writers:
+        writer.join()
     store = FileBlobStore(tmp_path)
-    assert len(set(ids)) == 50 == len(store)
-    assert sorted(store.get(blob_id)[0] for blob_id in ids) == sorted([*range(25)] * 2)
+    assert len(set(found)) == 50 == len(store)
+    assert sorted(store.get(blob_id)[0] for blob_id in found) == sorted([*range(25)] * 2)
 
 
 def test_plain_folders_of_blobs(tmp_path):
