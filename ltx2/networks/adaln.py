@@ -5,6 +5,7 @@ are processed: nothing as large as tokens × rows × width ever exists.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,17 @@ class Piece:
     index: torch.Tensor
 
 
+def clipped(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
+    """The pieces of tokens start…end, counted from start."""
+    out = []
+    for piece in pieces:
+        first, last = max(piece.tokens.start, start), min(piece.tokens.stop, end)
+        if first < last:
+            own = slice(first - piece.tokens.start, last - piece.tokens.start)
+            out.append(Piece(slice(first - start, last - start), piece.index if piece.index.shape[1] == 1 else piece.index[:, own]))
+    return out
+
+
 @dataclass(frozen=True)
 class DistinctTimesteps:
     """The different timesteps of a stream, ``values`` [U], and where they hold."""
@@ -94,7 +106,7 @@ class Modulation:
         return self.rows[:, index] + table[index].to(self.rows)
 
 
-def modulated_norm(x: torch.Tensor, pieces: tuple[Piece, ...], scale: torch.Tensor, shift: torch.Tensor, eps: float, norm=F.rms_norm):
+def modulated_norm(x: torch.Tensor, pieces: Sequence[Piece], scale: torch.Tensor, shift: torch.Tensor, eps: float, norm=F.rms_norm):
     """norm(x) · (1 + scale) + shift, with x [B, T, D] and scale, shift [U, D] looked up for each token."""
     out = torch.empty_like(x)
     scale = scale + 1
@@ -104,7 +116,7 @@ def modulated_norm(x: torch.Tensor, pieces: tuple[Piece, ...], scale: torch.Tens
     return out
 
 
-def modulated(x: torch.Tensor, pieces: tuple[Piece, ...], scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+def modulated(x: torch.Tensor, pieces: Sequence[Piece], scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """x · (1 + scale) + shift, without a norm."""
     out = torch.empty_like(x)
     scale = scale + 1
@@ -113,7 +125,7 @@ def modulated(x: torch.Tensor, pieces: tuple[Piece, ...], scale: torch.Tensor, s
     return out
 
 
-def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: tuple[Piece, ...], gate: torch.Tensor) -> None:
+def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: Sequence[Piece], gate: torch.Tensor) -> None:
     """x += gate · update in place, with x, update [B, T, D] and gate [U, D]."""
     for piece in pieces:
         x[:, piece.tokens].addcmul_(update[:, piece.tokens], gate[piece.index])

@@ -86,6 +86,8 @@ class FeedForward(nn.Module):
         super().__init__()
         to = {"device": device, "dtype": dtype, "bias": bias}
         widen = nn.ModuleDict({"proj": ops.Linear(width, 4 * width, **to)})
+        # Hidden tokens are four times as wide, so they are made for some at a time, unless each call of a layer has its price.
+        self.tokens_at_once = 2048 if ops is TORCH_OPS else 16384
         self.net = nn.ModuleDict({"0": widen, "2": ops.Linear(4 * width, width, **to)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config.transformer import TransformerConfig
-from .adaln import Modulation, add_gated, modulated, modulated_norm
+from .adaln import Modulation, add_gated, clipped, modulated, modulated_norm
 from .attention import Attention, AttentionFunction, FeedForward
 from .ops import TORCH_OPS, Ops
 from .rope import RotaryTable
@@ -192,7 +192,11 @@ class Block(nn.Module):
     def _feed_forward(self, s: Stream, parts: _Parts) -> None:
         rows = s.rows
         shift, scale, gate = (rows.row(parts.table, i) for i in (3, 4, 5))
-        add_gated(s.x, parts.feed_forward(modulated_norm(s.x, rows.pieces, scale, shift, self.eps)), rows.pieces, gate)
+        step = parts.feed_forward.tokens_at_once
+        for start in range(0, s.x.shape[1], step):
+            x = s.x[:, start : start + step]
+            pieces = clipped(rows.pieces, start, start + step)
+            add_gated(x, parts.feed_forward(modulated_norm(x, pieces, scale, shift, self.eps)), pieces, gate)
 
 
 def _modulated_context(s: Stream, table: torch.Tensor) -> torch.Tensor:
