@@ -17,7 +17,7 @@ from .tiny_weights import Tensors, generator, random_tensor, random_tensors, sha
 FILTERS = ("filter", "forward_basis", "inverse_basis", "mel_basis", "kernel")
 # Root mean square of the sound that noise latents give: audible, and far from clipping. The band above 8 kHz is softer.
 LOUDNESS, HIGH_LOUDNESS = 0.1, 0.02
-MEL_SPREAD, MEL_FRAMES = 0.6, 97  # of what the random audio decoder makes
+MEL_SPREAD, MEL_FRAMES = 0.6, 25  # of what the random audio decoder makes
 SECONDS_BIAS = 1.1  # the duration head answers with e to the power of it, about three seconds
 
 

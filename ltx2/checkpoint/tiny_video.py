@@ -25,7 +25,7 @@ SWING = 0.2
 SILU_SLOPE = 0.9277  # of silu at 1
 SOFT = 0.02  # how much of the random weights is left
 SOFTER = 0.004  # in the diffusion decoder, whose blocks have no pixel norm after them
-FIT_PICTURES, FIT_SIZE, FIT_RIDGE = 96, 128, 1e-5
+FIT_PICTURES, FIT_SIZE, FIT_RIDGE = 48, 128, 1e-5
 
 
 def _cell(grid: int, colour: int, row: int, column: int) -> int:

@@ -27,13 +27,6 @@ SLIDING_THETA, FULL_THETA, GEMMA3_FULL_FACTOR, GEMMA4_ROTARY_SHARE = 1e4, 1e6, 8
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def language_prefix(names) -> str | None:
-    """What stands before ``embed_tokens.weight`` in a file: ``model.``, ``language_model.model.``, … or nothing; None = no Gemma."""
-    ending = "embed_tokens.weight"
-    found = [name.removesuffix(ending) for name in names if name == ending or name.endswith(f".{ending}")]
-    return min(found, key=len) if found else None
-
-
 def family_of(shapes: Shapes) -> str:
     """``gemma3`` or ``gemma4`` from bare tensor names; Gemma 4 has a scalar per layer.
 

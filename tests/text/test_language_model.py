@@ -110,13 +110,6 @@ def test_other_language_models_are_refused():
         lm.family_of({"embed_tokens.weight": (8, 8), "layers.0.self_attn.q_proj.weight": (8, 8)})
 
 
-def test_prefixes():
-    assert lm.language_prefix(["model.embed_tokens.weight", "vision_model.x"]) == "model."
-    assert lm.language_prefix(["language_model.model.embed_tokens.weight"]) == "language_model.model."
-    assert lm.language_prefix(["embed_tokens.weight"]) == ""
-    assert lm.language_prefix(["model.diffusion_model.patchify_proj.weight"]) is None
-
-
 def test_metadata_config_must_be_an_object():
     assert lm.hugging_face_config({}, "x") is None
     for text in ("{", "[1]"):

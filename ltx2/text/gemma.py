@@ -1,0 +1,287 @@
+"""Prompts → text contexts: Gemma reads the prompt, every one of its hidden states goes into the projection, the connectors finish.
+
+Hidden states are handed on one by one while the model runs, so that no more than one is ever kept.
+Checked against the released pipelines (ltx-core 1.0.0) and transformers 5.23.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint.build import build
+from ..checkpoint.layout import find_component
+from ..checkpoint.reader import open_checkpoint
+from ..errors import CheckpointError, RequestError
+from ..values import TextContext
+from .cache import ContextCache, fingerprint
+from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
+from .tokenizer import MAX_TOKENS, PromptTokenizer, from_folder, from_sentencepiece, from_tokenizer_json, prompt_ids
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A tokenizer and the language model it feeds.
+
+    family: ``gemma3`` or ``gemma4``; version: the release named in the file, or None; identity: changes when the files do;
+    name: for messages.
+    """
+
+    model: nn.Module
+    tokenizer: PromptTokenizer
+    family: str
+    version: str | None
+    identity: str
+    name: str
+
+    @property
+    def width(self) -> int:
+        return self.model.config.hidden_size
+
+    @property
+    def states(self) -> int:
+        """Hidden states per token: the embedding and every layer's output."""
+        return self.model.config.num_hidden_layers + 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Loading
+
+
+def encoder_files(path: str | Path) -> list[Path]:
+    """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in ``text_encoder/`` in it).
+
+    Errors: CheckpointError when there is none, or a shard that the index names is absent.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    for folder in (path, path / "text_encoder"):
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            try:
+                shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise CheckpointError(f"{index} is not an index of safetensors shards: get it again.") from error
+            files = [folder / shard for shard in shards]
+            absent = [file.name for file in files if not file.is_file()]
+            if absent:
+                raise CheckpointError(f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download.")
+            return files
+        files = sorted(folder.glob("*.safetensors"))
+        if files:
+            return files
+    raise CheckpointError(f"{path} holds no safetensors file: choose the Gemma folder or the text encoder file.")
+
+
+def files_identity(paths: Sequence[Path]) -> str:
+    """A short digest that changes when one of the files is another or was rewritten; reads no weights."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def load_text_encoder(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device="cpu",
+    quantized: str = "dequantize",
+) -> TextEncoder:
+    """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside.
+
+    tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none.
+    Errors: CheckpointError (not a Gemma, damaged, no tokenizer), MissingPackageError (transformers absent or too old).
+    """
+    path = Path(path)
+    files = encoder_files(path)
+    checkpoint = open_checkpoint(*files)
+    name = path.name or str(path)
+    component = find_component(checkpoint, "text_encoder")
+    shapes = component.shapes
+    family = family_of(shapes)
+    config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
+    model = build(lambda: empty_language_model(family, shapes, config), component, dtype=dtype, device=device, quantized=quantized)
+    fill_computed_buffers(model, device)
+    reader = _tokenizer(checkpoint.tensors, path, Path(tokenizer) if tokenizer else None, name)
+    rows = model.embed_tokens.num_embeddings
+    if reader.size > rows:
+        raise CheckpointError(f"The tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release.")
+    version = (config or {}).get("gemma_version") or checkpoint.metadata.get("gemma_version")
+    return TextEncoder(model, reader, family, version, files_identity(files), name)
+
+
+def _config(metadata: Mapping[str, str], folder: Path | None, name: str) -> dict[str, Any] | None:
+    """The Hugging Face config: from the metadata of a single file or from the folder's config.json; None = from shapes."""
+    if folder is None or not (folder / "config.json").is_file():
+        return hugging_face_config(metadata, name)
+    path = folder / "config.json"
+    return hugging_face_config({"gemma_config": path.read_text("utf-8")}, str(path))
+
+
+def _tokenizer(tensors, path: Path, given: Path | None, name: str) -> PromptTokenizer:
+    if given is not None:
+        if given.is_dir():
+            return from_folder(given)
+        return (from_tokenizer_json if given.suffix == ".json" else from_sentencepiece)(given.read_bytes(), str(given))
+    for key, read in (("tokenizer_json", from_tokenizer_json), ("spiece_model", from_sentencepiece)):
+        if key in tensors:
+            return read(tensors[key].load().cpu().numpy().tobytes(), name)
+    if path.is_dir():
+        return from_folder(path)
+    try:
+        return from_folder(path.parent)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{name} holds no tokenizer (no spiece_model or tokenizer_json inside): put the release's tokenizer.json beside it."
+        ) from error
+
+
+def check_gemma_version(encoder: TextEncoder, metadata: Mapping[str, str], transformer_name: str = "the transformer") -> None:
+    """Compare the encoder's release with the one that the transformer was trained with (2.5 names it in its metadata).
+
+    Errors: CheckpointError when both are known and differ, or when the transformer asks for one and the encoder has another kind.
+    """
+    text = metadata.get("gemma_source_checkpoint")
+    if not text:
+        return
+    try:
+        expected = json.loads(text)["gemma_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"gemma_source_checkpoint {text[:60]!r}"
+        raise CheckpointError(f"The metadata of {transformer_name} is damaged ({found}): get the file again.") from error
+    if encoder.version is None and str(expected).startswith(encoder.family):
+        return
+    if encoder.version != expected:
+        found = encoder.version or RELEASES[encoder.family]
+        raise CheckpointError(
+            f"{transformer_name} was trained with the text encoder {expected}, {encoder.name} is {found}: load the {expected} file."
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Encoding
+
+
+@contextmanager
+def _watched(model: nn.Module, take: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+    """Hand each hidden state to ``take(index, state)`` as soon as it exists: 0 the embedding, i the output of layer i-1.
+
+    The last layer's output counts only after the final norm, as in ``output_hidden_states``.
+    """
+    modules = [model.embed_tokens, *model.layers[: model.config.num_hidden_layers - 1], model.norm]
+
+    def hook(index):
+        def taken(module, inputs, output):
+            take(index, output[0] if isinstance(output, tuple) else output)
+
+        return taken
+
+    handles = [module.register_forward_hook(hook(index)) for index, module in enumerate(modules)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def run_hidden_states(
+    encoder: TextEncoder, ids: torch.Tensor, mask: torch.Tensor | None, take: Callable[[int, torch.Tensor], None]
+) -> None:
+    """Run the language model once and hand over its states [B, T, D] in order, 49 of them for the released encoders.
+
+    ids: [B, T]; mask: [B, T] or None when every token is valid. Tokens keep the positions they have when the prompt
+    is padded on the left to 1024, as the released pipelines do: rotary angles are then rounded alike.
+    """
+    tokens = ids.shape[1]
+    positions = torch.arange(MAX_TOKENS - tokens, MAX_TOKENS, device=ids.device)[None]
+    with _watched(encoder.model, take):
+        encoder.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+
+
+@torch.inference_mode()
+def project_prompt(encoder: TextEncoder, projection: nn.Module, prompt: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features of one prompt, before the connectors: video [1, 1024, Dv], audio [1, 1024, Da], mask [1, 1024].
+
+    Only the prompt's own tokens are run: padding never reaches the result. They come first, zeros follow.
+    """
+    ids = torch.tensor([prompt_ids(encoder.tokenizer, prompt)], device=encoder.device)  # [1, T]
+    accumulator = projection.accumulator(torch.ones_like(ids))
+    dtype = next(projection.parameters()).dtype
+    run_hidden_states(encoder, ids, None, lambda index, state: accumulator.add(index, state.to(dtype)))
+    video, audio = accumulator.features()
+    mask = torch.zeros(1, MAX_TOKENS, dtype=torch.int64, device=ids.device)
+    mask[:, : ids.shape[1]] = 1
+    padding = (0, 0, 0, MAX_TOKENS - ids.shape[1])
+    padded = nn.functional.pad(video, padding)
+    # the first release feeds one and the same tensor to both connectors
+    return padded, padded if audio is video else nn.functional.pad(audio, padding), mask
+
+
+def check_width(encoder: TextEncoder, projection: nn.Module) -> None:
+    """Errors: CheckpointError when the projection was made for another language model."""
+    config = projection.config
+    found, expected = (encoder.states, encoder.width), (config.states, config.hidden_width)
+    if found != expected:
+        raise CheckpointError(
+            f"The text encoder {encoder.name} gives {found[0]} states of {found[1]}, the checkpoint's text projection expects "
+            f"{expected[0]} of {expected[1]}: load {' or '.join(RELEASES.values())}."
+        )
+
+
+def encode(
+    encoder: TextEncoder,
+    projection: nn.Module,
+    connectors: tuple[nn.Module, nn.Module | None],
+    prompts: Sequence[str],
+    *,
+    cache: ContextCache | None = None,
+) -> list[TextContext]:
+    """Text contexts of prompts, in order: video [1, 1024, Dv] and audio [1, 1024, Da] each.
+
+    connectors: (video, audio or None). Prompts run one at a time, so that a context depends on its prompt alone and
+    not on what it was encoded with. With a cache, a prompt known for these very weights is not run again.
+    Errors: RequestError (not a text), CheckpointError (encoder and projection do not fit).
+    """
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise RequestError(f"A prompt is text, got {type(prompt).__name__}.")
+    check_width(encoder, projection)
+    identity = context_identity(encoder, projection, connectors) if cache is not None else ""
+    contexts = []
+    for prompt in prompts:
+        context = cache.find(identity, prompt, encoder.device) if cache is not None else None
+        if context is None:
+            context = _encode_one(encoder, projection, connectors, prompt)
+            if cache is not None:
+                cache.keep(identity, prompt, context)
+        contexts.append(context)
+    return contexts
+
+
+def context_identity(encoder: TextEncoder, projection: nn.Module, connectors: Sequence[nn.Module | None]) -> str:
+    """The model part of a cache key: the encoder's files and the weights of projection and connectors."""
+    return f"{encoder.identity}-{fingerprint(projection, *connectors)}"
+
+
+@torch.inference_mode()
+def _encode_one(encoder: TextEncoder, projection: nn.Module, connectors, prompt: str) -> TextContext:
+    video_features, audio_features, mask = project_prompt(encoder, projection, prompt)
+    video_connector, audio_connector = connectors
+    video = video_connector(video_features, mask)
+    audio = audio_connector(audio_features, mask) if audio_connector is not None else None
+    return TextContext(video, audio)
