@@ -14,8 +14,10 @@ import torch
 from .. import clock
 from ..errors import Ltx2Warning, RequestError
 from ..media.images import prepare_clip, prepare_image
-from ..networks.video_streaming import stream_encode
+from ..networks.video_plan import encode, plan_encode
+from ..networks.video_vae import VideoEncoder
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
+from .memory import free_bytes
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
@@ -141,13 +143,26 @@ def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_
 # Everything of a request
 
 
-def encode_pictures(encoder, pixels: torch.Tensor, *, progress: Callable[[Progress], None] | None = None) -> torch.Tensor:
-    """Normalised latents [B, 128, F, H/32, W/32] of pictures [B, 3, 8k+1, H, W] in -1…1, streamed through the encoder where it is.
+def encode_pictures(
+    encoder: VideoEncoder,
+    pixels: torch.Tensor,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Callable[[Progress], None] | None = None,
+) -> torch.Tensor:
+    """Normalised latents [1, 128, F, H/32, W/32] of pictures [1, 3, 8k+1, H, W] in -1…1, which may lie anywhere.
 
-    Pictures may lie on another device. Raises RequestError for sizes that do not fit.
+    encoder: on ``device`` with weights of ``dtype``; how it goes about it is chosen for the memory that is free.
+    Raises RequestError for sizes that do not fit.
     """
+    encoder.check(pixels)
+    batch, _, frames, height, width = pixels.shape
+    side = clock.PIXELS_PER_LATENT
+    shape = (batch, encoder.config.latent_channels, clock.latent_frames(frames), height // side, width // side)
+    plan = plan_encode(encoder.config, shape, free_bytes(device), dtype)
     with torch.no_grad():
-        return torch.cat(list(stream_encode(encoder, pixels, progress=progress)), dim=2)
+        return encode(encoder, pixels, plan, device=device, dtype=dtype, progress=progress)
 
 
 def condition_video(
@@ -156,7 +171,7 @@ def condition_video(
     height: int,
     width: int,
     frames: int,
-    encode: Encode,
+    encode_pixels: Encode,
     images: Sequence[ImageCondition] = (),
     clips: Sequence[ClipCondition] = (),
     latent: LatentCondition | None = None,
@@ -165,8 +180,8 @@ def condition_video(
 ) -> Conditioning:
     """Everything that a request knows of the picture, at one stage's size: the last latent, then images, then clips.
 
-    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip. encode: pictures
-    [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves. conditioning: what to add to.
+    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip. encode_pixels:
+    pictures [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves. conditioning: what to add to.
     What stands at frame 0 is put in place; what comes later becomes guides. Raises RequestError and MediaError.
     """
     result = conditioning or Conditioning()
@@ -178,7 +193,7 @@ def condition_video(
         crf = image_crf if image.crf is None else image.crf
         key = (str(image.image) if isinstance(image.image, (str, Path)) else id(image.image), crf)
         if key not in encoded:
-            encoded[key] = encode(prepare_image(image.image, height, width, crf=crf))
+            encoded[key] = encode_pixels(prepare_image(image.image, height, width, crf=crf))
         result = _place(result, encoded[key], image.frame, image.strength, shape)
     for clip in clips:
         _check_frame(clip.frame, frames, "clip")
@@ -188,20 +203,20 @@ def condition_video(
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > frames:
             raise RequestError(f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has {frames}")
-        result = _place(result, encode(prepare_clip(clip.frames, height, width)), _on_grid(clip.frame, count), clip.strength, shape)
+        result = _place(result, encode_pixels(prepare_clip(clip.frames, height, width)), _on_grid(clip.frame, count), clip.strength, shape)
     return result
 
 
-def encode_own_audio(waveform: Waveform, encode: Callable[[Waveform], torch.Tensor], *, audio_latents: int) -> AudioCondition:
+def encode_own_audio(waveform: Waveform, encode_sound: Callable[[Waveform], torch.Tensor], *, audio_latents: int) -> AudioCondition:
     """A sound track of one's own as a condition: silence added or the end cut so that it fills the clip, heard as it was given.
 
-    encode: Waveform → latents [1, 8, T, 16].
+    encode_sound: Waveform → latents [1, 8, T, 16].
     """
     needed = clock.decoded_samples(audio_latents, waveform.sample_rate)
     samples = waveform.samples
     if samples.shape[-1] < needed:
         samples = torch.nn.functional.pad(samples, (0, needed - samples.shape[-1]))
-    latent = encode(Waveform(samples[..., :needed], waveform.sample_rate))
+    latent = encode_sound(Waveform(samples[..., :needed], waveform.sample_rate))
     missing = audio_latents - latent.shape[2]
     if missing > 0:  # the last latent may lack a part of a mel frame
         latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)

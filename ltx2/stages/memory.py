@@ -2,11 +2,13 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 # Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward included; measured.
 TENSORS_PER_TOKEN = 14
@@ -15,31 +17,50 @@ UNKNOWN_FREE_BYTES = 4 * 2**30
 
 
 @contextmanager
-def resident(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> Iterator[nn.Module]:
+def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
     """The module on a device for as long as the block runs.
 
     A module that is elsewhere is copied there and the copy dropped afterwards; the one at home, which may be mapped straight
     from its file, is never touched. A module that is there already is used as it is.
     """
-    device = torch.device(device)
-    tensors = [*module.parameters(), *module.buffers()]
-    if all(same_device(t.device, device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
+    if is_on(module, device):
         yield module
         return
-    moved = copy_to(module, device, dtype)
-    try:
+    with lent(copy_to(module, device)) as moved:
         yield moved
+
+
+@contextmanager
+def lent(module: nn.Module) -> Iterator[nn.Module]:
+    """A module that is dropped, and its memory on a GPU given back, when the block ends."""
+    held = [module]
+    del module
+    device = next(held[0].parameters(), torch.empty(0)).device
+    try:
+        yield held.pop()
     finally:
-        del moved
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def copy_to(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
-    """A module of the same structure whose weights are copies on ``device`` (shared where they are there already)."""
+def is_on(module: nn.Module, device: torch.device | str) -> bool:
+    """Whether all weights of a module are on a device."""
+    device = torch.device(device)
+    return all(same_device(t.device, device) for t in (*module.parameters(), *module.buffers()))
+
+
+def copy_to(
+    module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None, *, change: Change | None = None
+) -> nn.Module:
+    """A module of the same structure whose weights are copies on ``device`` (shared where they are there already).
+
+    change: makes another weight of a parameter's name and its copy, one at a time.
+    """
     memo: dict[int, torch.Tensor] = {}
-    for parameter in module.parameters():
+    for name, parameter in module.named_parameters():
         data = parameter.detach().to(device, dtype if parameter.is_floating_point() else None)
+        if change is not None:
+            data = change(name, data)
         memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
     for buffer in module.buffers():
         memo[id(buffer)] = buffer.detach().to(device, dtype if buffer.is_floating_point() else None)

@@ -32,7 +32,7 @@ def picture(level):
 
 
 def known(**conditions):
-    return condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode=encode, image_crf=0, **conditions)
+    return condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode_pixels=encode, image_crf=0, **conditions)
 
 
 def test_a_picture_at_the_start_is_put_in_place():
@@ -70,7 +70,7 @@ def test_each_picture_is_encoded_once():
 
     image = picture(10)
     images = [ImageCondition(image, frame=k) for k in (0, 5, 9)]
-    condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode=counting, images=images, image_crf=0)
+    condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode_pixels=counting, images=images, image_crf=0)
     assert len(calls) == 1
 
 

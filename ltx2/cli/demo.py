@@ -1,0 +1,52 @@
+"""``ltx2 demo``: the whole way from a prompt and a photograph to a film, on tiny random models that need no download."""
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ..checkpoint.tiny import write_tiny
+from ..checkpoint.tiny_configs import VERSIONS
+from . import generate
+
+PHOTO = Path(__file__).resolve().parents[2] / "examples/photo.jpg"
+PROMPT = "Morning at a mountain lake. The camera moves slowly over the still water while birds call and a light wind passes."
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="try everything on tiny random models",
+        description="Write tiny random checkpoints, and run the same steps on them as on a real one: a film of moving colours over the "
+        "photograph, with noise for sound. It shows that everything works here, not what the real models can do.",
+    )
+    parser.add_argument("--out", default="demo", metavar="DIR", help="where the film goes (default demo)")
+    parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")
+    parser.add_argument("--image", default=str(PHOTO), metavar="FILE", help="photograph to start from (default: the one that comes along)")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> None:
+    begun = time.perf_counter()
+    out = Path(args.out) / "demo.mp4"
+    folder = Path(tempfile.mkdtemp(prefix="ltx2-demo-"))
+    try:
+        files = write_tiny(folder, args.version)
+        roles = ("transformer", "video_vae", "audio_vae", "vocoder")
+        checkpoints = dict.fromkeys(str(files[role]) for role in roles)
+        command = [
+            "generate", "--checkpoint", *checkpoints, "--text-encoder", str(files["text_encoder"]),
+            "--upsampler", str(files["spatial_upsampler"]), "--prompt", PROMPT, "--image", f"{args.image}@0:1.0",
+            "--preset", "ltx2_fast", "--size", "256x192", "--frames", "33", "--device", "cpu", "--out", str(out),
+        ]  # fmt: skip
+        verbs = argparse.ArgumentParser().add_subparsers()
+        generate.add_parser(verbs)
+        print(f"ltx2: running ltx2 {shlex.join(command)}", file=sys.stderr)
+        made = verbs.choices["generate"].parse_args(command[1:])
+        generate.run(made)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"The film is at {out.resolve()} ({time.perf_counter() - begun:.0f} s).")

@@ -1,0 +1,244 @@
+"""Arguments that several verbs share, and what they mean: models, requests, progress bars, results as files."""
+
+import argparse
+import re
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .. import __version__, media
+from ..errors import RequestError
+from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
+from ..stages.pipeline import Segment, prepare
+from ..stages.presets import PRESETS, parse_override
+from ..stages.requests import Request
+from ..stages.video_decoding import MODES
+from ..values import ImageCondition, Progress
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models")
+    group.add_argument("--checkpoint", nargs="+", required=True, metavar="FILE",
+                       help="the LTX-2 checkpoint, or all split files of a release")
+    group.add_argument("--text-encoder", required=True, metavar="PATH", help="Gemma: one file, or a Hugging Face folder")
+    group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
+    group.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated")
+    group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
+    group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
+    group.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of transformer, text encoder and video VAE (default bf16)")
+    group.add_argument("--offload", choices=OFFLOADS, default="stage",
+                       help="stage: a network is on the device only while its stage runs (default); none: all of them all the time")
+    group.add_argument("--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)")
+    group.add_argument("--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)")
+
+
+def load(args, progress=None) -> Models:
+    """The models that a command line names."""
+    dtype = DTYPES[args.dtype]
+    config = PipelineConfig(
+        device=args.device or default_device(),
+        transformer=dtype,
+        text_encoder=dtype,
+        video_vae=dtype,
+        upsampler=dtype,
+        latents=dtype,
+        offload=args.offload,
+        video_decoding=args.video_decoding,
+        pass_batching=args.pass_batching,
+    )
+    check_device(config.device)
+    return load_models(
+        args.checkpoint,
+        text_encoder=args.text_encoder,
+        upsampler=args.upsampler,
+        loras=[split_strength(text) for text in args.lora],
+        distilled_lora=args.refine_lora,
+        config=config,
+        progress=progress,
+    )
+
+
+def default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = ", ".join(["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+        raise RequestError(f"device is {name!r}, which this machine does not have: use one of {known}") from error
+
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+
+def add_request_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("request")
+    group.add_argument("--negative", metavar="TEXT", help="what to keep out; guided presets have a list of their own")
+    group.add_argument("--image", action="append", default=[], metavar="FILE[@FRAME[:STRENGTH]]",
+                       help="picture to start from, or to reach at a frame (a number, or last); may be repeated")
+    group.add_argument("--audio", metavar="FILE", help="sound of your own: it is kept, and the picture goes with it")
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=number, help="length, taken to the nearest possible one")
+    length.add_argument("--frames", type=int, help="length in frames, 8k+1")
+    group.add_argument("--size", metavar="WxH", help="pixels: multiples of 32, or of 64 in two stages")
+    group.add_argument("--fps", help="frames per second, also 24000/1001 (default 24)")
+    group.add_argument("--snap", action="store_true", help="take size and frames to the nearest possible ones")
+    group.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="default: by the checkpoint's name")
+    group.add_argument("--steps", type=int, help="denoising steps of the first stage")
+    group.add_argument("--guidance", type=number, help="guidance scale of the first stage")
+    group.add_argument("--override", action="append", default=[], metavar="STAGE.NAME=VALUE",
+                       help="one setting of one stage, such as refine.num_inference_steps=2; may be repeated")
+    group.add_argument("--seed", type=int, help="number that the noise comes from (default 10)")
+    group.add_argument("--samples", type=int, default=1, help="how many different results, with seeds counting up (default 1)")
+
+
+def request_from(args, models: Models, prompt: str) -> Request:
+    """The request that a command line means. Raises RequestError and MediaError."""
+    overrides: dict[str, dict] = {}
+    for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
+        if value is not None:
+            overrides.setdefault("denoise", {})[name] = value
+    for text in args.override:
+        stage, name, value = parse_override(text)
+        overrides.setdefault(stage, {})[name] = value
+    width, height = parse_size(args.size) if args.size else (None, None)
+    request = Request(
+        prompt=prompt, negative_prompt=args.negative, preset=args.preset, width=width, height=height, frames=args.frames,
+        seconds=args.seconds, fps=args.fps, seed=args.seed, samples=args.samples, snap=args.snap, overrides=overrides,
+        audio=media.read_sound(args.audio) if args.audio else None,
+    )  # fmt: skip
+    wanted = [split_image(text) for text in args.image]
+    last = 0
+    if any(frame is None for _, frame, _ in wanted):
+        _, geometry, _ = prepare(models, request)
+        last = geometry.frames - 1
+    # opened here, so that a picture that cannot be read is told before anything runs
+    images = tuple(ImageCondition(media.open_image(path), last if frame is None else frame, strength) for path, frame, strength in wanted)
+    return replace(request, images=images)
+
+
+def number(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)\s*[xX×*]\s*(\d+)", text.strip())
+    if not found:
+        raise RequestError(f"size is {text!r}, expected WIDTHxHEIGHT such as 768x512")
+    return int(found[1]), int(found[2])
+
+
+def split_image(text: str) -> tuple[str, int | None, float]:
+    """Path, frame (None: the last) and strength of ``FILE[@FRAME[:STRENGTH]]``."""
+    found = None if Path(text).exists() else re.fullmatch(r"(.+)@(\d+|last)(?::(\d*\.?\d+))?", text)
+    if not found:
+        return text, 0, 1.0
+    return found[1], None if found[2] == "last" else int(found[2]), float(found[3] or 1)
+
+
+def split_strength(text: str) -> tuple[str, float]:
+    """Path and strength of ``FILE[:STRENGTH]``."""
+    found = None if Path(text).exists() else re.fullmatch(r"(.+):(-?\d*\.?\d+)", text)
+    return (found[1], float(found[2])) if found else (text, 1.0)
+
+
+# --- work and results ----------------------------------------------------------------------------------------------
+
+
+class Bars:
+    """Progress as bars with the time that is left, one for each piece of work in turn. Use it in a ``with`` block."""
+
+    def __init__(self):
+        self._bar, self._work = None, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._close()
+
+    def __call__(self, report: Progress) -> None:
+        work = (report.stage, report.total)
+        if self._bar is not None and self._work != work:
+            self._close()
+        if self._bar is None:
+            self._work = work
+            # silent where nobody looks, such as in a log file
+            self._bar = tqdm(desc=report.stage, total=report.total, disable=None, leave=True, dynamic_ncols=True)
+        self._bar.update(report.done - self._bar.n)
+        if report.done >= report.total:
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def write_segment(
+    segment: Segment, out, *, sample: int = 0, keep_last: int = 0, progress=None, metadata=None
+) -> tuple[Path, np.ndarray | None]:
+    """Write a segment while it is decoded: an MP4, or a folder of PNG with ``sound.wav`` in it when ``out`` has no suffix.
+
+    keep_last: frames of the end to hand back, [n, H, W, 3] uint8. Returns the path and these. An interruption leaves no half file.
+    """
+    out, sound, tail = Path(out), segment.sounds[sample], deque()
+
+    def watched():
+        for chunk in segment.frames(sample, progress=progress):
+            tail.append(chunk[-keep_last:] if keep_last else chunk[:0])
+            while keep_last and sum(map(len, tail)) - len(tail[0]) >= keep_last:
+                tail.popleft()
+            yield chunk
+
+    if out.suffix.lower() in (".mp4", ".mov", ".m4v"):
+        media.write_video(out, watched(), fps=segment.geometry.fps, sound=sound, metadata=metadata)
+    elif out.suffix:
+        raise RequestError(f"cannot write {out.name}: expected a name that ends in .mp4, or a folder for PNG files")
+    else:
+        media.write_png_sequence(out, watched())
+        if sound is not None:
+            media.write_wav(out / "sound.wav", sound)
+    return out, np.concatenate(tail)[-keep_last:] if keep_last else None
+
+
+def check_out(out) -> None:
+    """Raise RequestError for a result that cannot be written under this name, before the work is done."""
+    suffix = Path(out).suffix.lower()
+    if suffix and suffix not in (".mp4", ".mov", ".m4v"):
+        raise RequestError(f"cannot write {Path(out).name}: expected a name that ends in .mp4, or a folder for PNG files")
+
+
+def sample_path(out, sample: int, samples: int) -> Path:
+    """Where one of several samples goes: ``x_1.mp4``, ``x_2.mp4`` …"""
+    out = Path(out)
+    return out if samples == 1 else out.with_name(f"{out.stem}_{sample + 1}{out.suffix}")
+
+
+def metadata_of(segment: Segment, request: Request, models: Models, sample: int = 0) -> dict:
+    """What a file says about how it was made."""
+    return {
+        "ltx2": {
+            "version": __version__,
+            "model": models.names[0],
+            "preset": segment.plan.preset.name,
+            "prompt": request.prompt,
+            "seed": segment.seed + sample,
+        }
+    }

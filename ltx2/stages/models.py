@@ -1,0 +1,168 @@
+"""The networks of a pipeline, loaded from files, and the settings they run with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint import models as load
+from ..checkpoint.layout import MissingComponent, model_version
+from ..checkpoint.lora import Lora, read_lora
+from ..checkpoint.reader import open_checkpoint
+from ..config.versions import ModelVersion, release
+from ..errors import CheckpointError, RequestError
+from ..text.cache import ContextCache
+from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
+from ..values import Progress
+from .video_decoding import MODES
+
+OFFLOADS = ("stage", "none")
+BATCHINGS = ("auto", "always", "never")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Settings of a whole pipeline.
+
+    device: where networks run. Types: of each component's weights and arithmetic; latents: of the states between steps.
+    offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``none`` loads all
+    to the device at once. video_decoding: ``auto`` by free memory, ``whole``, ``stream`` (exact pieces) or ``tiles``.
+    pass_batching: guidance passes in one call: ``auto`` when memory allows, ``always``, ``never``. quantized: weights of quantised
+    files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``). noise_device: ``cpu``
+    makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at 4096 tokens; None for the models' own.
+    """
+
+    device: str = "cpu"
+    transformer: torch.dtype = torch.bfloat16
+    text_encoder: torch.dtype = torch.bfloat16
+    video_vae: torch.dtype = torch.bfloat16
+    upsampler: torch.dtype = torch.bfloat16
+    audio_vae: torch.dtype = torch.float32
+    vocoder: torch.dtype = torch.float32
+    latents: torch.dtype = torch.bfloat16
+    offload: str = "stage"
+    video_decoding: str = "auto"
+    pass_batching: str = "auto"
+    quantized: str = "dequantize"
+    noise_device: str = "cpu"
+    schedule_shift: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        for name, known in (("offload", OFFLOADS), ("video_decoding", MODES), ("pass_batching", BATCHINGS)):
+            if getattr(self, name) not in known:
+                raise RequestError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for it.
+
+    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far.
+    """
+
+    config: PipelineConfig
+    release: ModelVersion
+    names: tuple[str, ...]
+    transformer: nn.Module
+    text_encoder: TextEncoder | None = None
+    text_projection: nn.Module | None = None
+    connectors: tuple[nn.Module, nn.Module | None] | None = None
+    video_encoder: nn.Module | None = None
+    video_decoder: nn.Module | None = None
+    audio_encoder: nn.Module | None = None
+    audio_decoder: nn.Module | None = None
+    vocoder: nn.Module | None = None
+    upsampler: nn.Module | None = None
+    distilled_lora: Lora | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    contexts: ContextCache = field(default_factory=ContextCache)
+    context_identity: str = ""
+
+    def need(self, name: str) -> Any:
+        """A network by its field's name. Raises CheckpointError saying which file holds it when it was not loaded."""
+        found = getattr(self, name)
+        if found is None:
+            raise CheckpointError(self.missing.get(name) or f"the {name.replace('_', ' ')} was not loaded")
+        return found
+
+
+def load_models(
+    checkpoints: str | Path | Sequence[str | Path],
+    *,
+    text_encoder: str | Path | None = None,
+    upsampler: str | Path | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
+    distilled_lora: str | Path | None = None,
+    config: PipelineConfig = PipelineConfig(),  # noqa: B008 (frozen)
+    progress: Callable[[Progress], None] | None = None,
+) -> Models:
+    """Load every network that the files hold.
+
+    checkpoints: one file that holds all, or the split files of a release. text_encoder: Gemma, a file or folder. upsampler: the
+    spatial x2 latent upsampler. loras: files with strengths, merged into the transformer. distilled_lora: the one that a dev
+    model refines with; the transformer itself never has it. Raises CheckpointError (not a checkpoint, no transformer, LoRA with
+    no matching key); other networks may be missing until they are needed.
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
+    checkpoint = open_checkpoint(paths)
+    # the text projection of 2.5 is in the text encoder's file
+    with_encoder = open_checkpoint(paths, encoder_files(text_encoder)) if text_encoder is not None else checkpoint
+    device = config.device if config.offload == "none" else "cpu"
+    missing: dict[str, str] = {}
+    steps = 10
+    done = 0
+
+    def step(name: str, loader: Callable, *args, **kwargs):
+        """One network, or None when no file holds it."""
+        nonlocal done
+        if progress is not None:
+            progress(Progress("loading", done, steps))
+        done += 1
+        try:
+            return loader(*args, **options, **kwargs)
+        except MissingComponent as error:
+            missing[name] = str(error)
+            return None
+
+    read = [(read_lora(path), strength) for path, strength in loras]
+    if progress is not None:
+        progress(Progress("loading", done, steps))
+    options = {"device": device, "quantized": config.quantized}
+    transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options)
+    done += 1
+    encoder = step("text_encoder", load_text_encoder, text_encoder, dtype=config.text_encoder) if text_encoder is not None else None
+    found = {
+        "text_projection": step("text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder),
+        "connectors": step("connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read),
+        "video_encoder": step("video_encoder", load.load_video_encoder, checkpoint, dtype=config.video_vae),
+        "video_decoder": step("video_decoder", load.load_video_decoder, checkpoint, dtype=config.video_vae),
+        "audio_encoder": step("audio_encoder", load.load_audio_encoder, checkpoint, dtype=config.audio_vae),
+        "audio_decoder": step("audio_decoder", load.load_audio_decoder, checkpoint, dtype=config.audio_vae),
+        "vocoder": step("vocoder", load.load_vocoder, checkpoint, dtype=config.vocoder),
+    }
+    if upsampler is not None:
+        enlarging = open_checkpoint(upsampler)
+        found["upsampler"] = step("upsampler", load.load_upsampler, enlarging, dtype=config.upsampler)
+    else:
+        missing["upsampler"] = "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file"
+    if encoder is None:
+        missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
+    if progress is not None:
+        progress(Progress("loading", steps, steps))
+    result = Models(
+        config=config,
+        release=release(model_version(checkpoint)),
+        names=tuple(path.name for path in checkpoint.paths),
+        transformer=transformer,
+        text_encoder=encoder,
+        distilled_lora=None if distilled_lora is None else read_lora(distilled_lora),
+        missing=missing,
+        **found,
+    )
+    if encoder is None or result.text_projection is None or result.connectors is None:
+        return result
+    check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name)
+    return replace(result, context_identity=context_identity(encoder, result.text_projection, result.connectors))

@@ -1,0 +1,75 @@
+"""The second stage: the first one's latents at twice the size, partly noised again and denoised in a few steps.
+
+Its start is ``upsampled``; conditions are encoded again at full size, and ``denoising.denoise`` does the rest with the refine
+schedule, whose first sigma says how much noise is mixed in.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, weight_shapes
+from ..checkpoint.quantized_linear import QuantizedLinear
+from ..errors import RequestError
+from ..networks.statistics import PerChannelStatistics
+from ..networks.upsampler import LatentUpsampler, upsample
+from ..values import AVLatent, Progress
+from .memory import copy_to, is_on, lent, resident
+
+
+def upsampled(
+    upsampler: LatentUpsampler,
+    statistics: PerChannelStatistics,
+    latent: AVLatent,
+    *,
+    device: torch.device | str,
+    progress: Callable[[Progress], None] | None = None,
+) -> AVLatent:
+    """The first stage's latents with the picture at twice the height and width; the sound stays as it is.
+
+    statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one sample after the other;
+    the result has the latent's. Raises RequestError when there is no video or the upsampler is of another kind.
+    """
+    if latent.video is None:
+        raise RequestError("there is no video latent to enlarge")
+    samples = []
+    with torch.no_grad():
+        for i, sample in enumerate(latent.video.to(device).split(1)):
+            if progress is not None:
+                progress(Progress("upsampling", i, len(latent.video)))
+            samples.append(upsample(upsampler, sample, statistics))
+    video = torch.cat(samples) if len(samples) > 1 else samples[0]
+    _, _, frames, height, width = latent.video.shape
+    if list(video.shape[2:]) != [frames, 2 * height, 2 * width]:
+        found = f"{frames}x{height}x{width} to {'x'.join(map(str, video.shape[2:]))}"
+        raise RequestError(f"the upsampler takes a latent of {found}, expected twice the height and width: load the spatial x2 upsampler")
+    if progress is not None:
+        progress(Progress("upsampling", len(samples), len(samples)))
+    return AVLatent(video, latent.audio)
+
+
+@contextmanager
+def stage_transformer(transformer: nn.Module, lora: Lora | None, strength: float, *, device: torch.device | str) -> Iterator[nn.Module]:
+    """The transformer of one stage, on ``device`` for as long as the block runs, with a LoRA on top where there is one.
+
+    The given module, with whatever LoRAs the user merged into it, is left as it is: no other stage sees this one. Where it has
+    to be copied to the device anyway, each weight gets its difference on the way, so that there is one copy only.
+    Raises CheckpointError for a LoRA of another model.
+    """
+    if lora is None or strength == 0:
+        with resident(transformer, device) as there:
+            yield there
+        return
+    if is_on(transformer, device) or any(isinstance(layer, QuantizedLinear) for layer in transformer.modules()):
+        with resident(transformer, device) as there, lent(merge_loras(there, [(lora, strength)])) as changed:
+            yield changed
+        return
+    matched = match_lora(lora, weight_shapes(transformer)).matched
+
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+        return merged(weight, [Scaled(matched[name], strength)]) if name in matched else weight
+
+    with lent(copy_to(transformer, device, change=change)) as changed:
+        yield changed
