@@ -1,6 +1,6 @@
 """The pack's own socket types and the frozen values that travel through them. Nobody writes into a value that was handed on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,7 @@ class LatentValue:
     """One clip on its way through the stages.
 
     geometry: its final size, length and place; plan: its place in the film; latent: None before denoising. scale: 2 while the
-    latent has half the final width and height, 1 at full size. notes: what was adjusted. audio_latent: sound that is kept from
-    an earlier stage when it is the better one.
+    latent has half the final width and height, 1 at full size. preset, model: what it was made with. notes: what was adjusted.
     """
 
     geometry: Geometry
@@ -139,8 +138,8 @@ class LatentValue:
     latent: AVLatent | None = None
     scale: int = 1
     preset: Any = None
+    model: str = ""
     notes: tuple[str, ...] = ()
-    extras: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
         stage = "empty" if self.latent is None else "half size" if self.scale == 2 else "finished"

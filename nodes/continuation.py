@@ -1,0 +1,278 @@
+"""States as nodes: make, save, load, look at, and join what they connect."""
+
+
+import numpy as np
+import torch
+
+from ..ltx2.continuation import capture_state
+from ..ltx2.continuation.attachments import load_attachment, save_attachment
+from ..ltx2.continuation.describe import describe_state
+from ..ltx2.continuation.hold import Hold
+from ..ltx2.continuation.producer import read_producer
+from ..ltx2.continuation.seams import FinishedSegment, join_segments
+from ..ltx2.errors import RequestError
+from . import host
+from .sockets import Latent, Segment, SegmentValue, State, waveform_of
+
+SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
+JOIN_INPUTS = 8
+PIECE = 16  # frames handled at a time while joining
+
+
+class MakeState(host.io.ComfyNode):
+    """From a finished clip to what the next one needs."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "MakeState",
+            "Make Continuation State",
+            "continuation",
+            description="Keeps the end of a finished clip, picture and sound, as the state that the next clip starts from. Also gives the "
+            "finished segment for Join Segments.",
+            inputs=[
+                host.field(Latent, "latent", "The finished clip, from Denoise or Refine."),
+                host.field(io.Image, "images", "The frames decoded from it."),
+                host.field(io.Audio, "audio", "The sound decoded from it. Needed for joining; the state itself carries latents.", optional=True),
+                host.field(io.Int, "video_overlap", "Frames to carry to the next clip: 8k+1, such as 9 or 17.", default=9, min=1, max=249, step=8),
+                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames; 49 is about two seconds at 24 fps, 0 carries none.", default=49, min=0, max=480),
+            ],
+            outputs=[
+                host.output(State, "state", "What the next clip starts from."),
+                host.output(Segment, "segment", "This clip, for Join Segments."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, latent, images, video_overlap, audio_overlap, audio=None):
+        waveform = waveform_of(audio)
+        state = make_state(latent, images[..., :3], waveform, video_overlap, audio_overlap)
+        return host.io.NodeOutput(state, SegmentValue(images[..., :3], waveform, latent.plan), ui={"states": [card(state)]})
+
+
+def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
+    """The state of a finished clip. Raises RequestError when the clip is not finished."""
+    if latent.latent is None:
+        raise RequestError("the clip is still empty: connect the latent that comes out of Denoise or Refine")
+    return capture_state(
+        frames,
+        latent.latent.audio,
+        latent.plan,
+        video_overlap=video_overlap,
+        audio_overlap=audio_overlap,
+        sample_rate=None if waveform is None else waveform.sample_rate,
+        seed=latent.seed,
+        model=latent.model,
+    )
+
+
+class SaveState(host.io.ComfyNode):
+    """A state into ComfyUI's output folder, in a form a person can keep and send."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "SaveState",
+            "Save Continuation State",
+            "continuation",
+            description="Saves a state: as a PNG card (a picture you can look at, send and drop onto the page), one safetensors file, or a "
+            "folder with the frames as PNG files. The workflow travels inside. Passes the state on.",
+            is_output_node=True,
+            inputs=[
+                host.field(State, "state", "The state to save."),
+                host.field(io.String, "filename_prefix", "Name in the output folder; may have folders: film/part.", default="continuum/state"),
+                host.field(io.Combo, "form", "PNG card: last frame as the picture. safetensors: one file. folder: frames as PNG, sound as safetensors.", options=list(SUFFIXES), default="PNG card"),
+            ],
+            outputs=[
+                host.output(State, "state", "The same state."),
+                host.output(io.String, "file", "The saved file's name as Load Continuation State takes it."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, state, filename_prefix, form):
+        suffix = SUFFIXES[form]
+        target = host.save_target(filename_prefix)
+        save_attachment(state, target.path(suffix), texts=host.workflow_texts(cls.hidden))
+        shown = card(state, target, suffix)
+        pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
+        return host.io.NodeOutput(state, target.annotated(suffix), ui={"states": [shown], **pictures})
+
+
+class LoadState(host.io.ComfyNode):
+    """A saved state, whichever form it has."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "LoadState",
+            "Load Continuation State",
+            "continuation",
+            description="Loads a state: a PNG card, a safetensors or JSON file, or a folder. Files that a node saved are named with [output] "
+            "behind them. Anything can be typed in, also a file that was made after the page was opened.",
+            inputs=[
+                host.field(io.Combo, "file", "State file in the input folder, or in the output folder with [output] behind its name.", options=state_files(), upload=io.UploadType.image),
+            ],
+            outputs=[host.output(State, "state", "The state in it.")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, file):
+        try:
+            host.user_file(file)
+        except RequestError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file):
+        return host.changed_at(file)
+
+    @classmethod
+    def execute(cls, file):
+        found = load_attachment(host.user_file(file))
+        return host.io.NodeOutput(found.state, ui={"states": [card(found.state, notes=found.notes) | {"file": file}]})
+
+
+def state_files() -> list[str]:
+    """Files that may hold a state, and folders that do."""
+    names = host.user_files(".png", ".safetensors", ".json")
+    folders = [name.replace("/state.json", "") for name in names if "/state.json" in name]
+    return [*(name for name in names if "/state.json" not in name and "/frame_" not in name and "/audio.safetensors" not in name), *folders]
+
+
+class InspectState(host.io.ComfyNode):
+    """What a state holds, in words and pictures."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "InspectState",
+            "Inspect Continuation State",
+            "continuation",
+            description="Shows what a state carries: its frames as images, and everything else as text.",
+            is_output_node=True,
+            inputs=[host.field(State, "state", "The state to look at.")],
+            outputs=[
+                host.output(io.String, "text", "All fields as text."),
+                host.output(io.Image, "images", "The carried frames; one black picture when there are none."),
+                host.output(State, "state", "The same state."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, state):
+        text = in_words(state)
+        frames = state.video_frames or [np.zeros((64, 64, 3), np.uint8)]
+        images = torch.from_numpy(np.stack(frames)).float() / 255
+        return host.io.NodeOutput(text, images.to(host.result_device()), state, ui={"states": [card(state)], "text": [text]})
+
+
+def in_words(state) -> str:
+    """The fields of a state a person asks for, one a line."""
+    found = describe_state(state)
+    lines = [str(state)]
+    for name in ("audio_sample_rate", "audio_conditioning_num_frames", "video_position_offset_sec", "video_conditioning_strength"):
+        lines.append(f"{name.replace('_', ' ')}: {found[name]}")
+    producer = read_producer(state.metadata, state.segment_index)
+    if producer is None:
+        lines.append("made by another program: its clocks are not known")
+    else:
+        lines.append(f"fps: {producer.plan.fps}")
+        lines.append(f"film so far: {producer.plan.total_frames} frames, {float(producer.plan.total_frames / producer.plan.fps):.2f} s")
+        lines += [f"model: {producer.model}"] if producer.model else []
+        lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
+    return "\n".join(lines)
+
+
+class JoinSegments(host.io.ComfyNode):
+    """Finished segments to one film with one gap-free sound track."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        more = [
+            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=i > 2) for i in range(2, JOIN_INPUTS + 1)
+        ]
+        return host.schema(
+            "JoinSegments",
+            "Join Segments",
+            "continuation",
+            description="Joins segments in order: repeated frames are left out, the sound is crossfaded on the film's clock, and the track has "
+            "exactly as many samples as the picture is long. For longer films chain several, or use Story.",
+            inputs=[
+                host.field(Segment, "segment_1", "First segment of the film."),
+                *more,
+                host.field(io.Float, "hold_colour", "How much of a colour drift against the first segment is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
+                host.field(io.Float, "hold_contrast", "How much of a contrast drift is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
+                host.field(io.Float, "hold_loudness", "How much of a loudness drift is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
+            ],
+            outputs=[
+                host.output(io.Image, "images", "All frames of the film."),
+                host.output(io.Audio, "audio", "Its sound."),
+                host.output(io.Float, "fps", "Frames per second."),
+                host.output(io.String, "report", "How well each seam joins."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, **others):
+        names = [f"segment_{i}" for i in range(2, JOIN_INPUTS + 1)]
+        given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
+        hold = Hold(hold_colour, hold_contrast, hold_loudness)
+        images, audio, report = join(given, hold if hold != Hold() else None)
+        return host.io.NodeOutput(images, audio, float(given[0].plan.fps), report, ui={"text": [report]})
+
+
+def join(segments: list[SegmentValue], hold: Hold | None = None):
+    """Images [N, H, W, 3], the host's AUDIO and a report of segments in order."""
+    finished = [FinishedSegment(one.plan, list(one.frames.split(PIECE)), one.waveform) for one in segments]
+    reports, frames, sounds, rate = [], [], [], None
+    for piece in join_segments(finished, hold=hold, report=reports.append):
+        host.check_interrupted()
+        if isinstance(piece, np.ndarray):
+            frames.append(torch.from_numpy(piece))
+        else:
+            sounds.append(piece.samples)
+            rate = piece.sample_rate
+    if hold is None:  # untouched frames keep their full precision
+        images = torch.cat([one.frames[one.plan.video_overlap : one.plan.frames - one.plan.end_offset] for one in segments])
+    else:
+        images = torch.cat(frames).float() / 255
+    audio = {"waveform": torch.cat(sounds, dim=1)[None], "sample_rate": rate} if sounds else None
+    seconds = len(images) / float(segments[0].plan.fps)
+    lines = [f"{len(segments)} segments, {len(images)} frames, {seconds:.2f} s", *map(str, reports)]
+    return images.to(host.result_device()), audio, "\n".join(lines)
+
+
+def card(state, target=None, suffix: str = "", notes=()) -> dict:
+    """What the page shows of a state; plain JSON data."""
+    frames, latents = state.video_frames, state.audio_latents
+    shown = {
+        "segment_index": state.segment_index,
+        "frames": len(frames) if frames else 0,
+        "width": frames[0].shape[1] if frames else 0,
+        "height": frames[0].shape[0] if frames else 0,
+        "audio_seconds": 0.0 if latents is None else latents.shape[2] / 25,
+        "picture": None,
+        "notes": list(notes),
+    }
+    if target is None:
+        return shown
+    path = target.path(suffix)
+    size = path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.iterdir())
+    shown |= {"file": target.annotated(suffix), **target.result(suffix), "bytes": size}
+    if suffix == ".png":
+        shown["picture"] = target.result(suffix)
+    elif not suffix and frames:
+        subfolder = "/".join(filter(None, (target.subfolder, target.stem)))
+        shown["picture"] = {"filename": f"frame_{len(frames) - 1:03}.png", "subfolder": subfolder, "type": target.kind}
+    return shown
+
+
+NODES = [MakeState, SaveState, LoadState, InspectState, JoinSegments]
