@@ -25,6 +25,9 @@ _DIFFUSION = ("model.diffusion_model.", "diffusion_model.", "")
 _UNUSED_STATISTICS = ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means")
 
 
+SPLIT_SINCE = (2, 5)
+
+
 class MissingComponent(CheckpointError):
     """No file holds a component. The message says which released file does."""
 
@@ -51,15 +54,15 @@ class Component:
 class _Layout:
     """How a component is found: what may stand in front of its names, tried in order.
 
-    marker: a bare name that only this component has, with its number of dimensions (0: any); block: of ``config``; home: the
-    released file; belongs: which names after the prefix are part of it; bare: how names start where there is no prefix;
+    marker: a bare name that only this component has, with its number of dimensions (0: any); block: of ``config``; homes: the
+    released files; belongs: which names after the prefix are part of it; bare: how names start where there is no prefix;
     beside: whether statistics stand beside it, which are kept under their own name.
     """
 
     prefixes: tuple[str, ...]
     marker: tuple[str, int]
     block: str
-    home: str
+    homes: tuple[str, str]
     belongs: Callable[[str], bool] = lambda name: True
     bare: tuple[str, ...] = ()
     beside: bool = False
@@ -73,55 +76,57 @@ _TRANSFORMER_PARTS = (
 _OTHER_PARTS = (*CONNECTORS, "embeddings_connector.", "duration_head.", "text_embedding_projection.", "audio_vae.")
 
 
+# Released files that hold a component: up to 2.3, from 2.5 on.
 _SINGLE = "the ltx-2-19b or ltx-2.3-22b checkpoint"
-_VIDEO_FILE = f"{_SINGLE}, or vae/ltx-2.5-video-vae"
-_AUDIO_FILE = f"{_SINGLE}, or vae/ltx-2.5-audio-vae"
+_TRANSFORMER_FILES = (_SINGLE, "diffusion_models/ltx-2.5-22b-…-transformer")
+_VIDEO_FILES = (_SINGLE, "vae/ltx-2.5-video-vae")
+_AUDIO_FILES = (_SINGLE, "vae/ltx-2.5-audio-vae")
 _UPSCALERS = ("initial_conv.", "initial_norm.", "res_blocks.", "upsampler.", "post_upsample_res_blocks.", "final_conv.")
 _VOCODER_PARTS = ("vocoder.", "bwe_generator.", "mel_stft.", "conv_pre.", "ups.", "resblocks.", "conv_post.", "act_post.")
 
 _LAYOUTS = {
     "transformer": _Layout(
         _DIFFUSION, ("patchify_proj.weight", 0), "transformer",
-        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer", lambda name: not name.startswith(_OTHER_PARTS),
+        _TRANSFORMER_FILES, lambda name: not name.startswith(_OTHER_PARTS),
         _TRANSFORMER_PARTS,
     ),
     "video_connector": _Layout(
         tuple(prefix + CONNECTORS[0] for prefix in _DIFFUSION), ("learnable_registers", 0), "transformer",
-        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer",
+        _TRANSFORMER_FILES,
     ),
     "audio_connector": _Layout(
         tuple(prefix + CONNECTORS[1] for prefix in _DIFFUSION), ("learnable_registers", 0), "transformer",
-        f"{_SINGLE}, or diffusion_models/ltx-2.5-22b-…-transformer",
+        _TRANSFORMER_FILES,
     ),
     "text_projection": _Layout(
         ("text_embedding_projection.", "model.diffusion_model.text_embedding_projection."), ("aggregate_embed.weight", 0), "transformer",
-        f"{_SINGLE}, or text_encoders/gemma4-12b-with-proj-ltx-2.5",
+        (_SINGLE, "text_encoders/gemma4-12b-with-proj-ltx-2.5"),
     ),
     "text_encoder": _Layout(
-        (), ("embed_tokens.weight", 2), "", "text_encoders/gemma_3_12B_it (LTX-2, 2.3) or gemma4-12b-with-proj-ltx-2.5",
+        (), ("embed_tokens.weight", 2), "", ("text_encoders/gemma_3_12B_it", "text_encoders/gemma4-12b-with-proj-ltx-2.5"),
         lambda name: name.startswith(("embed_tokens.", "layers.", "norm.")),
     ),
-    "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILE, beside=True),
+    "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILES, beside=True),
     "video_decoder": _Layout(
         ("vae.decoder.", "decoder."), ("up_blocks.0.res_blocks.0.conv1.conv.weight", 5), "vae",
-        f"{_SINGLE}, or vae/ltx-2.5-video-vae-conv", beside=True,
+        (_SINGLE, "vae/ltx-2.5-video-vae-conv"), beside=True,
     ),
     "diffusion_decoder": _Layout(
-        ("vae.decoder.", "decoder."), ("conv_in_x_t.weight", 2), "vae", "vae/ltx-2.5-video-vae",
+        ("vae.decoder.", "decoder."), ("conv_in_x_t.weight", 2), "vae", ("", "vae/ltx-2.5-video-vae"),
         lambda name: not name.startswith("coarse_"), beside=True,
     ),
-    "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILE, beside=True),
-    "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILE, beside=True),
+    "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES, beside=True),
+    "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES, beside=True),
     "vocoder": _Layout(
-        ("vocoder.", ""), ("conv_pre.weight", 3), "vocoder", _AUDIO_FILE, lambda name: name.startswith(_VOCODER_PARTS),
+        ("vocoder.", ""), ("conv_pre.weight", 3), "vocoder", _AUDIO_FILES, lambda name: name.startswith(_VOCODER_PARTS),
     ),
     "upsampler": _Layout(
-        ("",), ("initial_conv.weight", 5), "", "latent_upscale_models/ltx-…-spatial-upscaler or -temporal-upscaler",
+        ("",), ("initial_conv.weight", 5), "", ("latent_upscale_models/ltx-…-upscaler", "latent_upscale_models/ltx-2.5-…-upscaler"),
         lambda name: name.startswith(_UPSCALERS),
     ),
     "duration_head": _Layout(
         ("duration_head.", "model.diffusion_model.duration_head.", "diffusion_model.duration_head.", ""),
-        ("attention_pooler.query_tokens", 0), "", "model_patches/ltx-2.5-duration-head",
+        ("attention_pooler.query_tokens", 0), "", ("", "model_patches/ltx-2.5-duration-head"),
         lambda name: name.startswith(("video_", "audio_", "attention_pooler.", "mlp_")),
     ),
 }  # fmt: skip
@@ -142,8 +147,17 @@ def find_component(checkpoint: Checkpoint, name: str) -> Component:
     """
     component = _find(checkpoint, name)
     if component is None:
-        raise MissingComponent(f"{checkpoint} holds no {name.replace('_', ' ')}, expected one: load {_LAYOUTS[name].home} as well")
+        home = released_file(name, model_version(checkpoint))
+        raise MissingComponent(f"{checkpoint} holds no {name.replace('_', ' ')}, expected one: load {home} as well")
     return component
+
+
+def released_file(name: str, version: Version | None) -> str:
+    """Which released file of a version holds a component; of all versions when it is not known."""
+    before, after = _LAYOUTS[name].homes
+    if version is not None and before:
+        return after if version >= SPLIT_SINCE else before
+    return " or ".join(home for home in (before, after) if home)
 
 
 def model_version(checkpoint: Checkpoint) -> Version | None:

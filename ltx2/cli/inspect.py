@@ -1,0 +1,100 @@
+"""``ltx2 inspect FILE…``: what checkpoints, LoRAs, GGUF files and continuation states hold."""
+
+import json
+from pathlib import Path
+
+from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.summary import is_lora, summarise, summarise_lora
+
+STATE_SUFFIXES = (".png", ".json")
+HEADER_PEEK_BYTES = 1 << 16
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what a checkpoint, LoRA, GGUF or state file holds",
+        description="Show version, components, storage formats and metadata of weight files, which are read as one, and what is still "
+        "missing. Nothing but headers is read.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoints, split files, LoRAs, GGUF files, or states")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> None:
+    paths = [Path(name) for name in args.files]
+    states = [path for path in paths if is_state(path)]
+    weights = [path for path in paths if path not in states]
+    opened = [open_checkpoint(path) for path in weights]
+    loras = [path for path, one in zip(weights, opened) if is_lora(one.files[0])]
+    models = [path for path in weights if path not in loras]
+    checkpoint = open_checkpoint(models) if models else None
+    found = [_state(path) for path in states]
+    if checkpoint is not None:
+        found.append(summarise(checkpoint))
+    found += [summarise_lora(path, checkpoint) for path in loras]
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    for summary in found:
+        for line in lines(summary):
+            print(line)
+
+
+def is_state(path: Path) -> bool:
+    """Whether a path is meant as a continuation state: a folder, a picture, JSON, or safetensors with a state's metadata."""
+    if path.is_dir() or path.suffix.lower() in STATE_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEADER_PEEK_BYTES)
+    except OSError:
+        return False
+    return start[8:9] == b"{" and b'"payload"' in start and b'"kind"' in start and b'"__metadata__"' in start
+
+
+def _state(path: Path) -> dict:
+    from ..continuation import describe_attachment
+
+    return {"file": str(path), "kind": "continuation state", **describe_attachment(path)}
+
+
+def lines(summary: dict) -> list[str]:
+    """A summary as lines of text."""
+    if "components" not in summary:
+        return [f"{name}: {_plain(value)}" for name, value in summary.items() if value not in (None, {}, [])]
+    out = []
+    for file in summary["files"]:
+        out.append(f"{file['path']}: {_size(file['bytes'])}, {file['tensors']} tensors")
+        out += [f"  {key}: {text}" for key, text in file["metadata"].items()]
+    if summary["version"]:
+        out.append(f"version {summary['version']} ({summary['release']})")
+    for name, part in summary["components"].items():
+        stored = ", ".join(f"{count} {kind}" for kind, count in part["stored"].items())
+        out.append(f"  {name.replace('_', ' ')}: {part['tensors']} tensors, {_count(part['parameters'])} parameters, "
+                   f"{_size(part['bytes'])} ({stored}) in {', '.join(part['files'])}")  # fmt: skip
+    if "note" in summary:
+        out.append(summary["note"])
+    if summary["missing"] and summary["components"]:
+        out.append("not in these files:")
+        out += [f"  {name.replace('_', ' ')}: in {home}" for name, home in summary["missing"].items()]
+    return out
+
+
+def _plain(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _size(count: int) -> str:
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= step:
+            return f"{count / step:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def _count(number: int) -> str:
+    for unit, step in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= step:
+            return f"{number / step:.2f} {unit}"
+    return str(number)
