@@ -8,12 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltx2.checkpoint import tiny_text
-from ltx2.checkpoint.build import build
-from ltx2.checkpoint.layout import find_component
+from ltx2.checkpoint.models import load_connectors, load_text_projection
 from ltx2.checkpoint.reader import open_checkpoint
-from ltx2.config.transformer import connector_config, text_projection_config
 from ltx2.errors import CheckpointError, RequestError
-from ltx2.networks.connectors import Connector, TextProjection
 from ltx2.text.cache import ContextCache, fingerprint
 from ltx2.text.gemma import check_gemma_version, encode, load_text_encoder, project_prompt, run_hidden_states
 from ltx2.text.tokenizer import MAX_TOKENS, padded_ids, prompt_ids
@@ -29,14 +26,9 @@ def parts(tiny):
     def load(version):
         paths = tiny(version)
         checkpoint = open_checkpoint(paths["transformer"], paths["text_projection"])
-        part = find_component(checkpoint, "text_projection")
-        projection = build(lambda: TextProjection(text_projection_config(part.config, part.shapes)), part, dtype=torch.float32)
-        connectors = []
-        for stream in ("video", "audio"):
-            part = find_component(checkpoint, f"{stream}_connector")
-            config = connector_config(part.config, part.shapes, stream)
-            connectors.append(build(lambda config=config: Connector(config), part, dtype=torch.float32))
-        return load_text_encoder(paths["text_encoder"], dtype=torch.float32), projection, tuple(connectors)
+        to = {"dtype": torch.float32}
+        encoder = load_text_encoder(paths["text_encoder"], **to)
+        return encoder, load_text_projection(checkpoint, **to), load_connectors(checkpoint, **to)
 
     loaded = {}
     return lambda version: loaded.get(version) or loaded.setdefault(version, load(version))
