@@ -12,21 +12,21 @@ from torch import Tensor, nn
 TAPS = 12
 
 
-def low_pass_filter(device=None, dtype=None) -> Tensor:
-    """Kaiser-windowed sinc [1, 1, 12] for a factor of 2, summing to 1. Released files carry their own copy, in 16 bits."""
+def low_pass_filter() -> Tensor:
+    """Kaiser-windowed sinc [1, 1, 12] for a factor of 2, summing to 1, on the CPU. Released files carry their own, in 16 bits."""
     cutoff, transition, half = 0.25, 0.3, TAPS // 2
     attenuation = 2.285 * (half - 1) * math.pi * 4 * transition + 7.95
     # Kaiser's rule for the range that this attenuation (51 dB) falls into
-    window = torch.kaiser_window(TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7), dtype=torch.float32, device=device)
-    t = torch.arange(TAPS, dtype=torch.float32, device=device) - (TAPS - 1) / 2
+    window = torch.kaiser_window(TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7), dtype=torch.float32, device="cpu")
+    t = torch.arange(TAPS, dtype=torch.float32, device="cpu") - (TAPS - 1) / 2
     taps = 2 * cutoff * window * torch.sinc(2 * cutoff * t)
-    return (taps / taps.sum()).view(1, 1, TAPS).to(dtype=dtype)
+    return (taps / taps.sum()).view(1, 1, TAPS)
 
 
 class _Filter(nn.Module):
     def __init__(self, **factory):
         super().__init__()
-        self.register_buffer("filter", low_pass_filter(**factory))
+        self.register_buffer("filter", low_pass_filter().to(**factory))
 
 
 class _Downsample(nn.Module):

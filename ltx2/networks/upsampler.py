@@ -29,8 +29,8 @@ class _BlurDown(nn.Module):
     def __init__(self, stride: int, *, device=None, dtype=None):
         super().__init__()
         self.stride = stride
-        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=device)
-        self.register_buffer("kernel", (row[:, None] * row / 256)[None, None].to(dtype=dtype))  # [1, 1, 5, 5]
+        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device="cpu")
+        self.register_buffer("kernel", (row[:, None] * row / 256)[None, None].to(device=device, dtype=dtype))  # [1, 1, 5, 5]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == 1:

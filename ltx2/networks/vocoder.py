@@ -130,10 +130,10 @@ class _Stft(nn.Module):
 
     def __init__(self, window: int, **factory):
         super().__init__()
-        t = torch.arange(window, dtype=torch.float32)
-        frequency = torch.arange(window // 2 + 1, dtype=torch.float32)
+        t = torch.arange(window, dtype=torch.float32, device="cpu")
+        frequency = torch.arange(window // 2 + 1, dtype=torch.float32, device="cpu")
         angle = frequency[:, None] * t % window * (2 * math.pi / window)
-        rows = torch.cat([angle.cos(), -angle.sin()]) * torch.hann_window(window)
+        rows = torch.cat([angle.cos(), -angle.sin()]) * torch.hann_window(window, device="cpu")
         self.register_buffer("forward_basis", rows[:, None].to(**factory))  # [window+2, 1, window]
         self.register_buffer("inverse_basis", torch.zeros_like(self.forward_basis))
 
@@ -144,7 +144,7 @@ class CausalMel(nn.Module):
     def __init__(self, config: BandwidthExtensionConfig, *, device=None, dtype=None):
         super().__init__()
         self.overlap, self.hop = config.window_samples - config.hop_samples, config.hop_samples
-        basis = mel_filters(config.window_samples, config.input_sample_rate, config.mel_bins)
+        basis = mel_filters(config.window_samples, config.input_sample_rate, config.mel_bins, device="cpu")
         self.register_buffer("mel_basis", basis.to(device=device, dtype=dtype))
         self.stft_fn = _Stft(config.window_samples, device=device, dtype=dtype)
 
