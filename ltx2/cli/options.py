@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Segment, prepare
 from ..stages.presets import PRESETS, parse_override
-from ..stages.requests import Request
+from ..stages.request import Request
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
 

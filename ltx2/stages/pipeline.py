@@ -29,7 +29,7 @@ from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
 from .presets import Plan, RefineSettings, StageSettings, find_preset, guidance_of, preset_for, resolve, sigmas_of
 from .refinement import stage_transformer, upsampled
-from .requests import Geometry, Request, check_request
+from .request import Geometry, Request, check_request
 from .text_encoding import encode_prompts
 from .video_decoding import decode_video, plan_video
 

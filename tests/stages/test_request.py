@@ -7,7 +7,7 @@ import torch
 from ltx2.config.versions import release
 from ltx2.errors import Ltx2Warning, RequestError
 from ltx2.stages.presets import find_preset, resolve
-from ltx2.stages.requests import Request, check_request
+from ltx2.stages.request import Request, check_request
 from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
 
 PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
