@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..ltx2.continuation import LTX2ContinuationState, SegmentPlan
-from ..ltx2.stages.requests import Geometry
+from ..ltx2.stages.request import Geometry
 from ..ltx2.values import AVLatent, ClipCondition, ImageCondition, Waveform
 from . import host
 
