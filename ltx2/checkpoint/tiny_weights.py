@@ -16,6 +16,9 @@ Tensors = dict[str, torch.Tensor]
 LORA_RANK = 4
 LORA_GAIN = 0.3
 # Modulation and velocity of random weights stay of the size of trained ones, so that guidance does not run away.
+# A prompt's few tokens stand out among the thousand registers: these are alike, and the text attention is choosy.
+REGISTER_SPREAD = 0.05
+TEXT_ATTENTION = 4.0
 GAINS = {"proj_out": 0.3, "adaln_single.linear": 0.3, "to_gate_logits": 0.3}
 
 
@@ -34,8 +37,10 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     if kind in ("mean-of-means", "bias", "in_proj_bias") or "scale_shift_table" in kind:
         return 0.1 * values
     if kind == "layer_scalar" or (kind == "weight" and len(shape) == 1):
-        return 1 + 0.1 * values
-    if kind in ("learnable_registers", "query_tokens") or len(shape) < 2:
+        return (TEXT_ATTENTION if module.endswith("attn2.q_norm") else 1) + 0.1 * values
+    if kind == "learnable_registers":
+        return REGISTER_SPREAD * values
+    if kind == "query_tokens" or len(shape) < 2:
         return values
     gain = next((gain for end, gain in GAINS.items() if module.endswith(end)), 1.0)
     return values * gain / math.sqrt(math.prod(shape[1:]))
