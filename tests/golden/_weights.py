@@ -10,10 +10,10 @@ PREFIX = "model.diffusion_model."
 
 
 def weights_beside(path: Path, metadata: dict) -> tuple[dict, dict]:
-    """The ``transformer`` configuration and all tensors without the transformer's prefix."""
+    """The ``transformer`` configuration and all tensors, in float32 and without the transformer's prefix."""
     with safe_open(path.parent / metadata["weights"], "pt") as file:
         config = json.loads(file.metadata()["config"])["transformer"]
-        return config, {name.removeprefix(PREFIX): file.get_tensor(name) for name in file.keys()}
+        return config, {name.removeprefix(PREFIX): file.get_tensor(name).float() for name in file.keys()}
 
 
 def under(tensors: dict, prefix: str) -> dict:
