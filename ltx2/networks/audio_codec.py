@@ -1,6 +1,6 @@
 """Sound ↔ audio latents, whole or window by window.
 
-The networks are convolutions of limited reach, so a long sound is decoded in windows that overlap by that reach: the result
+The networks are convolutions of limited reach, so a long sound is worked on in windows that overlap by that reach: the result
 is the same as in one piece, and memory follows the window, not the length.
 """
 
@@ -26,8 +26,20 @@ def encode_waveform(encoder: AudioEncoder, waveform: Waveform, *, latents: int |
     """
     if device is not None:
         waveform = Waveform(waveform.samples.to(device), waveform.sample_rate)
-    latent = encoder(waveform_to_mel(waveform, encoder.config))
+    latent = encode_mel(encoder, waveform_to_mel(waveform, encoder.config))
     return latent if latents is None else fit_latents(latent, latents)
+
+
+def encode_mel(encoder: AudioEncoder, mel: Tensor, window_latents: int = WINDOW_LATENTS) -> Tensor:
+    """Normalised latents [B, 8, T, 16] of a log-mel [B, 2, frames, 64], window by window: as in one piece."""
+    total = -(-mel.shape[2] // clock.MEL_FRAMES_PER_LATENT)
+    pieces = []
+    for start in range(0, total, window_latents):
+        first = max(0, start - encoder.latents_seen)  # causal: what comes later is never seen
+        # Latent i ends with mel frame 4i.
+        frames = slice(clock.MEL_FRAMES_PER_LATENT * first, clock.mel_frames_of_latents(min(start + window_latents, total)))
+        pieces.append(encoder(mel[:, :, frames])[:, :, start - first :])
+    return torch.cat(pieces, dim=2)
 
 
 def fit_latents(latent: Tensor, latents: int) -> Tensor:

@@ -134,6 +134,16 @@ class AudioEncoder(nn.Module):
         mean = self.conv_out(_norm_silu(h))[:, : self.config.latent_channels]
         return _latent(self.per_channel_statistics.normalize(_tokens(mean), dim=-1), self.config.latent_channels)
 
+    @property
+    def latents_seen(self) -> int:
+        """How many latents before its own a latent shares mel frames with, at most."""
+        rows = 2 + 8  # conv_out and two middle blocks; every causal 3 × 3 convolution looks two rows back
+        for level in reversed(self.down):
+            if level is not self.down[-1]:
+                rows = 2 * rows + 2  # one row was two, and the convolution between looks two further back
+            rows += 4 * len(level.block)
+        return -(-(rows + 2) // clock.MEL_FRAMES_PER_LATENT)  # conv_in
+
 
 class AudioDecoder(nn.Module):
     """Normalised latent [B, 8, T, 16] → log-mel [B, 2, 4T-3, 64], float32."""

@@ -4,7 +4,7 @@ import torch
 
 from ltx2 import clock
 from ltx2.config.audio import AudioVaeConfig, audio_vae_config
-from ltx2.networks.audio_codec import decode_mel
+from ltx2.networks.audio_codec import decode_mel, encode_mel
 from ltx2.networks.audio_vae import AudioDecoder, AudioEncoder, pixel_norm
 from tests.golden import DATA, audio
 
@@ -108,6 +108,18 @@ def test_windows_give_the_whole():
     assert whole.shape[2] == clock.mel_frames_of_latents(90)
     for window in (7, 30, 89, 90, 500):
         assert (decode_mel(decoder, latent, window) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+@torch.no_grad()
+def test_encoding_in_windows_gives_the_whole():
+    encoder = small("audio_encoder")
+    assert encoder.latents_seen < 40
+    for frames in (353, 355, 356):
+        mel = torch.randn(1, 2, frames, 64, generator=torch.Generator().manual_seed(2)) - 4
+        whole = encoder(mel)
+        for window in (7, 30, 89, 500):
+            parts = encode_mel(encoder, mel, window)
+            assert parts.shape == whole.shape and (parts - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
 @torch.no_grad()
