@@ -4,6 +4,7 @@ Checked against torchaudio's transforms as ltx-core 1.0.0 uses them, and against
 """
 
 import math
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ def check_waveform(waveform: Waveform) -> None:
 
 def _check_rate(rate) -> None:
     low, high = SAMPLE_RATES
-    if isinstance(rate, bool) or not isinstance(rate, int) or not low <= rate <= high:
+    if isinstance(rate, bool) or not isinstance(rate, Integral) or not low <= rate <= high:
         raise MediaError(f"sound has {rate} samples per second, expected a whole number from {low} to {high}: check where it was loaded")
 
 
