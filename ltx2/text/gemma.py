@@ -22,6 +22,7 @@ from ..errors import CheckpointError, RequestError
 from ..values import TextContext
 from .cache import ContextCache, fingerprint
 from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
+from .llama_cpp import language_component
 from .tokenizer import MAX_TOKENS, PromptTokenizer, from_folder, from_sentencepiece, from_tokenizer_json, prompt_ids
 
 
@@ -101,16 +102,17 @@ def load_text_encoder(
     device="cpu",
     quantized: str = "dequantize",
 ) -> TextEncoder:
-    """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside.
+    """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3 also from GGUF.
 
-    tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none.
+    tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none (GGUF); else looked for beside
+    the file. quantized: ``dequantize`` at load, or ``on_use``.
     Errors: CheckpointError (not a Gemma, damaged, no tokenizer), MissingPackageError (transformers absent or too old).
     """
     path = Path(path)
     files = encoder_files(path)
     checkpoint = open_checkpoint(*files)
     name = path.name or str(path)
-    component = find_component(checkpoint, "text_encoder")
+    component = language_component(checkpoint) or find_component(checkpoint, "text_encoder")
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)

@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..errors import CheckpointError
 from .sentencepiece_proto import parse, to_tokenizer_json
 
 MAX_TOKENS = 1024
 BOS_ID = 2  # of every Gemma; used where the file does not name the piece
-PAD_ID = 0
 
 
 @dataclass(frozen=True)
@@ -35,20 +32,6 @@ class PromptTokenizer:
 def prompt_ids(tokenizer: PromptTokenizer, prompt: str, max_tokens: int = MAX_TOKENS) -> list[int]:
     """Ids of one prompt: surrounding blanks dropped, BOS first, cut to ``max_tokens``; at least the BOS."""
     return [tokenizer.bos, *tokenizer.text_ids(prompt.strip())][:max_tokens]
-
-
-def padded_ids(rows: Sequence[Sequence[int]], length: int = MAX_TOKENS, device=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask as the released pipelines feed them: padded on the left with id 0.
-
-    Returns ids [B, length] int64 and mask [B, length] (1 = a token of the prompt).
-    """
-    ids = torch.full((len(rows), length), PAD_ID, dtype=torch.int64, device=device)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        if row:
-            ids[index, length - len(row) :] = torch.tensor(row, dtype=torch.int64, device=device)
-            mask[index, length - len(row) :] = 1
-    return ids, mask
 
 
 def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:

@@ -13,7 +13,8 @@ from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.text.cache import ContextCache, fingerprint
 from ltx2.text.gemma import check_gemma_version, encode, load_text_encoder, project_prompt, run_hidden_states
-from ltx2.text.tokenizer import MAX_TOKENS, padded_ids, prompt_ids
+from ltx2.text.tokenizer import MAX_TOKENS, prompt_ids
+from tests.text.padding import padded_ids
 
 PROMPT = "The camera moves slowly over the sea, a man says \"hello\"."
 FAMILIES = {"2.0": "gemma3", "2.3": "gemma3", "2.5": "gemma4"}

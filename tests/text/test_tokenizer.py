@@ -1,4 +1,4 @@
-"""Prompt → ids: the same from every kind of tokenizer file, BOS first, at most 1024, padded on the left."""
+"""Prompt → ids: the same from every kind of tokenizer file, BOS first, at most 1024."""
 
 import builtins
 import json
@@ -63,10 +63,6 @@ def test_rules_of_a_prompt(read, data):
     assert tk.prompt_ids(tokenizer, "") == [2]
     long = tk.prompt_ids(tokenizer, "sea " * 3000)
     assert len(long) == 1024 and long[0] == 2
-    padded, mask = tk.padded_ids([ids, long])
-    assert padded.shape == mask.shape == (2, 1024)
-    assert padded[0, : 1024 - len(ids)].eq(0).all() and padded[0, 1024 - len(ids) :].tolist() == ids
-    assert mask.sum(1).tolist() == [len(ids), 1024]
 
 
 def test_a_post_processor_cannot_add_a_second_bos():
