@@ -58,7 +58,8 @@ def folders(pack, tmp_path):
 
     if not REAL:
         folder_paths.base = str(tmp_path)
-        return tmp_path
+        yield tmp_path
+        return
     before = folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory()
     setters = folder_paths.set_input_directory, folder_paths.set_output_directory, folder_paths.set_temp_directory
     for setter, name in zip(setters, ("input", "output", "temp")):

@@ -1,0 +1,126 @@
+"""The bridge to native latents, and on a real host through its own model and sampler."""
+
+import pytest
+import torch
+
+from . import samples
+from .conftest import REAL
+
+
+def nested(pack, video, audio):
+    return pack.nodes.host.nested(video, audio)
+
+
+def segment(run, pack, frames=33, latents=35, seed=0, **inputs):
+    """A finished native segment of 33 frames at 24 fps, and the state it leaves."""
+    generator = torch.Generator().manual_seed(seed)
+    video, audio = torch.randn(1, 128, (frames - 1) // 8 + 1, 2, 3, generator=generator), torch.randn(1, 8, latents, 16, generator=generator)
+    given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9, "audio": samples.sound((4 * latents - 3) / 100), **inputs}
+    return run("AVLatentToState", latent={"samples": nested(pack, video, audio)}, images=samples.frames(frames), **given).args, (video, audio)
+
+
+def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders):
+    (state, _), (_, audio) = segment(run, pack)
+    vae = samples.FakeVae()
+    latent, model, frames, fps = run("StateToAVLatent", state=state, vae=vae, seconds=1.375, divide=1, strength=1.0, audio_overlap=-1).args
+    video, sound = latent["samples"].unbind()
+    video_mask, audio_mask = latent["noise_mask"].unbind()
+    assert (frames, fps, model) == (33, 24.0, None)
+    assert video.shape == (1, 128, 5, 2, 3) and vae.calls == [(9, 64, 96, 3)]
+    assert video_mask.flatten().tolist() == [0, 0, 1, 1, 1]
+    known = int((audio_mask == 0).sum())
+    # one second of picture is new: the sound's clock moves by 25 latents, the rest of it is known
+    assert known == 35 - 25 and torch.equal(sound[:, :, :known], audio[:, :, 25:])
+    assert audio_mask.flatten()[:known].eq(0).all() and audio_mask.flatten()[known:].eq(1).all()
+
+
+def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, pack, folders):
+    (state, _), _ = segment(run, pack, frames=33)
+    with pytest.raises(ValueError, match="multiples of 64"):
+        run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=2, strength=1.0, audio_overlap=-1)
+    upsampled = {"samples": nested(pack, torch.zeros(1, 128, 5, 4, 6), torch.ones(1, 8, 35, 16)), "other": 1}
+    before = upsampled["samples"].unbind()[0].clone()
+    vae = samples.FakeVae()
+    latent = run("StateToAVLatent", state=state, vae=vae, latent=upsampled, seconds=9.0, divide=1, strength=0.8, audio_overlap=-1).args[0]
+    assert vae.calls == [(9, 128, 192, 3)] and latent["other"] == 1
+    assert torch.allclose(latent["noise_mask"].unbind()[0].flatten()[:3], torch.tensor([0.2, 0.2, 1.0]))
+    assert torch.equal(upsampled["samples"].unbind()[0], before), "inputs are never written to"
+
+
+def test_the_chain_joins_without_a_gap(run, pack, folders):
+    (state, first), _ = segment(run, pack)
+    latent = run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1).args[0]
+    count = latent["samples"].unbind()[1].shape[2]
+    again = samples.frames(33, start=24)
+    sound = samples.sound((4 * count - 3) / 100)
+    after, second = run(
+        "AVLatentToState", latent=latent, images=again, audio=sound, state=state, fps=99.0, video_overlap=9, audio_overlap=9
+    ).args
+    assert after.segment_index == 1
+    images, audio, fps, report = run(
+        "JoinSegments", segment_1=first, segment_2=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0
+    ).args
+    assert len(images) == 33 + 24 and fps == 24.0 and "2 segments" in report
+    assert audio["waveform"].shape[-1] == round(57 / 24 * 24000)
+    assert torch.equal(images[33:], again[9:])
+
+
+def test_a_carried_sound_that_starts_before_the_picture_needs_the_model(run, pack, folders):
+    (state, _), _ = segment(run, pack, audio_overlap=25)
+    with pytest.raises(ValueError, match="connect the model"):
+        run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1)
+
+
+def test_wrong_frames_are_named(run, pack, folders):
+    latent = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
+    with pytest.raises(ValueError, match="32 images, the latent decodes to 33"):
+        run("AVLatentToState", latent=latent, images=samples.frames(32), fps=24.0, video_overlap=9, audio_overlap=9)
+
+
+@pytest.mark.skipif(not REAL, reason="needs ComfyUI's own model and sampler")
+def test_native_sampling_keeps_what_the_state_knows(run, pack, folders):
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.ops
+    import comfy.sample
+    import comfy.samplers
+    import comfy.supported_models
+
+    torch.manual_seed(0)
+    settings = {
+        "image_model": "ltxav", "num_layers": 2, "caption_channels": 64, "positional_embedding_max_pos": [20, 2048, 2048],
+        "dtype": torch.float32, "num_attention_heads": 2, "attention_head_dim": 32, "cross_attention_dim": 64,
+        "audio_num_attention_heads": 2, "audio_attention_head_dim": 16, "audio_cross_attention_dim": 32,
+    }  # fmt: skip
+    config = comfy.supported_models.LTXAV(settings)
+    config.custom_operations = comfy.ops.manual_cast
+    network = comfy.model_base.LTXAV(config).eval()
+    with torch.no_grad():
+        for parameter in network.diffusion_model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    cpu = torch.device("cpu")
+    model = comfy.model_patcher.ModelPatcher(network, cpu, cpu)
+    (state, _), _ = segment(run, pack, audio_overlap=25)
+
+    def sampled(moved_model, latent):
+        conditioning = [[torch.ones(1, 16, 128), {"frame_rate": 24.0}]]
+        guider = comfy.samplers.CFGGuider(moved_model)
+        guider.set_conds(conditioning, conditioning)
+        guider.set_cfg(1.0)
+        noise = comfy.sample.prepare_noise(latent["samples"], 1)
+        sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.6, 0.0])
+        with torch.inference_mode():
+            out = guider.sample(noise, latent["samples"], sampler, sigmas, denoise_mask=latent["noise_mask"], seed=1, disable_pbar=True)
+        return out.unbind()
+
+    given = {"state": state, "vae": samples.FakeVae(), "seconds": 1.375, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    latent, moved, _, _ = run("StateToAVLatent", model=model, **given).args
+    video, audio = sampled(moved, latent)
+    start_video, start_audio = latent["samples"].unbind()
+    known = int((latent["noise_mask"].unbind()[1] == 0).sum())
+    assert torch.allclose(video[:, :, :2], start_video[:, :, :2], atol=1e-5)
+    assert torch.allclose(audio[:, :, :known], start_audio[:, :, :known], atol=1e-5)
+    unmoved_video, _ = sampled(model, latent)
+    assert (unmoved_video - video)[:, :, 2:].abs().max() > 1e-3, "the moved clock must matter"
+    again, _ = sampled(model, latent)
+    assert torch.equal(again, unmoved_video), "the clock comes off with the clone"
