@@ -8,7 +8,7 @@ import struct
 import zlib
 
 from ..errors import ContinuationError
-from .frame_files import PNG_SIGNATURE, png_chunks
+from .frame_files import PNG_SIGNATURE, png_chunk, png_chunks
 from .limits import DEFAULT_LIMITS, StateLimits
 
 CHUNK = b"ltXs"
@@ -24,10 +24,10 @@ def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
     parts, view = [PNG_SIGNATURE], memoryview(picture)
     for kind, start, end in png_chunks(picture, "the card's picture"):
         if kind == b"IEND":
-            parts.append(_chunk(CHUNK, MAGIC, struct.pack(">I", VERSION), state))
+            parts += png_chunk(CHUNK, MAGIC, struct.pack(">I", VERSION), state)
         parts.append(view[start - 8 : end + 4])
         if kind == b"IHDR":
-            parts += [_text_chunk(key, text) for key, text in sorted(texts.items())]
+            parts += [piece for key, text in sorted(texts.items()) for piece in _text_chunk(key, text)]
     return b"".join(parts)
 
 
@@ -71,14 +71,9 @@ def card_texts(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> 
     return texts
 
 
-def _text_chunk(key: str, text: str) -> bytes:
+def _text_chunk(key: str, text: str) -> tuple[bytes, ...]:
     if not 1 <= len(key) <= 79 or not key.isascii() or not key.isprintable():
         raise ContinuationError(f"a text of a card is named {key[:90]!r}, expected 1 to 79 ASCII characters")
     if text.isascii() and "\0" not in text:
-        return _chunk(b"tEXt", key.encode(), b"\0", text.encode())
-    return _chunk(b"iTXt", key.encode(), b"\0\0\0\0\0", text.replace("\0", "").encode("utf-8"))
-
-
-def _chunk(kind: bytes, *parts: bytes) -> bytes:
-    body = b"".join((kind, *parts))
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        return png_chunk(b"tEXt", key.encode(), b"\0", text.encode())
+    return png_chunk(b"iTXt", key.encode(), b"\0\0\0\0\0", text.replace("\0", "").encode("utf-8"))

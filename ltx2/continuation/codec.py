@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,8 +109,10 @@ def _encode_video(state, blob_store, threshold: int) -> dict | None:
     source = state.carried.video_source
     if blob_store is not None and source and source[1] is frames and source[0] in blob_store:
         return {"blob_id": source[0], "frame_count": len(frames)}
+    if blob_store is None:
+        return {"frames_b64": [_base64(encode_png(frame)) for frame in frames_checked]}
     pngs = [encode_png(frame) for frame in frames_checked]
-    if blob_store is not None and sum(map(len, pngs)) > threshold:
+    if sum(map(len, pngs)) > threshold:
         return {"blob_id": blob_store.put(pack_frames(pngs), mime=VIDEO_MIME), "frame_count": len(pngs)}
     return {"frames_b64": [_base64(png) for png in pngs]}
 
@@ -185,7 +187,7 @@ def decode(
     video = reading.member(get("video"), "payload.video")
     audio = reading.member(get("audio"), "payload.audio")
     if beside.frames:
-        frames, frames_id, video_source = _decode_frames(beside.frames, reading), None, None
+        frames, frames_id, video_source = _decode_frames(beside.frames.items(), reading), None, None
     else:
         frames, frames_id, video_source = _decode_video(video, blob_store, reading)
     if beside.latents is not None:
@@ -230,26 +232,29 @@ def _decode_video(video: Mapping, blob_store, reading: Reading):
         count = video.get("frame_count")
         if count is not None and (isinstance(count, bool) or count != len(parts)):
             reading.wrong(f"payload.video.frame_count is {count!r} but the blob holds {len(parts)} frames")
-        frames = _decode_frames({f"{_PACKING} frame {i}": part for i, part in enumerate(parts)}, reading)
+        frames = _decode_frames(((f"{_PACKING} frame {i}", part) for i, part in enumerate(parts)), reading)
         return frames, None, (blob_id, frames) if frames else None
     frames = None
     if inline:
         if len(inline) > reading.limits.frames:
             raise ContinuationError(f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {reading.limits.frames}")
-        parts = {}
-        for index, text in enumerate(inline):
-            path = f"payload.video.frames_b64[{index}]"
-            if isinstance(text, str):
-                parts[path] = _from_base64(text, path)
-            else:
-                reading.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
-        frames = _decode_frames(parts, reading)
+        frames = _decode_frames(_inline_parts(inline, reading), reading)
     return frames, blob_id, None
 
 
-def _decode_frames(parts: Mapping[str, bytes], reading: Reading) -> list | None:
+def _inline_parts(inline: list, reading: Reading) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each inline frame, one at a time: together they are as large as the message itself."""
+    for index, text in enumerate(inline):
+        path = f"payload.video.frames_b64[{index}]"
+        if isinstance(text, str):
+            yield path, _from_base64(text, path)
+        else:
+            reading.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
+
+
+def _decode_frames(parts: Iterable[tuple[str, bytes]], reading: Reading) -> list | None:
     frames, pixels = [], 0
-    for path, part in parts.items():
+    for path, part in parts:
         frame, note = decode_frame(part, path, reading.limits)
         if note:
             reading.note(f"{path} is {note}")
@@ -321,11 +326,11 @@ def _fetch(blob_store, blob_id: str, path: str, limits: StateLimits) -> bytes:
 def _from_base64(text: str, path: str) -> bytes:
     """Standard base64 with padding; ASCII whitespace is let through, anything else refused. Raises ContinuationError."""
     try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        pass
-    try:
-        return base64.b64decode("".join(text.split(None)) if text.isascii() else text, validate=True)
+        data = binascii.a2b_base64(text)
+        # this decoder skips what is not base64, so anything skipped shows as missing bytes
+        if len(data) != len(text) // 4 * 3 - text.count("=", -2) or len(text) % 4:
+            data = base64.b64decode("".join(text.split()), validate=True)
+        return data
     except ValueError as error:
         raise ContinuationError(f"{path} is not base64 text: {error}") from error
 

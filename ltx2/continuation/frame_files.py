@@ -13,6 +13,7 @@ from .limits import DEFAULT_LIMITS, StateLimits
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # A frame has a handful of chunks besides its image data; thousands are an attack on the reader.
 _MAX_SIDE_CHUNKS = 64
+_FILTER_UP = 2
 _COLOUR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -20,11 +21,27 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 def encode_png(frame: np.ndarray) -> bytes:
     """Lossless 8-bit RGB PNG of a uint8 [H, W, 3] array; the same pixels always give the same bytes.
 
-    Level 1 with run-length matching: on photographic frames five times faster than the library's default and no larger.
+    Every row is stored as its difference to the row above, compressed by run lengths: on decoded video frames this is about
+    fifteen times faster than the image library's default, no larger, and quicker to read.
     """
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(frame)).save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return file.getvalue()
+    height, width, _ = frame.shape
+    pixels = frame.reshape(height, 3 * width)
+    rows = np.empty((height, 1 + 3 * width), np.uint8)
+    rows[:, 0] = _FILTER_UP
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    image = packer.compress(rows) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"".join((PNG_SIGNATURE, *png_chunk(b"IHDR", header), *png_chunk(b"IDAT", image), *png_chunk(b"IEND", b"")))
+
+
+def png_chunk(kind: bytes, *parts: bytes) -> tuple[bytes, ...]:
+    """The pieces of one chunk: length, kind, content, checksum."""
+    check = zlib.crc32(kind)
+    for part in parts:
+        check = zlib.crc32(part, check)
+    return struct.pack(">I", sum(map(len, parts))), kind, *parts, struct.pack(">I", check)
 
 
 def check_frame(frame, path: str):
