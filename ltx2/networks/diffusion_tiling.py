@@ -82,6 +82,7 @@ def _decode(decoder, latent, tiling, low_memory, steps, generator, progress, dev
         left -= piece.shape[2]
         if piece.shape[2]:
             yield piece
+        del piece  # else it would live on beside the next one
     if progress is not None:
         progress(Progress("video decoding", total, total))
 
@@ -132,12 +133,18 @@ class DiffusionPlan:
 
 
 def plan_diffusion_decode(
-    config: DiffusionDecoderConfig, latent_shape: tuple[int, ...], free_bytes: int, *, itemsize: int = 2, fused: bool = True
+    config: DiffusionDecoderConfig,
+    latent_shape: tuple[int, ...],
+    free_bytes: int,
+    *,
+    itemsize: int = 2,
+    fused: bool = True,
+    blended_here: bool = False,
 ) -> DiffusionPlan:
     """The way of decoding a latent [B, C, T, h, w] that repeats least work and fits into ``free_bytes`` (weights already loaded).
 
-    itemsize: bytes of a value; fused: attention runs in a fused kernel, without copies of keys. If nothing fits, the plan
-    that needs least, with ``fits`` False.
+    itemsize: bytes of a value; fused: attention runs in a fused kernel, without copies of keys; blended_here: tiles are blended
+    in the same memory (``device`` of stream_diffusion_decode). If nothing fits, the plan that needs least, with ``fits`` False.
     """
     grid = tuple(max(a, b) for a, b in zip(latent_shape[2:], config.smallest_latent))
     best = smallest = None
@@ -146,7 +153,7 @@ def plan_diffusion_decode(
             tiling = Tiling(pixels, OVERLAP_PIXELS, frames, OVERLAP_FRAMES) if pixels or frames else None
             places = tile_places(config, grid, tiling)
             for low_memory in (False, True):
-                peak = latent_shape[0] * peak_bytes(config, grid, tiling, low_memory, itemsize)
+                peak = latent_shape[0] * peak_bytes(config, grid, tiling, low_memory, itemsize, blended_here=blended_here)
                 peak += 0 if fused else 3 * GATHERED_ELEMENTS * itemsize // 2
                 cells = [sum(place.source.stop - place.source.start for place in axis) for axis in places]
                 work = math.prod(cells) * (_LOW_MEMORY_WORK if low_memory else 1)
@@ -159,9 +166,15 @@ def plan_diffusion_decode(
 
 
 def peak_bytes(
-    config: DiffusionDecoderConfig, latent_grid: tuple[int, int, int], tiling: Tiling | None, low_memory: bool, itemsize: int = 2
+    config: DiffusionDecoderConfig,
+    latent_grid: tuple[int, int, int],
+    tiling: Tiling | None,
+    low_memory: bool,
+    itemsize: int = 2,
+    *,
+    blended_here: bool = False,
 ) -> int:
-    """Peak of live tensors for one sample with a fused attention kernel, without the weights; pixels are blended elsewhere."""
+    """Peak of live tensors for one sample with a fused attention kernel, without the weights."""
     frames = latent_grid[0] + config.ghost_latents
     peaks, features = [], 0
     for stage, stride in enumerate(config.strides[:-1]):
@@ -184,4 +197,7 @@ def peak_bytes(
     else:
         last = wide * 6
     peaks += [features + narrow * 5, features + last + 2 * pixels]
-    return int((max(peaks) + 4 * PIECE_ELEMENTS) * itemsize)
+    stretch = max(place.target.stop - place.target.start for place in places[0])
+    blended = 4 * 3 * stretch * latent_grid[1] * latent_grid[2] * config.space_compression**2  # float32
+    here = 3 * blended // 2 if blended_here else 0  # one stretch of time, and its overlap with the one before
+    return int((max(peaks) + 4 * PIECE_ELEMENTS) * itemsize) + here

@@ -65,9 +65,7 @@ def boxed_attention(q: Tensor, k: Tensor, v: Tensor, kernel: Grid) -> Tensor:
     for pattern, boxes in groups.items():
         mask = _mask(pattern, kernel, q)  # [queries, keys]
         queries, keys = mask.shape
-        at_once = max(1, GATHERED_ELEMENTS // (2 * batch * heads * keys * width))
-        if q.device.type == "cpu":
-            at_once = 1  # nothing to gain from more there
+        at_once = boxes_at_once(q.device.type, 2 * batch * heads * keys * width)
         for start in range(0, len(boxes), at_once):
             part = boxes[start : start + at_once]
             small_q = _gather(q, [tuple(axis[0] for axis in where) for where in part], queries)
@@ -88,6 +86,11 @@ def box_size(grid: Grid, kernel: Grid) -> Grid:
         axis = max((a for a in range(3) if box[a] > 1), key=lambda a: box[a] / kernel[a])
         box[axis] = -(-box[axis] // 2)
     return tuple(box)
+
+
+def boxes_at_once(device_type: str, gathered_elements: int) -> int:
+    """How many boxes to compute together, given the keys and values gathered for each."""
+    return 1 if device_type == "cpu" else max(1, GATHERED_ELEMENTS // gathered_elements)
 
 
 def _axis_boxes(size: int, window: int, length: int) -> list[tuple[slice, slice, tuple[int, ...]]]:

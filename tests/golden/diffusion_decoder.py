@@ -33,16 +33,21 @@ def load(path) -> tuple[DiffusionDecoder, dict[str, torch.Tensor], dict[str, str
 def differences(path):
     decoder, tensors, metadata = load(path)
     noise = tensors.get("input.noise")
-    if noise is None:  # compact files name a seed, and keep every n-th row and column of the pixels
+    if noise is None:  # compact files name a seed
         shape = json.loads(metadata["noise_shape"])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(int(metadata["noise_seed"])))
-    every = int(metadata.get("every", 1))
-    results = {}
-    for low_memory in (False, True):
-        context = decoder.context(decoder.features(tensors["input.z"]), low_memory=low_memory)
-        results[f"output.x0{' low memory' if low_memory else ''}"] = decoder.denoise(context, noise, low_memory=low_memory)
-    if "output.public" in tensors:
-        results["output.public"] = decoder(tensors["input.z_small"], generator=torch.Generator().manual_seed(0))
-    for name, ours in results.items():
-        expected = tensors[name.split(" ")[0]]
-        yield f"{path.stem}/{name}", float((ours[..., ::every, ::every] - expected).abs().max())
+    every = int(metadata.get("every", 1))  # and keep every n-th row and column of the pixels
+    for name in sorted(tensors):
+        if name == "output.public":
+            ours = {name: decoder(tensors["input.z_small"], generator=torch.Generator().manual_seed(0))}
+        elif name.startswith("output.x0"):
+            steps = int(name.rpartition("_")[2]) if "_" in name else None
+            ours = {}
+            for low_memory in (False, True):
+                context = decoder.context(decoder.features(tensors["input.z"]), low_memory=low_memory)
+                pixels = decoder.denoise(context, noise, steps, low_memory=low_memory)
+                ours[f"{name} low memory" if low_memory else name] = pixels
+        else:
+            continue
+        for label, pixels in ours.items():
+            yield f"{path.stem}/{label}", float((pixels[..., ::every, ::every] - tensors[name]).abs().max())
