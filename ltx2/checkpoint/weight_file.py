@@ -56,7 +56,11 @@ class WeightFile:
         """Bytes as a tensor [nbytes] uint8 that shares the mapping where there is one."""
         if self.mapping is None or nbytes == 0:
             return self.read(offset, nbytes)
-        if _identity(os.stat(self.path)) != self.identity:
+        try:
+            now = _identity(os.stat(self.path))
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if now != self.identity:
             raise self._changed()
         return torch.frombuffer(self.mapping, dtype=torch.uint8, count=nbytes, offset=offset)
 
@@ -77,8 +81,11 @@ class WeightFile:
                         raise self._changed()
                     done += count
         except OSError as error:
-            raise CheckpointError(f"{self.path} cannot be read any more ({error.strerror}): load it again") from error
+            raise self._unreadable(error) from error
         return out
+
+    def _unreadable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.path} cannot be read any more ({error.strerror}): load it again")
 
     def _changed(self) -> CheckpointError:
         return CheckpointError(f"{self.path} was replaced or changed since it was opened, expected the same file: load it again")
