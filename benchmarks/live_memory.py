@@ -1,10 +1,10 @@
 """Bytes of tensors that are alive at the same time, whatever the device: on ``meta`` this measures real sizes for free."""
 
 import weakref
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
@@ -17,31 +17,37 @@ class LiveMemory(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.live = self.peak = 0
-        self._known = {}  # storage address → weak reference; a dead one means that the address is free again
+        self._known = {}  # address of a storage → weak reference to it; a dead one means that the address is free again
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for tensor in _tensors((args, tuple((kwargs or {}).values()))):
+            storage = tensor.untyped_storage()
+            if not self._knows(storage):
+                self._known[storage._cdata] = weakref.ref(storage)
+        out = function(*args, **(kwargs or {}))
+        for tensor in _tensors(out if isinstance(out, (tuple, list)) else (out,)):
+            storage = tensor.untyped_storage()
+            if not self._knows(storage):
+                size = storage.nbytes()
+                self._known[storage._cdata] = weakref.ref(storage, lambda _, size=size: self._release(size))
+                self.live += size
+        self.peak = max(self.peak, self.live)
+        return out
+
+    def _knows(self, storage) -> bool:
+        reference = self._known.get(storage._cdata)
+        return reference is not None and reference() is storage
 
     def _release(self, size: int) -> None:
         self.live -= size
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, torch.Tensor):
-                self._meet(tensor, 0)
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._meet(tensor, tensor.untyped_storage().nbytes())
-        self.peak = max(self.peak, self.live)
-        return out
 
-    def _meet(self, tensor: torch.Tensor, size: int) -> None:
-        storage = tensor.untyped_storage()
-        reference = self._known.get(storage._cdata)
-        if reference is not None and reference() is storage:
-            return
-        self._known[storage._cdata] = weakref.ref(storage)
-        if size:
-            self.live += size
-            weakref.finalize(storage, self._release, size)
+def _tensors(values: Iterable) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
 
 
 def live_peak(work) -> int:

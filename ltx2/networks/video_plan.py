@@ -146,15 +146,19 @@ def decode_bytes(config: VideoVaeConfig, latent_shape: tuple[int, ...], dtype: t
     area = batch * rows * columns * dtype.itemsize  # one channel of one frame, growing with each upsampling
     border = _border(config.decoder_padding, rows, columns)
     width, frames = config.bottleneck_channels, latent_count
-    state = (2 * config.latent_channels + 2 * width) * area
+
+    def kept(amount: float) -> float:  # by a layer between pieces: nothing while one piece holds the whole clip
+        return amount if piece_frames and frames > piece_frames else 0
+
+    state = kept(2 * config.latent_channels * area)
     held, work = 0, 0  # pieces that wait while later layers run; the largest working set of one layer
     for block in config.decoder_blocks:
         size = min(frames, piece_frames or frames)
         if block.layers:
             work = max(work, _res_block_work(size, border) * width * area)
-            state += 4 * block.layers * width * area
+            state += kept(4 * block.layers * width * area)
         else:
-            state += 2 * width * area
+            state += kept(2 * width * area)
             before, inputs = width * area, max(1, size // block.stride[0])
             held += (size - inputs) * before
             width, area = width // block.multiplier, area * block.stride[1] * block.stride[2]
@@ -163,9 +167,9 @@ def decode_bytes(config: VideoVaeConfig, latent_shape: tuple[int, ...], dtype: t
             work = max(work, (2 + bool(block.residual)) * out + 2 * size * before)
     pixels = 3 * config.patch_size**2 * area
     size = min(frames, piece_frames or frames)
-    state += 2 * width * area
+    state += kept(2 * width * area)
     work = max(work, size * (2 * border * width * area + pixels), size * 2 * pixels + 2 * width * area)
-    return math.ceil(work + (state + held if piece_frames else 0))
+    return math.ceil(work + state + held if piece_frames else work)
 
 
 def encode_bytes(config: VideoVaeConfig, latent_shape: tuple[int, ...], dtype: torch.dtype, piece_frames: int | None) -> int:

@@ -6,12 +6,14 @@ needs the same two frames as its first convolution. Memory therefore depends on 
 on the length of the clip. Whoever hands a piece on lets go of it, hence the ``pop`` in each ``yield``.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from ..clock import frames_of_latents, latent_frames
+from ..config.video_vae import VideoVaeConfig
 from ..errors import RequestError
 from ..values import Progress
 from .video_vae import (
@@ -33,24 +35,36 @@ from .video_vae import (
 Piece = tuple[Tensor, bool]
 Stream = Iterator[Piece]
 
+# Pieces of small pictures may be longer: convolutions are slow on slivers, and memory is no concern there.
 DEFAULT_PIECE_FRAMES = 8
+DEFAULT_PIECE_BYTES = 64 * 2**20
+
+
+def default_piece_frames(config: VideoVaeConfig, rows: int, columns: int, dtype: torch.dtype) -> int:
+    """Frames per piece for pictures of so many latent rows and columns: 8, or more while the widest layer's piece stays small."""
+    scale = config.space_compression // config.patch_size
+    width = max(config.decoder_channels if config.decoder_blocks else 0, config.encoder_channels if config.encoder_blocks else 0)
+    return max(DEFAULT_PIECE_FRAMES, DEFAULT_PIECE_BYTES // (width * rows * columns * scale**2 * dtype.itemsize))
 
 
 def stream_decode(
     decoder: VideoDecoder,
     latent: Tensor,
     *,
-    piece_frames: int = DEFAULT_PIECE_FRAMES,
+    piece_frames: int | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Tensor]:
     """Decode a normalised latent [B, C, T, h, w] piece by piece: yields pixels [B, 3, n, 32h, 32w] in order of time.
 
     The pieces together equal ``decoder(latent)``. piece_frames: the most frames that any layer works on at once; smaller
-    needs less memory, larger is faster. progress is called between pieces, also before the first frames come out; raising
-    from it, or dropping the iterator, stops the work. Raises RequestError for a latent that does not fit.
+    needs less memory, larger is faster; None takes :func:`default_piece_frames`. progress is called between pieces, also
+    before the first frames come out; raising from it, or dropping the iterator, stops the work. Raises RequestError for a
+    latent that does not fit.
     """
     decoder.check(latent)
+    if piece_frames is None:
+        piece_frames = default_piece_frames(decoder.config, *latent.shape[3:], latent.dtype)
     _check_piece(piece_frames)
     return _decode(decoder, latent, piece_frames, generator, progress)
 
@@ -64,7 +78,13 @@ def _decode(decoder: VideoDecoder, latent: Tensor, piece_frames: int, generator,
             progress(Progress("video decoding", done, total))
 
     latent, timestep = decoder.prepare(latent, generator)
-    stream = _conv(decoder.conv_in, _pieces(latent, piece_frames), causal)
+
+    def source() -> Stream:
+        for start in range(0, latent.shape[2], piece_frames):
+            stop = start + piece_frames
+            yield decoder.per_channel_statistics.un_normalize(latent[:, :, start:stop]), stop >= latent.shape[2]
+
+    stream = _conv(decoder.conv_in, source(), causal)
     for block in decoder.up_blocks:
         if isinstance(block, ResBlocks):
             embedding = block.embedding(timestep, latent.dtype)
@@ -86,7 +106,7 @@ def stream_encode(
     encoder: VideoEncoder,
     frames: Tensor | Iterable[Tensor],
     *,
-    piece_frames: int = DEFAULT_PIECE_FRAMES,
+    piece_frames: int | None = None,
     device=None,
     dtype=None,
     progress: Callable[[Progress], None] | None = None,
@@ -98,9 +118,14 @@ def stream_encode(
     progress and piece_frames as in :func:`stream_decode`. Raises RequestError for sizes that do not fit; for an iterable
     of the wrong total, at its end.
     """
-    _check_piece(piece_frames)
     if isinstance(frames, Tensor):
         encoder.check(frames)
+    if piece_frames is None:
+        piece_frames = DEFAULT_PIECE_FRAMES
+        if isinstance(frames, Tensor):
+            rows, columns = (side // encoder.config.space_compression for side in frames.shape[3:])
+            piece_frames = default_piece_frames(encoder.config, rows, columns, dtype or frames.dtype)
+    _check_piece(piece_frames)
     return _encode(encoder, frames, piece_frames, device, dtype, progress)
 
 
@@ -143,13 +168,8 @@ def _check_piece(piece_frames: int) -> None:
 # --- streams -------------------------------------------------------------------------------------------------------
 
 
-def _pieces(x: Tensor, frames: int) -> Stream:
-    for start in range(0, x.shape[2], frames):
-        yield x[:, :, start : start + frames], start + frames >= x.shape[2]
-
-
 def _split(stream: Stream, frames: int, between: Callable[[], None]) -> Stream:
-    """The same frames in pieces of at most ``frames``; ``between`` is called before each piece.
+    """The same frames in pieces of at most ``frames``, cut evenly; ``between`` is called before each piece.
 
     What waits is copied, so that the frames that have gone on are not kept with it.
     """
@@ -159,9 +179,10 @@ def _split(stream: Stream, frames: int, between: Callable[[], None]) -> Stream:
         while waiting:
             between()
             x = waiting.pop()
-            if x.shape[2] > frames:
-                waiting = [x[:, :, frames:].clone()]
-            piece = [x[:, :, :frames]]
+            size = math.ceil(x.shape[2] / math.ceil(x.shape[2] / frames))
+            if x.shape[2] > size:
+                waiting = [x[:, :, size:].clone()]
+            piece = [x[:, :, :size]]
             del x
             yield piece.pop(), last and not waiting
 
@@ -172,7 +193,7 @@ def _conv(conv: CausalConv, stream: Stream, causal: bool, *, activate: bool = Fa
     for x, last in stream:
         buffer = conv.fill([x], front, after * last, ready=held, activate=activate, modulation=modulation)
         del x
-        front, held = 0, conv.inside(buffer)[:, :, -2:].clone()
+        front, held = 0, None if last else conv.inside(buffer)[:, :, -2:].clone()
         if buffer.shape[2] < 3:
             continue
         out = [conv(buffer)]
@@ -193,11 +214,9 @@ def _res_block(block: ResBlock, stream: Stream, causal: bool, embedding: Tensor 
         waiting += x.shape[2]
         del x
         buffer = block.conv1.fill(parts, front1, after * last, activate=True, modulation=modulation1)
-        raw = _last_two(parts)
+        front1, raw = 0, None if last else _last_two(parts)
         if buffer.shape[2] < 3:
-            front1 = 0
             continue
-        front1 = 0
         hidden = block.conv1(buffer)
         del buffer
         noise1 = block.noise(1, hidden, generator) if noise1 is None else noise1
@@ -205,7 +224,7 @@ def _res_block(block: ResBlock, stream: Stream, causal: bool, embedding: Tensor 
             hidden += noise1
         buffer = block.conv2.fill([hidden], front2, after * last, ready=ready, activate=True, modulation=modulation2)
         del hidden
-        front2, ready = 0, block.conv2.inside(buffer)[:, :, -2:].clone()
+        front2, ready = 0, None if last else block.conv2.inside(buffer)[:, :, -2:].clone()
         if buffer.shape[2] < 3:
             continue
         out = block.conv2(buffer)
@@ -245,7 +264,7 @@ def _upsample(block: Upsample, stream: Stream, causal: bool) -> Stream:
         buffer = block.conv.fill([x], front, after * last, ready=held)
         del x
         frames = block.conv.inside(buffer)
-        front, held = 0, frames[:, :, -2:].clone()
+        front, held = 0, None if last else frames[:, :, -2:].clone()
         count = frames.shape[2] - 2
         if count < 1:
             continue

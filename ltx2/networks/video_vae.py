@@ -347,14 +347,14 @@ class VideoDecoder(nn.Module):
             raise RequestError(f"latent has {rows} rows and {columns} columns, this decoder needs 2 of each: use 64 px or more a side")
 
     def prepare(self, latent: Tensor, generator=None) -> tuple[Tensor, Tensor | None]:
-        """Un-normalised latent and, with timestep conditioning, the scaled timestep [B]."""
+        """The latent, still normalised, and the scaled timestep [B]; both only change with timestep conditioning."""
         timestep = None
         if self.config.timestep_conditioning:
             if generator is not None:
                 noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
                 latent = DECODE_NOISE * noise + (1 - DECODE_NOISE) * latent
             timestep = (DECODE_TIMESTEP * self.timestep_scale_multiplier.to(latent)).expand(latent.shape[0])
-        return self.per_channel_statistics.un_normalize(latent), timestep
+        return latent, timestep
 
     def last_modulation(self, timestep: Tensor | None, dtype) -> Modulation | None:
         if timestep is None:
@@ -372,8 +372,8 @@ class VideoDecoder(nn.Module):
         """
         self.check(latent)
         causal = self.config.causal_decoder
-        x, timestep = self.prepare(latent, generator)
-        x = self.conv_in.whole(x, causal)
+        latent, timestep = self.prepare(latent, generator)
+        x = self.conv_in.whole(self.per_channel_statistics.un_normalize(latent), causal)
         for block in self.up_blocks:
             if isinstance(block, ResBlocks):
                 embedding = block.embedding(timestep, x.dtype)
