@@ -1,0 +1,141 @@
+import argparse
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from ltx2 import media
+from ltx2.cli import demo, generate, options
+from ltx2.errors import CheckpointError, MediaError, RequestError
+from ltx2.values import Progress, Waveform
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "a photo @ home.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def call(tiny):
+    """Runs ``ltx2 generate`` with tiny models and the given further arguments."""
+    files = tiny("2.0")
+
+    def run(*more, **fields):
+        parser = argparse.ArgumentParser()
+        verbs = parser.add_subparsers()
+        generate.add_parser(verbs)
+        frames = fields.get("frames", "9")
+        args = parser.parse_args(
+            ["generate", "--checkpoint", str(files["transformer"]), "--text-encoder", str(files["text_encoder"]),
+             "--upsampler", str(files["spatial_upsampler"]), "--prompt", "a lake", "--size", fields.get("size", "64x64"),
+             "--preset", "ltx2_fast", "--steps", "1", "--device", "cpu", "--dtype", "fp32",
+             *(["--frames", frames] if frames else []), *map(str, more)]
+        )  # fmt: skip
+        return args.run(args)
+
+    return run
+
+
+def test_a_film_from_a_photograph(call, photo, tmp_path, capsys):
+    out = tmp_path / "new folder/x.mp4"
+    call("--image", f"{photo}@0:0.9", "--image", f"{photo}@last", "--seconds", "0.4", "--seed", "3", "--out", out, frames=None)
+    printed = capsys.readouterr()
+    assert printed.out.split() == [*str(out).split()] and "0.4 s became 9 frames" in printed.err and "seed 3" in printed.err
+    info = media.video_info(out)
+    assert (info.frames, info.width, info.height, info.sample_rate) == (9, 64, 64, 24000) and info.samples == 9000
+    assert '"prompt": "a lake"' in info.metadata["ltx2"] and '"seed": 3' in info.metadata["ltx2"]
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_pictures_and_sound_in_a_folder_and_several_samples(call, tmp_path):
+    call("--out", tmp_path / "shots", "--samples", "2")
+    for i in (1, 2):
+        names = sorted(path.name for path in (tmp_path / f"shots_{i}").iterdir())
+        assert names == [*(f"frame_{k:06d}.png" for k in range(9)), "sound.wav"]
+
+
+def test_sound_of_ones_own(call, tmp_path):
+    sound = Waveform(torch.randn(2, 6000).clamp(-1, 1) * 0.5, 16000)
+    media.write_wav(tmp_path / "own.wav", sound)
+    call("--audio", tmp_path / "own.wav", "--out", tmp_path / "x")
+    assert torch.equal(media.read_sound(tmp_path / "x/sound.wav").samples, media.read_sound(tmp_path / "own.wav").samples)
+
+
+def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):
+    def stop(self, report: Progress):
+        if report.stage == "video decoding" and report.done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(options.Bars, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        call("--out", tmp_path / "x.mp4", frames="17")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, kind, sentence",
+    [
+        (["--image", "{broken}"], MediaError, "not a readable image"),
+        (["--image", "nowhere.png@3:0.5"], MediaError, "nowhere.png: no such file"),
+        (["--image", "{photo}@9"], RequestError, "frames 0 to 8"),
+        (["--size", "80x64"], RequestError, "use 64x64|use 128x64"),
+        (["--size", "big"], RequestError, "WIDTHxHEIGHT"),
+        (["--prompt", ""], RequestError, "prompt is empty"),
+        (["--override", "refine.colour=1"], RequestError, "refine.colour is no setting"),
+        (["--override", "denoise.sigmas=[0.2,0.9,0]"], RequestError, "does not descend"),
+        (["--lora", "{lora}:0.5"], CheckpointError, "fits none"),
+        (["--checkpoint", "nowhere.safetensors"], CheckpointError, "nowhere.safetensors"),
+        (["--device", "abacus"], RequestError, "device is 'abacus'"),
+        (["--out", "x.gif"], RequestError, "x.gif"),
+        (["--audio", "{broken}"], MediaError, "broken.png"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(call, photo, tmp_path, arguments, kind, sentence):
+    broken, lora = tmp_path / "broken.png", tmp_path / "lora.safetensors"
+    broken.write_bytes(b"no picture")
+    save_file({"blocks.0.lora_A.weight": torch.zeros(2, 3), "blocks.0.lora_B.weight": torch.zeros(3, 2)}, lora)
+    arguments = [text.format(broken=broken, photo=photo, lora=lora) for text in arguments]
+    with pytest.raises(kind, match=sentence) as caught:
+        call("--out", tmp_path / "x.mp4", *arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.mp4").exists()
+
+
+def test_how_pictures_and_strengths_are_written(tmp_path):
+    assert options.split_image("a.png") == ("a.png", 0, 1.0)
+    assert options.split_image("a.png@16:0.5") == ("a.png", 16, 0.5)
+    assert options.split_image("a@b.png@last") == ("a@b.png", None, 1.0)
+    assert options.split_image(r"C:\pictures\a.png@8") == (r"C:\pictures\a.png", 8, 1.0)
+    strange = tmp_path / "a@3"
+    strange.write_bytes(b"")
+    assert options.split_image(str(strange)) == (str(strange), 0, 1.0)
+    assert options.split_strength("x.safetensors") == ("x.safetensors", 1.0)
+    assert options.split_strength(r"C:\x.safetensors:-0.5") == (r"C:\x.safetensors", -0.5)
+    assert options.parse_size("768x512") == (768, 512)
+
+
+def test_the_end_of_a_film_is_handed_back(tmp_path):
+    class Film:
+        sounds, geometry = (None,), argparse.Namespace(fps=24)
+
+        def frames(self, sample, progress=None):
+            for i in range(5):
+                yield np.full((3, 32, 32, 3), i, dtype=np.uint8)
+
+    _, tail = options.write_segment(Film(), tmp_path / "x.mp4", keep_last=7)
+    assert tail.shape == (7, 32, 32, 3) and tail[:, 0, 0, 0].tolist() == [2, 3, 3, 3, 4, 4, 4]
+    assert options.write_segment(Film(), tmp_path / "y.mp4")[1] is None
+
+
+def test_demo_says_where_the_film_is(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    demo.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["demo", "--out", str(tmp_path / "demo")])
+    args.run(args)
+    assert f"The film is at {tmp_path / 'demo/demo.mp4'}" in capsys.readouterr().out
+    info = media.video_info(tmp_path / "demo/demo.mp4")
+    assert info.frames == 33 and info.samples == round(33 / 24 * info.sample_rate)
