@@ -149,18 +149,20 @@ def encode_pictures(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
+    free: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> torch.Tensor:
     """Normalised latents [1, 128, F, H/32, W/32] of pictures [1, 3, 8k+1, H, W] in -1…1, which may lie anywhere.
 
-    encoder: on ``device`` with weights of ``dtype``; how it goes about it is chosen for the memory that is free.
+    encoder: on ``device`` with weights of ``dtype``; how it goes about it is chosen for the memory that is free (``free`` bytes,
+    what the device tells unless given).
     Raises RequestError for sizes that do not fit.
     """
     encoder.check(pixels)
     batch, _, frames, height, width = pixels.shape
     side = clock.PIXELS_PER_LATENT
     shape = (batch, encoder.config.latent_channels, clock.latent_frames(frames), height // side, width // side)
-    plan = plan_encode(encoder.config, shape, free_bytes(device), dtype)
+    plan = plan_encode(encoder.config, shape, free_bytes(device) if free is None else free, dtype)
     with torch.no_grad():
         return encode(encoder, pixels, plan, device=device, dtype=dtype, progress=progress)
 

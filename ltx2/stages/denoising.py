@@ -176,6 +176,9 @@ def predictor(
     def predict(x: AVTokens, sigma: float, step: int) -> AVTokens:
         nonlocal last
         settings = at_sigma(guidance, sigma)
+        if audio is not None and audio.frozen:
+            # nothing is made of this stream, so nothing guides it
+            settings = replace(settings, audio=StreamGuidance())
         active = AVTokens(
             video is not None and not (last.video is not None and skips(settings.video, step)),
             audio is not None and not (last.audio is not None and skips(settings.audio, step)),

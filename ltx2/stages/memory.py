@@ -10,8 +10,8 @@ from torch import nn
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
 
-# Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward included; measured.
-TENSORS_PER_TOKEN = 14
+# Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward and tables included (10 to 12 measured).
+TENSORS_PER_TOKEN = 12
 # What to count on where a machine does not tell.
 UNKNOWN_FREE_BYTES = 4 * 2**30
 

@@ -17,6 +17,7 @@ from ..errors import CheckpointError, RequestError
 from ..text.cache import ContextCache
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
 from ..values import Progress
+from .residence import OwnResidence, Residence
 from .video_decoding import MODES
 
 OFFLOADS = ("stage", "none")
@@ -60,13 +61,15 @@ class PipelineConfig:
 class Models:
     """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for it.
 
-    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far.
+    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far. residence:
+    of a host that keeps the networks itself; None: they are brought to the config's device and dropped again. release and
+    transformer may be missing (None) where only other steps are run.
     """
 
     config: PipelineConfig
-    release: ModelVersion
+    release: ModelVersion | None
     names: tuple[str, ...]
-    transformer: nn.Module
+    transformer: nn.Module | None
     text_encoder: TextEncoder | None = None
     text_projection: nn.Module | None = None
     connectors: tuple[nn.Module, nn.Module | None] | None = None
@@ -80,6 +83,12 @@ class Models:
     missing: dict[str, str] = field(default_factory=dict)
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
+    residence: Residence | None = None
+
+    @property
+    def where(self) -> Residence:
+        """What brings the networks to their device."""
+        return OwnResidence(self.config.device) if self.residence is None else self.residence
 
     def need(self, name: str) -> Any:
         """A network by its field's name. Raises CheckpointError saying which file holds it when it was not loaded."""

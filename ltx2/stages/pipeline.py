@@ -1,13 +1,12 @@
-"""One segment from request to frames and sound: the stages put together.
+"""One segment from request to frames and sound: the steps put together.
 
-Draws come from one generator per sample, in this order: stage-1 video, stage-1 audio, stage-2 video, stage-2 audio, then what
-the video decoder draws. Which stage's sound is heard: the second's for distilled presets, the first's for dev and HQ presets,
+Which stage's sound is heard: the second's for distilled presets, the first's for dev and HQ presets,
 whose second stage runs a model that was made for the picture; a sound of one's own is handed through.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,22 +15,14 @@ import torch
 
 from ..errors import Ltx2Warning, RequestError
 from ..media.frames import uint8_frames
-from ..networks.audio_codec import encode_waveform
-from ..sampling import noise as sampling_noise
-from ..sampling.guidance import passes
-from ..text.prompts import negative_prompt
-from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
-from . import memory
-from .audio_decoding import decode_audio
-from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
-from .denoising import denoise
-from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
+from ..values import AVLatent, Progress, Waveform
+from . import memory, steps
 from .models import Models
-from .presets import Plan, RefineSettings, StageSettings, find_preset, guidance_of, preset_for, resolve, sigmas_of
-from .refinement import stage_transformer, upsampled
+from .presets import Plan, StageSettings, find_preset, preset_for, resolve
 from .request import Geometry, Request, check_request
-from .text_encoding import encode_prompts
-from .video_decoding import decode_video, plan_video
+from .steps import encode_texts
+
+__all__ = ["Segment", "encode_texts", "generate", "prepare", "settle"]
 
 Report = Callable[[Progress], None] | None
 
@@ -77,10 +68,10 @@ class Segment:
         return f"segment {self.geometry}{sound}, seed {self.seed}"
 
 
-def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
-    """What a request will run with, checked without running anything: settings, clip, and notes on adjustments.
+def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
+    """Settings and clip of a request: what its stages run with, and notes on adjustments. Only release and file names are asked.
 
-    Raises RequestError and CheckpointError for what cannot work; warns of what may not.
+    Raises RequestError for what cannot be made; warns of what the models were not trained for.
     """
     if request.preset is None:
         preset = preset_for(models.names, models.release)
@@ -88,25 +79,20 @@ def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str
         preset = find_preset(request.preset, request.preset_version)
     plan = resolve(preset, models.release, request.overrides)
     geometry, notes = check_request(request, preset, plan)
-    notes = (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes)
+    return plan, geometry, (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes)
+
+
+def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
+    """What a request will run with, checked without running anything: settings, clip, and notes on adjustments.
+
+    Raises RequestError and CheckpointError for what cannot work; warns of what may not.
+    """
+    plan, geometry, notes = settle(models, request)
     _check_models(models, request, plan, geometry)
-    _check_memory(models, plan, geometry, request.samples)
+    # a host makes room itself
+    if models.residence is None:
+        _check_memory(models, plan, geometry, request.samples)
     return plan, geometry, notes
-
-
-def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = None) -> list[TextContext]:
-    """Contexts of prompts, on the CPU. Prompts encoded before, here or by ``generate``, cost nothing."""
-    found = [models.contexts.find(models.context_identity, prompt) for prompt in prompts]
-    if all(context is not None for context in found):
-        return found
-    encoder, projection, (video, audio) = models.need("text_encoder"), models.need("text_projection"), models.need("connectors")
-    # the language model goes before anything else comes to the device
-    with _on(models, encoder.model) as language, _on(models, projection) as projection, _on(models, video) as video:
-        with _on(models, audio) as audio:
-            contexts = encode_prompts(replace(encoder, model=language), projection, (video, audio), prompts, cache=models.contexts,
-                                      progress=progress)
-    # the cache holds them on the CPU; what a stage needs it moves
-    return [replace(c, video=c.video.cpu(), audio=None if c.audio is None else c.audio.cpu()) for c in contexts]
 
 
 def generate(models: Models, request: Request, *, progress: Report = None) -> Segment:
@@ -119,67 +105,33 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     config, clock = models.config, _Clock()
     seed = plan.preset.seed if request.seed is None else request.seed
     seeds = range(seed, seed + request.samples)
-    generators = sampling_noise.generators(seed, request.samples, config.noise_device)
-    refine = plan.refine
-    first = geometry if refine is None else geometry.half()
+    generators = steps.generators_of(models, seed, request.samples)
     if torch.device(config.device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(config.device)
 
     with clock.running("text encoding"):
-        positive, negative = _contexts(models, request, plan, progress)
+        positive, negative = steps.encode_request_texts(models, request, plan, progress=progress)
+    stages = steps.stages_of(request, plan, geometry)
     with clock.running("conditioning"):
-        sound = _sound_condition(models, request, geometry)
-        conditions = _conditions(models, request, plan, geometry, sound, progress)
-
-    def run(settings: StageSettings, start: AVLatent, known: Conditioning, at: Geometry, stage: str, offset, add_noise: bool) -> AVLatent:
-        """One denoising stage on the device."""
-        guidance = guidance_of(settings)
-        noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
-        strength = settings.distilled_lora_strength
-        with stage_transformer(models.transformer, models.distilled_lora, strength, device=config.device) as transformer:
-            return denoise(
-                transformer,
-                start,
-                sigmas=sigmas_of(settings, tokens=at.video_tokens, shift=config.schedule_shift),
-                noise=noise,
-                positive=positive,
-                negative=negative,
-                guidance=guidance,
-                conditioning=known,
-                fps=at.fps,
-                video_position_offset_seconds=offset,
-                sampler=settings.sampler,
-                seeds=seeds,
-                noise_device=config.noise_device,
-                noise_scale=None if add_noise else 0.0,
-                passes_at_once=_passes_at_once(models, guidance, at, request.samples),
-                device=config.device,
-                dtype=config.transformer,
-                progress=progress,
-                stage=stage,
-            )
+        sound = steps.known_sound(models, request.audio, audio_latents=geometry.audio_latents)
+        known = steps.known_at(models, request, stages, sound, progress=progress)
+    contexts = {"positive": positive, "negative": negative}
+    draws = {"generators": generators, "seeds": seeds}
 
     with clock.running("denoising"):
-        start = empty_latent(
-            width=first.width, height=first.height, frames=first.frames, audio_latents=first.audio_latents, samples=request.samples,
-            dtype=config.latents, device=config.device,
-        )  # fmt: skip
-        offset = geometry.video_position_offset_seconds
-        latent = run(plan.denoise, start, conditions[0], first, "denoising", offset, True)
-    if refine is not None:
+        start = steps.fresh_latent(models, stages[0], request.samples)
+        latent = steps.run_stage(models, stages[0], start, known[0], **contexts, **draws, progress=progress)
+    if plan.refine is not None:
         with clock.running("refining"):
             stage_audio = latent.audio
-            statistics = models.need("video_decoder").per_channel_statistics
-            with _on(models, models.need("upsampler")) as upsampler, _on(models, statistics) as statistics:
-                start = upsampled(upsampler, statistics, latent, device=config.device, progress=progress)
-            again = offset if refine.video_position_offset_sec is None else refine.video_position_offset_sec
-            latent = run(refine.stage, start, conditions[1], geometry, "refining", again, refine.add_noise)
+            start = steps.enlarge(models, latent, progress=progress)
+            latent = steps.run_stage(models, stages[1], start, known[1], **contexts, **draws, progress=progress)
             if plan.audio_from == "denoise":
                 latent = replace(latent, audio=stage_audio)
     latent = AVLatent(latent.video.cpu(), None if latent.audio is None else latent.audio.cpu())
 
     with clock.running("audio decoding"):
-        sounds = _sounds(models, latent, sound, request.samples, progress)
+        sounds = steps.decode_sounds(models, latent, sound, progress=progress)
     peak = torch.cuda.max_memory_allocated(config.device) if torch.device(config.device).type == "cuda" else None
     # decoding draws on from where denoising stopped, and each time from the same place
     states = [generator.get_state() for generator in generators]
@@ -187,7 +139,7 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     def decode(sample: int, report: Report) -> Iterator[torch.Tensor]:
         if not 0 <= sample < request.samples:
             raise RequestError(f"sample {sample}, expected 0 to {request.samples - 1}")
-        return _decoded(models, latent.video[sample : sample + 1], states[sample], report)
+        return steps.decode_pixels(models, latent.video[sample : sample + 1], states[sample], progress=report)
 
     return Segment(
         latent=latent, sounds=sounds, geometry=geometry, plan=plan, seed=seed, notes=notes, seconds=clock.seconds, peak_bytes=peak,
@@ -197,115 +149,6 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
 
 # ---------------------------------------------------------------------------------------------------------------
 # Parts
-
-
-@contextmanager
-def _on(models: Models, module):
-    """A network on the device, for its stage."""
-    if module is None:
-        yield None
-        return
-    with memory.resident(module, models.config.device) as there:
-        yield there
-
-
-def _contexts(models: Models, request: Request, plan: Plan, progress: Report) -> tuple[TextContext, TextContext | None]:
-    """Positive and, where some stage's guidance needs it, negative context."""
-    stages = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
-    wanted = any("negative" in passes(guidance_of(stage)) for stage in stages)
-    prompts = [] if request.positive is not None else [request.prompt]
-    if wanted and request.negative is None:
-        text = plan.preset.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        prompts.append(negative_prompt(text))
-    encoded = encode_texts(models, prompts, progress=progress) if prompts else []
-    positive = request.positive if request.positive is not None else encoded.pop(0)
-    negative = request.negative if request.negative is not None or not wanted else encoded.pop(0)
-    return positive, negative
-
-
-def _sound_condition(models: Models, request: Request, geometry: Geometry) -> AudioCondition | None:
-    if not isinstance(request.audio, Waveform):
-        return request.audio
-    with _on(models, models.need("audio_encoder")) as encoder, torch.no_grad():
-        def encode(waveform: Waveform) -> torch.Tensor:
-            return encode_waveform(encoder, waveform, device=models.config.device)
-
-        return encode_own_audio(request.audio, encode, audio_latents=geometry.audio_latents)
-
-
-def _conditions(
-    models: Models, request: Request, plan: Plan, geometry: Geometry, sound: AudioCondition | None, progress: Report
-) -> list[Conditioning]:
-    """What is known, at the size of each stage; pictures are encoded for both while the encoder is there."""
-    sizes: list[tuple[Geometry, StageSettings]] = [(geometry, plan.denoise)]
-    if plan.refine is not None:
-        sizes = [(geometry.half(), plan.denoise), (geometry, plan.refine.stage)]
-    known = Conditioning()
-    if sound is not None:
-        known = place_audio(known, sound, audio_latents=geometry.audio_latents)
-    if not (request.images or request.clips or request.latents):
-        return [known] * len(sizes)
-    encoder = models.need("video_encoder") if request.images or request.clips else None
-    result = []
-    with _on(models, encoder) as encoder:
-        def encode(pixels: torch.Tensor) -> torch.Tensor:
-            return encode_pictures(encoder, pixels, device=models.config.device, dtype=models.config.video_vae, progress=progress)
-
-        for i, (size, settings) in enumerate(sizes):
-            shape = (request.samples, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32)
-            result.append(
-                condition_video(
-                    shape,
-                    height=size.height,
-                    width=size.width,
-                    frames=size.frames,
-                    encode_pixels=encode,
-                    images=request.images,
-                    clips=request.clips,
-                    latent=request.latents[i] if request.latents else None,
-                    image_crf=settings.image_crf,
-                    conditioning=known,
-                )
-            )
-    return result
-
-
-def _passes_at_once(models: Models, guidance, geometry: Geometry, samples: int) -> int:
-    wanted = len(passes(guidance, audio=geometry.audio_latents > 0))
-    config = models.config
-    if config.pass_batching == "always":
-        return wanted
-    # on a CPU a stacked call is no faster, and needs more memory
-    if config.pass_batching == "never" or torch.device(config.device).type == "cpu":
-        return 1
-    free = memory.free_bytes(config.device)
-    return memory.passes_that_fit(
-        wanted, free, width=models.transformer.config.width, video_tokens=geometry.video_tokens, samples=samples, dtype=config.transformer
-    )
-
-
-def _sounds(models: Models, latent: AVLatent, known: AudioCondition | None, samples: int, progress: Report) -> tuple[Waveform | None, ...]:
-    if known is not None and known.frozen and known.waveform is not None:
-        return (known.waveform,) * samples
-    if latent.audio is None:
-        return (None,) * samples
-    config = models.config
-    with _on(models, models.need("audio_decoder")) as decoder, _on(models, models.need("vocoder")) as vocoder:
-        return tuple(
-            decode_audio(decoder, vocoder, sample, device=config.device, dtype=config.audio_vae, progress=progress)
-            for sample in latent.audio.split(1)
-        )
-
-
-def _decoded(models: Models, latent: torch.Tensor, state: torch.Tensor, progress: Report) -> Iterator[torch.Tensor]:
-    config = models.config
-    generator = torch.Generator(config.noise_device)
-    generator.set_state(state)
-    with _on(models, models.need("video_decoder")) as decoder:
-        plan = plan_video(decoder, tuple(latent.shape), mode=config.video_decoding, device=config.device, dtype=config.video_vae)
-        yield from decode_video(
-            decoder, latent, plan=plan, generator=generator, device=config.device, dtype=config.video_vae, progress=progress
-        )
 
 
 def _check_models(models: Models, request: Request, plan: Plan, geometry: Geometry) -> None:
@@ -325,7 +168,7 @@ def _check_models(models: Models, request: Request, plan: Plan, geometry: Geomet
         needed.append("upsampler")
     for name in needed:
         models.need(name)
-    stages: list[StageSettings | RefineSettings] = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
+    stages: list[StageSettings] = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
     if models.distilled_lora is None and plan.preset.guided and any(stage.distilled_lora_strength for stage in stages):
         warnings.warn(
             f"preset {plan.preset.name} runs a dev model in few steps without its distilled LoRA: the result will be soft; name the "

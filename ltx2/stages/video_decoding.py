@@ -15,6 +15,8 @@ from ..values import Progress
 from .memory import free_bytes
 
 MODES = ("auto", "whole", "stream", "tiles")
+# What to ask a host to make free for decoding when nobody said how it is to be done.
+ROOM_TO_DECODE = 6 * 2**30
 
 
 def decode_video(
@@ -52,15 +54,21 @@ def _without_gradients(pieces: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]
 
 
 def plan_video(
-    decoder: nn.Module, shape: tuple[int, ...], *, mode: str = "auto", device: torch.device | str, dtype: torch.dtype
+    decoder: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    mode: str = "auto",
+    device: torch.device | str,
+    dtype: torch.dtype,
+    free: int | None = None,
 ) -> DecodePlan | DiffusionPlan:
     """How to decode a latent of a shape: ``auto`` by the memory that is free, ``whole``, ``stream`` (exact pieces) or ``tiles``.
 
-    A diffusion decoder has no exact pieces: ``stream`` means tiles there too.
+    A diffusion decoder has no exact pieces: ``stream`` means tiles there too. free: bytes, what the device tells unless given.
     """
     if mode not in MODES:
         raise RequestError(f"video decoding is {mode!r}, expected one of {', '.join(MODES)}")
-    free = free_bytes(device)
+    free = free_bytes(device) if free is None else free
     if isinstance(decoder, DiffusionDecoder):
         fused = torch.device(device).type == "cuda"
         if mode == "auto":
@@ -71,6 +79,14 @@ def plan_video(
         return plan_decode(decoder.config, shape, free, dtype)
     piece = None if mode == "whole" else DEFAULT_PIECE_FRAMES
     return DecodePlan(mode, decode_bytes(decoder.config, shape, dtype, piece), piece, TILES[0] if mode == "tiles" else None)
+
+
+def room_to_decode(
+    decoder: nn.Module, shape: tuple[int, ...], *, mode: str = "auto", device: torch.device | str, dtype: torch.dtype
+) -> int:
+    """Bytes beside the weights that decoding asks a host for: ``auto`` takes what a middle-sized card has, at the most."""
+    plan = plan_video(decoder, shape, mode=mode, device=device, dtype=dtype, free=ROOM_TO_DECODE)
+    return plan.peak_bytes if isinstance(plan, DiffusionPlan) else plan.estimate_bytes
 
 
 def pictures(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""Where networks are while they work: the pipeline asks a residence for them, and a host may have one of its own."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from ..checkpoint.lora import Lora
+from . import memory
+from .refinement import stage_transformer
+
+
+class Residence(Protocol):
+    """Brings networks to the device that they run on, for as long as a block runs."""
+
+    def device_of(self, module: nn.Module | None) -> torch.device:
+        """The device a network runs on; None means the transformer's."""
+
+    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[nn.Module, ...]]:
+        """The networks on their device, all at once. activation_bytes: what they will need beside their weights, about."""
+
+    def transformer(
+        self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+    ) -> AbstractContextManager[nn.Module]:
+        """The transformer of one stage on its device, with a LoRA on top for this block alone where there is one."""
+
+    def free_bytes(self, module: nn.Module | None = None) -> int:
+        """Memory that can still be taken on the device of a network."""
+
+
+@dataclass(frozen=True)
+class OwnResidence:
+    """A device that the pipeline has to itself: networks that are elsewhere are copied there and dropped again."""
+
+    device: torch.device | str
+
+    def device_of(self, module: nn.Module | None) -> torch.device:
+        return torch.device(self.device)
+
+    @contextmanager
+    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> Iterator[tuple[nn.Module, ...]]:
+        with ExitStack() as held:
+            yield tuple(held.enter_context(memory.resident(module, self.device)) for module in modules)
+
+    @contextmanager
+    def transformer(self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0) -> Iterator[nn.Module]:
+        with stage_transformer(module, lora, strength, device=self.device) as there:
+            yield there
+
+    def free_bytes(self, module: nn.Module | None = None) -> int:
+        return memory.free_bytes(self.device)

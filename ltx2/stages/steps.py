@@ -1,0 +1,284 @@
+"""The steps of a segment, one function each: the pipeline runs them in a row, a host may run them one by one with the same result.
+
+Each brings the networks it needs to their device (residence) and hands back what the next one takes. Draws come from one
+generator per sample, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2 video, stage-2 audio,
+then what the video decoder draws.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from .. import clock
+from ..networks.audio_codec import encode_waveform
+from ..sampling import noise as sampling_noise
+from ..sampling.guidance import passes
+from ..sampling.tokens import AVTokens
+from ..text.prompts import negative_prompt
+from ..values import AudioCondition, AVLatent, LatentCondition, Progress, TextContext, Waveform
+from . import memory
+from .audio_decoding import decode_audio
+from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
+from .denoising import denoise
+from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
+from .models import Models
+from .presets import Plan, StageSettings, guidance_of, sigmas_of
+from .refinement import upsampled
+from .request import Geometry, Request
+from .text_encoding import encode_prompts
+from .video_decoding import decode_video, plan_video, room_to_decode
+
+Report = Callable[[Progress], None] | None
+
+# What networks hold beside their weights, about: one prompt in the language model, a clip's sound, a value of a latent to enlarge.
+TEXT_BYTES = 2**30
+SOUND_BYTES = 2**30
+UPSAMPLER_BYTES_PER_VALUE = 400
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One denoising stage of a plan: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
+
+    latent: known video latents of this size.
+    """
+
+    name: str
+    geometry: Geometry
+    settings: StageSettings
+    add_noise: bool = True
+    latent: LatentCondition | None = None
+
+
+def stages_of(request: Request, plan: Plan, geometry: Geometry) -> tuple[Stage, ...]:
+    """The one or two stages that a plan runs; the first of two works at half size."""
+    latents = request.latents or (None, None)
+    if plan.refine is None:
+        return (Stage("denoising", geometry, plan.denoise, latent=latents[0]),)
+    again = plan.refine.video_position_offset_sec
+    full = geometry if again is None else replace(geometry, video_position_offset_seconds=clock.exact_seconds(again))
+    return (
+        Stage("denoising", geometry.half(), plan.denoise, latent=latents[0]),
+        Stage("refining", full, plan.refine.stage, plan.refine.add_noise, latents[1]),
+    )
+
+
+def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = None) -> list[TextContext]:
+    """Contexts of prompts, on the CPU. Prompts encoded before with these models cost nothing."""
+    found = [models.contexts.find(models.context_identity, prompt) for prompt in prompts]
+    if all(context is not None for context in found):
+        return found
+    encoder, projection, (video, audio) = models.need("text_encoder"), models.need("text_projection"), models.need("connectors")
+    networks = [encoder.model, projection, video, *([audio] if audio is not None else [])]
+    # the language model goes before anything else comes to the device
+    with models.where.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *connectors):
+        connectors = (connectors[0], connectors[1] if audio is not None else None)
+        contexts = encode_prompts(replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts,
+                                  progress=progress)  # fmt: skip
+    # the cache holds them on the CPU; what a stage needs it moves
+    return [replace(c, video=c.video.cpu(), audio=None if c.audio is None else c.audio.cpu()) for c in contexts]
+
+
+def encode_request_texts(
+    models: Models, request: Request, plan: Plan, *, progress: Report = None
+) -> tuple[TextContext, TextContext | None]:
+    """Positive and, where some stage's guidance needs it, negative context; ready ones are taken as they are."""
+    stages = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
+    wanted = any(wants_negative(stage) for stage in stages)
+    prompts = [] if request.positive is not None else [request.prompt]
+    if wanted and request.negative is None:
+        text = plan.preset.negative_prompt if request.negative_prompt is None else request.negative_prompt
+        prompts.append(negative_prompt(text))
+    encoded = encode_texts(models, prompts, progress=progress) if prompts else []
+    positive = request.positive if request.positive is not None else encoded.pop(0)
+    negative = request.negative if request.negative is not None or not wanted else encoded.pop(0)
+    return positive, negative
+
+
+def wants_negative(settings: StageSettings) -> bool:
+    """Whether a stage's guidance compares with a negative prompt."""
+    return "negative" in passes(guidance_of(settings))
+
+
+def known_sound(models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int) -> AudioCondition | None:
+    """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip."""
+    if not isinstance(audio, Waveform):
+        return audio
+    network = models.need("audio_encoder")
+    with models.where.on(network, activation_bytes=SOUND_BYTES) as (encoder,), torch.no_grad():
+
+        def encode(waveform: Waveform) -> torch.Tensor:
+            return encode_waveform(encoder, waveform, device=models.where.device_of(network))
+
+        return encode_own_audio(audio, encode, audio_latents=audio_latents)
+
+
+def known_at(
+    models: Models, request: Request, stages: Sequence[Stage], sound: AudioCondition | None, *, progress: Report = None
+) -> list[Conditioning]:
+    """What a request knows, at the size of each stage; pictures are encoded for all of them while the encoder is there."""
+    known = Conditioning()
+    if sound is not None:
+        known = place_audio(known, sound, audio_latents=stages[0].geometry.audio_latents)
+    if not (request.images or request.clips or request.latents):
+        return [known] * len(stages)
+    networks = [models.need("video_encoder")] if request.images or request.clips else []
+    result = []
+    with models.where.on(*networks) as there:
+
+        def encode(pixels: torch.Tensor) -> torch.Tensor:
+            return encode_pictures(
+                there[0],
+                pixels,
+                device=models.where.device_of(networks[0]),
+                dtype=models.config.video_vae,
+                free=models.where.free_bytes(networks[0]),
+                progress=progress,
+            )
+
+        for stage in stages:
+            size = stage.geometry
+            result.append(
+                condition_video(
+                    (request.samples, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
+                    height=size.height,
+                    width=size.width,
+                    frames=size.frames,
+                    encode_pixels=encode,
+                    images=request.images,
+                    clips=request.clips,
+                    latent=stage.latent,
+                    image_crf=stage.settings.image_crf,
+                    conditioning=known,
+                )
+            )
+    return result
+
+
+def fresh_latent(models: Models, stage: Stage, samples: int) -> AVLatent:
+    """The zeros that a first stage starts from, on the transformer's device."""
+    size = stage.geometry
+    return empty_latent(
+        width=size.width, height=size.height, frames=size.frames, audio_latents=size.audio_latents, samples=samples,
+        dtype=models.config.latents, device=models.where.device_of(models.transformer),
+    )  # fmt: skip
+
+
+def run_stage(
+    models: Models,
+    stage: Stage,
+    start: AVLatent,
+    known: Conditioning,
+    *,
+    positive: TextContext,
+    negative: TextContext | None,
+    generators: Sequence[torch.Generator],
+    seeds: Sequence[int],
+    noise: AVTokens | None = None,
+    progress: Report = None,
+) -> AVLatent:
+    """Denoise one stage; the latents come back on the transformer's device.
+
+    generators: of the samples, which the starting noise is drawn from unless ``noise`` is given; seeds: of the samples.
+    """
+    config, settings, size = models.config, stage.settings, stage.geometry
+    guidance = guidance_of(settings)
+    device = models.where.device_of(models.transformer)
+    start = AVLatent(*(None if part is None else part.to(device) for part in (start.video, start.audio)))
+    if noise is None:
+        noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
+    room = memory.denoising_bytes(
+        width=models.transformer.config.width, video_tokens=size.video_tokens, samples=len(generators), dtype=config.transformer
+    )
+    lora, strength = models.distilled_lora, settings.distilled_lora_strength
+    with models.where.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
+        return denoise(
+            transformer,
+            start,
+            sigmas=sigmas_of(settings, tokens=size.video_tokens, shift=config.schedule_shift),
+            noise=noise,
+            positive=positive,
+            negative=negative,
+            guidance=guidance,
+            conditioning=known,
+            fps=size.fps,
+            video_position_offset_seconds=size.video_position_offset_seconds,
+            sampler=settings.sampler,
+            seeds=seeds,
+            noise_device=config.noise_device,
+            noise_scale=None if stage.add_noise else 0.0,
+            passes_at_once=_passes_at_once(models, guidance, size, len(generators)),
+            device=device,
+            dtype=config.transformer,
+            progress=progress,
+            stage=stage.name,
+        )
+
+
+def enlarge(models: Models, latent: AVLatent, *, progress: Report = None) -> AVLatent:
+    """The first stage's latents with the picture at twice the height and width."""
+    network = models.need("upsampler")
+    coder = models.video_decoder if models.video_decoder is not None else models.video_encoder
+    coder = models.need("video_decoder") if coder is None else coder
+    room = 0 if latent.video is None else UPSAMPLER_BYTES_PER_VALUE * latent.video.numel()
+    with models.where.on(network, activation_bytes=room) as (upsampler,):
+        device = models.where.device_of(network)
+        with memory.resident(coder.per_channel_statistics, device) as statistics:
+            return upsampled(upsampler, statistics, latent, device=device, progress=progress)
+
+
+def decode_sounds(
+    models: Models, latent: AVLatent, known: AudioCondition | None = None, *, progress: Report = None
+) -> tuple[Waveform | None, ...]:
+    """The sound of each sample on the CPU: decoded, or the track of one's own as it was given; None for silent samples."""
+    samples = len(latent.video if latent.video is not None else latent.audio)
+    if known is not None and known.frozen and known.waveform is not None:
+        return (known.waveform,) * samples
+    if latent.audio is None:
+        return (None,) * samples
+    networks = models.need("audio_decoder"), models.need("vocoder")
+    with models.where.on(*networks, activation_bytes=SOUND_BYTES) as (decoder, vocoder):
+        device = models.where.device_of(networks[0])
+        return tuple(
+            decode_audio(decoder, vocoder, sample, device=device, dtype=models.config.audio_vae, progress=progress)
+            for sample in latent.audio.split(1)
+        )
+
+
+def decode_pixels(models: Models, latent: torch.Tensor, state: torch.Tensor, *, progress: Report = None) -> Iterator[torch.Tensor]:
+    """Pieces [1, 3, n, H, W] around -1…1 of one sample's video latent, in order of time, each as soon as it is decoded.
+
+    state: of the sample's generator after its last stage, which some decoders draw on from.
+    """
+    config = models.config
+    generator = torch.Generator(config.noise_device)
+    generator.set_state(state)
+    network = models.need("video_decoder")
+    device = models.where.device_of(network)
+    settings = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
+    room = room_to_decode(network, tuple(latent.shape), **settings)
+    with models.where.on(network, activation_bytes=room) as (decoder,):
+        plan = plan_video(decoder, tuple(latent.shape), free=models.where.free_bytes(network), **settings)
+        yield from decode_video(
+            decoder, latent, plan=plan, generator=generator, device=device, dtype=config.video_vae, progress=progress
+        )
+
+
+def generators_of(models: Models, seed: int, samples: int) -> list[torch.Generator]:
+    """The generators that all draws of a segment come from, one a sample."""
+    return sampling_noise.generators(seed, samples, models.config.noise_device)
+
+
+def _passes_at_once(models: Models, guidance, geometry: Geometry, samples: int) -> int:
+    wanted = len(passes(guidance, audio=geometry.audio_latents > 0))
+    config = models.config
+    if config.pass_batching == "always":
+        return wanted
+    # on a CPU a stacked call is no faster, and needs more memory
+    if config.pass_batching == "never" or models.where.device_of(models.transformer).type == "cpu":
+        return 1
+    free = models.where.free_bytes(models.transformer)
+    return memory.passes_that_fit(
+        wanted, free, width=models.transformer.config.width, video_tokens=geometry.video_tokens, samples=samples, dtype=config.transformer
+    )
