@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from .convrot import rotate_rows, rotation
-from .gguf_blocks import BlockType, dequantize_blocks
+from .gguf_blocks import BlockType, dequantize_blocks, weights_at_once
 from .nvfp4 import GROUP, dequantize_rows, untile_scales
-
-WEIGHTS_AT_ONCE = 1 << 22
 
 Parts = Mapping[str, torch.Tensor]
 
@@ -29,12 +27,15 @@ class Fp8:
     def name(self) -> str:
         return f"fp8 ({self.stored[3:].lower()})"
 
-    def weight(self, parts: Parts, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
         weight, scale = parts["weight"], parts.get("scale")
-        if scale is None:
-            return _in_rows(shape, weight.device, dtype, lambda rows: weight.view(shape[0], -1)[rows].to(dtype))
-        scale = _row_scale(scale)
-        return _in_rows(shape, weight.device, dtype, lambda rows: weight.view(shape[0], -1)[rows].float() * _of(scale, rows))
+        scale = None if scale is None else _row_scale(scale)
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            part = _widened(weight.view(_rows(out), -1)[rows])
+            return part if scale is None else part.mul_(_of(scale, rows))
+
+        _in_rows(out, of_rows)
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ class Int8:
     def name(self) -> str:
         return "int8" if self.rotated is None else f"int8 convrot {self.rotated}"
 
-    def weight(self, parts: Parts, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
         weight, scale = parts["weight"], _row_scale(parts["scale"])
         matrix = None if self.rotated is None else rotation(self.rotated, weight.device)
 
         def of_rows(rows: slice) -> torch.Tensor:
-            out = weight.view(shape[0], -1)[rows].float() * _of(scale, rows)
-            return out if matrix is None else rotate_rows(out, matrix)
+            part = weight[rows].float().mul_(_of(scale, rows))
+            return part if matrix is None else rotate_rows(part, matrix)
 
-        return _in_rows(shape, weight.device, dtype, of_rows)
+        _in_rows(out, of_rows)
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Nvfp4:
 
     name: str = "nvfp4"
 
-    def weight(self, parts: Parts, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
         packed, tensor_scale = parts["weight"], parts["tensor_scale"]
-        scales = untile_scales(parts["scale"].view(torch.float8_e4m3fn), shape[0], shape[1] // GROUP)
-        return _in_rows(shape, packed.device, dtype, lambda rows: dequantize_rows(packed[rows], scales[rows], tensor_scale))
+        scales = untile_scales(parts["scale"].view(torch.float8_e4m3fn), len(out), out.shape[1] // GROUP)
+        _in_rows(out, lambda rows: dequantize_rows(packed[rows], scales[rows], tensor_scale))
 
 
 @dataclass(frozen=True)
@@ -80,30 +81,40 @@ class Gguf:
     def name(self) -> str:
         return self.block.name
 
-    def weight(self, parts: Parts, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return dequantize_blocks(self.block, parts["weight"], dtype).view(shape)
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        dequantize_blocks(self.block, parts["weight"], out.view(-1, self.block.block_weights))
 
 
 Format = Fp8 | Int8 | Nvfp4 | Gguf
 
 
-def dequantize(form: Format, parts: Parts, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """The weight of ``shape`` in ``dtype``, on the device of its parts and in memory of its own."""
-    weight = form.weight(parts, shape, dtype)
+def dequantize(form: Format, parts: Parts, out: torch.Tensor) -> torch.Tensor:
+    """Write the weight to ``out``, which has its shape, any floating-point dtype and the device of the parts. Returns ``out``."""
+    if out.numel():
+        form.fill(out, parts)
     if "column_scale" in parts:
-        weight *= parts["column_scale"].to(weight)
-    return weight
+        out *= parts["column_scale"].to(out)
+    return out
 
 
-def _in_rows(shape: tuple[int, ...], device, dtype: torch.dtype, of_rows: Callable[[slice], torch.Tensor]) -> torch.Tensor:
-    out = torch.empty(shape, dtype=dtype, device=device)
-    if not out.numel():
-        return out
-    flat = out.view(shape[0], -1) if shape else out.view(1, 1)
-    step = max(1, WEIGHTS_AT_ONCE // flat.shape[1])
+def _in_rows(out: torch.Tensor, of_rows: Callable[[slice], torch.Tensor]) -> None:
+    flat = out.view(_rows(out), -1)
+    step = max(1, weights_at_once(out.device) // flat.shape[1])
     for start in range(0, len(flat), step):
         flat[start : start + step] = of_rows(slice(start, start + step))
-    return out
+
+
+def _rows(weight: torch.Tensor) -> int:
+    return len(weight) if weight.ndim else 1
+
+
+def _widened(weight: torch.Tensor) -> torch.Tensor:
+    """Eight-bit floats as float32."""
+    if weight.device.type != "cpu":
+        return weight.float()
+    # torch converts them one by one on the CPU; looking each up among all 256 is several times as fast
+    values = torch.arange(256, dtype=torch.uint8).view(weight.dtype).float()
+    return values.index_select(0, weight.reshape(-1).view(torch.uint8).int()).view(weight.shape)
 
 
 def _row_scale(scale: torch.Tensor) -> torch.Tensor:

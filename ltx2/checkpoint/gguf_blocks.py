@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-BLOCKS_AT_ONCE_WEIGHTS = 1 << 22  # float32 intermediates stay small
+
+def weights_at_once(device: torch.device) -> int:
+    """Few enough that float32 intermediates are small beside the weight, and on a GPU enough to keep it busy."""
+    return 1 << (20 if device.type == "cpu" else 24)
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,12 @@ class BlockType:
     dtype: torch.dtype | None = None
 
 
-def dequantize_blocks(kind: BlockType, data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Weights [n · weights of a block] of blocks data [n · bytes of a block] uint8, on the same device."""
+def dequantize_blocks(kind: BlockType, data: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the weights of blocks data [n · bytes of a block] uint8 to ``out`` [n, weights of a block] on the same device."""
     blocks = data.view(-1, kind.block_bytes)
-    out = torch.empty(len(blocks), kind.block_weights, dtype=dtype, device=data.device)
-    step = BLOCKS_AT_ONCE_WEIGHTS // kind.block_weights
+    step = max(1, weights_at_once(data.device) // kind.block_weights)
     for start in range(0, len(blocks), step):
         out[start : start + step] = kind.formula(blocks[start : start + step])
-    return out.flatten()
 
 
 def _halves(data: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ import torch
 
 from .weight_file import WeightFile
 
+READ_AT_ONCE_BYTES = 1 << 22
+
 
 @dataclass(frozen=True, eq=False)
 class LazyTensor:
@@ -32,10 +34,22 @@ class LazyTensor:
         Errors: CheckpointError when the file changed since it was opened.
         """
         wanted = dtype if dtype is not None and self.dtype.is_floating_point else self.dtype
-        stays = mapped and torch.device(device).type == "cpu" and wanted == self.dtype and self.offset % self.dtype.itemsize == 0
-        # Anything that is copied anyway is read rather than mapped, so that no page of the file stays in memory.
-        data = self.file.view(self.offset, self.nbytes) if stays else self.file.read(self.offset, self.nbytes)
-        return data.view(self.dtype).view(self.shape).to(device, wanted)
+        on_cpu = torch.device(device).type == "cpu"
+        if on_cpu and wanted == self.dtype and mapped and self.offset % self.dtype.itemsize == 0:
+            return self.file.view(self.offset, self.nbytes).view(self.dtype).view(self.shape)
+        # What is copied anyway is read rather than mapped, so that no page of the file stays in memory.
+        if on_cpu and wanted != self.dtype:
+            return self._converted(wanted)
+        return self.file.read(self.offset, self.nbytes).view(self.dtype).view(self.shape).to(device, wanted)
+
+    def _converted(self, dtype: torch.dtype) -> torch.Tensor:
+        out = torch.empty(self.shape, dtype=dtype)
+        flat, size = out.view(-1), self.dtype.itemsize
+        step = READ_AT_ONCE_BYTES // size
+        for start in range(0, len(flat), step):
+            part = flat[start : start + step]
+            part.copy_(self.file.read(self.offset + start * size, len(part) * size).view(self.dtype))
+        return out
 
 
 @dataclass(frozen=True, eq=False)

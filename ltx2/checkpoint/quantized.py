@@ -64,8 +64,8 @@ class QuantizedTensor:
 
     def load(self, device="cpu", dtype: torch.dtype | None = None) -> torch.Tensor:
         """The weight, dequantised on ``device``. Errors: as of LazyTensor."""
-        parts = {name: part.load(device, mapped=False) for name, part in self.parts.items()}
-        return dequantize(self.form, parts, self.shape, dtype or self.dtype)
+        out = torch.empty(self.shape, dtype=dtype or self.dtype, device=device)
+        return dequantize(self.form, {name: part.load(device, mapped=False) for name, part in self.parts.items()}, out)
 
     def pack(self, device="cpu") -> PackedWeight:
         """The weight as it is stored."""

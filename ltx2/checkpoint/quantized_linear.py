@@ -55,7 +55,7 @@ class QuantizedLinear(nn.Module):
     def dense(self, device, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in] with its differences, in memory of its own."""
         parts = {name: getattr(self, name).to(device) for name in self._parts}
-        weight = dequantize(self.form, parts, (self.out_features, self.in_features), dtype)
+        weight = dequantize(self.form, parts, torch.empty(self.out_features, self.in_features, dtype=dtype, device=device))
         for difference in self.differences:
             if len(difference) == 1:
                 weight += difference[0].to(weight)
