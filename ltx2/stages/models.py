@@ -173,5 +173,5 @@ def load_models(
     )
     if encoder is None or result.text_projection is None or result.connectors is None:
         return result
-    check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name)
+    check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name, result.release.text_encoder)
     return replace(result, context_identity=context_identity(encoder, result.text_projection, result.connectors))

@@ -31,7 +31,7 @@ class TextEncoder:
     """A tokenizer and the language model it feeds.
 
     family: ``gemma3`` or ``gemma4``; version: the release named in the file, or None; identity: changes when the files do;
-    name: for messages.
+    name: for messages. compute_device: where prompts are run when weights may lie elsewhere; None: where the weights are.
     """
 
     model: nn.Module
@@ -40,6 +40,7 @@ class TextEncoder:
     version: str | None
     identity: str
     name: str
+    compute_device: torch.device | None = None
 
     @property
     def width(self) -> int:
@@ -52,7 +53,7 @@ class TextEncoder:
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self.model.embed_tokens.weight.device if self.compute_device is None else self.compute_device
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -152,13 +153,22 @@ def _tokenizer(tensors, path: Path, given: Path | None, name: str) -> PromptToke
         ) from error
 
 
-def check_gemma_version(encoder: TextEncoder, metadata: Mapping[str, str], transformer_name: str = "the transformer") -> None:
+def check_gemma_version(
+    encoder: TextEncoder, metadata: Mapping[str, str], transformer_name: str = "the transformer", expected_model: str | None = None
+) -> None:
     """Compare the encoder's release with the one that the transformer was trained with (2.5 names it in its metadata).
 
+    expected_model: the language model of the transformer's release, such as "Gemma 3 12B"; both kinds have the same width, so
+    nothing but this tells them apart where the metadata is silent.
     Errors: CheckpointError when both are known and differ, or when the transformer asks for one and the encoder has another kind.
     """
     text = metadata.get("gemma_source_checkpoint")
     if not text:
+        if expected_model and not expected_model.lower().replace(" ", "").startswith(encoder.family):
+            raise CheckpointError(
+                f"{transformer_name} was trained with {expected_model}, {encoder.name} is {RELEASES[encoder.family]}: load a "
+                f"{expected_model} file."
+            )
         return
     try:
         expected = json.loads(text)["gemma_version"]

@@ -158,7 +158,10 @@ def test_version_check(parts, tiny):
     metadata = open_checkpoint(tiny("2.5")["transformer"]).metadata
     assert gemma4.version == tiny_text.GEMMA4_VERSION
     check_gemma_version(gemma4, metadata)
-    check_gemma_version(gemma3, open_checkpoint(tiny("2.3")["transformer"]).metadata)
+    silent = open_checkpoint(tiny("2.3")["transformer"]).metadata
+    check_gemma_version(gemma3, silent, "ltx-2.3.safetensors", "Gemma 3 12B")
+    with pytest.raises(CheckpointError, match="ltx-2.3.safetensors was trained with Gemma 3 12B"):
+        check_gemma_version(gemma4, silent, "ltx-2.3.safetensors", "Gemma 3 12B")
     with pytest.raises(CheckpointError, match="ltx-2.5.safetensors was trained with the text encoder gemma4-12b-ltx-v1.*Gemma 3 12B"):
         check_gemma_version(gemma3, metadata, "ltx-2.5.safetensors")
     with pytest.raises(CheckpointError, match="gemma4-12b-ltx-v1.*gemma4-12b-it"):
