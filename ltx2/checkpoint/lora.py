@@ -74,7 +74,6 @@ class Whole:
     """A difference stored in full."""
 
     difference: LazyTensor
-    of_bias: bool = False
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         return self.difference.shape == tuple(shape)
@@ -85,7 +84,7 @@ class Whole:
 
     def host_tensors(self) -> dict[str, torch.Tensor]:
         """As of LowRank."""
-        return {"diff_b" if self.of_bias else "diff": self.difference.load()}
+        return {"diff": self.difference.load()}
 
 
 Difference = LowRank | Whole
@@ -148,7 +147,7 @@ def read_lora(path: str | os.PathLike) -> Lora:
             alphas[official_name(stem)] = tensor
         elif last in ("diff", "diff_b"):
             name = official_name(stem)
-            differences[f"{name}.bias" if last == "diff_b" else name] = Whole(tensor, last == "diff_b")
+            differences[f"{name}.bias" if last == "diff_b" else name] = Whole(tensor)
         else:
             unknown.append(key)
     path = checkpoint.paths[0]
