@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .. import clock
 from ..errors import RequestError
 from ..networks.block import Perturbation
 from ..networks.rope import audio_positions, video_positions
@@ -306,8 +305,3 @@ def _check(start, noise, positive, negative, guidance, conditioning: Conditionin
         for guide in conditioning.guides:
             if guide.latent.shape[1] != start.video.shape[1]:
                 raise RequestError(f"a guide has {guide.latent.shape[1]} channels, expected {start.video.shape[1]}")
-
-
-def window_seconds(frames: int, fps, offset_seconds=0) -> float:
-    """Where on the transformer's time axis, which ends at 20 s, a clip ends."""
-    return float(clock.seconds_of_frames(frames, clock.parse_fps(fps)) + clock.exact_seconds(offset_seconds))

@@ -20,7 +20,7 @@ UNKNOWN_FREE_BYTES = 4 * 2**30
 def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
     """The module on a device for as long as the block runs.
 
-    A module that is elsewhere is copied there and the copy dropped afterwards; the one at home, which may be mapped straight
+    A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped straight
     from its file, is never touched. A module that is there already is used as it is.
     """
     if is_on(module, device):
@@ -31,15 +31,15 @@ def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Modul
 
 
 @contextmanager
-def lent(module: nn.Module) -> Iterator[nn.Module]:
-    """A module that is dropped, and its memory on a GPU given back, when the block ends."""
-    held = [module]
-    del module
-    device = next(held[0].parameters(), torch.empty(0)).device
+def lent(copied: nn.Module) -> Iterator[nn.Module]:
+    """A copy that is emptied when the block ends: its memory is free then, whoever still holds the module."""
     try:
-        yield held.pop()
+        yield copied
     finally:
-        if device.type == "cuda":
+        devices = {tensor.device.type for tensor in (*copied.parameters(), *copied.buffers())}
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.data = tensor.data.new_empty(0)
+        if "cuda" in devices:
             torch.cuda.empty_cache()
 
 

@@ -63,8 +63,9 @@ def stage_transformer(transformer: nn.Module, lora: Lora | None, strength: float
             yield there
         return
     if is_on(transformer, device) or any(isinstance(layer, QuantizedLinear) for layer in transformer.modules()):
-        with resident(transformer, device) as there, lent(merge_loras(there, [(lora, strength)])) as changed:
-            yield changed
+        with resident(transformer, device) as there:
+            # shares what the LoRA leaves alone with the given one
+            yield merge_loras(there, [(lora, strength)])
         return
     matched = match_lora(lora, weight_shapes(transformer)).matched
 

@@ -140,6 +140,15 @@ def test_frozen_sound_is_noiseless_and_returns_as_given():
         assert torch.equal(audio.latent, sound.transpose(1, 2).flatten(2))
 
 
+def test_frozen_sound_is_not_guided():
+    sound = torch.randn(1, 8, start().audio.shape[2], 16)
+    conditioning = place_audio(Conditioning(), AudioCondition(sound, frozen=True), audio_latents=sound.shape[2])
+    model = Model()
+    run(model, conditioning=conditioning, guidance=Guidance(StreamGuidance(stg=1, stg_blocks=(1,)), FULL), negative=NEGATIVE)
+    assert len(model.calls) == 2 * 3
+    assert model.calls[1][2][0].skip_video_self_attention == (1,) and not model.calls[1][2][0].skip_audio_self_attention
+
+
 def test_guides_are_seen_and_dropped():
     latent = torch.randn(1, 128, 1, 2, 3)
     conditioning = Conditioning(guides=(Guide(latent, 9, 1.0), Guide(latent, 12, 0.5)))

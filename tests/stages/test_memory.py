@@ -35,6 +35,15 @@ def test_resident_uses_what_is_there_already():
         assert there is not home and memory.is_on(there, "meta")
 
 
+def test_a_lent_copy_is_empty_afterwards():
+    home = network()
+    before = {name: tensor.clone() for name, tensor in home.state_dict().items()}
+    with memory.lent(memory.copy_to(home, "cpu")) as copied:
+        assert torch.equal(copied(torch.ones(1, 3)), home(torch.ones(1, 3)))
+    assert not any(tensor.numel() for tensor in copied.state_dict().values())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in home.state_dict().items())
+
+
 def test_estimates():
     assert memory.free_bytes("cpu") > 0 and memory.free_bytes("meta") == memory.UNKNOWN_FREE_BYTES
     assert memory.weight_bytes(network()) == (12 + 4 + 8) * 4 + 5 * 8
