@@ -1,6 +1,7 @@
 """``ltx2 demo``: the whole way from a prompt and a photograph to a film, on tiny random models that need no download."""
 
 import argparse
+import json
 import shlex
 import shutil
 import sys
@@ -10,10 +11,20 @@ from pathlib import Path
 
 from ..checkpoint.tiny import write_tiny
 from ..checkpoint.tiny_configs import VERSIONS
-from . import generate
+from . import story
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples/photo.jpg"
-PROMPT = "Morning at a mountain lake. The camera moves slowly over the still water while birds call and a light wind passes."
+# Two segments: the second starts from the last frames and the last sound of the first.
+SCRIPT = """
+size: 256x192
+preset: ltx2_fast
+defaults: {{frames: 25}}
+segments:
+  - prompt: >
+      Morning at a mountain lake. The camera moves slowly over the still water while birds call and a light wind passes.
+    image: {image}
+  - The camera reaches the far shore and comes to rest. Water laps against the stones.
+"""
 
 
 def add_parser(subparsers) -> None:
@@ -37,16 +48,18 @@ def run(args) -> None:
         files = write_tiny(folder, args.version)
         roles = ("transformer", "video_vae", "audio_vae", "vocoder")
         checkpoints = dict.fromkeys(str(files[role]) for role in roles)
+        script = folder / "story.yaml"
+        script.write_text(SCRIPT.format(image=json.dumps(str(Path(args.image).resolve()))), "utf-8")
         command = [
-            "generate", "--checkpoint", *checkpoints, "--text-encoder", str(files["text_encoder"]),
-            "--upsampler", str(files["spatial_upsampler"]), "--prompt", PROMPT, "--image", f"{args.image}@0:1.0",
-            "--preset", "ltx2_fast", "--size", "256x192", "--frames", "33", "--device", "cpu", "--out", str(out),
+            "story", str(script), "--checkpoint", *checkpoints, "--text-encoder", str(files["text_encoder"]),
+            "--upsampler", str(files["spatial_upsampler"]), "--device", "cpu", "--dtype", "fp32",
+            "--work", str(folder / "work"), "--out", str(out),
         ]  # fmt: skip
         verbs = argparse.ArgumentParser().add_subparsers()
-        generate.add_parser(verbs)
+        story.add_parser(verbs)
         print(f"ltx2: running ltx2 {shlex.join(command)}", file=sys.stderr)
-        made = verbs.choices["generate"].parse_args(command[1:])
-        generate.run(made)
+        made = verbs.choices["story"].parse_args(command[1:])
+        story.run(made)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"The film is at {out.resolve()} ({time.perf_counter() - begun:.0f} s).")

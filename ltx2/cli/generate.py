@@ -2,8 +2,12 @@
 
 import sys
 import time
+from dataclasses import replace
 
-from ..stages.pipeline import generate, prepare
+from ..continuation import capture_state, first_segment, save_attachment
+from ..continuation.overlap import AUDIO_RULE, VIDEO_OVERLAP_FRAMES
+from ..stages.pipeline import Segment, generate, prepare
+from ..story.from_pipeline import model_text
 from . import options
 
 
@@ -15,6 +19,8 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--prompt", required=True, help="what is seen and heard")
     parser.add_argument("--out", required=True, metavar="PATH", help="a file ending in .mp4, or a folder for PNG files and sound.wav")
+    parser.add_argument("--save-state", metavar="PATH",
+                        help="also keep what `ltx2 continue` goes on from: .png card, .safetensors, .json or a folder")
     options.add_model_arguments(parser)
     options.add_request_arguments(parser)
     parser.set_defaults(run=run)
@@ -25,6 +31,8 @@ def run(args) -> None:
     with options.Bars() as bars:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt)
+        if args.save_state:
+            request = replace(request, audio_rule=AUDIO_RULE)  # the sound is as long as in a story
         plan, geometry, notes = prepare(models, request)
         for note in notes:
             print(f"ltx2: note: {note}", file=sys.stderr)
@@ -32,14 +40,29 @@ def run(args) -> None:
         segment = generate(models, request, progress=bars)
         for sample in range(segment.samples):
             begun = time.perf_counter()
-            out, _ = options.write_segment(
+            out, tail = options.write_segment(
                 segment,
                 options.sample_path(args.out, sample, segment.samples),
                 sample=sample,
+                keep_last=VIDEO_OVERLAP_FRAMES if args.save_state else 0,
                 progress=bars,
                 metadata=options.metadata_of(segment, request, models, sample),
             )
             seconds = {**segment.seconds, "video decoding": time.perf_counter() - begun}
             spent = ", ".join(f"{stage} {time_taken:.1f} s" for stage, time_taken in seconds.items())
             print(f"ltx2: seed {segment.seed + sample}; {spent}", file=sys.stderr)
+            if args.save_state:
+                state = state_of(segment, tail, model_text(models), sample)
+                saved = save_attachment(state, options.sample_path(args.save_state, sample, segment.samples))
+                print(f"ltx2: state {saved}", file=sys.stderr)
             print(out)
+
+
+def state_of(segment: Segment, tail, model: str, sample: int = 0):
+    """The state of a segment with nothing before it, from its last frames."""
+    audio = segment.latent.audio[sample : sample + 1] if segment.latent.audio is not None else None
+    known = {"audio_latents": audio.shape[2]} if audio is not None else {}
+    plan = first_segment(segment.geometry.frames, segment.geometry.fps, **known)
+    rate = segment.sounds[sample].sample_rate if segment.sounds[sample] is not None else None
+    overlap = min(VIDEO_OVERLAP_FRAMES, plan.frames)
+    return capture_state(tail, audio, plan, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model)

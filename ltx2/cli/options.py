@@ -225,6 +225,12 @@ def check_out(out) -> None:
         raise RequestError(f"cannot write {Path(out).name}: expected a name that ends in .mp4, or a folder for PNG files")
 
 
+def check_film(out) -> None:
+    """Raise RequestError for a film that cannot be written under this name, before the work is done."""
+    if Path(out).suffix.lower() not in (".mp4", ".mov", ".m4v"):
+        raise RequestError(f"cannot write {Path(out).name}: expected a name that ends in .mp4")
+
+
 def sample_path(out, sample: int, samples: int) -> Path:
     """Where one of several samples goes: ``x_1.mp4``, ``x_2.mp4`` …"""
     out = Path(out)

@@ -21,7 +21,7 @@ _SILENCE = 1e-5  # −100 dB, so that silence against silence is no step
 class SeamReport:
     """One seam. Differences are in levels of 0…255.
 
-    segment: the one after the seam; frame: the film's frame it starts with. frame_difference: mean change of brightness from the
+    segment: the one after the seam, from 0; frame: the film's frame it starts with. frame_difference: mean change of brightness from the
     last frame before to the first after; median_difference: the same between neighbours inside both segments. luma_step: change of
     mean brightness. loudness_step_db: of 0.4 s after against before; correlation: of both segments' sound where they tell the same
     time, 1 = equal; both None without sound or, for the latter, without shared sound.
@@ -42,7 +42,7 @@ class SeamReport:
         sound = "" if self.loudness_step_db is None else f", loudness {self.loudness_step_db:+.1f} dB"
         shared = "" if self.correlation is None else f", sound correlation {self.correlation:.3f}"
         return (
-            f"seam before segment {self.segment}: frames differ by {self.frame_difference:.2f} (inside {self.median_difference:.2f}), "
+            f"seam before segment {self.segment + 1}: frames differ by {self.frame_difference:.2f} (inside {self.median_difference:.2f}), "
             f"brightness {self.luma_step:+.2f}{sound}{shared}"
         )
 

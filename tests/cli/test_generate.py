@@ -138,4 +138,4 @@ def test_demo_says_where_the_film_is(tmp_path, capsys):
     args.run(args)
     assert f"The film is at {tmp_path / 'demo/demo.mp4'}" in capsys.readouterr().out
     info = media.video_info(tmp_path / "demo/demo.mp4")
-    assert info.frames == 33 and info.samples == round(33 / 24 * info.sample_rate)
+    assert info.frames == 41 and info.samples == round(41 / 24 * info.sample_rate)

@@ -118,3 +118,9 @@ def test_anchors_that_multiply_are_harmless():
     with pytest.raises(StoryError, match="unknown entry 'a0'"):
         parse_script(bomb + "segments: *a39\n")
     assert isinstance(parse_script("defaults: &d {seconds: 3}\nsegments:\n  - {prompt: a}\n").path, Path)
+
+
+def test_the_example_in_the_documentation():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "story.md").read_text("utf-8")
+    script = parse_script(text.split("```yaml\n")[1].split("```")[0])
+    assert [s.frames for s in script.segments] == [121, 97, 121] and script.segments[2].negative == "night" and script.segments[2].cut

@@ -1,0 +1,109 @@
+"""The pipeline as a story's generator, and what identifies the models that a story was made with."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import Ltx2Error, StoryError
+from ..media.images import open_image
+from ..stages.models import Models
+from ..stages.pipeline import generate, prepare
+from ..stages.request import Request
+from ..values import ImageCondition, Progress
+from .chain import Generate, MadeSegment, SegmentTask
+from .script import StoryScript
+
+_SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
+
+
+def pipeline_generator(models: Models, *, progress: Callable[[Progress], None] | None = None) -> Generate:
+    """A generator for ``run_story`` that makes each segment with these models."""
+
+    def make(task: SegmentTask) -> MadeSegment:
+        segment = generate(models, request_of(task), progress=progress)
+        return MadeSegment(segment.frames(progress=progress), segment.latent.audio, segment.sound, segment.notes)
+
+    return make
+
+
+def request_of(task: SegmentTask) -> Request:
+    """The pipeline's request for a segment of a story."""
+    last = task.frames - 1
+    images = tuple(ImageCondition(open_image(i.path), last if i.frame is None else i.frame, i.strength) for i in task.images)
+    return Request(
+        prompt=task.prompt,
+        negative_prompt=task.negative,
+        preset=task.preset,
+        width=task.width,
+        height=task.height,
+        frames=task.frames,
+        fps=task.fps,
+        seed=task.seed,
+        images=images,
+        clips=() if task.clip is None else (task.clip,),
+        audio=task.audio,
+        audio_latents=task.audio_latents,
+        video_position_offset_seconds=task.offset_seconds,
+        overrides=nested_overrides(task.overrides),
+    )
+
+
+def nested_overrides(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """``{"stage.name": value}`` as the pipeline takes it."""
+    nested: dict[str, dict[str, Any]] = {}
+    for path, value in flat.items():
+        stage, _, name = path.partition(".")
+        nested.setdefault(stage, {})[name] = value
+    return nested
+
+
+def check_story(models: Models, script: StoryScript) -> None:
+    """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
+    checked = set()
+    for index, segment in enumerate(script.segments):
+        told = (segment.frames, segment.images)
+        if told in checked:
+            continue
+        checked.add(told)
+        task = SegmentTask(
+            index=index,
+            prompt=segment.prompt,
+            negative=segment.negative,
+            frames=segment.frames,
+            fps=script.fps,
+            width=script.width,
+            height=script.height,
+            seed=0,
+            preset=script.preset,
+            overrides=dict(script.overrides),
+            images=segment.images,
+            audio_latents=1,
+        )
+        try:
+            prepare(models, request_of(task))
+        except Ltx2Error as error:
+            raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
+
+
+def model_text(models: Models) -> str:
+    """What a state says about its model: the release, whose latents and pictures are the same in all of its files."""
+    return f"LTX-{models.release.name}" if models.release is not None else ""
+
+
+def identity_of(paths: Iterable[str | Path], settings: Iterable[object] = ()) -> str:
+    """A text that differs for other weight files or settings: names do not count, sizes and samples of the content do."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            size = file.stat().st_size
+            digest.update(f"{size} ".encode())
+            with open(file, "rb") as opened:
+                # a released file has tens of gigabytes: blocks spread over all of it tell other weights apart
+                for block in range(_SAMPLED_BLOCKS):
+                    opened.seek(max(0, size - _BLOCK_BYTES) * block // (_SAMPLED_BLOCKS - 1))
+                    digest.update(opened.read(_BLOCK_BYTES))
+        digest.update(b"|")
+    digest.update(repr([str(setting) for setting in settings]).encode())
+    return digest.hexdigest()

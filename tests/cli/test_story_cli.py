@@ -1,0 +1,115 @@
+"""Stories and continuations on tiny checkpoints, through the command line."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ltx2 import media
+from ltx2.cli import continue_, generate, story
+from ltx2.continuation import load_attachment, save_attachment
+from ltx2.errors import ContinuationError, RequestError, StoryError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+size: 64x64
+seed: 10
+preset: ltx2_fast
+override: {{denoise.num_inference_steps: 1, refine.num_inference_steps: 2}}
+defaults: {{frames: 17}}
+segments:
+  - a lake
+  - {{prompt: wind rises{more}}}
+  - birds
+"""
+
+
+def models_of(files):
+    return ["--checkpoint", files["transformer"], "--text-encoder", files["text_encoder"], "--upsampler", files["spatial_upsampler"],
+            "--device", "cpu", "--dtype", "fp32"]  # fmt: skip
+
+
+@pytest.fixture
+def call(tiny):
+    def run(verb, *more):
+        parser = argparse.ArgumentParser()
+        verbs = parser.add_subparsers()
+        verb.add_parser(verbs)
+        name = {continue_: "continue"}.get(verb, verb.__name__.rpartition(".")[2])
+        args = parser.parse_args([name, *map(str, more), *map(str, models_of(tiny("2.0")))])
+        return args.run(args)
+
+    return run
+
+
+@pytest.fixture
+def tell(call, tmp_path):
+    """Runs a story in ``tmp_path``; ``more`` goes into its second segment."""
+
+    def run(*arguments, more="", name="s.yaml"):
+        (tmp_path / name).write_text(SCRIPT.format(more=more))
+        call(story, tmp_path / name, "--work", tmp_path / "work", "--out", tmp_path / "film.mp4", *arguments)
+        return sorted((tmp_path / "work" / "segments").iterdir())
+
+    return run
+
+
+def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_path, capsys):
+    segments = tell()
+    assert "3 segments made, 0 kept" in capsys.readouterr().err
+    request = ["--size", "64x64", "--frames", "17", "--preset", "ltx2_fast", "--steps", "1", "--override", "refine.num_inference_steps=2"]
+    call(generate, "--prompt", "a lake", *request, "--seed", "10", "--out", tmp_path / "0.mp4", "--save-state", tmp_path / "0.png")
+    call(continue_, tmp_path / "0.png", "--prompt", "wind rises", *request[4:], "--out", tmp_path / "1.mp4")
+    call(continue_, tmp_path / "1.state.png", "--prompt", "birds", *request[4:], "--out", tmp_path / "2.mp4",
+         "--save-state", tmp_path / "2.json")  # fmt: skip
+    for index, path in enumerate(("0.png", "1.state.png", "2.json")):
+        again = save_attachment(load_attachment(tmp_path / path).state, tmp_path / "again.safetensors")
+        assert again.read_bytes() == (segments[index] / "state.safetensors").read_bytes(), index
+    parts = [media.video_info(tmp_path / f"{i}.mp4") for i in range(3)]
+    film = media.video_info(tmp_path / "film.mp4")
+    assert [p.frames for p in parts] == [17, 8, 8] and film.frames == 33 and film.samples == round(33 / 24 * film.sample_rate)
+    assert parts[1].samples == round(8 / 24 * film.sample_rate)
+
+
+def test_resume_change_and_redo(tell, capsys):
+    first = tell()
+    capsys.readouterr()
+    assert tell() == first and "0 segments made, 3 kept" in capsys.readouterr().err
+    changed = tell(more=", seed: 5")
+    assert "2 segments made, 1 kept" in capsys.readouterr().err and changed[0] == first[0] and changed[1] != first[1]
+    tell("--redo", "2", more=", seed: 5")
+    assert "1 segments made, 2 kept" in capsys.readouterr().err  # the same comes out, so the third stays
+
+
+def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text(SCRIPT.format(more=""))
+    command = [sys.executable, "-m", "ltx2", "story", tmp_path / "s.yaml", "--work", tmp_path / "work", "--out", tmp_path / "film.mp4"]
+    process = subprocess.Popen([*map(str, command), *map(str, models_of(tiny("2.0")))], cwd=ROOT, stderr=subprocess.DEVNULL)
+    journal, until = tmp_path / "work" / "journal.jsonl", time.monotonic() + 120
+    while not (journal.exists() and b'"segment"' in journal.read_bytes()) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    recorded = journal.read_bytes().count(b'"event": "segment"')
+    assert recorded >= 1
+    tell()
+    assert f"{3 - recorded} segments made, {recorded} kept" in capsys.readouterr().err
+    assert media.video_info(tmp_path / "film.mp4").frames == 33
+
+
+def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
+    with pytest.raises(StoryError, match="line 9: .*unknown entry 'colour'"):
+        tell(more=", colour: red")
+    with pytest.raises(StoryError, match="segments 1 to 3"):
+        tell("--redo", "4")
+    (tmp_path / "odd.yaml").write_text("size: 100x64\npreset: ltx2_fast\nsegments: [a]")
+    with pytest.raises(StoryError, match="odd.yaml, line 3: size is 100x64"):
+        call(story, tmp_path / "odd.yaml", "--work", tmp_path / "w", "--out", tmp_path / "x.mp4")
+    with pytest.raises(RequestError, match="ends in .mp4"):
+        call(story, tmp_path / "odd.yaml", "--work", tmp_path / "w", "--out", tmp_path / "x")
+    with pytest.raises(ContinuationError, match="does not exist"):
+        call(continue_, tmp_path / "none.png", "--prompt", "x", "--out", tmp_path / "x.mp4")
+    assert not (tmp_path / "work" / "segments").exists() and not (tmp_path / "x.mp4").exists()
