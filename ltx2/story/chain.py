@@ -111,11 +111,12 @@ def run_story(
         _clean(work, out)
         if redo:
             journal.append("redo", segments=sorted(redo))
+        newest = {entry["index"]: entry for entry in journal.entries if entry["event"] == "segment"}
         records, made = [], []
         for index in range(len(script.segments)):
             before = records[-1] if records else None
             inputs = _inputs_hash(script, index, before, identity)
-            record = None if index in redo else _recorded(journal, work, index, inputs)
+            record = None if index in redo else _kept(newest.get(index), work, inputs)
             if record is None:
                 say(f"segment {index + 1} of {len(script.segments)}: {script.segments[index].prompt[:60]}")
                 record = _make(script, index, before, inputs, generate, journal, work, model, say)
@@ -182,13 +183,11 @@ def _seed(script: StoryScript, segment: SegmentScript, index: int) -> int:
     return script.seed + index if segment.seed is None else segment.seed
 
 
-def _recorded(journal: Journal, work: Path, index: int, inputs: str) -> dict | None:
-    """The newest record of a segment, if it was made from the same inputs and its files are whole."""
-    for entry in reversed(journal.entries):
-        if entry["event"] == "segment" and entry["index"] == index:
-            same = entry["inputs"] == inputs and _FOLDER_NAME.fullmatch(entry["folder"])
-            return entry if same and is_whole(work / SEGMENTS_FOLDER / entry["folder"], entry["files"]) else None
-    return None
+def _kept(record: dict | None, work: Path, inputs: str) -> dict | None:
+    """The record of a segment, if it was made from the same inputs and its files are whole."""
+    if record is None or record["inputs"] != inputs or not _FOLDER_NAME.fullmatch(record["folder"]):
+        return None
+    return record if is_whole(work / SEGMENTS_FOLDER / record["folder"], record["files"]) else None
 
 
 def _make(script, index: int, before: dict | None, inputs: str, generate: Generate, journal: Journal, work: Path, model: str, say) -> dict:
