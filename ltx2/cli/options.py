@@ -36,7 +36,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
     group.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of transformer, text encoder and video VAE (default bf16)")
     group.add_argument("--offload", choices=OFFLOADS, default="stage",
-                       help="stage: a network is on the device only while its stage runs (default); none: all of them all the time")
+                       help="stage: a network is on the device only while its stage runs (default); layers: large ones layer by layer, "
+                       "for cards smaller than the model; none: all of them all the time")
     group.add_argument("--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)")
     group.add_argument("--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)")
 

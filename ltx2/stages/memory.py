@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ..networks.following import follows_input
+
 Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 # Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward and tables included (10 to 12 measured).
@@ -21,9 +23,9 @@ def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Modul
     """The module on a device for as long as the block runs.
 
     A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped straight
-    from its file, is never touched. A module that is there already is used as it is.
+    from its file, is never touched. A module that is there already, or whose layers follow their input, is used as it is.
     """
-    if is_on(module, device):
+    if is_on(module, device) or follows_input(module):
         yield module
         return
     with lent(copy_to(module, device)) as moved:

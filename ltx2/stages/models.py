@@ -14,13 +14,15 @@ from ..checkpoint.lora import Lora, read_lora
 from ..checkpoint.reader import open_checkpoint
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
+from ..networks.following import FOLLOWING_OPS
 from ..text.cache import ContextCache
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
+from ..text.layers import with_ops
 from ..values import Progress
 from .residence import OwnResidence, Residence
 from .video_decoding import MODES
 
-OFFLOADS = ("stage", "none")
+OFFLOADS = ("stage", "layers", "none")
 BATCHINGS = ("auto", "always", "never")
 
 
@@ -29,8 +31,9 @@ class PipelineConfig:
     """Settings of a whole pipeline.
 
     device: where networks run. Types: of each component's weights and arithmetic; latents: of the states between steps.
-    offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``none`` loads all
-    to the device at once. video_decoding: ``auto`` by free memory, ``whole``, ``stream`` (exact pieces) or ``tiles``.
+    offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``layers`` brings the
+    transformer and the text encoder layer by layer, for cards smaller than they are; ``none`` loads all to the device at once.
+    video_decoding: ``auto`` by free memory, ``whole``, ``stream`` (exact pieces) or ``tiles``.
     pass_batching: guidance passes in one call: ``auto`` when memory allows, ``always``, ``never``. quantized: weights of quantised
     files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``). noise_device: ``cpu``
     makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at 4096 tokens; None for the models' own.
@@ -140,12 +143,17 @@ def load_models(
     if progress is not None:
         progress(Progress("loading", done, steps))
     options = {"device": device, "quantized": config.quantized}
-    transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options)
+    # what fills a card: the transformer and everything of the text
+    large = {"ops": FOLLOWING_OPS} if config.offload == "layers" else {}
+    transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options, **large)
     done += 1
     encoder = step("text_encoder", load_text_encoder, text_encoder, dtype=config.text_encoder) if text_encoder is not None else None
+    if encoder is not None and large:
+        model = with_ops(encoder.model, FOLLOWING_OPS, dtype=config.text_encoder)
+        encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
     found = {
-        "text_projection": step("text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder),
-        "connectors": step("connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read),
+        "text_projection": step("text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder, **large),
+        "connectors": step("connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read, **large),
         "video_encoder": step("video_encoder", load.load_video_encoder, checkpoint, dtype=config.video_vae),
         "video_decoder": step("video_decoder", load.load_video_decoder, checkpoint, dtype=config.video_vae),
         "audio_encoder": step("audio_encoder", load.load_audio_encoder, checkpoint, dtype=config.audio_vae),

@@ -180,7 +180,7 @@ def _check_models(models: Models, request: Request, plan: Plan, geometry: Geomet
 
 def _check_memory(models: Models, plan: Plan, geometry: Geometry, samples: int) -> None:
     config = models.config
-    weights = 0 if config.offload == "none" else memory.weight_bytes(models.transformer)
+    weights = 0 if config.offload in ("none", "layers") else memory.weight_bytes(models.transformer)
     if torch.device(config.device).type == "cpu":
         weights = 0  # mapped from the file
     needed = weights + memory.denoising_bytes(

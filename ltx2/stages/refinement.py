@@ -13,6 +13,7 @@ from torch import nn
 from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, weight_shapes
 from ..checkpoint.quantized_linear import QuantizedLinear
 from ..errors import RequestError
+from ..networks.following import follows_input
 from ..networks.statistics import PerChannelStatistics
 from ..networks.upsampler import LatentUpsampler, upsample
 from ..values import AVLatent, Progress
@@ -62,7 +63,8 @@ def stage_transformer(transformer: nn.Module, lora: Lora | None, strength: float
         with resident(transformer, device) as there:
             yield there
         return
-    if is_on(transformer, device) or any(isinstance(layer, QuantizedLinear) for layer in transformer.modules()):
+    quantised = any(isinstance(layer, QuantizedLinear) for layer in transformer.modules())
+    if quantised or is_on(transformer, device) or follows_input(transformer):
         with resident(transformer, device) as there:
             # shares what the LoRA leaves alone with the given one
             yield merge_loras(there, [(lora, strength)])

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from ltx2 import clock, media
 from ltx2.errors import CheckpointError, Ltx2Warning, RequestError
+from ltx2.networks.following import follows_input
 from ltx2.stages import memory
 from ltx2.stages.conditioning import encode_pictures
 from ltx2.stages.models import PipelineConfig, load_models
@@ -281,3 +282,15 @@ def test_settings_of_a_pipeline_are_checked():
     for wrong in ({"offload": "disk"}, {"video_decoding": "fast"}, {"pass_batching": "yes"}):
         with pytest.raises(RequestError, match="expected one of"):
             PipelineConfig(**wrong)
+
+
+def test_layers_that_follow_their_input_give_the_same_segment(tiny):
+    files = tiny("2.3")
+    given = {"text_encoder": files["text_encoder"], "upsampler": files["spatial_upsampler"], "distilled_lora": files["distilled_lora"]}
+    request = Request(prompt="rain on a roof", preset="ltx2_hq", width=128, height=64, frames=9, seed=3)
+    latents = []
+    for offload in ("stage", "layers"):
+        models = load_models(files["transformer"], config=replace(FAST, offload=offload), **given)
+        assert follows_input(models.transformer) == (offload == "layers")
+        latents.append(generate(models, request).latent)
+    assert torch.equal(latents[0].video, latents[1].video) and torch.equal(latents[0].audio, latents[1].audio)
