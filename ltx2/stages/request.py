@@ -1,5 +1,6 @@
 """What is asked for, checked before anything is loaded: size, length, pictures, sound, prompt."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,19 @@ class Geometry:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
+
+
+def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LATENT) -> tuple[int, int]:
+    """Width and height of about so many pixels in all, both multiples of ``multiple``, as near to the aspect as that allows."""
+    near = clock.snap_size(max(1, round((float(aspect) * pixels) ** 0.5)), multiple)
+    widths = (near - multiple, near, near + multiple)
+    sizes = [(width, clock.snap_size(max(1, round(width / aspect)), multiple)) for width in widths if width > 0]
+
+    def off(size: tuple[int, int]) -> float:
+        """How far from the shape, which counts more, and from the area."""
+        return 4 * abs(math.log(size[0] / size[1] / aspect)) + abs(math.log(size[0] * size[1] / pixels))
+
+    return min(sizes, key=off)
 
 
 def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometry, tuple[str, ...]]:

@@ -7,7 +7,7 @@ import torch
 from ltx2.config.versions import release
 from ltx2.errors import Ltx2Warning, RequestError
 from ltx2.stages.presets import find_preset, resolve
-from ltx2.stages.request import Request, check_request
+from ltx2.stages.request import Request, check_request, size_for
 from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
 
 PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
@@ -108,3 +108,18 @@ def test_the_window_of_the_models_is_a_warning():
         check(frames=481, video_position_offset_seconds=1)
     with pytest.warns(Ltx2Warning, match="120 frames per second"):
         check(frames=121, fps=120)
+
+
+@pytest.mark.parametrize(
+    "aspect, pixels, multiple, expected",
+    [
+        ((16, 9), 2_073_600, 64, (1920, 1088)),
+        ((3, 2), 393_216, 64, (768, 512)),
+        ((1, 1), 1, 32, (32, 32)),
+        ((9, 16), 921_600, 64, (704, 1280)),
+    ],
+)
+def test_sizes_of_a_shape_and_an_area(aspect, pixels, multiple, expected):
+    width, height = size_for(Fraction(*aspect), pixels, multiple)
+    assert width % multiple == height % multiple == 0
+    assert (width, height) == expected
