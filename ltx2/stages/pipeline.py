@@ -32,8 +32,9 @@ class Segment:
     """A finished segment; its pictures are decoded when they are asked for, the same ones every time.
 
     latent: of all samples, on the CPU: the last stage's video and the audio that is heard. sounds: one a sample, None in a
-    silent film. seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory
-    taken on a GPU, None elsewhere.
+    silent film. draws: states of the samples' generators, which decoding draws on from, each time from the same place.
+    seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on a GPU,
+    None elsewhere.
     """
 
     latent: AVLatent
@@ -44,6 +45,7 @@ class Segment:
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
+    draws: tuple[torch.Tensor, ...] = ()
     decoder: Callable[..., Iterator[torch.Tensor]] | None = None
 
     @property
@@ -79,6 +81,7 @@ def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str,
         preset = find_preset(request.preset, request.preset_version)
     plan = resolve(preset, models.release, request.overrides)
     geometry, notes = check_request(request, preset, plan)
+    _warn_without_lora(models, plan)
     return plan, geometry, (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes)
 
 
@@ -115,17 +118,16 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     with clock.running("conditioning"):
         sound = steps.known_sound(models, request.audio, audio_latents=geometry.audio_latents)
         known = steps.known_at(models, request, stages, sound, progress=progress)
-    contexts = {"positive": positive, "negative": negative}
-    draws = {"generators": generators, "seeds": seeds}
+    common = {"positive": positive, "negative": negative, "generators": generators, "seeds": seeds, "progress": progress}
 
     with clock.running("denoising"):
         start = steps.fresh_latent(models, stages[0], request.samples)
-        latent = steps.run_stage(models, stages[0], start, known[0], **contexts, **draws, progress=progress)
+        latent = steps.run_stage(models, stages[0], start, known[0], **common)
     if plan.refine is not None:
         with clock.running("refining"):
             stage_audio = latent.audio
             start = steps.enlarge(models, latent, progress=progress)
-            latent = steps.run_stage(models, stages[1], start, known[1], **contexts, **draws, progress=progress)
+            latent = steps.run_stage(models, stages[1], start, known[1], **common)
             if plan.audio_from == "denoise":
                 latent = replace(latent, audio=stage_audio)
     latent = AVLatent(latent.video.cpu(), None if latent.audio is None else latent.audio.cpu())
@@ -133,17 +135,16 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     with clock.running("audio decoding"):
         sounds = steps.decode_sounds(models, latent, sound, progress=progress)
     peak = torch.cuda.max_memory_allocated(config.device) if torch.device(config.device).type == "cuda" else None
-    # decoding draws on from where denoising stopped, and each time from the same place
-    states = [generator.get_state() for generator in generators]
+    draws = tuple(generator.get_state() for generator in generators)
 
     def decode(sample: int, report: Report) -> Iterator[torch.Tensor]:
         if not 0 <= sample < request.samples:
             raise RequestError(f"sample {sample}, expected 0 to {request.samples - 1}")
-        return steps.decode_pixels(models, latent.video[sample : sample + 1], states[sample], progress=report)
+        return steps.decode_pixels(models, latent.video[sample : sample + 1], draws[sample], progress=report)
 
     return Segment(
         latent=latent, sounds=sounds, geometry=geometry, plan=plan, seed=seed, notes=notes, seconds=clock.seconds, peak_bytes=peak,
-        decoder=decode,
+        draws=draws, decoder=decode,
     )  # fmt: skip
 
 
@@ -168,6 +169,9 @@ def _check_models(models: Models, request: Request, plan: Plan, geometry: Geomet
         needed.append("upsampler")
     for name in needed:
         models.need(name)
+
+
+def _warn_without_lora(models: Models, plan: Plan) -> None:
     stages: list[StageSettings] = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
     if models.distilled_lora is None and plan.preset.guided and any(stage.distilled_lora_strength for stage in stages):
         warnings.warn(
