@@ -1,9 +1,10 @@
 """The nodes: sockets in, engine calls, sockets out."""
 
-from . import continuation, native
+from . import conditioning, continuation, decode, denoise, generate, latents, models, native, story, text
 from .host import ComfyExtension
 
-NODES = [*continuation.NODES, *native.NODES]
+ROOMS = (models, text, latents, conditioning, denoise, decode, continuation, generate, story, native)
+NODES = [node for room in ROOMS for node in room.NODES]
 
 
 class Extension(ComfyExtension):

@@ -12,7 +12,7 @@ from ..ltx2.continuation.producer import read_producer
 from ..ltx2.continuation.seams import FinishedSegment, join_segments
 from ..ltx2.errors import RequestError
 from . import host
-from .sockets import Latent, Segment, SegmentValue, State, waveform_of
+from .sockets import FINISHED, Latent, Segment, SegmentValue, State, waveform_of
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
@@ -53,8 +53,8 @@ class MakeState(host.io.ComfyNode):
 
 def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
     """The state of a finished clip. Raises RequestError when the clip is not finished."""
-    if latent.latent is None:
-        raise RequestError("the clip is still empty: connect the latent that comes out of Denoise or Refine")
+    if latent.stage != FINISHED:
+        raise RequestError(f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage")
     return capture_state(
         frames,
         latent.latent.audio,

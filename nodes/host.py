@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.cli_args
+import comfy.latent_formats
 import comfy.ldm.modules.attention
 import comfy.lora
 import comfy.model_management as mm
@@ -16,11 +17,13 @@ import comfy.nested_tensor
 import comfy.ops
 import comfy.utils
 import folder_paths
+import PIL.Image
 import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
-from ..ltx2.values import Progress
+from ..ltx2.stages.preview import latent_picture
+from ..ltx2.values import AVLatent, Progress
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
 
@@ -69,6 +72,11 @@ def result_device() -> torch.device:
     return mm.intermediate_device()
 
 
+def result_dtype() -> torch.dtype:
+    """Of IMAGE values: single precision, or half where the user asked for that."""
+    return mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
+
+
 def transformer_dtype(weight_dtype: torch.dtype, parameters: int) -> torch.dtype:
     """The dtype to compute the transformer in, by the user's launch flags and the card."""
     device = mm.get_torch_device()
@@ -87,8 +95,8 @@ def text_dtype() -> torch.dtype:
     return torch.bfloat16 if mm.should_use_bf16(mm.text_encoder_device()) else torch.float32
 
 
-def free_memory_bytes() -> int:
-    return int(mm.get_free_memory(mm.get_torch_device()))
+def free_memory_bytes(device: torch.device) -> int:
+    return int(mm.get_free_memory(device))
 
 
 OPS = comfy.ops.manual_cast
@@ -108,9 +116,12 @@ def patcher(network: torch.nn.Module, kind: str = "transformer"):
     }[kind]
     # re-bound by newer hosts at start-up, so it must be looked up now
     wrapper = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    network = network.eval().requires_grad_(False)
+    if isinstance(getattr(type(network), "device", None), property):
+        network = torch.nn.Sequential(network)  # the wrapper writes an attribute of that name
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(network)
-    return wrapper(network.eval().requires_grad_(False), load_device=devices[0](), offload_device=devices[1]())
+    return wrapper(network, load_device=devices[0](), offload_device=devices[1]())
 
 
 def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
@@ -131,8 +142,9 @@ def with_lora(base, deltas: dict, strength: float):
     clone = base.clone()
     state, names = {}, {}
     for name, tensors in deltas.items():
-        stem = name.removesuffix(".weight")
-        names[stem] = name
+        # the host's reader finds a bias by the name of the weight beside it
+        stem = name.removesuffix(".weight").removesuffix(".bias")
+        names[stem] = f"{stem}.weight" if name.endswith((".weight", ".bias")) else name
         state.update({f"{stem}.{suffix}": tensor for suffix, tensor in tensors.items()})
     patches = comfy.lora.load_lora(state, names, log_missing=False)
     return clone, clone.add_patches(patches, strength)
@@ -166,20 +178,40 @@ def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def progress_reporter(preview=None):
-    """A callback for the engine's progress: moves the node's bar, shows previews and stops when the user cancels.
+STEPS = 1000  # of a bar
 
-    preview: function from a Progress to a PIL image or None.
+
+def progress_reporter(*stages: str, part: int = 0, parts: int = 1):
+    """A callback for the engine's progress: moves the node's bar, shows what denoising sees and stops when the user cancels.
+
+    stages: those that this node goes through, in order; the one bar spans them all, the denoising ones with most of it.
+    part, parts: this is one of so many equal parts of the node's work.
     """
     bars: dict = {}
+    weights = [20 if stage in ("denoising", "refining") else 5 if stage == "video decoding" else 1 for stage in stages]
 
     def report(progress: Progress) -> None:
         mm.throw_exception_if_processing_interrupted()
-        bar = bars.setdefault("bar", comfy.utils.ProgressBar(progress.total))
-        image = preview(progress) if preview is not None and progress.preview is not None else None
-        bar.update_absolute(progress.done, progress.total, ("JPEG", image, 512) if image is not None else None)
+        bar = bars.setdefault("bar", comfy.utils.ProgressBar(STEPS))
+        if progress.stage in stages:
+            place = stages.index(progress.stage)
+            share = progress.done / progress.total if progress.total else 1.0
+            through = (sum(weights[:place]) + min(share, 1.0) * weights[place]) / sum(weights)
+            bars["done"] = round(STEPS * (part + through) / parts)
+        image = _preview(progress.preview)
+        bar.update_absolute(bars.get("done", STEPS * part // parts), STEPS, ("JPEG", image, 512) if image is not None else None)
 
     return report
+
+
+def _preview(latent):
+    """A picture of a latent for the page, or None where there is nothing to see or the host cannot tell its colours."""
+    if not isinstance(latent, AVLatent):
+        return None
+    known = comfy.latent_formats.LTXV()
+    factors = getattr(known, "latent_rgb_factors", None)
+    found = None if factors is None else latent_picture(latent, factors, getattr(known, "latent_rgb_factors_bias", None))
+    return None if found is None else PIL.Image.fromarray(found)
 
 
 # --- model files -------------------------------------------------------------------------------------------------
@@ -196,12 +228,21 @@ def model_names(*kinds: str) -> list[str]:
     return list(names)
 
 
-def model_path(name: str, *kinds: str) -> Path:
-    """Full path of a model file. Raises CheckpointError with the folders that were searched."""
+def model_folders(kind: str) -> list[str]:
+    """Folders of models in shards: those with a numbered first shard in them."""
+    shards = [name for name in model_names(kind) if "-00001-of-" in name and "/" in name.replace("\\", "/")]
+    return list(dict.fromkeys(name.replace("\\", "/").rpartition("/")[0] for name in shards))
+
+
+def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
+    """Full path of a model file, or folder where that is asked for. Raises CheckpointError with the folders that were searched."""
     for kind in kinds:
         try:
             found = folder_paths.get_full_path(kind, name)
-        except KeyError:
+            if found is None and folders:
+                places = [os.path.join(base, name) for base in folder_paths.get_folder_paths(kind) if inside(base, os.path.join(base, name))]
+                found = next(filter(os.path.isdir, places), None)
+        except KeyError:  # older hosts lack the newest kinds
             continue
         if found:
             return Path(found)
@@ -293,6 +334,20 @@ def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base, width, height)
     os.makedirs(folder, exist_ok=True)
     return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"))
+
+
+def output_folder(name: str) -> SaveTarget:
+    """A folder of its own below ComfyUI's output folder; it may be there already. Raises RequestError when it would leave it."""
+    base = folder_paths.get_output_directory()
+    path = os.path.join(base, name.strip().replace("\\", "/"))
+    leaves = "\0" in name or os.path.isabs(name.strip()) or not inside(base, path)
+    if leaves or os.path.realpath(path) == os.path.realpath(base) or len(name) > 200:
+        raise RequestError(f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story")
+    return SaveTarget(Path(path), "", os.path.relpath(path, base).replace(os.sep, "/"))
+
+
+def input_folder() -> Path:
+    return Path(folder_paths.get_input_directory())
 
 
 def workflow_texts(hidden) -> dict[str, str]:

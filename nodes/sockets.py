@@ -1,14 +1,15 @@
 """The pack's own socket types and the frozen values that travel through them. Nobody writes into a value that was handed on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..ltx2.continuation import LTX2ContinuationState, SegmentPlan
-from ..ltx2.stages.request import Geometry
-from ..ltx2.values import AVLatent, ClipCondition, ImageCondition, Waveform
+from ..ltx2.stages.request import Geometry, Request
+from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, Waveform
 from . import host
 
 Model = host.io.Custom("LTX2_MODEL")
@@ -29,28 +30,42 @@ Segment = host.io.Custom("LTX2_SEGMENT")
 
 @dataclass(frozen=True)
 class ModelValue:
-    """A transformer in the host's hands. ``patcher`` is how the host finds it; version: of the release, such as (2, 3)."""
+    """A transformer in the host's hands. ``patcher`` is how the host finds it; version: of the release, such as (2, 3).
+
+    dtype: it computes in; files: it was read from; loras: that are on it, with strengths; distilled_lora: the one that stages of
+    few steps put on a dev model.
+    """
 
     patcher: Any
     dtype: torch.dtype
     version: tuple[int, ...]
     files: tuple[Path, ...]
     name: str
-    loras: tuple[tuple[str, float], ...] = ()
+    loras: tuple[tuple[Path, float], ...] = ()
+    distilled_lora: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names that may tell a distilled model from another."""
+        return tuple(path.name for path in (*self.files, *(lora for lora, _ in self.loras)))
 
     def __str__(self) -> str:
-        added = "".join(f" + {name} × {strength:g}" for name, strength in self.loras)
+        added = "".join(f" + {path.stem} × {strength:g}" for path, strength in self.loras)
         return f"LTX-{'.'.join(map(str, self.version[:2]))} {self.name}{added}"
 
 
 @dataclass(frozen=True)
 class TextEncoderValue:
-    """Language model, text projection and connectors; ``encoder`` knows the tokenizer and calls the language model."""
+    """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the language model.
+
+    identity: changes with the files and weights.
+    """
 
     patcher: Any
     projection: Any
     connectors: tuple[Any, Any]
     encoder: Any
+    identity: str
     name: str
 
     def get_models(self) -> list:
@@ -62,11 +77,12 @@ class TextEncoderValue:
 
 @dataclass(frozen=True)
 class VideoVaeValue:
-    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file."""
+    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file, and ``missing`` says what to load."""
 
     encoder: Any
     decoder: Any
     name: str
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def get_models(self) -> list:
         return [one for one in (self.encoder, self.decoder) if one is not None]
@@ -77,19 +93,20 @@ class VideoVaeValue:
 
 @dataclass(frozen=True)
 class AudioVaeValue:
-    """Audio encoder, decoder and vocoder."""
+    """Audio encoder, decoder and vocoder, any of which may be missing; sample_rate: of the vocoder."""
 
     encoder: Any
     decoder: Any
     vocoder: Any
-    sample_rate: int
+    sample_rate: int | None
     name: str
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def get_models(self) -> list:
         return [one for one in (self.encoder, self.decoder, self.vocoder) if one is not None]
 
     def __str__(self) -> str:
-        return f"audio VAE {self.name}, {self.sample_rate} Hz"
+        return f"audio VAE {self.name}" + (f", {self.sample_rate} Hz" if self.sample_rate else "")
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,8 @@ class UpsamplerValue:
 class ConditionsValue:
     """All that is to be known of a clip in advance.
 
-    state: the clip continues it; strength: of its frames, 0…1, None as the state says; audio: own sound for the whole clip.
+    audio: own sound for the whole clip. state: the clip continues it; strength: of its frames, 0…1; video_overlap, audio_overlap:
+    frames and sound (in frames) to take from it. None each: as the state says.
     """
 
     images: tuple[ImageCondition, ...] = ()
@@ -124,26 +142,58 @@ class ConditionsValue:
 
 
 @dataclass(frozen=True)
+class PresetValue:
+    """A preset by name (None: by the checkpoint's name) and what is to differ from it, by stage and setting."""
+
+    name: str | None = None
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        changed = [f"{stage}.{name}={value}" for stage, given in self.overrides.items() for name, value in given.items()]
+        return f"preset {self.name or 'by the checkpoint'}{''.join(f', {one}' for one in changed)}"
+
+
+@dataclass(frozen=True)
+class GuidanceValue:
+    """Settings of guidance for the stage that they are connected to, by name."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"guidance: {', '.join(f'{name} {value}' for name, value in self.settings.items())}"
+
+
+# what has been done with a clip's latent
+EMPTY, HALF, ENLARGED, FINISHED = "empty", "denoised at half size", "enlarged", "finished"
+
+
+@dataclass(frozen=True)
 class LatentValue:
     """One clip on its way through the stages.
 
-    geometry: its final size, length and place; plan: its place in the film; latent: None before denoising. scale: 2 while the
-    latent has half the final width and height, 1 at full size. preset, model: what it was made with. notes: what was adjusted.
+    request: what is asked for, conditions included, resolved for this clip; plan: its place in the film; geometry: its final
+    size, length and place in time. latent: on the CPU, None before denoising; stage: what has been done with it. draws: state
+    of the generator that the next step draws on from. sound: the known sound as latents. model: what it was made with.
+    notes: what was adjusted.
     """
 
-    geometry: Geometry
+    request: Request
     plan: SegmentPlan
-    conditions: ConditionsValue
-    seed: int = 0
+    geometry: Geometry
     latent: AVLatent | None = None
-    scale: int = 1
-    preset: Any = None
+    stage: str = EMPTY
+    draws: torch.Tensor | None = None
+    sound: AudioCondition | None = None
     model: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def seed(self) -> int | None:
+        """The seed this very clip ran with."""
+        return self.request.seed
+
     def __str__(self) -> str:
-        stage = "empty" if self.latent is None else "half size" if self.scale == 2 else "finished"
-        return f"clip: {self.geometry}, {stage}{''.join(f'; {note}' for note in self.notes)}"
+        return f"clip: {self.geometry}, {self.stage}{''.join(f'; {note}' for note in self.notes)}"
 
 
 @dataclass(frozen=True)

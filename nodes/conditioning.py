@@ -1,0 +1,128 @@
+"""What is known of a clip in advance, one thing a node; nodes are chained."""
+
+from dataclasses import replace
+
+from ..ltx2.values import ClipCondition, ImageCondition
+from . import host
+from .sockets import Conditions, ConditionsValue, State, waveform_of
+
+MORE = "What is known already; leave it open in the first node of the chain."
+
+
+def _outputs():
+    return [host.output(Conditions, "conditions", "For Prepare LTX-2 Clip, or the next node of the chain.")]
+
+
+class AddImage(host.io.ComfyNode):
+    """A picture at a place in the clip."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "AddImage",
+            "Add Image",
+            "conditioning",
+            description="A picture that the clip starts from or comes to. Chain several for keyframes.",
+            inputs=[
+                host.field(io.Image, "image", "The picture; of a batch the first. It is cropped to the clip's shape."),
+                host.field(io.Int, "frame", "Where it stands: frame number in the clip, 0 is the first.", default=0, min=0, max=9999),
+                host.field(io.Float, "strength", "How exactly it is kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
+                host.field(Conditions, "conditions", MORE, optional=True),
+                host.field(io.Float, "crf", "H.264 quality the picture is taken through first, since films are what the model knows: 0 none, 33 usual, -1 as the model's release says.", default=-1.0, min=-1.0, max=51.0, step=1.0),
+            ],
+            outputs=_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, image, frame, strength, conditions=None, crf=-1.0):
+        given = conditions or ConditionsValue()
+        added = ImageCondition(image[0, ..., :3], frame, strength, None if crf < 0 else crf)
+        return host.io.NodeOutput(replace(given, images=(*given.images, added)))
+
+
+class AddClip(host.io.ComfyNode):
+    """Consecutive frames in the clip."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "AddClip",
+            "Add Video Clip",
+            "conditioning",
+            description="Frames that the clip starts from or contains, with their motion.",
+            inputs=[
+                host.field(io.Image, "frames", "8k+1 frames in order, such as 9 or 25."),
+                host.field(io.Int, "frame", "Where the first of them stands in the clip, 0 is the start.", default=0, min=0, max=9999),
+                host.field(io.Float, "strength", "How exactly they are kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
+                host.field(Conditions, "conditions", MORE, optional=True),
+            ],
+            outputs=_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, frames, frame, strength, conditions=None):
+        given = conditions or ConditionsValue()
+        return host.io.NodeOutput(replace(given, clips=(*given.clips, ClipCondition(frames[..., :3], frame, strength))))
+
+
+class UseAudio(host.io.ComfyNode):
+    """A sound track of one's own."""
+
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "UseAudio",
+            "Use Own Audio",
+            "conditioning",
+            description="The clip is made to go with this sound, which is heard as it is. It begins with the clip's first frame (in a "
+            "continuation, with the first repeated one) and is padded with silence or cut to the clip. Denoise needs the audio VAE for it.",
+            inputs=[
+                host.field(host.io.Audio, "audio", "The sound; of a batch the first. Any sample rate."),
+                host.field(Conditions, "conditions", MORE, optional=True),
+            ],
+            outputs=_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, audio, conditions=None):
+        return host.io.NodeOutput(replace(conditions or ConditionsValue(), audio=waveform_of(audio)))
+
+
+class ContinueFrom(host.io.ComfyNode):
+    """The clip goes on where another ended."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "ContinueFrom",
+            "Continue From State",
+            "conditioning",
+            description="The clip continues the one that left this state, picture and sound. Size and frame rate must be the same.",
+            inputs=[
+                host.field(State, "state", "What the clip before left."),
+                host.field(Conditions, "conditions", MORE, optional=True),
+                host.field(io.Float, "strength", "How exactly the carried frames are kept: 1 exactly, 0 not at all, -1 as the state says.", default=-1.0, min=-1.0, max=1.0, step=0.01),
+                host.field(io.Int, "video_overlap", "Frames to start from: 8k+1, at most as many as the state carries; -1 all of them.", default=-1, min=-1, max=249),
+                host.field(io.Int, "audio_overlap", "Sound to start from, in video frames; 0 none, -1 as the state says.", default=-1, min=-1, max=480),
+            ],
+            outputs=_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, state, conditions=None, strength=-1.0, video_overlap=-1, audio_overlap=-1):
+        given = conditions or ConditionsValue()
+        return host.io.NodeOutput(
+            replace(
+                given,
+                state=state,
+                strength=None if strength < 0 else strength,
+                video_overlap=None if video_overlap < 0 else video_overlap,
+                audio_overlap=None if audio_overlap < 0 else audio_overlap,
+            )
+        )
+
+
+NODES = [AddImage, AddClip, UseAudio, ContinueFrom]

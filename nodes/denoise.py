@@ -1,0 +1,304 @@
+"""Denoising: how, the first stage, twice the size, the second stage."""
+
+from dataclasses import replace
+
+import torch
+
+from ..ltx2.errors import RequestError
+from ..ltx2.sampling.tokens import AVTokens
+from ..ltx2.stages import steps
+from ..ltx2.stages.conditioning import Conditioning
+from ..ltx2.stages.denoising import SAMPLERS
+from ..ltx2.stages.latent_preparation import noise_from_latents
+from ..ltx2.stages.models import Models
+from ..ltx2.stages.pipeline import settle
+from ..ltx2.stages.presets import PRESETS, parse_override
+from ..ltx2.values import AVLatent
+from . import host, sockets
+from .models import upsampler_of
+from .residence import models_of
+from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue, Model, PresetValue, VideoVae
+
+BY_NAME = "by the checkpoint's name"
+AS_PRESET = "as the preset says"
+PRESET_TOOLTIP = (
+    "Named settings for both stages. ltx2_fast, two_stage and quality: distilled models, half size and then full size; "
+    "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
+)
+SEED_TOOLTIP = "Number that all chance comes from; segment i of a film (the first is 0) runs with this number + i."
+
+
+def preset_names() -> list[str]:
+    return [BY_NAME, *(preset.name for preset in PRESETS)]
+
+
+class Preset(host.io.ComfyNode):
+    """Settings by name, and what is to differ."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "Preset",
+            "LTX-2 Preset",
+            "denoise",
+            description="Chooses a preset and changes single settings of it. Connect it to Denoise; Refine uses what Denoise was given.",
+            inputs=[
+                host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
+                host.field(io.Int, "steps", "Steps of the first stage; 0 as the preset says. Distilled models take 1 to 8.", default=0, min=0, max=200),
+                host.field(io.Int, "refine_steps", "Steps of the second stage, 2 or 3; 0 as the preset says.", default=0, min=0, max=3),
+                host.field(io.Combo, "sampler", "How the first stage steps. res_2s takes two model calls a step.", options=[AS_PRESET, *SAMPLERS], default=AS_PRESET),
+                host.field(io.Combo, "two_stages", "Whether a second stage at twice the size follows.", options=[AS_PRESET, "on", "off"], default=AS_PRESET),
+                host.field(io.String, "overrides", "Any other setting, one a line: denoise.stg_scale=0.5 or refine.add_noise=false.", multiline=True, default="", advanced=True),
+            ],
+            outputs=[host.output(sockets.Preset, "preset", "For Denoise.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides=""):
+        given = {"denoise": {}, "refine": {}}
+        if steps:
+            given["denoise"]["num_inference_steps"] = steps
+        if refine_steps:
+            given["refine"]["num_inference_steps"] = refine_steps
+        if sampler != AS_PRESET:
+            given["denoise"]["sampler"] = sampler
+        if two_stages != AS_PRESET:
+            given["refine"]["enabled"] = two_stages == "on"
+        for line in overrides.splitlines():
+            if line.strip():
+                stage, name, value = parse_override(line)
+                given.setdefault(stage, {})[name] = value
+        return host.io.NodeOutput(PresetValue(None if preset == BY_NAME else preset, {s: v for s, v in given.items() if v}))
+
+
+class Guidance(host.io.ComfyNode):
+    """How firmly picture and sound follow the prompt and each other."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+
+        def number(name, tooltip, default, low=0.0, high=30.0):
+            return host.field(io.Float, name, tooltip, default=default, min=low, max=high, step=0.05)
+
+        return host.schema(
+            "Guidance",
+            "LTX-2 Guidance",
+            "denoise",
+            description="Guidance for dev models, for picture and sound by themselves. Each kind that is on costs one more model call a "
+            "step. Distilled models need none.",
+            inputs=[
+                number("cfg_video", "How firmly the picture follows the prompt; 1 is off.", 3.0),
+                number("cfg_audio", "How firmly the sound follows the prompt; 1 is off.", 7.0),
+                number("modality_video", "How firmly the picture goes with the sound; 1 is off.", 3.0),
+                number("modality_audio", "How firmly the sound goes with the picture; 1 is off.", 3.0),
+                number("stg_video", "Spatio-temporal guidance of the picture, against blur and broken shapes; 0 is off.", 1.0),
+                number("stg_audio", "Spatio-temporal guidance of the sound; 0 is off.", 1.0),
+                number("rescale_video", "How much of the contrast that guidance adds to the picture is taken back: 0 none, 1 all.", 0.7, high=1.0),
+                number("rescale_audio", "How much of the loudness that guidance adds is taken back: 0 none, 1 all.", 0.7, high=1.0),
+                host.field(io.String, "stg_blocks", "Transformer blocks that spatio-temporal guidance leaves out, such as 28 or 14, 19; empty as the model's release says.", default="", advanced=True),
+                host.field(io.Int, "skip_step", "Between two guided steps this many reuse the last prediction; 0 runs every step.", default=0, min=0, max=10, advanced=True),
+            ],
+            outputs=[host.output(sockets.Guidance, "guidance", "For Denoise or Refine.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, stg_blocks="", skip_step=0, **scales):
+        names = {"cfg": "cfg_scale", "modality": "modality_scale", "stg": "stg_scale", "rescale": "rescale_scale"}
+        settings = {}
+        for name, value in scales.items():
+            kind, _, stream = name.rpartition("_")
+            settings[f"{names[kind]}_{stream}"] = value
+        settings["skip_step"] = skip_step
+        if stg_blocks.strip():
+            settings["stg_blocks"] = stg_blocks
+        return host.io.NodeOutput(GuidanceValue(settings))
+
+
+class Denoise(host.io.ComfyNode):
+    """The first stage, or the only one."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "Denoise",
+            "Denoise LTX-2 Clip",
+            "denoise",
+            description="Makes picture and sound of a clip together. With a preset of two stages the result has half the size: "
+            "Upsample and Refine finish it.",
+            inputs=[
+                host.field(Model, "model", "The transformer."),
+                host.field(Context, "positive", "The encoded prompt."),
+                host.field(sockets.Latent, "latent", "The empty clip from Prepare LTX-2 Clip."),
+                host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
+                host.field(Context, "negative", "The encoded negative prompt; presets with guidance (dev models) need it.", optional=True),
+                host.field(VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True),
+                host.field(AudioVae, "audio_vae", "Needed when the clip has a sound track of its own.", optional=True),
+                host.field(sockets.Preset, "preset", "Settings of both stages. Without it the file's name chooses: distilled or dev, one stage.", optional=True),
+                host.field(sockets.Guidance, "guidance", "Guidance other than the preset's.", optional=True),
+                host.field(io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True),
+                host.field(io.Noise, "noise", "Starting noise other than the seed's.", optional=True),
+            ],
+            outputs=[host.output(sockets.Latent, "latent", "For decoding, or Upsample with a preset of two stages.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, latent, seed, negative=None, video_vae=None, audio_vae=None, preset=None, guidance=None, sigmas=None, noise=None
+    ):  # fmt: skip
+        if latent.stage != sockets.EMPTY:
+            raise RequestError(f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage")
+        models = models_of(model, video_vae=video_vae, audio_vae=audio_vae)
+        request = with_preset(latent.request, preset)
+        request = with_settings(request, "denoise", guidance, sigmas)
+        request = replace(request, seed=seed + latent.plan.index)
+        return host.io.NodeOutput(first_stage(models, replace(latent, request=request, model=model.name), positive, negative, noise))
+
+
+class Upsample(host.io.ComfyNode):
+    """Twice the size, between the stages."""
+
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "Upsample",
+            "Upsample LTX-2 Clip",
+            "denoise",
+            description="Doubles width and height of a clip that was denoised at half size. Refine follows.",
+            inputs=[
+                host.field(sockets.Latent, "latent", "The clip from Denoise, with a preset of two stages."),
+                host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler; ComfyUI's own latent upscale model fits too."),
+                host.field(VideoVae, "video_vae", "The model's video VAE, which knows the scale of its latents."),
+            ],
+            outputs=[host.output(sockets.Latent, "latent", "For Refine.")],
+        )
+
+    @classmethod
+    def execute(cls, latent, upsampler, video_vae):
+        if latent.stage != sockets.HALF:
+            raise RequestError(
+                f"the clip is {latent.stage}, expected one that was denoised at half size: choose a preset of two stages, or leave out Upsample and Refine"
+            )
+        models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler))
+        larger = steps.enlarge(models, latent.latent, progress=host.progress_reporter("upsampling"))
+        return host.io.NodeOutput(replace(latent, latent=at_rest(larger), stage=sockets.ENLARGED))
+
+
+class Refine(host.io.ComfyNode):
+    """The second stage."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "Refine",
+            "Refine LTX-2 Clip",
+            "denoise",
+            description="Denoises an upsampled clip in a few steps at full size. Pictures and states are put in again at this size.",
+            inputs=[
+                host.field(Model, "model", "The transformer; a dev model needs its distilled LoRA chosen in the loader."),
+                host.field(Context, "positive", "The encoded prompt."),
+                host.field(sockets.Latent, "latent", "The clip from Upsample."),
+                host.field(Context, "negative", "The encoded negative prompt, for guidance in this stage; presets have none there.", optional=True),
+                host.field(VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True),
+                host.field(sockets.Preset, "preset", "Other settings than Denoise was given.", optional=True),
+                host.field(sockets.Guidance, "guidance", "Guidance for this stage; presets have none.", optional=True),
+                host.field(io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True),
+                host.field(io.Noise, "noise", "Noise other than what follows from the seed.", optional=True),
+                host.field(io.Int, "seed", "-1 goes on with the numbers that Denoise drew, as Generate does; any other starts anew.", default=-1, min=-1, max=2**63 - 1),
+            ],
+            outputs=[host.output(sockets.Latent, "latent", "The finished clip, for decoding.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, latent, negative=None, video_vae=None, preset=None, guidance=None, sigmas=None, noise=None, seed=-1
+    ):  # fmt: skip
+        if latent.stage != sockets.ENLARGED:
+            raise RequestError(f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample")
+        models = models_of(model, video_vae=video_vae)
+        request = with_preset(latent.request, preset)
+        request = with_settings(request, "refine", guidance, sigmas)
+        request = with_settings(request, "refine", GuidanceValue({"enabled": True}), None)
+        return host.io.NodeOutput(second_stage(models, replace(latent, request=request), positive, negative, noise, seed))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def with_preset(request, preset: PresetValue | None):
+    return request if preset is None else replace(request, preset=preset.name, overrides=preset.overrides)
+
+
+def with_settings(request, stage: str, guidance: GuidanceValue | None, sigmas: torch.Tensor | None):
+    """A request whose stage has other settings."""
+    added = dict(guidance.settings) if guidance is not None else {}
+    if sigmas is not None:
+        added["sigmas"] = tuple(float(sigma) for sigma in sigmas)
+    if not added:
+        return request
+    return replace(request, overrides={**request.overrides, stage: {**request.overrides.get(stage, {}), **added}})
+
+
+def first_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None) -> LatentValue:
+    """Denoise an empty clip; what it draws afterwards is kept for the next step."""
+    plan, geometry, notes = settle(models, replace(clip.request, positive=positive, negative=negative))
+    stages = steps.stages_of(clip.request, plan, geometry)
+    report = host.progress_reporter("video encoding", "denoising")
+    sound = steps.known_sound(models, clip.request.audio, audio_latents=geometry.audio_latents)
+    (known,) = steps.known_at(models, clip.request, stages[:1], sound, progress=report)
+    start = steps.fresh_latent(models, stages[0], 1)
+    generators = steps.generators_of(models, clip.request.seed, 1)
+    latent = steps.run_stage(
+        models, stages[0], start, known, positive=positive, negative=negative, generators=generators, seeds=[clip.request.seed],
+        noise=given_noise(noise, start, known, clip.request.seed), progress=report,
+    )  # fmt: skip
+    return replace(
+        clip,
+        geometry=geometry,
+        latent=at_rest(latent),
+        stage=sockets.FINISHED if plan.refine is None else sockets.HALF,
+        draws=generators[0].get_state(),
+        sound=sound,
+        notes=(*clip.notes, *notes),
+    )
+
+
+def second_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None, seed: int = -1) -> LatentValue:
+    """Denoise an enlarged clip again at full size."""
+    request = clip.request
+    plan, geometry, _ = settle(models, replace(request, positive=positive, negative=negative))
+    stage = steps.stages_of(request, plan, geometry)[1]
+    report = host.progress_reporter("video encoding", "refining")
+    (known,) = steps.known_at(models, request, [stage], clip.sound, progress=report)
+    generators = steps.generators_of(models, request.seed if seed < 0 else seed, 1)
+    if seed < 0:
+        generators[0].set_state(clip.draws)
+    latent = steps.run_stage(
+        models, stage, clip.latent, known, positive=positive, negative=negative, generators=generators, seeds=[request.seed],
+        noise=given_noise(noise, clip.latent, known, request.seed), progress=report,
+    )  # fmt: skip
+    if plan.audio_from == "denoise":
+        latent = replace(latent, audio=clip.latent.audio)
+    return replace(clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, draws=generators[0].get_state())
+
+
+def given_noise(noise, start: AVLatent, known: Conditioning, seed: int) -> AVTokens | None:
+    """The host's noise of a latent, as the engine takes it; None where there is none."""
+    if noise is None:
+        return None
+    empty = [torch.zeros_like(part, dtype=torch.float32, device="cpu") for part in (start.video, start.audio) if part is not None]
+    made = noise.generate_noise({"samples": host.nested(*empty) if len(empty) == 2 else empty[0]})
+    video, audio = host.streams(made)
+    return noise_from_latents(AVLatent(video, audio), conditioning=known, guide_seed=seed)
+
+
+def at_rest(latent: AVLatent) -> AVLatent:
+    """Latents as they wait between nodes: where the host keeps results."""
+    device = host.result_device()
+    return AVLatent(*(None if part is None else part.to(device) for part in (latent.video, latent.audio)))
+
+
+NODES = [Preset, Guidance, Denoise, Upsample, Refine]

@@ -1,0 +1,317 @@
+"""Model files from ComfyUI's folders to networks in the host's hands."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from ..ltx2.checkpoint import models as load
+from ..ltx2.checkpoint.layout import MissingComponent, model_version
+from ..ltx2.checkpoint.lora import Lora, match_lora, read_lora, weight_shapes
+from ..ltx2.checkpoint.quantized_linear import QuantizedLinear
+from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
+from ..ltx2.errors import RequestError
+from . import host
+from .sockets import (
+    AudioVae,
+    AudioVaeValue,
+    Model,
+    ModelValue,
+    TextEncoder,
+    TextEncoderValue,
+    Upsampler,
+    UpsamplerValue,
+    VideoVae,
+    VideoVaeValue,
+)
+
+NONE = "none"
+TRANSFORMERS = ("diffusion_models", "unet_gguf", "checkpoints")
+VAES = ("vae", "checkpoints")
+TEXT_ENCODERS = ("text_encoders", "clip_gguf")
+UPSAMPLERS = ("latent_upscale_models",)
+LORAS = ("loras",)
+
+
+def distilled_lora_input():
+    return host.field(
+        host.io.Combo, "distilled_lora",
+        "The release's distilled LoRA, for dev models: stages of few steps (refine, HQ presets) run with it at the strength that the "
+        "preset says. Other stages never see it. A distilled model needs none.",
+        options=[NONE, *host.model_names(*LORAS)], default=NONE,
+    )  # fmt: skip
+
+
+class LoadCheckpoint(host.io.ComfyNode):
+    """One file with transformer, video VAE and audio VAE."""
+
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "LoadCheckpoint",
+            "Load LTX-2 Checkpoint",
+            "models",
+            description="Loads an LTX-2 or LTX-2.3 checkpoint that holds everything but the text encoder. For LTX-2.5 use Load LTX-2 Split Files.",
+            inputs=[
+                host.field(host.io.Combo, "checkpoint", "A file in models/checkpoints. fp8 and fp4 files stay small in memory.", options=host.model_names("checkpoints")),
+                distilled_lora_input(),
+            ],
+            outputs=_model_outputs(),
+            search_aliases=["ltx2", "ltx-2", "ltxv"],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, checkpoint, distilled_lora=NONE):
+        file = open_checkpoint(host.model_path(checkpoint, "checkpoints"))
+        return host.io.NodeOutput(load_model(file, _lora_path(distilled_lora)), load_video_vae(file), load_audio_vae(file))
+
+
+class LoadSplitFiles(host.io.ComfyNode):
+    """Transformer, video VAE and audio VAE from files of their own."""
+
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "LoadSplitFiles",
+            "Load LTX-2 Split Files",
+            "models",
+            description="Loads LTX-2 models that come as separate files, as LTX-2.5 does, or parts of different files.",
+            inputs=[
+                host.field(host.io.Combo, "transformer", "The transformer, in models/diffusion_models.", options=host.model_names(*TRANSFORMERS)),
+                host.field(host.io.Combo, "video_vae", "The video VAE, in models/vae.", options=host.model_names(*VAES)),
+                host.field(host.io.Combo, "audio_vae", "The audio VAE with its vocoder, in models/vae.", options=host.model_names(*VAES)),
+                distilled_lora_input(),
+            ],
+            outputs=_model_outputs(),
+            search_aliases=["ltx2", "ltx-2.5"],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, transformer, video_vae, audio_vae, distilled_lora=NONE):
+        return host.io.NodeOutput(
+            load_model(open_checkpoint(host.model_path(transformer, *TRANSFORMERS)), _lora_path(distilled_lora)),
+            load_video_vae(open_checkpoint(host.model_path(video_vae, *VAES))),
+            load_audio_vae(open_checkpoint(host.model_path(audio_vae, *VAES))),
+        )
+
+
+class LoadTextEncoder(host.io.ComfyNode):
+    """Gemma, and the projection and connectors that belong to a model."""
+
+    @classmethod
+    def define_schema(cls):
+        names = [*host.model_names(*TEXT_ENCODERS), *host.model_folders("text_encoders")]
+        return host.schema(
+            "LoadTextEncoder",
+            "Load LTX-2 Text Encoder",
+            "models",
+            description="Loads Gemma for a model: Gemma 3 12B for LTX-2 and 2.3, Gemma 4 for 2.5. What joins the two is taken from "
+            "whichever file holds it.",
+            inputs=[
+                host.field(host.io.Combo, "text_encoder", "A Gemma file or folder in models/text_encoders.", options=names),
+                host.field(Model, "model", "The model that the prompts are for."),
+            ],
+            outputs=[host.output(TextEncoder, "text_encoder", "For Encode Prompt, Generate and Story.")],
+            search_aliases=["gemma", "clip"],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, text_encoder, model):
+        return host.io.NodeOutput(load_text(host.model_path(text_encoder, *TEXT_ENCODERS, folders=True), model))
+
+
+class LoadUpsampler(host.io.ComfyNode):
+    """The network between two stages."""
+
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "LoadUpsampler",
+            "Load LTX-2 Upsampler",
+            "models",
+            description="Loads the spatial x2 latent upsampler, which doubles width and height between the two stages. ComfyUI's own "
+            "latent upscale model loader fits the same inputs.",
+            inputs=[host.field(host.io.Combo, "upsampler", "A spatial x2 upscaler in models/latent_upscale_models.", options=host.model_names(*UPSAMPLERS))],
+            outputs=[host.output(Upsampler, "upsampler", "For Upsample, Generate and Story.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, upsampler):
+        file = open_checkpoint(host.model_path(upsampler, *UPSAMPLERS))
+        network = load.load_upsampler(file, dtype=host.vae_dtype(), ops=host.OPS)
+        return host.io.NodeOutput(UpsamplerValue(host.patcher(network), file.paths[0].stem))
+
+
+class ApplyLora(host.io.ComfyNode):
+    """A LoRA on a model."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "ApplyLora",
+            "Apply LTX-2 LoRA",
+            "models",
+            description="Adds a LoRA to a model. The model that was given stays as it is; several can be chained.",
+            inputs=[
+                host.field(Model, "model", "The model to add to."),
+                host.field(io.Combo, "lora", "A LoRA for this model, in models/loras.", options=host.model_names(*LORAS)),
+                host.field(io.Float, "strength", "How much of it: 1 as trained, 0 none, below 0 the opposite.", default=1.0, min=-10.0, max=10.0, step=0.01),
+            ],
+            outputs=[host.output(Model, "model", "The model with the LoRA.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, lora, strength):
+        return host.io.NodeOutput(with_lora(model, host.model_path(lora, *LORAS), strength))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelValue:
+    """The transformer of a checkpoint. Quantised weights stay small; plain ones are mapped from the file in their own type."""
+    network = _transformer(file)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    stored = torch.bfloat16 if _keeps_quantized(network) else next(network.parameters()).dtype
+    return ModelValue(
+        host.patcher(network),
+        dtype=host.transformer_dtype(stored, parameters),
+        version=model_version(file),
+        files=tuple(file.paths),
+        name=file.paths[0].stem,
+        distilled_lora=distilled_lora,
+    )
+
+
+def with_lora(model: ModelValue, path: Path, strength: float) -> ModelValue:
+    """A model with one more LoRA; the given one stays as it is. Raises CheckpointError for a LoRA of another model."""
+    if strength == 0:
+        return model
+    return replace(model, patcher=lora_patcher(model, read_lora(path), strength), loras=(*model.loras, (path, strength)))
+
+
+def lora_patcher(model: ModelValue, lora: Lora, strength: float):
+    """A patcher of the same transformer with one more LoRA.
+
+    Weights that keep their quantised form are read anew from the file with all LoRAs beside them; they share no memory that
+    the host may move.
+    """
+    network = model.patcher.model
+    if _keeps_quantized(network):
+        loras = [*((read_lora(path), amount) for path, amount in model.loras), (lora, strength)]
+        return host.patcher(_transformer(open_checkpoint(*model.files), loras))
+    matched = match_lora(lora, weight_shapes(network)).matched
+    clone, _ = host.with_lora(model.patcher, {name: difference.host_tensors() for name, difference in matched.items()}, strength)
+    return clone
+
+
+def load_video_vae(file: Checkpoint) -> VideoVaeValue:
+    """Encoder and decoder; one that the file lacks is None, and ``missing`` says so."""
+    missing: dict[str, str] = {}
+    encoder = _part(missing, "video_encoder", load.load_video_encoder, file, host.vae_dtype())
+    decoder = _part(missing, "video_decoder", load.load_video_decoder, file, host.vae_dtype())
+    return VideoVaeValue(encoder, decoder, file.paths[0].stem, missing)
+
+
+def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
+    """Encoder, decoder and vocoder, in single precision: sound is heard."""
+    missing: dict[str, str] = {}
+    parts = [
+        _part(missing, name, loader, file, torch.float32)
+        for name, loader in (
+            ("audio_encoder", load.load_audio_encoder), ("audio_decoder", load.load_audio_decoder), ("vocoder", load.load_vocoder)
+        )
+    ]  # fmt: skip
+    rate = None if parts[2] is None else parts[2].model.sample_rate
+    return AudioVaeValue(*parts, sample_rate=rate, name=file.paths[0].stem, missing=missing)
+
+
+def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
+    """A text encoder for a model. Raises CheckpointError when the two do not belong together."""
+    from ..ltx2.text.gemma import check_gemma_version, check_width, context_identity, encoder_files, load_text_encoder
+    from ..ltx2.text.layers import with_ops
+
+    files = open_checkpoint(*model.files, *encoder_files(path))
+    dtype = host.text_dtype()
+    encoder = load_text_encoder(path, quantized="on_use")
+    checkpoint = open_checkpoint(*model.files)
+    check_gemma_version(encoder, checkpoint.metadata, model.files[0].name)
+    options = {"dtype": dtype, "ops": host.OPS}
+    projection = load.load_text_projection(files, **options)
+    check_width(encoder, projection)
+    loras = [(read_lora(lora), strength) for lora, strength in model.loras]
+    connectors = load.load_connectors(files, attention=host.attention, loras=loras, **options)
+    identity = context_identity(encoder, projection, connectors)
+    with_ops(encoder.model, host.OPS, dtype=dtype)
+    patcher = host.patcher(encoder.model, "text")
+    return TextEncoderValue(
+        patcher,
+        projection=host.patcher(projection, "text"),
+        connectors=tuple(host.patcher(connector, "text") for connector in connectors),
+        encoder=replace(encoder, compute_device=patcher.load_device),
+        identity=identity,
+        name=encoder.name,
+    )
+
+
+def upsampler_of(value) -> UpsamplerValue:
+    """What the upsampler input was given: our own value, or ComfyUI's latent upscale model (a module, or a patcher of one).
+
+    Raises RequestError for an upscale model of another family.
+    """
+    if isinstance(value, UpsamplerValue):
+        return value
+    network = value if isinstance(value, torch.nn.Module) else getattr(value, "model", None)
+    first = getattr(network, "initial_conv", None)
+    channels = getattr(network, "in_channels", None)
+    if first is None or channels != 128 or not hasattr(network, "post_upsample_res_blocks"):
+        found = type(value if network is None else network).__name__
+        raise RequestError(f"the upscale model is a {found}, expected an LTX-2 latent upsampler: load the release's spatial-upscaler-x2")
+    # the engine asks an upsampler for its channels alone
+    adapted = _Adapted(network, channels)
+    return UpsamplerValue(host.patcher(adapted), type(network).__name__)
+
+
+class _Adapted(torch.nn.Module):
+    """The host's latent upsampler, called as the engine calls its own."""
+
+    def __init__(self, network: torch.nn.Module, channels: int):
+        super().__init__()
+        self.network, self.config = network, SimpleNamespace(channels=channels)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.network(latent)
+
+
+def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
+    return load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use")
+
+
+def _keeps_quantized(network: torch.nn.Module) -> bool:
+    return any(isinstance(layer, QuantizedLinear) for layer in network.modules())
+
+
+def _part(missing: dict[str, str], name: str, loader: Callable, file: Checkpoint, dtype: torch.dtype):
+    try:
+        return host.patcher(loader(file, dtype=dtype, ops=host.OPS), "vae")
+    except MissingComponent as error:
+        missing[name] = str(error)
+        return None
+
+
+def _lora_path(name: str) -> Path | None:
+    return None if name == NONE else host.model_path(name, *LORAS)
+
+
+def _model_outputs() -> list:
+    return [
+        host.output(Model, "model", "The transformer."),
+        host.output(VideoVae, "video_vae", "Pictures to latents and back."),
+        host.output(AudioVae, "audio_vae", "Sound to latents and back."),
+    ]
+
+
+NODES = [LoadCheckpoint, LoadSplitFiles, LoadTextEncoder, LoadUpsampler, ApplyLora]

@@ -1,0 +1,119 @@
+"""Networks in the host's hands: what the engine's steps ask for is loaded, streamed and unloaded by the host."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..ltx2.checkpoint.lora import Lora, read_lora
+from ..ltx2.config.versions import release
+from ..ltx2.stages import memory
+from ..ltx2.stages.models import Models, PipelineConfig
+from . import host
+from .models import lora_patcher
+from .sockets import AudioVaeValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
+
+
+@dataclass(frozen=True, eq=False)
+class HostResidence:
+    """The engine's residence (ltx2.stages.residence) over the host's patchers.
+
+    patchers: by id of the network they wrap; with_lora: a patcher of the transformer with one more LoRA at a strength.
+    """
+
+    patchers: Mapping[int, Any]
+    with_lora: Callable[[Lora, float], Any]
+
+    def device_of(self, module: torch.nn.Module | None) -> torch.device:
+        patcher = self.patchers.get(id(module))
+        return host.compute_device() if patcher is None else patcher.load_device
+
+    @contextmanager
+    def on(self, *modules: torch.nn.Module, activation_bytes: int = 0) -> Iterator[tuple[torch.nn.Module, ...]]:
+        known = [self.patchers[id(module)] for module in modules if id(module) in self.patchers]
+        if known:
+            host.load(*known, activation_bytes=activation_bytes)
+        with ExitStack() as held:
+            yield tuple(
+                module if id(module) in self.patchers else held.enter_context(memory.resident(module, host.compute_device()))
+                for module in modules
+            )
+
+    @contextmanager
+    def transformer(
+        self, module: torch.nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+    ) -> Iterator[torch.nn.Module]:
+        patcher = self.patchers[id(module)]
+        if lora is not None and strength:
+            patcher = self.with_lora(lora, strength)
+        (network,) = host.load(patcher, activation_bytes=activation_bytes)
+        yield network
+
+    def free_bytes(self, module: torch.nn.Module | None = None) -> int:
+        return host.free_memory_bytes(self.device_of(module))
+
+
+def models_of(
+    model: ModelValue | None = None,
+    *,
+    text_encoder: TextEncoderValue | None = None,
+    video_vae: VideoVaeValue | None = None,
+    audio_vae: AudioVaeValue | None = None,
+    upsampler: UpsamplerValue | None = None,
+    video_decoding: str = "auto",
+) -> Models:
+    """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the input."""
+    missing = {
+        "video_encoder": "pictures are to be encoded: connect video_vae",
+        "video_decoder": "there is no video VAE: connect video_vae",
+        "audio_encoder": "a sound track is to be encoded: connect audio_vae",
+        "audio_decoder": "there is no audio VAE: connect audio_vae",
+        "vocoder": "there is no audio VAE: connect audio_vae",
+        "upsampler": "two stages need the latent upsampler: connect upsampler, or choose a preset of one stage",
+        "text_encoder": "a prompt is to be encoded: connect text_encoder",
+    }
+    patchers: dict[int, Any] = {}
+
+    def network(patcher):
+        if patcher is None:
+            return None
+        patchers[id(patcher.model)] = patcher
+        return patcher.model
+
+    found: dict[str, Any] = {}
+    for value, names in ((video_vae, ("encoder", "decoder")), (audio_vae, ("encoder", "decoder", "vocoder"))):
+        if value is None:
+            continue
+        kind = "video" if value is video_vae else "audio"
+        found |= {name if name == "vocoder" else f"{kind}_{name}": network(getattr(value, name)) for name in names}
+        missing |= value.missing
+    if text_encoder is not None:
+        found["text_encoder"] = text_encoder.encoder
+        patchers[id(text_encoder.encoder.model)] = text_encoder.patcher
+        found["text_projection"] = network(text_encoder.projection)
+        found["connectors"] = tuple(network(one) for one in text_encoder.connectors)
+        found["context_identity"] = text_encoder.identity
+    if upsampler is not None:
+        found["upsampler"] = network(upsampler.patcher)
+    dtype = torch.float32 if model is None else model.dtype
+    distilled = None if model is None or model.distilled_lora is None else read_lora(model.distilled_lora)
+    return Models(
+        config=PipelineConfig(
+            device=str(host.compute_device()),
+            transformer=dtype,
+            text_encoder=host.text_dtype(),
+            video_vae=host.vae_dtype(),
+            upsampler=host.vae_dtype(),
+            latents=dtype,
+            video_decoding=video_decoding,
+        ),
+        release=None if model is None else release(model.version),
+        names=() if model is None else model.names,
+        transformer=None if model is None else network(model.patcher),
+        distilled_lora=distilled,
+        missing=missing,
+        residence=HostResidence(patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
+        **found,
+    )
