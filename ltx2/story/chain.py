@@ -78,13 +78,15 @@ Generate = Callable[[SegmentTask], MadeSegment]
 
 @dataclass(frozen=True)
 class StoryResult:
-    """made, kept: indices of the segments; film: the file; seams: reports; written: whether the film was written anew."""
+    """made, kept: indices of the segments; film: the file; seams: reports; written: whether the film was written anew; last: the
+    folder of the last segment, with its state."""
 
     film: Path
     made: tuple[int, ...]
     kept: tuple[int, ...]
     seams: tuple[SeamReport, ...]
     written: bool
+    last: Path
 
 
 def run_story(
@@ -125,7 +127,7 @@ def run_story(
         seams, written = _film(script, records, journal, work, out, say, metadata)
         _sweep(work, records)
     kept = tuple(index for index in range(len(records)) if index not in made)
-    return StoryResult(out, tuple(made), kept, seams, written)
+    return StoryResult(out, tuple(made), kept, seams, written, work / SEGMENTS_FOLDER / records[-1]["folder"])
 
 
 def _clean(work: Path, out: Path) -> None:
