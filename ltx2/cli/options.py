@@ -34,7 +34,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated")
     group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
-    group.add_argument("--dtype", choices=DTYPES, default="bf16", help="type of transformer, text encoder and video VAE (default bf16)")
+    group.add_argument("--dtype", choices=DTYPES,
+                       help="type of transformer, text encoder and video VAE (default bf16; fp32 for the video VAE on a CPU)")
+    group.add_argument("--keep-quantized", action="store_true",
+                       help="keep fp8, nvfp4, int8 and GGUF weights small in memory, and unpack each layer when it is used")
     group.add_argument("--offload", choices=OFFLOADS, default="stage",
                        help="stage: a network is on the device only while its stage runs (default); layers: large ones layer by layer, "
                        "for cards smaller than the model; none: all of them all the time")
@@ -44,19 +47,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(args, progress=None) -> Models:
     """The models that a command line names."""
-    dtype = DTYPES[args.dtype]
+    device = args.device or default_device()
+    check_device(device)
+    dtype = DTYPES[args.dtype or "bf16"]
+    # half precision convolutions are a hundred times slower than full ones on a CPU
+    slow = args.dtype is None and torch.device(device).type == "cpu"
     config = PipelineConfig(
-        device=args.device or default_device(),
+        device=device,
         transformer=dtype,
         text_encoder=dtype,
-        video_vae=dtype,
+        video_vae=torch.float32 if slow else dtype,
+        quantized="on_use" if args.keep_quantized else "dequantize",
         upsampler=dtype,
         latents=dtype,
         offload=args.offload,
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
     )
-    check_device(config.device)
     return load_models(
         args.checkpoint,
         text_encoder=args.text_encoder,
