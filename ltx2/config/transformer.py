@@ -6,7 +6,7 @@ neither does, the released models' value holds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import CheckpointError
 
@@ -186,7 +186,8 @@ def connector_config(config: dict | None, shapes: Shapes, stream: str = "video")
         registers=_dimension(shapes, "learnable_registers", 0) or 128,
         gated_attention=gated,
         feed_forward_bias=f"{block}ff.net.0.proj.bias" in shapes if shapes else bool(config.get("connector_ff_bias", True)),
-        rotary=_rotary(config),
+        # only the transformer's own theta can be set
+        rotary=replace(_rotary(config), theta=RotaryConfig.theta),
         max_position=config.get("connector_positional_embedding_max_pos", [4096])[0],
     )
 

@@ -89,7 +89,8 @@ def _from_flat(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
         # Files without the value are as wide as the latent.
         encoder_channels=config.get("encoder_base_channels", latent_channels),
         encoder_blocks=tuple(_encoder_block(entry) for entry in config.get("encoder_blocks") or ()),
-        encoder_padding=_padding(config.get("encoder_spatial_padding_mode", "zeros")),
+        # One value may stand for both halves; without any the two differ.
+        encoder_padding=_padding(config.get("encoder_spatial_padding_mode") or config.get("spatial_padding_mode", "zeros")),
         log_variance_channels=_log_variance_channels(config, latent_channels),
         decoder_channels=config.get("decoder_base_channels", 128),
         # The list names the blocks from the pixels inwards.

@@ -38,6 +38,12 @@ def test_interleaved_rotation_is_read():
     assert transformer_config({**CONFIGS["2.0"], "rope_type": "interleaved"}, {}).rotary.interleaved
 
 
+def test_theta_is_the_transformers_own():
+    config = {**CONFIGS["2.3"], "positional_embedding_theta": 5000.0}
+    assert transformer_config(config, {}).rotary.theta == 5000
+    assert connector_config(config, connector_shapes("2.3", "video")).rotary.theta == 10000
+
+
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(CheckpointError, match="3840 wide"):
         connector_config({"connector_num_attention_heads": 7}, connector_shapes("2.0", "video"))

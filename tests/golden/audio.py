@@ -1,6 +1,7 @@
 """Sound goldens: mel spectrogram, both halves of the audio VAE, both kinds of vocoder."""
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from ltx2.networks.audio_vae import AudioDecoder, AudioEncoder
 from ltx2.networks.mel import waveform_to_mel
 from ltx2.networks.vocoder import make_vocoder
 from ltx2.values import Waveform
+
+from ._differences import relative
 
 KINDS = ("audio_encoder", "audio_decoder", "mel", "vocoder")
 
@@ -33,7 +36,7 @@ def network(component: str, config: dict, weights: dict):
     if component == "mel":
         mel = audio_vae_config(config, {})
         # The name of an input tells its rate: wave16k, wave44k.
-        return lambda wave, name: waveform_to_mel(Waveform(wave[0], sample_rate_of(name)), mel)
+        return lambda waves, name: torch.cat([waveform_to_mel(Waveform(wave, sample_rate_of(name)), mel) for wave in waves])
     if component == "vocoder":
         bare = {name.removeprefix("vocoder."): tensor for name, tensor in weights.items()}
         module = make_vocoder(vocoder_config(config, {name: tuple(t.shape) for name, t in bare.items()}))
@@ -47,7 +50,7 @@ def network(component: str, config: dict, weights: dict):
 
 
 def sample_rate_of(name: str) -> int:
-    thousands = int("".join(c for c in name if c.isdigit()))
+    thousands = int(re.search(r"(\d+)k", name)[1])
     return {11: 11_025, 22: 22_050, 44: 44_100, 88: 88_200}.get(thousands, thousands * 1000)
 
 
@@ -57,6 +60,5 @@ def differences(path: Path):
 
     compute, inputs, outputs = load(path, metadata_of(path))
     with torch.no_grad():
-        for name, given in inputs.items():
-            wanted = outputs[name]
-            yield f"{path.stem}.{name}", float((compute(given, name) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-3))
+        for name, wanted in outputs.items():
+            yield f"{path.stem}.{name}", relative(compute(inputs[name], name), wanted)

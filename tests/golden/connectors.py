@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from ltx2.config.transformer import connector_config, text_projection_config
 from ltx2.networks.connectors import Connector, TextProjection
 
+from ._differences import absolute
 from ._weights import loaded, shapes, under, weights_beside
 
 
@@ -22,7 +23,7 @@ def differences(path: Path):
         config, weights = weights_beside(path, file.metadata())
     contexts = run(config, weights, tensors["input.states"], tensors["input.mask"])
     for name, context in zip(("video", "audio"), contexts):
-        yield f"{path.stem}.{name}", float((context - tensors[f"output.{name}"]).abs().max())
+        yield f"{path.stem}.{name}", absolute(context, tensors[f"output.{name}"])
 
 
 def run(config: dict | None, weights: dict, states: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:

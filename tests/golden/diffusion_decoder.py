@@ -8,6 +8,8 @@ from safetensors.torch import load_file, safe_open
 from ltx2.config.diffusion_decoder import diffusion_decoder_config
 from ltx2.networks.diffusion_decoder import DiffusionDecoder
 
+from ._differences import relative
+
 
 def matches(path, metadata) -> bool:
     return metadata.get("component") == "diffusion_decoder"
@@ -50,4 +52,4 @@ def differences(path):
         else:
             continue
         for label, pixels in ours.items():
-            yield f"{path.stem}/{label}", float((pixels[..., ::every, ::every] - tensors[name]).abs().max())
+            yield f"{path.stem}/{label}", relative(pixels[..., ::every, ::every], tensors[name])

@@ -2,14 +2,19 @@
 
 import json
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ltx2.sampling import noise, samplers, schedules
 from ltx2.sampling.tokens import AVTokens, each
 
+from ._differences import absolute
+
 
 def matches(path, metadata) -> bool:
-    return "loop" in metadata or "ltx2_8_default" in metadata
+    if path.suffix == ".json":
+        return bool(metadata) and all(name.startswith(("ltx2_", "linear_quadratic_")) for name in metadata)
+    return "loop" in metadata
 
 
 def differences(path):
@@ -33,15 +38,17 @@ def schedule_differences(lists, stem):
 
 def sampler_differences(path):
     data = load_file(path)
+    with safe_open(path, "pt") as file:
+        loop = file.metadata()["loop"]
     latent, clean, mask = (AVTokens(data[f"video.{name}"], data[f"audio.{name}"]) for name in ("latent", "clean", "mask"))
-    result = run(path.stem, latent, clean, mask, data["sigmas"])
+    result = run(loop, latent, clean, mask, data["sigmas"])
     for stream in ("video", "audio"):
-        found = getattr(result, stream).float()
-        yield f"{path.stem}.{stream}", float((found - data[f"{stream}.out"].float()).abs().max())
+        yield f"{path.stem}.{stream}", absolute(getattr(result, stream).float(), data[f"{stream}.out"].float())
 
 
-def run(name, latent, clean, mask, sigmas):
-    """One of the trajectories, by its file's name."""
+def run(loop, latent, clean, mask, sigmas):
+    """One of the trajectories. loop: the sampler and, for those that draw noise, ``_seed`` and the seed."""
+    name, _, seed = loop.partition("_seed")
 
     def toy(x, sigma, step):
         return each(lambda t: (0.6 * t.float().tanh() * (1 - 0.5 * sigma) + 0.1).to(t.dtype), x)
@@ -49,10 +56,10 @@ def run(name, latent, clean, mask, sigmas):
     def restore(x0):
         return noise.restore(x0, clean, mask)
 
-    if name == "sampler_euler_ancestral_seed7":
-        return samplers.euler_ancestral(toy, latent, sigmas, restore=restore, generators=noise.generators(7, 1))
-    if name == "sampler_res2s_seed5":
-        sources = {"step_generators": noise.generators(5, 1), "substep_generators": noise.generators(10005, 1)}
+    if name == "euler_ancestral":
+        return samplers.euler_ancestral(toy, latent, sigmas, restore=restore, generators=noise.generators(int(seed), 1))
+    if name == "res2s":
+        sources = {"step_generators": noise.generators(int(seed), 1), "substep_generators": noise.generators(int(seed) + 10_000, 1)}
         return samplers.res_2s(toy, latent, sigmas, restore=restore, **sources)
-    sampler = {"sampler_euler": samplers.euler, "sampler_gradient_estimation": samplers.gradient_estimation}[name]
+    sampler = {"euler": samplers.euler, "gradient_estimation": samplers.gradient_estimation}[name]
     return sampler(toy, latent, sigmas, restore=restore)

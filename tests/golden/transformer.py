@@ -11,6 +11,7 @@ from ltx2.config.transformer import transformer_config
 from ltx2.networks.block import Perturbation
 from ltx2.networks.transformer import StreamInput, Transformer
 
+from ._differences import absolute
 from ._weights import loaded, shapes, weights_beside
 
 NOT_THE_TRANSFORMER = ("video_embeddings_connector.", "audio_embeddings_connector.", "text_embedding_projection.")
@@ -36,7 +37,7 @@ def differences(path: Path):
         outputs = model(*(stream_input(tensors, name) for name in ("video", "audio")), perturbations(metadata.get("perturbations")))
     for name, output in zip(("video", "audio"), outputs):
         if f"output.{name}" in tensors:
-            yield f"{path.stem}.{name}", float((output - tensors[f"output.{name}"]).abs().max())
+            yield f"{path.stem}.{name}", absolute(output, tensors[f"output.{name}"])
 
 
 def build(config: dict | None, weights: dict, **options) -> Transformer:

@@ -11,6 +11,8 @@ from ltx2.config.upsampler import upsampler_config
 from ltx2.networks.duration import DurationHead
 from ltx2.networks.upsampler import LatentUpsampler
 
+from ._differences import relative
+
 KINDS = {"upsampler": (LatentUpsampler, upsampler_config), "duration_head": (DurationHead, duration_config)}
 
 
@@ -41,4 +43,4 @@ def differences(path: Path):
                 result = network(inputs["video"] if "v" in name else None, inputs["audio"] if "a" in name else None)
             else:
                 result = network(inputs[name])
-            yield f"{path.stem}.{name}", float((result - wanted).abs().max() / wanted.abs().max().clamp(min=1e-3))
+            yield f"{path.stem}.{name}", relative(result, wanted)

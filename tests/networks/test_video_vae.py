@@ -196,6 +196,8 @@ def test_padding_modes_follow_the_metadata():
     assert (new.encoder_padding, new.decoder_padding) == ("zeros", "zeros")
     chosen = video_vae_config(vae_config("2.3", encoder_spatial_padding_mode="reflect"), {})
     assert chosen.encoder_padding == "reflect"
+    both = video_vae_config(vae_config("2.0", spatial_padding_mode="reflect"), {})
+    assert (both.encoder_padding, both.decoder_padding) == ("reflect", "reflect")
 
 
 def test_encoder_beside_a_diffusion_decoder():
