@@ -78,3 +78,14 @@ def run(nodes):
         return nodes[name].EXECUTE_NORMALIZED(**inputs)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory, tiny):
+    """A real server of the main checkout with tiny models, shared by all tests that need one."""
+    from . import real
+
+    base = real.make_base(tmp_path_factory.mktemp("host"), tiny, native=True)
+    real.put_inputs(base)
+    with real.running(base) as one:
+        yield one

@@ -1,0 +1,181 @@
+"""Write ``example_workflows``: the page's JSON and the API form of each workflow in ``workflow_texts``, from a host's /object_info.
+
+    python -m tests.comfyui.make_workflows
+
+Run it again when nodes changed. Thumbnails come from ``page/thumbnails.mjs`` (see ``test_real_page``).
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ltx2 import __version__
+
+from . import real
+from .workflow_texts import MODELS, OURS, WORKFLOWS, Link, Node, Workflow
+
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
+COLUMN, GAP_X, GAP_Y = 380, 70, 50
+REGISTRY_ID = "ltx2-continuum"
+
+
+def inputs_of(info: dict, kind: str) -> list[tuple[str, Any, dict, bool]]:
+    """Inputs of a node in the page's order: (name, type or list of choices, options, optional)."""
+    found = []
+    for group in ("required", "optional"):
+        for name in info[kind]["input_order"].get(group, []):
+            spec = info[kind]["input"][group][name]
+            found.append((name, spec[0], spec[1] if len(spec) > 1 else {}, group == "optional"))
+    return found
+
+
+def is_widget(kind, options: dict) -> bool:
+    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
+
+
+def default_of(kind, options: dict):
+    if "default" in options:
+        return options["default"]
+    choices = kind if isinstance(kind, list) else options.get("options", [""])
+    first = choices[0] if choices else ""
+    return first["key"] if isinstance(first, dict) else first
+
+
+def api_form(info: dict, workflow: Workflow) -> dict:
+    ids = {node.name: str(index) for index, node in enumerate(workflow.nodes, 1)}
+    kinds = {node.name: node.kind for node in workflow.nodes}
+
+    def value(given):
+        return [ids[given.node], info[kinds[given.node]]["output_name"].index(given.output)] if isinstance(given, Link) else given
+
+    form = {}
+    for node in workflow.nodes:
+        inputs = {}
+        for name, kind, options, optional in inputs_of(info, node.kind):
+            if name in node.inputs:
+                inputs[name] = value(node.inputs[name])
+            elif is_widget(kind, options) and not (optional and not node.kind.startswith(OURS)):
+                inputs[name] = default_of(kind, options)
+        assert set(node.inputs) <= set(inputs), (node.kind, set(node.inputs) - set(inputs))
+        title = node.title or info[node.kind]["display_name"]
+        form[ids[node.name]] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": title}}
+    return form
+
+
+def depths(workflow: Workflow) -> dict[str, int]:
+    """Column of every node: one behind the last of those it needs."""
+    found: dict[str, int] = {}
+    for node in workflow.nodes:  # they are listed in order of use
+        before = [found[given.node] for given in node.inputs.values() if isinstance(given, Link)]
+        found[node.name] = 1 + max(before, default=-1)
+    # a source stands just before its first user
+    for node in reversed(workflow.nodes):
+        if not any(isinstance(given, Link) for given in node.inputs.values()):
+            users = [found[n.name] for n in workflow.nodes if any(isinstance(g, Link) and g.node == node.name for g in n.inputs.values())]
+            found[node.name] = max(0, min(users, default=1) - 1)
+    return found
+
+
+def height_of(info: dict, node: Node) -> int:
+    sockets, height = 0, 40
+    for _, kind, options, _ in inputs_of(info, node.kind):
+        if is_widget(kind, options):
+            height += 160 if options.get("multiline") else 54 if options.get("control_after_generate") else 26
+        else:
+            sockets += 1
+    height += 22 * max(sockets, len(info[node.kind]["output_name"]))
+    state = node.kind.removeprefix(OURS) in ("MakeState", "SaveState", "LoadState", "Generate", "Story", "AVLatentToState")
+    return height + (90 if state else 0) + (230 if node.kind in ("LoadImage", "SaveVideo", OURS + "DecodeToFile", OURS + "Story") else 0)
+
+
+def page_form(info: dict, workflow: Workflow) -> dict:
+    """What the page saves: positions, links by number, widget values in order."""
+    ids = {node.name: index for index, node in enumerate(workflow.nodes, 1)}
+    columns, filled = depths(workflow), {}
+    kinds = {node.name: node.kind for node in workflow.nodes}
+    nodes, links = [], []
+    outputs = {node.name: [[] for _ in info[node.kind]["output_name"]] for node in workflow.nodes}
+    for node in workflow.nodes:
+        sockets, values = [], []
+        for name, kind, options, optional in inputs_of(info, node.kind):
+            given = node.inputs.get(name)
+            widget = is_widget(kind, options)
+            type_name = "COMBO" if isinstance(kind, list) else kind
+            socket: dict[str, Any] = {"name": name, "type": type_name, "link": None}
+            if optional and not widget:
+                socket["shape"] = 7
+            if widget:
+                socket["widget"] = {"name": name}
+                shown = default_of(kind, options) if given is None or isinstance(given, Link) else given
+                values.append(shown)
+                if options.get("control_after_generate"):
+                    values.append("fixed")
+                if options.get("image_upload"):
+                    values.append("image")
+            if isinstance(given, Link):
+                slot = info[kinds[given.node]]["output_name"].index(given.output)
+                links.append([len(links) + 1, ids[given.node], slot, ids[node.name], len(sockets), info[kinds[given.node]]["output"][slot]])
+                socket["link"] = len(links)
+                outputs[given.node][slot].append(len(links))
+            sockets.append(socket)
+        column, height = columns[node.name], height_of(info, node)
+        top = filled.get(column, 0)
+        filled[column] = top + height + GAP_Y
+        properties: dict[str, Any] = {"Node name for S&R": node.kind}
+        ours = node.kind.startswith(OURS)
+        properties |= {"cnr_id": REGISTRY_ID, "ver": __version__} if ours else {"cnr_id": "comfy-core", "ver": "0.16.0"}
+        needed = [value for value in node.inputs.values() if value in MODELS] if not node.inputs.keys() & {"prompt"} else []
+        if needed:
+            properties["models"] = [{"name": n, "url": MODELS[n][1], "directory": MODELS[n][0]} for n in needed]
+        entry = {
+            "id": ids[node.name], "type": node.kind, "pos": [column * (COLUMN + GAP_X), top], "size": [COLUMN, height], "flags": {},
+            "order": ids[node.name] - 1, "mode": 0, "inputs": sockets, "outputs": [], "properties": properties, "widgets_values": values,
+        }  # fmt: skip
+        if node.title:
+            entry["title"] = node.title
+        nodes.append(entry)
+    for node, entry in zip(workflow.nodes, nodes):
+        described = zip(info[node.kind]["output_name"], info[node.kind]["output"], outputs[node.name])
+        entry["outputs"] = [{"name": name, "type": kind, "links": found or None} for name, kind, found in described]
+    nodes.append(_note(workflow, len(nodes) + 1))
+    return {
+        "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links,
+        "groups": [], "config": {}, "extra": {}, "version": 0.4,
+    }  # fmt: skip
+
+
+def _note(workflow: Workflow, number: int) -> dict:
+    names = [name for node in workflow.nodes for name in node.inputs.values() if isinstance(name, str) and name in MODELS]
+    files = "\n".join(f"- `models/{MODELS[name][0]}/` [{name}]({MODELS[name][1]})" for name in dict.fromkeys(names))
+    text = f"## {workflow.title}\n\n{workflow.note}\n\n**Models**\n\n{files}\n"
+    return {
+        "id": number, "type": "MarkdownNote", "pos": [-COLUMN - GAP_X, 0], "size": [COLUMN, 420], "flags": {}, "order": number - 1,
+        "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text],
+    }  # fmt: skip
+
+
+def _uuid(text: str) -> str:
+    import uuid
+
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
+
+
+def write(info: dict) -> None:
+    (real.WORKFLOWS / "api").mkdir(parents=True, exist_ok=True)
+    for name, workflow in WORKFLOWS.items():
+        for path, form in ((f"{name}.json", page_form(info, workflow)), (f"api/{name}.json", api_form(info, workflow))):
+            (real.WORKFLOWS / path).write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    from ltx2.checkpoint.tiny import write_tiny
+
+    with tempfile.TemporaryDirectory() as folder:
+        base = real.make_base(Path(folder) / "host", lambda version: write_tiny(Path(folder) / version, version))
+        real.put_inputs(base)
+        with real.running(base) as host:
+            write(host.server.get("/object_info"))
+            from .test_real_host import SNAPSHOT, normalised
+
+            SNAPSHOT.write_text(json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8")

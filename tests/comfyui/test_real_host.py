@@ -1,0 +1,83 @@
+"""The pack on real ComfyUI servers: node tests in the host's Python, every version's start, and the contract automation reads."""
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from . import hosting, real
+
+pytestmark = real.pytestmark
+SNAPSHOT = Path(__file__).parent / "data/object_info.json"
+
+
+def test_node_tests_pass_in_the_hosts_own_python():
+    files = sorted(str(p) for p in Path(__file__).parent.glob("test_*.py") if not p.name.startswith("test_real"))
+    command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(hosting.ROOT), *files]
+    environment = {**hosting.environment(), "CONTINUUM_HOST": "real"}
+    done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-1000:]}"
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory, host):
+    """Every other version once, two at a time: version → (what it says of our nodes, its log)."""
+    main = hosting.version_of(hosting.main_checkout())
+
+    def look(version: str):
+        with real.running(tmp_path_factory.mktemp("start"), version) as one:
+            return one.server.get("/object_info"), one.log
+
+    others = [version for version in hosting.checkouts() if version != main]
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(others, pool.map(look, others)))
+    return {**found, main: (host.server.get("/object_info"), host.log)}
+
+
+def test_every_version_starts_with_all_nodes(servers, nodes):
+    assert len(servers) == len(hosting.checkouts())
+    for version, (info, log) in servers.items():
+        assert "IMPORT FAILED" not in log and "Cannot import" not in log, f"{version}: {log[-2000:]}"
+        missing = {real.PREFIX + name for name in nodes} - set(info)
+        assert not missing, f"{version} lacks {missing}"
+        for name in nodes:
+            assert info[real.PREFIX + name]["category"].startswith("LTX-2 Continuum/")
+
+
+def normalised(info: dict) -> dict:
+    """Our nodes as automation sees them: file lists, which differ from machine to machine, emptied."""
+
+    def one(spec: list) -> list:
+        kind, *rest = spec
+        options = dict(rest[0]) if rest else {}
+        files = isinstance(options.get("options"), list) and any(
+            str(v).endswith((".safetensors", ".png", "[output]", ".gguf")) for v in options["options"]
+        )
+        if isinstance(options.get("options"), list) and (files or not options["options"] or options["options"] == ["none"]):
+            options["options"], kind = "files", "COMBO"
+            options.pop("default", None)
+        return [kind, options]
+
+    found = {}
+    for name in sorted(info):
+        if name.startswith(real.PREFIX):
+            node = info[name]
+            inputs = {group: {key: one(spec) for key, spec in given.items()} for group, given in node["input"].items() if group != "hidden"}
+            kept = ("output", "output_name", "display_name", "description", "category", "output_node", "input_order")
+            found[name] = {"input": inputs, **{key: node[key] for key in kept}}
+            found[name]["input_order"] = {g: names for g, names in node["input_order"].items() if g != "hidden"}
+    return found
+
+
+def test_object_info_is_what_was_recorded(host):
+    """Automation is written against this: names never go away, and new inputs are appended.
+
+    After a wanted change ``python -m tests.comfyui.make_workflows`` records it.
+    """
+    found, kept = normalised(host.server.get("/object_info")), json.loads(SNAPSHOT.read_text("utf-8"))
+    assert sorted(found) == sorted(kept)
+    for name, node in found.items():
+        for key, value in node.items():
+            assert value == kept[name][key], f"{name}.{key}"

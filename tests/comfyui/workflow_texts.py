@@ -1,0 +1,253 @@
+# ruff: noqa: E501 - prose
+"""The example workflows in short: nodes with their settings and links, and what their notes say.
+
+``make_workflows`` lays them out for the page and writes the API form.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+OURS = "LTX2Continuum"
+
+
+@dataclass(frozen=True)
+class Link:
+    node: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    kind: str
+    inputs: dict[str, Any] = field(default_factory=dict)
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    title: str
+    note: str
+    nodes: tuple[Node, ...]
+
+
+def ours(name: str, kind: str, title: str | None = None, **inputs) -> Node:
+    return Node(name, OURS + kind, inputs, title)
+
+
+def native(name: str, kind: str, title: str | None = None, **inputs) -> Node:
+    return Node(name, kind, inputs, title)
+
+
+CHECKPOINT = "ltx-2.3-22b-distilled-fp8.safetensors"
+GEMMA = "gemma_3_12B_it_fp4_mixed.safetensors"
+UPSAMPLER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
+_HUB = "https://huggingface.co"
+# file name → (directory below models/, address)
+MODELS = {
+    CHECKPOINT: ("checkpoints", f"{_HUB}/Lightricks/LTX-2.3-fp8/resolve/main/{CHECKPOINT}"),
+    GEMMA: ("text_encoders", f"{_HUB}/Comfy-Org/ltx-2/resolve/main/split_files/text_encoders/{GEMMA}"),
+    UPSAMPLER: ("latent_upscale_models", f"{_HUB}/Lightricks/LTX-2.3/resolve/main/{UPSAMPLER}"),
+}
+
+HARBOUR = (
+    "A small fishing harbour at dawn in soft fog. The camera glides slowly past wooden boats that rock at their moorings. An old man in a "
+    "blue jacket coils a rope, looks up and says, \"It will be a fine day.\" Gulls call, water laps against the hulls, a bell rings far away."
+)
+ROOFS = (
+    "The camera rises from the harbour over red tiled roofs as the sun breaks through the fog. Smoke drifts from a chimney. The bell rings "
+    "louder, pigeons take off with clapping wings, and a gentle breeze is heard."
+)
+SQUARE = (
+    "The camera comes down to a market square that fills with people. A brass band begins to play a bright march, vendors call out, and a "
+    "girl in a yellow coat laughs and claps to the music."
+)
+_WIDTH, _HEIGHT, _SECONDS = 1280, 704, 5.0
+
+
+def _loaders() -> tuple[Node, ...]:
+    return (
+        ours("load", "LoadCheckpoint", checkpoint=CHECKPOINT),
+        ours("gemma", "LoadTextEncoder", text_encoder=GEMMA, model=Link("load", "model")),
+        ours("upscaler", "LoadUpsampler", upsampler=UPSAMPLER),
+    )
+
+
+def _stages(prompt: str, conditions: Link | None = None, preset: str = "ltx2_quality", own_audio: bool = False) -> tuple[Node, ...]:
+    """From the prompt to a finished latent in two stages."""
+    vae = {"video_vae": Link("load", "video_vae")} if conditions else {}
+    sound = {"audio_vae": Link("load", "audio_vae")} if own_audio else {}
+    given = {"conditions": conditions} if conditions else {}
+    return (
+        ours("preset", "Preset", preset=preset),
+        ours("text", "EncodePrompt", text_encoder=Link("gemma", "text_encoder"), prompt=prompt),
+        ours("clip", "PrepareLatent", width=_WIDTH, height=_HEIGHT, length=_SECONDS, **given),
+        ours("denoise", "Denoise", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("clip", "latent"),
+             preset=Link("preset", "preset"), **vae, **sound),
+        ours("upsample", "Upsample", latent=Link("denoise", "latent"), upsampler=Link("upscaler", "upsampler"),
+             video_vae=Link("load", "video_vae")),
+        ours("refine", "Refine", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("upsample", "latent"), **vae),
+    )  # fmt: skip
+
+
+def _to_file(prefix: str) -> Node:
+    return ours("film", "DecodeToFile", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae"),
+                audio_vae=Link("load", "audio_vae"), filename_prefix=prefix)  # fmt: skip
+
+
+def _segment(name: str, prompt: str, before: str | None = None, **more) -> Node:
+    state = {"state": Link(before, "state")} if before else {}
+    return ours(
+        name, "Generate", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"), video_vae=Link("load", "video_vae"),
+        audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"), prompt=prompt, seconds=_SECONDS, width=_WIDTH,
+        height=_HEIGHT, preset="ltx2_quality", **state, **more,
+    )  # fmt: skip
+
+
+def _video(images: Link, audio: Link, fps: Link, prefix: str) -> tuple[Node, ...]:
+    return (
+        native("video", "CreateVideo", images=images, audio=audio, fps=fps),
+        native("save", "SaveVideo", video=Link("video", "VIDEO"), filename_prefix=prefix, format="auto", codec="auto"),
+    )
+
+
+SCRIPT = f"""fps: 24
+size: {_WIDTH}x{_HEIGHT}
+seed: 10
+preset: ltx2_quality
+defaults: {{seconds: 5}}
+segments:
+  - prompt: >-
+      {HARBOUR}
+  - prompt: >-
+      {ROOFS}
+  - prompt: >-
+      {SQUARE}
+"""
+
+WORKFLOWS = {
+    "text_to_video_two_stages": Workflow(
+        "Text to video with sound, two stages",
+        "Picture and sound from a prompt: denoise at half size, upsample, refine at full size, then decode straight into an MP4 in "
+        "`output/continuum`. Lengths are in seconds; nothing needs to be calculated.",
+        (*_loaders(), *_stages(HARBOUR), _to_file("continuum/text_to_video")),
+    ),
+    "image_to_video": Workflow(
+        "Image to video with sound",
+        "The clip starts from a picture. At its end a PNG card is saved in `output/continuum`: open *continue_from_state* and choose it to go on.",
+        (
+            *_loaders(),
+            native("picture", "LoadImage", image="first.png"),
+            ours("start", "AddImage", image=Link("picture", "IMAGE"), frame=0),
+            *_stages(HARBOUR, Link("start", "conditions")),
+            ours("frames", "DecodeVideo", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae")),
+            ours("sound", "DecodeAudio", latent=Link("refine", "latent"), audio_vae=Link("load", "audio_vae")),
+            ours("state", "MakeState", latent=Link("refine", "latent"), images=Link("frames", "images"), audio=Link("sound", "audio")),
+            ours("card", "SaveState", state=Link("state", "state"), filename_prefix="continuum/state"),
+            *_video(Link("frames", "images"), Link("sound", "audio"), Link("frames", "fps"), "continuum/image_to_video"),
+        ),
+    ),
+    "keyframes": Workflow(
+        "Keyframes",
+        "Pictures at several places of the clip: the first frame, the middle and the last. Frame numbers are counted from 0; at 24 frames per "
+        "second 5 seconds are frames 0 to 120.",
+        (
+            *_loaders(),
+            native("first", "LoadImage", image="first.png"),
+            native("second", "LoadImage", image="second.png"),
+            native("last", "LoadImage", image="last.png"),
+            ours("at_start", "AddImage", title="First frame", image=Link("first", "IMAGE"), frame=0),
+            ours("in_between", "AddImage", title="Middle", image=Link("second", "IMAGE"), frame=56, strength=0.8,
+                 conditions=Link("at_start", "conditions")),
+            ours("at_end", "AddImage", title="Last frame", image=Link("last", "IMAGE"), frame=120, conditions=Link("in_between", "conditions")),
+            *_stages(HARBOUR, Link("at_end", "conditions")),
+            _to_file("continuum/keyframes"),
+        ),
+    ),
+    "continue_from_state": Workflow(
+        "Continue from a saved state",
+        "Goes on, picture and sound, from a state that another run saved: a PNG card, a safetensors file or a folder. Upload it, or choose one "
+        "that is in the output folder. The new state is saved again, so the film can go on for ever.",
+        (
+            *_loaders(),
+            ours("before", "LoadState", file="continuum_state.png"),
+            ours("next", "Generate", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
+                 state=Link("before", "state"), prompt=ROOFS, seconds=_SECONDS, width=_WIDTH, height=_HEIGHT, fps=0.0,
+                 preset="ltx2_quality"),
+            ours("card", "SaveState", state=Link("next", "state"), filename_prefix="continuum/state"),
+            *_video(Link("next", "images"), Link("next", "audio"), Link("next", "fps"), "continuum/continued"),
+        ),
+    ),
+    "three_segment_film": Workflow(
+        "Film of three segments with sound",
+        "Three segments, each going on from the one before, joined to one film with one gap-free sound track. The report says how well each "
+        "seam joins; the state of the last segment is saved, so that the film can go on later.",
+        (
+            *_loaders(),
+            _segment("one", HARBOUR),
+            _segment("two", ROOFS, before="one"),
+            _segment("three", SQUARE, before="two"),
+            ours("join", "JoinSegments", segment_1=Link("one", "segment"), segment_2=Link("two", "segment"),
+                 segment_3=Link("three", "segment")),
+            *_video(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), "continuum/film"),
+            ours("card", "SaveState", state=Link("three", "state"), filename_prefix="continuum/state"),
+        ),
+    ),
+    "story": Workflow(
+        "A story in one node",
+        "A script with one prompt a segment. Finished segments are kept in `output/continuum/story`: a run that was stopped goes on where it "
+        "was, and a changed prompt makes anew only its segment and what follows from it. Choose another folder for another story.",
+        (
+            *_loaders(),
+            ours("story", "Story", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
+                 script=SCRIPT),
+        ),
+    ),
+    "own_audio": Workflow(
+        "Own audio",
+        "The picture is made to go with a sound track of your own: speech, music, noises. The track is heard as it is, cut or padded to the clip.",
+        (
+            *_loaders(),
+            native("track", "LoadAudio", audio="song.wav"),
+            ours("own", "UseAudio", audio=Link("track", "AUDIO")),
+            *_stages(SQUARE, Link("own", "conditions"), own_audio=True),
+            _to_file("continuum/own_audio"),
+        ),
+    ),
+    "native_continuation": Workflow(
+        "ComfyUI's own LTX-2 nodes, continued",
+        "The stock LTX-2 graph with four nodes added: *Load Continuation State* and *Continuation → AV Latent* start it from a saved state, "
+        "*AV Latent → Continuation* and *Save Continuation State* leave one for the next run. The frames repeated from the state (9) and their "
+        "sound are cut off before saving.",
+        (
+            native("load", "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+            native("audio_vae", "LTXVAudioVAELoader", ckpt_name=CHECKPOINT),
+            native("gemma", "LTXAVTextEncoderLoader", text_encoder=GEMMA, ckpt_name=CHECKPOINT, device="default"),
+            native("positive", "CLIPTextEncode", title="Prompt", clip=Link("gemma", "CLIP"), text=ROOFS),
+            native("negative", "CLIPTextEncode", title="Negative prompt", clip=Link("gemma", "CLIP"), text="blurry, watermark, subtitles"),
+            ours("before", "LoadState", file="continuum_state.png"),
+            ours("start", "StateToAVLatent", state=Link("before", "state"), vae=Link("load", "VAE"), model=Link("load", "MODEL"),
+                 seconds=_SECONDS),
+            native("rate", "LTXVConditioning", positive=Link("positive", "CONDITIONING"), negative=Link("negative", "CONDITIONING"),
+                   frame_rate=Link("start", "fps")),
+            native("noise", "RandomNoise", noise_seed=42),
+            native("guider", "CFGGuider", model=Link("start", "model"), positive=Link("rate", "positive"),
+                   negative=Link("rate", "negative"), cfg=1.0),
+            native("sampler", "KSamplerSelect", sampler_name="euler"),
+            native("sigmas", "ManualSigmas", sigmas="1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"),
+            native("sample", "SamplerCustomAdvanced", noise=Link("noise", "NOISE"), guider=Link("guider", "GUIDER"),
+                   sampler=Link("sampler", "SAMPLER"), sigmas=Link("sigmas", "SIGMAS"), latent_image=Link("start", "latent")),
+            native("apart", "LTXVSeparateAVLatent", av_latent=Link("sample", "output")),
+            native("frames", "VAEDecode", samples=Link("apart", "video_latent"), vae=Link("load", "VAE")),
+            native("sound", "LTXVAudioVAEDecode", samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
+            ours("state", "AVLatentToState", latent=Link("sample", "output"), images=Link("frames", "IMAGE"), audio=Link("sound", "Audio"),
+                 state=Link("before", "state")),
+            ours("card", "SaveState", state=Link("state", "state"), filename_prefix="continuum/state"),
+            native("new_frames", "ImageFromBatch", image=Link("frames", "IMAGE"), batch_index=9, length=4096),
+            native("new_sound", "TrimAudioDuration", audio=Link("sound", "Audio"), start_index=0.375, duration=100.0),
+            *_video(Link("new_frames", "IMAGE"), Link("new_sound", "AUDIO"), Link("start", "fps"), "continuum/native"),
+        ),
+    ),
+}  # fmt: skip
