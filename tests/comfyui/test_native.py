@@ -14,9 +14,11 @@ def nested(pack, video, audio):
 def segment(run, pack, frames=33, latents=35, seed=0, **inputs):
     """A finished native segment of 33 frames at 24 fps, and the state it leaves."""
     generator = torch.Generator().manual_seed(seed)
-    video, audio = torch.randn(1, 128, (frames - 1) // 8 + 1, 2, 3, generator=generator), torch.randn(1, 8, latents, 16, generator=generator)
+    video = torch.randn(1, 128, (frames - 1) // 8 + 1, 2, 3, generator=generator)
+    audio = torch.randn(1, 8, latents, 16, generator=generator)
     given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9, "audio": samples.sound((4 * latents - 3) / 100), **inputs}
-    return run("AVLatentToState", latent={"samples": nested(pack, video, audio)}, images=samples.frames(frames), **given).args, (video, audio)
+    latent = {"samples": nested(pack, video, audio)}
+    return run("AVLatentToState", latent=latent, images=samples.frames(frames), **given).args, (video, audio)
 
 
 def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders):
