@@ -6,7 +6,7 @@ from ..ltx2.errors import RequestError
 from ..ltx2.stages import steps
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.video_decoding import pictures
-from ..ltx2.values import Waveform
+from ..ltx2.values import AVLatent, Waveform
 from . import host, sockets
 from .residence import models_of
 from .sockets import AudioVae, LatentValue, VideoVae, audio_value
@@ -112,19 +112,24 @@ class DecodeToFile(host.io.ComfyNode):
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def frames_of(models: Models, clip: LatentValue, report=None):
-    """Pieces [n, H, W, 3] float32 in 0…1 of a clip that was denoised, in order of time."""
+def latent_of(clip: LatentValue) -> AVLatent:
+    """Raises RequestError for a clip that was not denoised."""
     if clip.latent is None:
         raise RequestError("the clip is still empty: connect the latent that comes out of Denoise or Refine")
+    return clip.latent
+
+
+def frames_of(models: Models, clip: LatentValue, report=None):
+    """Pieces [n, H, W, 3] float32 in 0…1 of a clip that was denoised, in order of time."""
     report = report or host.progress_reporter("video decoding")
-    for pixels in steps.decode_pixels(models, clip.latent.video, clip.draws, progress=report):
+    for pixels in steps.decode_pixels(models, latent_of(clip).video, clip.draws, progress=report):
         host.check_interrupted()
         yield pictures(pixels)
 
 
 def images_of(pieces, clip: LatentValue) -> torch.Tensor:
     """All frames [N, H, W, 3] in one tensor, which is filled as they come, so that there is never a second copy."""
-    _, _, frames, height, width = clip.latent.video.shape
+    _, _, frames, height, width = latent_of(clip).video.shape
     images = torch.empty(8 * frames - 7, 32 * height, 32 * width, 3, dtype=host.result_dtype(), device=host.result_device())
     done = 0
     for piece in pieces:
@@ -134,9 +139,7 @@ def images_of(pieces, clip: LatentValue) -> torch.Tensor:
 
 
 def sound_of(models: Models, clip: LatentValue) -> Waveform | None:
-    if clip.latent is None:
-        raise RequestError("the clip is still empty: connect the latent that comes out of Denoise or Refine")
-    return steps.decode_sounds(models, clip.latent, clip.sound, progress=host.progress_reporter("audio decoding"))[0]
+    return steps.decode_sounds(models, latent_of(clip), clip.sound, progress=host.progress_reporter("audio decoding"))[0]
 
 
 def write_film(path, pieces, clip: LatentValue, sound: Waveform | None, *, crf: int, texts: dict[str, str]) -> None:

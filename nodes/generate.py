@@ -8,7 +8,7 @@ from ..ltx2.values import ImageCondition
 from . import host, sockets
 from .continuation import card, make_state
 from .decode import frames_of, images_of
-from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names
+from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names, with_preset
 from .latents import prepare, rate_of
 from .models import upsampler_of
 from .residence import models_of
@@ -18,6 +18,7 @@ from .sockets import (
     ConditionsValue,
     LatentValue,
     Model,
+    PresetValue,
     Segment,
     SegmentValue,
     State,
@@ -58,6 +59,7 @@ class Generate(host.io.ComfyNode):
                 host.field(io.Float, "fps", "Frames per second; 0 takes the rate of the state, or 24.", default=24.0, min=0.0, max=120.0, step=0.001),
                 host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
                 host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
+                host.field(sockets.Preset, "settings", "A preset with changes, in place of the one named here.", optional=True),
                 host.field(io.Int, "video_overlap", "Frames that the state carries to the next segment: 8k+1, such as 9 or 17.", default=9, min=1, max=249, step=8),
                 host.field(io.Int, "audio_overlap", "Sound that the state carries, in video frames; 49 is about two seconds at 24 fps, 0 carries none.", default=49, min=0, max=480),
             ],
@@ -75,7 +77,7 @@ class Generate(host.io.ComfyNode):
     @classmethod
     def execute(
         cls, model, text_encoder, video_vae, audio_vae, prompt, negative_prompt, seconds, width, height, fps, preset, seed,
-        video_overlap, audio_overlap, upsampler=None, image=None, state=None,
+        video_overlap, audio_overlap, upsampler=None, image=None, state=None, settings=None,
     ):  # fmt: skip
         models = models_of(
             model,
@@ -92,7 +94,11 @@ class Generate(host.io.ComfyNode):
             place = 0 if state is None else frames - 1
             conditions = replace(conditions, images=(ImageCondition(image[0, ..., :3], place),))
         empty = prepare(width, height, frames, rate, conditions, multiple=64)
-        clip, images, waveform = run(models, empty, prompt, negative_prompt, preset, seed + empty.plan.index, model.name)
+        settings = settings or PresetValue(None if preset == BY_NAME else preset)
+        request = replace(
+            with_preset(empty.request, settings), prompt=prompt, negative_prompt=negative_prompt, seed=seed + empty.plan.index
+        )
+        clip, images, waveform = run(models, replace(empty, request=request, model=model.name))
         carried = make_state(clip, images, waveform, video_overlap, audio_overlap)
         info = "\n".join((str(clip.plan), f"{clip.geometry}, seed {clip.seed}", *clip.notes))
         return host.io.NodeOutput(
@@ -101,20 +107,16 @@ class Generate(host.io.ComfyNode):
         )  # fmt: skip
 
 
-def run(models, empty: LatentValue, prompt: str, negative: str, preset: str, seed: int, name: str):
-    """The whole way of a clip: (the finished clip, its images, its sound)."""
-    chosen = None if preset == BY_NAME else preset
-    request = replace(empty.request, prompt=prompt, negative_prompt=negative, preset=chosen, seed=seed)
+def run(models, empty: LatentValue):
+    """The whole way of an empty clip: (the finished clip, its images, its sound)."""
     report = host.progress_reporter(*STAGES)
-    made = generate(models, request, progress=report)
+    made = generate(models, empty.request, progress=report)
     clip = replace(
         empty,
-        request=request,
         geometry=made.geometry,
         latent=made.latent,
         stage=sockets.FINISHED,
         draws=made.draws[0],
-        model=name,
         notes=(*empty.notes, *made.notes),
     )
     return clip, images_of(frames_of(models, clip, report), clip), made.sound

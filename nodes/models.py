@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
@@ -12,6 +11,7 @@ from ..ltx2.checkpoint.layout import MissingComponent, model_version
 from ..ltx2.checkpoint.lora import Lora, match_lora, read_lora, weight_shapes
 from ..ltx2.checkpoint.quantized_linear import QuantizedLinear
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
+from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
 from ..ltx2.errors import RequestError
 from . import host
 from .sockets import (
@@ -33,6 +33,9 @@ VAES = ("vae", "checkpoints")
 TEXT_ENCODERS = ("text_encoders", "clip_gguf")
 UPSAMPLERS = ("latent_upscale_models",)
 LORAS = ("loras",)
+# what the host's latent upsampler says of itself, under the names of the checkpoints' config
+NATIVE_UPSAMPLER = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample",
+                    "spatial_scale", "rational_resampler")  # fmt: skip
 
 
 def distilled_lora_input():
@@ -266,21 +269,19 @@ def upsampler_of(value) -> UpsamplerValue:
         return value
     network = value if isinstance(value, torch.nn.Module) else getattr(value, "model", None)
     first = getattr(network, "initial_conv", None)
-    channels = getattr(network, "in_channels", None)
-    if first is None or channels != 128 or not hasattr(network, "post_upsample_res_blocks"):
+    settings = {name: getattr(network, name) for name in NATIVE_UPSAMPLER if hasattr(network, name)}
+    if first is None or settings.get("in_channels") != 128 or not hasattr(network, "post_upsample_res_blocks"):
         found = type(value if network is None else network).__name__
         raise RequestError(f"the upscale model is a {found}, expected an LTX-2 latent upsampler: load the release's spatial-upscaler-x2")
-    # the engine asks an upsampler for its channels alone
-    adapted = _Adapted(network, channels)
-    return UpsamplerValue(host.patcher(adapted), type(network).__name__)
+    return UpsamplerValue(host.patcher(_Adapted(network, upsampler_config(settings, {}))), type(network).__name__)
 
 
 class _Adapted(torch.nn.Module):
     """The host's latent upsampler, called as the engine calls its own."""
 
-    def __init__(self, network: torch.nn.Module, channels: int):
+    def __init__(self, network: torch.nn.Module, config: UpsamplerConfig):
         super().__init__()
-        self.network, self.config = network, SimpleNamespace(channels=channels)
+        self.network, self.config = network, config
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return self.network(latent)

@@ -1,0 +1,96 @@
+"""Generate: chains, pictures, previews, what it says, and the same result as the engine alone."""
+
+import pytest
+import torch
+
+from . import samples
+from .conftest import REAL
+from .shelf import loaded, shelf  # noqa: F401
+
+SMALL = {
+    "prompt": "A lake at dawn.", "negative_prompt": "short", "seconds": 33 / 24, "width": 64, "height": 64, "fps": 24.0,
+    "preset": "ltx2_fast", "seed": 5, "video_overlap": 9, "audio_overlap": 25,
+}  # fmt: skip
+
+
+@pytest.fixture
+def generated(run, loaded):  # noqa: F811
+    parts = loaded()
+    quick = run("Preset", preset="ltx2_fast", steps=1, refine_steps=0, sampler="euler", two_stages="on").args[0]
+
+    def make(**inputs):
+        return run("Generate", settings=quick, **{**SMALL, **parts, **inputs})
+
+    return make
+
+
+def test_three_segments_join_to_a_film(generated, run):
+    outputs = [generated()]
+    for _ in range(2):
+        outputs.append(generated(state=outputs[-1].args[2]))
+    assert [one.args[2].segment_index for one in outputs] == [0, 1, 2]
+    assert [one.ui["states"][0]["segment_index"] for one in outputs] == [0, 1, 2]
+    segments = {f"segment_{i + 1}": one.args[3] for i, one in enumerate(outputs)}
+    images, audio, fps, report = run("JoinSegments", hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0, **segments).args
+    assert len(images) == 33 + 24 + 24 and audio["waveform"].shape[-1] == round(81 / 24 * audio["sample_rate"])
+    assert "seed 7" in outputs[2].args[4] and outputs[2].args[5] == 24.0
+    # what is repeated was kept, but for what the decoder makes of it
+    assert (outputs[1].args[0][:9] - outputs[0].args[0][-9:]).abs().mean() < 0.2
+    assert torch.equal(generated(state=outputs[0].args[2]).args[0], outputs[1].args[0]), "run twice"
+
+
+def test_a_picture_starts_a_film_and_ends_a_continuation(generated):
+    plain, picture = generated(), samples.frames(1)
+    started = generated(image=picture)
+    assert not torch.equal(plain.args[0], started.args[0])
+    continued, ended = generated(state=plain.args[2]), generated(state=plain.args[2], image=picture)
+    assert not torch.equal(continued.args[0], ended.args[0])
+
+
+def test_adjustments_are_told_and_impossible_things_refused(generated, loaded):  # noqa: F811
+    info = generated(width=100, seconds=1.0).args[4]
+    assert "100x64 became 128x64" in info and "128x64, 25 frames at 24 fps" in info
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        generated(prompt=" ")
+    with pytest.raises(ValueError, match="connect upsampler"):
+        generated(upsampler=None)
+    state = generated().args[2]
+    with pytest.raises(ValueError, match="64x64 px, the next segment is 128x64"):
+        generated(state=state, width=128)
+
+
+def test_the_bar_and_its_previews(generated, monkeypatch):
+    import comfy.utils
+
+    reports = []
+
+    def update(self, value, total=None, preview=None):
+        reports.append((value, total, preview))
+
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", update)
+    generated()
+    values = [value for value, _, _ in reports]
+    assert values == sorted(values) and values[-1] == 1000 and {total for _, total, _ in reports} == {1000}
+    previews = [preview[1] for _, _, preview in reports if preview is not None]
+    assert [preview.size for preview in previews] == [(8, 8), (16, 16), (16, 16)]
+
+
+@pytest.mark.skipif(REAL, reason="the stand-in computes in single precision, as the engine does here")
+def test_the_engine_alone_makes_the_same(generated, tiny):
+    from ltx2.stages.models import PipelineConfig, load_models
+    from ltx2.stages.pipeline import generate
+    from ltx2.stages.request import Request
+    from ltx2.stages.video_decoding import pictures
+
+    files, single = tiny("2.3"), torch.float32
+    models = load_models(
+        files["transformer"], text_encoder=files["text_encoder"], upsampler=files["spatial_upsampler"],
+        config=PipelineConfig(transformer=single, text_encoder=single, video_vae=single, upsampler=single, latents=single),
+    )  # fmt: skip
+    made = generate(models, Request(
+        prompt="A lake at dawn.", preset="ltx2_fast", width=64, height=64, frames=33, seed=5, audio_rule="ceil",
+        overrides={"denoise": {"num_inference_steps": 1, "sampler": "euler"}},
+    ))  # fmt: skip
+    images, audio = generated().args[:2]
+    assert torch.allclose(images, torch.cat([pictures(piece) for piece in made.pixels()]), atol=1e-4)
+    assert torch.allclose(audio["waveform"][0], made.sound.samples, atol=1e-4)
