@@ -5,6 +5,8 @@ import importlib
 import sys
 import warnings
 
+import torch
+
 from .. import __version__
 from ..errors import Ltx2Error, Ltx2Warning
 
@@ -14,7 +16,7 @@ VERBS = ("generate", "story", "continue_", "inspect", "state", "tiny", "demo")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0 done, 1 a clear error (one sentence on stderr), 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="ltx2", description="Long video with sound on LTX-2.")
+    parser = _Parser(prog="ltx2", description="Long video with sound on LTX-2.")
     parser.add_argument("--version", action="version", version=f"ltx2 {__version__}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
@@ -26,9 +28,23 @@ def main(argv: list[str] | None = None) -> int:
     except Ltx2Error as error:
         print(f"ltx2: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"ltx2: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError:
+        print("ltx2: the device has too little memory: make it smaller or shorter, or add --offload layers", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("ltx2: interrupted", file=sys.stderr)
         return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, not with a page of usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

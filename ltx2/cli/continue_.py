@@ -48,6 +48,8 @@ def add_parser(subparsers) -> None:
 
 def run(args) -> None:
     options.check_film(args.out)
+    saved = Path(args.save_state or Path(args.out).with_suffix(".state.png"))
+    options.check_state(saved)
     if args.audio or args.samples != 1:
         raise RequestError("a continuation makes one sample with its own sound: leave --audio and --samples out")
     blobs = FolderBlobs(args.blobs) if args.blobs else None
@@ -83,10 +85,9 @@ def run(args) -> None:
         )
         for note in notes:
             print(f"ltx2: note: {note}", file=sys.stderr)
-        print(f"ltx2: {plan.preset.title}; {following.plan}", file=sys.stderr)
+        print(f"ltx2: {plan}; {following.plan}", file=sys.stderr)
         segment = generate(models, request, progress=bars)
         tail = write_film(segment, following.plan, args.out, progress=bars, metadata=options.metadata_of(segment, request, models))
-    saved = args.save_state or Path(args.out).with_suffix(".state.png")
     print(f"ltx2: state {save_attachment(state_after(segment, following.plan, tail, model_text(models), state), saved)}", file=sys.stderr)
     print(args.out)
 

@@ -31,8 +31,9 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="try everything on tiny random models",
-        description="Write tiny random checkpoints, and run the same steps on them as on a real one: a film of moving colours over the "
-        "photograph, with noise for sound. It shows that everything works here, not what the real models can do.",
+        description="Write tiny random checkpoints, and run the same steps on them as on a real one: a film that starts from the "
+        "photograph and goes over into random colours, with noise for sound. It shows that everything works here, not what the real "
+        "models can do.",
     )
     parser.add_argument("--out", default="demo", metavar="DIR", help="where the film goes (default demo)")
     parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")

@@ -2,10 +2,9 @@
 
 import sys
 import time
-from dataclasses import replace
 
 from ..continuation import capture_state, first_segment, save_attachment
-from ..continuation.overlap import AUDIO_RULE, VIDEO_OVERLAP_FRAMES
+from ..continuation.overlap import VIDEO_OVERLAP_FRAMES
 from ..stages.pipeline import Segment, generate, prepare
 from ..story.from_pipeline import model_text
 from . import options
@@ -27,16 +26,16 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> None:
-    options.check_out(args.out)
+    options.check_out(args.out, args.samples)
+    if args.save_state:
+        options.check_state(args.save_state, args.samples)
     with options.Bars() as bars:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt)
-        if args.save_state:
-            request = replace(request, audio_rule=AUDIO_RULE)  # the sound is as long as in a story
         plan, geometry, notes = prepare(models, request)
         for note in notes:
             print(f"ltx2: note: {note}", file=sys.stderr)
-        print(f"ltx2: {plan.preset.title}; {geometry}", file=sys.stderr)
+        print(f"ltx2: {plan}; {geometry}", file=sys.stderr)
         segment = generate(models, request, progress=bars)
         for sample in range(segment.samples):
             begun = time.perf_counter()

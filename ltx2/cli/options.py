@@ -1,6 +1,7 @@
 """Arguments that several verbs share, and what they mean: models, requests, progress bars, results as files."""
 
 import argparse
+import os
 import re
 from collections import deque
 from dataclasses import replace
@@ -19,6 +20,8 @@ from ..stages.request import Request
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
 
+FILM_SUFFIXES = (".mp4", ".mov", ".m4v")
+STATE_SUFFIXES = (".png", ".safetensors", ".json")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -215,28 +218,59 @@ def write_segment(
                 tail.popleft()
             yield chunk
 
-    if out.suffix.lower() in (".mp4", ".mov", ".m4v"):
+    if out.suffix.lower() in FILM_SUFFIXES:
         media.write_video(out, watched(), fps=segment.geometry.fps, sound=sound, metadata=metadata)
     elif out.suffix:
         raise RequestError(f"cannot write {out.name}: expected a name that ends in .mp4, or a folder for PNG files")
     else:
-        media.write_png_sequence(out, watched())
-        if sound is not None:
-            media.write_wav(out / "sound.wav", sound)
+        media.write_png_sequence(out, watched(), sound=sound)
     return out, np.concatenate(tail)[-keep_last:] if keep_last else None
 
 
-def check_out(out) -> None:
+def check_out(out, samples: int = 1) -> None:
     """Raise RequestError for a result that cannot be written under this name, before the work is done."""
-    suffix = Path(out).suffix.lower()
-    if suffix and suffix not in (".mp4", ".mov", ".m4v"):
-        raise RequestError(f"cannot write {Path(out).name}: expected a name that ends in .mp4, or a folder for PNG files")
+    for sample in range(max(samples, 1)):
+        path = sample_path(out, sample, samples)
+        if path.suffix:
+            check_film(path, "a name that ends in .mp4, or a folder for PNG files")
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RequestError(f"cannot write {path}: it exists and is not an empty folder, choose another name")
+        else:
+            _check_folder(path)
 
 
-def check_film(out) -> None:
+def check_film(out, expected: str = "a name that ends in .mp4") -> None:
     """Raise RequestError for a film that cannot be written under this name, before the work is done."""
-    if Path(out).suffix.lower() not in (".mp4", ".mov", ".m4v"):
-        raise RequestError(f"cannot write {Path(out).name}: expected a name that ends in .mp4")
+    if Path(out).suffix.lower() not in FILM_SUFFIXES:
+        raise RequestError(f"cannot write {Path(out).name}: expected {expected}")
+    _check_file(out)
+
+
+def check_state(out, samples: int = 1) -> None:
+    """Raise RequestError for a state that cannot be written under this name, before the work is done."""
+    for sample in range(max(samples, 1)):
+        path = sample_path(out, sample, samples)
+        if path.suffix.lower() in STATE_SUFFIXES:
+            _check_file(path)
+        elif path.exists() and not path.is_dir():
+            raise RequestError(f"cannot write {path}: it is a file, expected a name that ends in .png, .safetensors or .json, or a folder")
+        else:
+            _check_folder(path)
+
+
+def _check_file(path) -> None:
+    if Path(path).is_dir():
+        raise RequestError(f"cannot write {path}: it is a folder, expected a file name")
+    _check_folder(path)
+
+
+def _check_folder(path) -> None:
+    """What is to be made at ``path`` can be made: the nearest folder above that exists takes new files."""
+    above = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise RequestError(f"cannot write {path}: {above} is a file, expected a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RequestError(f"cannot write {path}: the folder {above} cannot be written to")
 
 
 def sample_path(out, sample: int, samples: int) -> Path:

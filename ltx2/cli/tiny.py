@@ -9,7 +9,7 @@ def add_parser(subparsers) -> None:
         "tiny",
         help="write tiny checkpoints with random weights, to try everything without a download",
         description="Write all files of one LTX-2 version with tiny random weights, named and laid out like the released ones, "
-        "in folders named like ComfyUI's. They make moving colours and sound within seconds on a CPU.",
+        "in folders named like ComfyUI's. They make random colours and noise within seconds on a CPU.",
     )
     parser.add_argument("folder", metavar="DIR", help="where to write them; it is made if it does not exist")
     parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")

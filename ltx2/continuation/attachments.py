@@ -89,20 +89,25 @@ def save_attachment(
     form = form or {".png": "card", ".safetensors": "safetensors", ".json": "json"}.get(path.suffix.lower(), "folder")
     if form not in FORMS:
         raise ContinuationError(f"attachment form is {form!r}, expected one of {', '.join(FORMS)}")
-    state = _resolved(state, blob_store, limits)
-    written = _texts(texts, limits)
+    try:
+        _save(_resolved(state, blob_store, limits), path, form, _texts(texts, limits), limits)
+    except OSError as error:
+        raise ContinuationError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _save(state: LTX2ContinuationState, path: Path, form: str, written: dict[str, str], limits: StateLimits) -> None:
     if form == "folder":
         _save_folder(_take_apart(state, limits), path, written)
-        return path
+        return
     data = attachment_bytes(state, form, texts=written, limits=limits)
     if len(data) > _UPLOAD_BYTES:
         warnings.warn(
             f"{path.name} has {len(data) / 2**20:.0f} MiB, ComfyUI takes uploads of up to 100: start it with --max-upload-size",
             Ltx2Warning,
-            stacklevel=2,
+            stacklevel=3,
         )
     write_atomic(path, data)
-    return path
 
 
 def attachment_bytes(

@@ -18,7 +18,7 @@ from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .files import check_target, partial_path, publish, reason, require_av
 from .frames import uint8_frames
-from .sound import checked_samples
+from .sound import checked_samples, write_wav
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
@@ -219,11 +219,12 @@ def write_video(path, frames, *, fps, sound: Waveform | None = None, crf: float 
     return writer.path
 
 
-def write_png_sequence(folder, frames, *, first: int = 0, metadata: Mapping[str, str] | None = None) -> list[Path]:
+def write_png_sequence(folder, frames, *, first: int = 0, sound: Waveform | None = None,
+                       metadata: Mapping[str, str] | None = None) -> list[Path]:
     """Write ``frame_000000.png`` … into a new or empty folder, which appears whole or not at all. Returns the files.
 
     frames: one chunk or an iterable of chunks, in the layouts of frames.uint8_frames. first: number of the first file.
-    metadata: text chunks for every file. Raises MediaError.
+    sound: beside them as ``sound.wav``; metadata: text chunks for every file. Raises MediaError.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -241,6 +242,8 @@ def write_png_sequence(folder, frames, *, first: int = 0, metadata: Mapping[str,
                 Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
         if not names:
             raise MediaError(f"there are no frames to write to {folder}")
+        if sound is not None:
+            write_wav(partial / "sound.wav", sound)
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)

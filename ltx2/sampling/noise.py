@@ -9,12 +9,14 @@ from .tokens import AVTokens, each
 # Samplers that add noise as they go use streams of their own, so that the starting noise never repeats in them.
 STEP_SEED_OFFSET = 10_000
 SUBSTEP_SEED_OFFSET = 20_000
+# Seeds run from 0 to 2^64 - 1.
+SEEDS = 2**64
 
 
 def generators(seed: int, samples: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
     """One generator per sample: sample i draws what a run of its own with ``seed + i`` would draw."""
-    # a generator takes 64 bits; a seed field on a page may hold any of them
-    return [torch.Generator(device).manual_seed((seed + i) % 2**64) for i in range(samples)]
+    # a generator takes 64 bits; the last seeds count on from 0
+    return [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(samples)]
 
 
 def draw(shape: Sequence[int], sources: Sequence[torch.Generator], *, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:

@@ -23,7 +23,7 @@ def empty_latent(
     frames: int,
     fps: Fraction | None = None,
     audio_latents: int | None = None,
-    audio_rule: str = "round",
+    audio_rule: str = "ceil",
     samples: int = 1,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",

@@ -19,6 +19,7 @@ from ..values import AVLatent, Progress, Waveform
 from . import memory, steps
 from .models import Models
 from .presets import Plan, StageSettings, find_preset, preset_for, resolve
+from .refinement import check_upsampler
 from .request import Geometry, Request, check_request
 from .steps import encode_texts
 
@@ -169,6 +170,20 @@ def _check_models(models: Models, request: Request, plan: Plan, geometry: Geomet
         needed.append("upsampler")
     for name in needed:
         models.need(name)
+    if plan.refine is not None:
+        check_upsampler(models.upsampler.config)
+    _check_blocks(models, plan)
+
+
+def _check_blocks(models: Models, plan: Plan) -> None:
+    """Blocks that somebody named must exist: a pass that changes nothing costs as much as one that does."""
+    count = models.transformer.config.layers
+    own = () if models.release is None else models.release.stg_blocks
+    for stage in (plan.denoise, *([plan.refine.stage] if plan.refine else [])):
+        for scale, blocks in ((stage.stg_scale_video, stage.stg_blocks_video), (stage.stg_scale_audio, stage.stg_blocks_audio)):
+            missing = [block for block in blocks or () if not 0 <= block < count]
+            if scale and missing and tuple(blocks) != tuple(own):
+                raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
 
 
 def _warn_without_lora(models: Models, plan: Plan) -> None:

@@ -5,6 +5,7 @@ The first four are the reference pipeline's; numbers checked against FastVideo 0
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -145,6 +146,11 @@ class Plan:
     def audio_from(self) -> str:
         return "denoise" if self.refine is None else self.preset.audio_from
 
+    def __str__(self) -> str:
+        guided = "guided " if guidance_of(self.denoise) != Guidance() else ""
+        first = f"preset {self.preset.name}: {_steps(self.denoise)} {guided}steps"
+        return first if self.refine is None else f"{first} at half size, {_steps(self.refine.stage)} at full size"
+
 
 def find_preset(name: str, version: int | None = None) -> Preset:
     """The preset of a name, in its newest version unless one is given. Raises RequestError listing the known ones."""
@@ -193,6 +199,10 @@ def resolve(preset: Preset, release: ModelVersion | None, overrides: Mapping[str
         if checked is not None:
             _check(checked, stage)
     return plan
+
+
+def _steps(settings: StageSettings) -> int:
+    return settings.num_inference_steps if settings.sigmas is None else len(settings.sigmas) - 1
 
 
 def guidance_of(settings: StageSettings) -> Guidance:
@@ -280,7 +290,7 @@ def _parse(kind, value, name: str):
             return value
         if kind is int and not isinstance(value, bool) and int(value) == float(value):
             return int(value)
-        if kind is float and not isinstance(value, bool):
+        if kind is float and not isinstance(value, bool) and math.isfinite(float(value)):
             return float(value)
         if kind is str and isinstance(value, str):
             return value

@@ -12,12 +12,20 @@ from torch import nn
 
 from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, weight_shapes
 from ..checkpoint.quantized_linear import QuantizedLinear
+from ..config.upsampler import UpsamplerConfig
 from ..errors import RequestError
 from ..networks.following import follows_input
 from ..networks.statistics import PerChannelStatistics
 from ..networks.upsampler import LatentUpsampler, upsample
 from ..values import AVLatent, Progress
 from .memory import copy_to, is_on, lent, resident
+
+
+def check_upsampler(config: UpsamplerConfig) -> None:
+    """Raise RequestError for an upsampler that does more or less than to double height and width."""
+    if (config.spatial, config.temporal, config.scale) != (True, False, (2, 1)):
+        does = "adds frames" if config.temporal else f"enlarges {config.scale[0] / config.scale[1]:g} times"
+        raise RequestError(f"the upsampler {does}, expected one that doubles height and width: load the spatial x2 upsampler")
 
 
 def upsampled(
@@ -35,6 +43,7 @@ def upsampled(
     """
     if latent.video is None:
         raise RequestError("there is no video latent to enlarge")
+    check_upsampler(upsampler.config)
     samples = []
     with torch.no_grad():
         for i, sample in enumerate(latent.video.to(device).split(1)):
@@ -42,10 +51,6 @@ def upsampled(
                 progress(Progress("upsampling", i, len(latent.video)))
             samples.append(upsample(upsampler, sample, statistics))
     video = torch.cat(samples) if len(samples) > 1 else samples[0]
-    _, _, frames, height, width = latent.video.shape
-    if list(video.shape[2:]) != [frames, 2 * height, 2 * width]:
-        found = f"{frames}x{height}x{width} to {'x'.join(map(str, video.shape[2:]))}"
-        raise RequestError(f"the upsampler takes a latent of {found}, expected twice the height and width: load the spatial x2 upsampler")
     if progress is not None:
         progress(Progress("upsampling", len(samples), len(samples)))
     return AVLatent(video, latent.audio)

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import clock
 from ..errors import Ltx2Warning, RequestError
+from ..sampling.noise import SEEDS
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
 from .presets import Plan, Preset
 
@@ -46,7 +47,7 @@ class Request:
     latents: tuple[LatentCondition, LatentCondition | None] | None = None
     audio: AudioCondition | Waveform | None = None
     audio_latents: int | None = None
-    audio_rule: str = "round"
+    audio_rule: str = "ceil"
     video_position_offset_seconds: float | Fraction = 0
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     positive: TextContext | None = None
@@ -105,8 +106,8 @@ def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometr
     _check_texts(request, plan)
     if request.samples < 1:
         raise RequestError(f"{request.samples} samples, expected 1 or more")
-    if request.seed is not None and (not isinstance(request.seed, int) or request.seed < 0):
-        raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0")
+    if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
+        raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
     notes: list[str] = []
     fps = clock.parse_fps(preset.fps if request.fps is None else request.fps)
     frames = _frames(request, preset, fps, notes)
@@ -190,7 +191,7 @@ def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
             if not isinstance(condition.frame, int) or not 0 <= condition.frame < geometry.frames:
                 raise RequestError(f"{name} condition is at frame {condition.frame}, the clip has frames 0 to {geometry.frames - 1}")
             if not 0 <= condition.strength <= 1:
-                raise RequestError(f"strength of an {name} condition is {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)")
+                raise RequestError(f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)")
     for clip in request.clips:
         count = len(clip.frames)
         if not clock.is_whole_clip(count):

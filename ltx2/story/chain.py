@@ -294,7 +294,10 @@ def _film(script, records, journal: Journal, work: Path, out: Path, say, metadat
             else:
                 writer.write_frames(piece)
     reports = [seam.as_json() for seam in seams]
-    write_atomic(work / REPORT_FILE, json.dumps(reports, indent=1).encode())
+    try:
+        write_atomic(work / REPORT_FILE, json.dumps(reports, indent=1).encode())
+    except OSError as error:
+        raise StoryError(f"{work / REPORT_FILE} cannot be written: {error.strerror or error}") from error
     journal.append("film", path=where, inputs=inputs, sha256=file_sha256(out), seams=reports)
     return tuple(seams), True
 

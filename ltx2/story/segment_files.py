@@ -3,6 +3,7 @@
 ``picture.mov`` holds every frame as PNG (any player shows it), ``sound.safetensors`` the float samples, ``state.safetensors`` the state.
 """
 
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,7 @@ def write_segment(folder: Path, frames: Iterable, sound: Waveform | None, fps: F
     frames: chunks in order, gone through once. state_of: called with the last ``keep_last`` frames [n, H, W, 3] and the count of all,
     returns the state. The folder appears, or replaces an older one, only when all is on disk.
     """
-    with atomic_folder(folder) as temp:
+    with _told(folder), atomic_folder(folder) as temp:
         tail: deque[np.ndarray] = deque(maxlen=keep_last)
         count = _write_pictures(temp / PICTURE, frames, fps, tail)
         if sound is not None:
@@ -39,6 +40,15 @@ def write_segment(folder: Path, frames: Iterable, sound: Waveform | None, fps: F
         state = state_of(np.stack(tail), count)
         write_synced(temp / STATE, attachment_bytes(state, "safetensors"))
         return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temp.iterdir())}
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the file system as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise StoryError(f"{path} cannot be written: {reason(error)}") from error
 
 
 def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) -> int:

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ltx2 import media
-from ltx2.cli import demo, generate, options
+from ltx2.cli import demo, generate, main, options
 from ltx2.errors import CheckpointError, MediaError, RequestError
 from ltx2.values import Progress, Waveform
 
@@ -91,18 +91,41 @@ def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):
         (["--checkpoint", "nowhere.safetensors"], CheckpointError, "nowhere.safetensors"),
         (["--device", "abacus"], RequestError, "device is 'abacus'"),
         (["--out", "x.gif"], RequestError, "x.gif"),
+        (["--out", "{folder}"], RequestError, "not an empty folder"),
+        (["--out", "{folder}/inner.mp4"], RequestError, "it is a folder"),
+        (["--out", "{broken}/x.mp4"], RequestError, "broken.png is a file, expected a folder"),
+        (["--save-state", "{folder}/inner.png"], RequestError, "it is a folder"),
+        (["--save-state", "{broken}.png/x"], RequestError, "x: .* is a file"),
+        (["--preset", "ltx2_base", "--override", "denoise.stg_blocks=[99]"], RequestError, "names block 99"),
+        (["--override", "denoise.cfg_scale_video=NaN"], RequestError, "expected a number"),
         (["--audio", "{broken}"], MediaError, "broken.png"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(call, photo, tmp_path, arguments, kind, sentence):
     broken, lora = tmp_path / "broken.png", tmp_path / "lora.safetensors"
     broken.write_bytes(b"no picture")
+    broken.with_name("broken.png.png").write_bytes(b"")
+    folder = tmp_path / "folder"
+    (folder / "inner.mp4").mkdir(parents=True)
+    (folder / "inner.png").mkdir()
     save_file({"blocks.0.lora_A.weight": torch.zeros(2, 3), "blocks.0.lora_B.weight": torch.zeros(3, 2)}, lora)
-    arguments = [text.format(broken=broken, photo=photo, lora=lora) for text in arguments]
+    arguments = [text.format(broken=broken, photo=photo, lora=lora, folder=folder) for text in arguments]
     with pytest.raises(kind, match=sentence) as caught:
         call("--out", tmp_path / "x.mp4", *arguments)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.mp4").exists()
+
+
+def test_a_wrong_command_line_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", "--seconds", "nan"])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_state_beside_the_film_changes_nothing(call, tmp_path):
+    call("--out", tmp_path / "a.mp4")
+    call("--out", tmp_path / "b.mp4", "--save-state", tmp_path / "b.png")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
 def test_how_pictures_and_strengths_are_written(tmp_path):

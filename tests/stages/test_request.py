@@ -20,7 +20,7 @@ def check(preset="ltx2_base", **fields):
 
 def test_the_preset_fills_what_is_not_said():
     geometry, notes = check()
-    assert (geometry.width, geometry.height, geometry.frames, geometry.fps, geometry.audio_latents) == (768, 512, 121, 24, 126)
+    assert (geometry.width, geometry.height, geometry.frames, geometry.fps, geometry.audio_latents) == (768, 512, 121, 24, 127)
     assert not notes and geometry.video_tokens == 16 * 16 * 24
     assert str(geometry) == "768x512, 121 frames at 24 fps (5.04 s)"
 
@@ -65,6 +65,7 @@ def test_length_of_the_sound(rule, latents):
         ({"samples": 0}, "expected 1 or more"),
         ({"seed": -1}, "from 0"),
         ({"seed": 1.5}, "from 0"),
+        ({"seed": 2**64}, "from 0 to 2\\^64 - 1"),
         ({"width": 64}, "both sides"),
         ({"width": 0, "height": 64}, "whole numbers of pixels"),
         ({"width": -64, "height": 64, "snap": True}, "whole numbers of pixels"),
@@ -76,7 +77,7 @@ def test_length_of_the_sound(rule, latents):
         ({"fps": 0}, "fps"),
         ({"audio_latents": -1}, "or more"),
         ({"audio_rule": "long"}, "round, ceil, cover"),
-        ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are known, the clip has 126"),
+        ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are known, the clip has 127"),
         ({"audio": AudioCondition(torch.zeros(1, 8, 3, 16)), "audio_latents": 0}, "silent film"),
         ({"video_position_offset_seconds": -1}, "0 or more"),
         ({"images": (ImageCondition(PICTURE, frame=121),)}, "frames 0 to 120"),
