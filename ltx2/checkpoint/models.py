@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..config.audio import audio_vae_config, vocoder_config
+from ..config.check import nonsense
 from ..config.diffusion_decoder import diffusion_decoder_config
 from ..config.duration import duration_config
 from ..config.transformer import connector_config, text_projection_config, transformer_config
@@ -37,6 +38,9 @@ from .lora import Lora, match_lora
 from .reader import Checkpoint
 
 Loras = Sequence[tuple[Lora, float]]
+
+LONGEST_REASON = 300  # characters of an error that metadata caused
+LEAST_REPEATS = 64  # that a configuration may ask for, however few tensors there are
 
 
 def load_transformer(
@@ -157,19 +161,31 @@ def check_lora(checkpoint: Checkpoint, lora: Lora):
 def _read(reader: Callable, component: Component, *more):
     """A component's configuration. What is wrong with metadata from elsewhere comes out as a sentence, not as a type error."""
     try:
-        return reader(component.config, component.shapes, *more)
+        config = reader(component.config, component.shapes, *more)
     except CheckpointError as error:
-        raise CheckpointError(f"{component}: {error}") from error
+        raise CheckpointError(f"{component}: {str(error)[:LONGEST_REASON]}") from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
-        raise CheckpointError(
-            f"{component} has a configuration that makes no sense ({type(error).__name__}: {error}): get the file again"
-        ) from error
+        reason = f"{type(error).__name__}: {str(error)[:LONGEST_REASON]}"
+        raise CheckpointError(f"{component} has a configuration that makes no sense ({reason}): get the file again") from error
+    wrong = next(nonsense(config, max(len(component.tensors), LEAST_REPEATS)), None)
+    if wrong is not None:
+        raise CheckpointError(f"{component} has a configuration with {wrong}, which makes no sense: get the file again")
+    return config
 
 
 def _build(component: Component, make: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str, loras: Loras = ()):
-    like = None if ops is TORCH_OPS else lambda: make(device="meta", dtype=dtype)
+    def empty(**how) -> nn.Module:
+        try:
+            return make(device="meta", dtype=dtype, **how)
+        except CheckpointError:
+            raise
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:  # sizes that no layer can have
+            reason = str(error).partition("\n")[0][:LONGEST_REASON]
+            raise CheckpointError(f"{component} has a configuration that nothing fits ({reason}): get the file again") from error
+
+    like = None if ops is TORCH_OPS else empty
     return build(
-        lambda: make(ops=ops, device="meta", dtype=dtype), component, dtype=dtype, device=device, quantized=quantized, loras=loras,
+        lambda: empty(ops=ops), component, dtype=dtype, device=device, quantized=quantized, loras=loras,
         like=like,
     )  # fmt: skip
 
