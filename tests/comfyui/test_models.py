@@ -1,5 +1,7 @@
 """Loading nodes: whatever released layout, every network ends up in the host's hands."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -85,3 +87,42 @@ def test_the_text_encoder_of_another_release_is_refused(run, loaded, shelf):  # 
 def test_names_that_are_not_there(run, folders):
     with pytest.raises(ValueError, match="not in ComfyUI's model folders"):
         run("LoadCheckpoint", checkpoint="../../etc/passwd")
+
+
+def test_quantised_files_stay_small_and_take_loras(run, loaded, shelf, tmp_path):  # noqa: F811
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    names = shelf("2.3")
+    folder = tmp_path / "models" / "checkpoints"
+    with safe_open(folder / names["transformer"], "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    for name in [name for name in tensors if "diffusion_model.transformer_blocks" in name and tensors[name].ndim == 2 and ".to_" in name]:
+        scale = tensors[name].float().abs().max() / 448
+        tensors[f"{name}_scale"] = scale
+        tensors[name] = (tensors[name].float() / scale).to(torch.float8_e4m3fn)
+    save_file(tensors, folder / "fp8-distilled.safetensors", metadata)
+    parts = loaded()
+    plain = parts["model"]
+    model = run("LoadCheckpoint", checkpoint="fp8-distilled.safetensors", distilled_lora=names["distilled_lora"]).args[0]
+    kept = [layer for layer in model.patcher.model.modules() if type(layer).__name__ == "QuantizedLinear"]
+    assert kept and model.dtype == plain.dtype
+    added = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=1.0).args[0]
+    assert added.patcher.model is not model.patcher.model and not added.patcher.patches and added.loras[0][1] == 1.0
+    twice = run("ApplyLora", model=added, lora=names["distilled_lora"], strength=-1.0).args[0]
+    positive, negative = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args
+    clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0).args[0]
+    given = {"positive": positive, "negative": negative, "latent": clip, "seed": 1, "preset": fast(run)}
+    before = digest(model)
+    films = {name: run("Denoise", model=one, **given).args[0].latent.video.float() for name, one in (
+        ("plain", plain), ("fp8", model), ("lora", added), ("taken back", twice), ("again", model)
+    )}  # fmt: skip
+    assert digest(model) == before and torch.equal(films["fp8"], films["again"])
+    spread = (films["plain"] - films["lora"]).abs().mean()
+    assert (films["plain"] - films["fp8"]).abs().mean() < 0.5 * spread
+    assert torch.allclose(films["fp8"], films["taken back"], atol=0.1)
+    # the distilled LoRA of a stage goes the same way
+    hq = run("Preset", preset="ltx2_hq", steps=1, refine_steps=0, sampler="euler", two_stages="off").args[0]
+    models = model, replace(model, distilled_lora=None)
+    with_it, without = (run("Denoise", model=one, **{**given, "preset": hq}).args[0] for one in models)
+    assert not torch.equal(with_it.latent.video, without.latent.video)
