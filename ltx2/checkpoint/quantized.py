@@ -105,6 +105,8 @@ def _described(metadata: Mapping[str, str], path: Path) -> dict[str, dict]:
     if text is None:
         return {}
     layers = _json(text, "_quantization_metadata", path).get("layers", {})
+    if isinstance(layers, dict):  # a layer may be described by the name of its format alone
+        layers = {name: {"format": about} if isinstance(about, str) else about for name, about in layers.items()}
     if not isinstance(layers, dict) or not all(isinstance(about, dict) for about in layers.values()):
         raise CheckpointError(f"{path} has _quantization_metadata without a table of layers: get the file again")
     return {**{f"{_PREFIX}{name}": about for name, about in layers.items()}, **layers}

@@ -52,8 +52,9 @@ def test_plain_fp8(tmp_path, fp8):
         ({"weight_scale": torch.tensor(0.25), "comfy_quant": about(format="float8_e4m3fn")}, {}),
         ({"weight_scale": torch.tensor(0.25)}, {"layers": {f"{PREFIX}to_q": {"format": "float8_e4m3fn"}}}),
         ({"weight_scale": torch.tensor(0.25)}, {"layers": {"transformer_blocks.0.attn1.to_q": {"fmt": "float8_e4m3fn"}}}),
+        ({"weight_scale": torch.tensor(0.25)}, {"layers": {"transformer_blocks.0.attn1.to_q": "float8_e4m3fn"}}),
     ],
-    ids=["scaled", "one", "rows", "older", "comfy_quant", "metadata", "metadata-bare"],
+    ids=["scaled", "one", "rows", "older", "comfy_quant", "metadata", "metadata-bare", "metadata-name"],
 )
 def test_scaled_fp8_in_every_spelling(tmp_path, fp8, beside, metadata):
     tensors = {f"{PREFIX}to_q.weight": fp8, "model.diffusion_model.scaled_fp8": torch.zeros(2).to(E4M3)}
