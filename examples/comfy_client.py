@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import struct
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -55,7 +56,16 @@ class Client:
             self._follow(stream, answer["prompt_id"], on_progress)
         finally:
             stream.close()
-        return json.loads(self.request(f"/history/{answer['prompt_id']}"))[answer["prompt_id"]]["outputs"]
+        return self._outputs(answer["prompt_id"])
+
+    def _outputs(self, prompt_id: str) -> dict:
+        """What the nodes reported; the server writes it down a moment after its last message."""
+        for _ in range(100):
+            history = json.loads(self.request(f"/history/{prompt_id}"))
+            if prompt_id in history:
+                return history[prompt_id]["outputs"]
+            time.sleep(0.1)
+        raise RunFailed("the server has no record of the run")
 
     def _follow(self, stream: "WebSocket", prompt_id: str, on_progress) -> None:
         for message in stream:

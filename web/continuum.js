@@ -22,6 +22,22 @@ const CARD_NODES = new Set(["MakeState", "SaveState", "LoadState", "InspectState
 const UPLOAD_NODE = "LTX2ContinuumLoadState";
 const UPLOAD_TYPES = ".png,.safetensors,.json";
 
+const TEXTS = {
+  en: {
+    none: "no state yet", segment: (n) => `segment ${n}`, picture: (s) => `${s.width}×${s.height}, ${s.frames} frames carried`,
+    sound: (seconds) => `${seconds} s of sound carried`, silent: "no sound carried",
+    upload: "upload a state", hint: "PNG card, safetensors or JSON file", failed: "State not uploaded",
+    large: "it is larger than this server accepts; use the folder form or a smaller overlap", answered: (status) => `the server answered ${status}`,
+  },
+  zh: {
+    none: "尚无状态", segment: (n) => `第 ${n} 段`, picture: (s) => `${s.width}×${s.height}，携带 ${s.frames} 帧`,
+    sound: (seconds) => `携带 ${seconds} 秒声音`, silent: "未携带声音",
+    upload: "上传状态", hint: "PNG 卡片、safetensors 或 JSON 文件", failed: "状态上传失败",
+    large: "文件超过服务器允许的大小；请使用文件夹形式或减小重叠", answered: (status) => `服务器返回 ${status}`,
+  },
+};
+const texts = () => TEXTS[app.extensionManager?.setting?.get?.("Comfy.Locale")] ?? TEXTS.en;
+
 // The page resets every type's colour to "" when it loads a palette: keep ours unless the palette names one.
 function keepColour(map, type, colour) {
   if (!map) return;
@@ -40,7 +56,7 @@ function addColours() {
 .continuum-card { display: flex; gap: 8px; align-items: center; font: 12px sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .continuum-card img { height: 64px; max-width: 50%; object-fit: contain; border-radius: 4px; background: #0004; }
 .continuum-card div { line-height: 1.4; white-space: pre-line; overflow: hidden; text-overflow: ellipsis; }
-.continuum-upload { width: 100%; height: 26px; cursor: pointer; }`;
+.continuum-upload { width: 100%; height: 26px; padding: 0; font-size: 12px; line-height: 1; border-width: 1px; cursor: pointer; }`;
   document.head.append(sheet);
 }
 
@@ -51,9 +67,10 @@ function viewUrl(file) {
 
 // What an "executed" message says of a state, in a few lines of text.
 export function cardLines(state) {
-  const lines = [`segment ${state.segment_index}`];
-  if (state.width) lines.push(`${state.width}×${state.height}, ${state.frames} frames carried`);
-  lines.push(state.audio_seconds ? `${state.audio_seconds.toFixed(2)} s of sound carried` : "no sound carried");
+  const say = texts();
+  const lines = [say.segment(state.segment_index)];
+  if (state.width) lines.push(say.picture(state));
+  lines.push(state.audio_seconds ? say.sound(state.audio_seconds.toFixed(2)) : say.silent);
   if (state.file) lines.push(state.file);
   return lines.join("\n");
 }
@@ -64,7 +81,7 @@ function addCard(node) {
   const picture = document.createElement("img");
   picture.hidden = true;
   const text = document.createElement("div");
-  text.textContent = "no state yet";
+  text.textContent = texts().none;
   card.append(picture, text);
   const widget = node.addDOMWidget("continuum_card", "continuum_card", card, { serialize: false, getMinHeight: () => 72, getMaxHeight: () => 72 });
   widget.serialize = false;
@@ -84,8 +101,8 @@ async function upload(file, widget, node) {
   body.append("image", file, file.name);
   const answer = await api.fetchApi("/upload/image", { method: "POST", body });
   if (!answer.ok) {
-    const limit = answer.status === 413 ? "it is larger than this server accepts; use the folder form or a smaller overlap" : `the server answered ${answer.status}`;
-    app.extensionManager?.toast?.add({ severity: "error", summary: "State not uploaded", detail: `${file.name}: ${limit}`, life: 8000 });
+    const limit = answer.status === 413 ? texts().large : texts().answered(answer.status);
+    app.extensionManager?.toast?.add({ severity: "error", summary: texts().failed, detail: `${file.name}: ${limit}`, life: 8000 });
     return;
   }
   const saved = await answer.json();
@@ -105,7 +122,8 @@ function addUpload(node) {
   chooser.addEventListener("change", () => { if (chooser.files[0]) upload(chooser.files[0], widget, node); chooser.value = ""; });
   const button = document.createElement("button");
   button.className = "continuum-upload comfy-btn";
-  button.textContent = "upload a state (PNG card, safetensors, JSON)";
+  button.textContent = texts().upload;
+  button.title = texts().hint;
   button.addEventListener("click", () => chooser.click());
   const box = document.createElement("div");
   box.append(button, chooser);
@@ -116,6 +134,13 @@ function addUpload(node) {
 app.registerExtension({
   name: "ltx2-continuum",
   async setup() { addColours(); },
+  // The page's own upload button takes pictures alone and previews every file as one: ours stands in for it.
+  async beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name !== UPLOAD_NODE) return;
+    const inputs = nodeData.input?.required ?? {};
+    delete inputs.upload;
+    if (inputs.file?.[1]) delete inputs.file[1].image_upload;
+  },
   async nodeCreated(node) {
     if (node.comfyClass === UPLOAD_NODE) addUpload(node);
     if (CARD_NODES.has(node.comfyClass)) addCard(node);

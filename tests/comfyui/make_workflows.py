@@ -2,7 +2,7 @@
 
     python -m tests.comfyui.make_workflows
 
-Run it again when nodes changed. Thumbnails come from ``page/thumbnails.mjs`` (see ``test_real_page``).
+Run it again when nodes changed. Thumbnails are made too where there is a browser.
 """
 
 import json
@@ -177,5 +177,8 @@ if __name__ == "__main__":
         with real.running(base) as host:
             write(host.server.get("/object_info"))
             from .test_real_host import SNAPSHOT, normalised
+            from .test_real_page import missing, thumbnails
 
             SNAPSHOT.write_text(json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8")
+            if not missing:
+                thumbnails(host, Path(folder))

@@ -1,0 +1,151 @@
+/* The pack on the real page, headless.  node page.mjs PLAN.json  → one JSON report on stdout.
+
+   PLAN: {url, js: folder with playwright-core, browser, vue: bool, language?, shots: folder,
+          thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}}], uploads?: [paths]}
+   Every workflow is opened on its own; the report has its unknown nodes, its API form and a screenshot. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const { chromium } = createRequire(join(plan.js, "x.js"))("playwright-core");
+const report = { consoleErrors: [], pageErrors: [], outside: [], workflows: {} };
+// a fresh profile asks for files that are not there yet, and nothing outside this machine may be reached
+const USUAL = /net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404/;
+
+async function setting(key, value) {
+  const answer = await fetch(`${plan.url}/api/settings/${encodeURIComponent(key)}`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+  if (!answer.ok) throw new Error(`setting ${key}: ${answer.status}`);
+}
+await setting("Comfy.TutorialCompleted", true);
+await setting("Comfy.VueNodes.Enabled", Boolean(plan.vue));
+await setting("Comfy.Locale", plan.language ?? "en");
+await setting("Comfy.Workflow.ShowMissingModelsWarning", false);
+
+const profile = mkdtempSync(join(tmpdir(), "continuum_page_"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: plan.browser, headless: true, viewport: plan.thumbnails ? { width: 3200, height: 1800 } : { width: 1760, height: 990 },
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"] });
+const page = context.pages()[0] ?? await context.newPage();
+try {
+  await context.route((u) => !u.href.startsWith(plan.url) && !/^(data|blob):/.test(u.protocol), (route) => {
+    report.outside.push(route.request().url());
+    return route.abort();
+  });
+  page.on("console", (m) => {
+    const text = `${m.text()} @ ${m.location().url}`;
+    if (m.type() === "error" && !USUAL.test(text)) report.consoleErrors.push(text.slice(0, 500));
+  });
+  page.on("pageerror", (e) => report.pageErrors.push(String(e.stack ?? e).slice(0, 500)));
+  await page.goto(plan.url, { waitUntil: "domcontentloaded", timeout: 90000 });
+  await page.waitForFunction(() => window.LiteGraph && Object.keys(window.LiteGraph.registered_node_types).some((n) => n.startsWith("LTX2Continuum"))
+    && window.app?.extensionManager && window.app.canvas?.graph, null, { timeout: 90000, polling: 500 });
+  await page.waitForTimeout(1500);
+  report.frontend = await page.evaluate(() => window.__COMFYUI_FRONTEND_VERSION__ ?? null);
+  report.colours = await page.evaluate(() => ({
+    canvas: window.app.canvas.default_connection_color_byType?.LTX2_CONTINUATION_STATE ?? null,
+    links: window.app.canvas.constructor.link_type_colors?.LTX2_CONTINUATION_STATE ?? null,
+    style: getComputedStyle(document.documentElement).getPropertyValue("--color-datatype-LTX2_CONTINUATION_STATE").trim(),
+  }));
+  report.title = await page.evaluate(() => window.LiteGraph.registered_node_types.LTX2ContinuumGenerate.title);
+
+  for (const one of plan.workflows) {
+    const graph = JSON.parse(readFileSync(one.path, "utf8"));
+    await page.evaluate((g) => window.app.loadGraphData(g, true, true), graph);
+    await page.waitForTimeout(600);
+    // dialogs about models that this machine lacks
+    for (let i = 0; i < 2 && await page.locator(".p-dialog-mask, [role=dialog]").count(); i++) {
+      await page.keyboard.press("Escape");
+      await page.waitForTimeout(250);
+    }
+    const found = await page.evaluate(async () => ({
+      unknown: window.app.graph._nodes.filter((n) => !window.LiteGraph.registered_node_types[n.type]).map((n) => n.type),
+      nodes: window.app.graph._nodes.length,
+      api: (await window.app.graphToPrompt()).output,
+    }));
+    await fit();
+    await page.screenshot({ path: join(plan.shots, `${one.name}.png`) });
+    if (plan.thumbnails) {
+      const clip = await page.evaluate(() => {
+        const { canvas, graph } = window.app, { scale, offset } = canvas.ds, rect = canvas.canvas.getBoundingClientRect();
+        const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
+        const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
+        const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
+        return { x: rect.x + (left + offset[0]) * scale - 12, y: rect.y + (top + offset[1]) * scale - 12,
+          width: (right - left) * scale + 24, height: (bottom - top) * scale + 24 };
+      });
+      await page.screenshot({ path: join(plan.shots, `${one.name}.png`), clip });
+    }
+    if (one.queue) {
+      found.run = await page.evaluate(run, one.queue);
+      await page.waitForTimeout(1200);
+      found.cards = await page.evaluate(() => [...document.querySelectorAll(".continuum-card")].map((card) => ({
+        text: card.innerText, picture: card.querySelector("img")?.naturalWidth ?? 0 })));
+      await fit();
+      await page.screenshot({ path: join(plan.shots, `${one.name}-done.png`) });
+    }
+    report.workflows[one.name] = found;
+  }
+  if (plan.uploads) {
+    report.uploads = [];
+    await page.evaluate(() => {
+      window.app.graph.clear();
+      const node = window.LiteGraph.createNode("LTX2ContinuumLoadState");
+      node.pos = [100, 100];
+      window.app.graph.add(node);
+    });
+    await page.waitForTimeout(800);
+    for (const path of plan.uploads) {
+      await page.locator(".continuum-upload ~ input[type=file]").setInputFiles(path);
+      await page.waitForTimeout(900);
+      report.uploads.push(await page.evaluate(async () => ({
+        value: window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value,
+        api: Object.values((await window.app.graphToPrompt()).output)[0].inputs,
+        saved: window.app.graph._nodes[0].serialize().widgets_values,
+      })));
+    }
+    await fit();
+    await page.screenshot({ path: join(plan.shots, "load_state.png") });
+  }
+} catch (error) {
+  report.failure = String(error.stack ?? error);
+} finally {
+  await context.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+process.stdout.write(JSON.stringify(report));
+
+async function fit() {
+  await page.evaluate(() => {
+    const { canvas, graph } = window.app;
+    const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
+    const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
+    const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
+    canvas.ds.fitToBounds?.([left - 30, top - 30, right - left + 60, bottom - top + 60]);
+    canvas.setDirty(true, true);
+  });
+  await page.waitForTimeout(700);
+}
+
+// set widgets by node type, queue, wait for the end
+function run(changes) {
+  const { app } = window;
+  for (const node of app.graph._nodes) {
+    for (const [name, value] of Object.entries(changes[node.type] ?? {})) {
+      const widget = node.widgets.find((w) => w.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }
+  }
+  return new Promise((done) => {
+    const api = app.api ?? window.comfyAPI.api.api;
+    api.addEventListener("execution_success", () => setTimeout(() => done({ status: "success" }), 300));
+    api.addEventListener("execution_error", (e) => done({ status: "error", node: e.detail.node_type, message: e.detail.exception_message }));
+    setTimeout(() => done({ status: "timeout" }), 200000);
+    app.queuePrompt(0, 1).then(() => {
+      if (Object.keys(app.lastNodeErrors ?? {}).length) done({ status: "refused", errors: app.lastNodeErrors });
+    });
+  });
+}

@@ -1,0 +1,126 @@
+"""The pack on ComfyUI's page in a headless browser, with both renderers: every template, cards, colours, uploads."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from . import hosting, real
+from .workflow_texts import OURS, WORKFLOWS
+
+PAGE = Path(__file__).parent / "page"
+JS = Path(os.environ.get("HOST_JS") or Path.home() / ".cache/comfy_host/js")
+SHOTS = os.environ.get("CONTINUUM_SHOTS")  # a folder to keep screenshots in
+
+
+def browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+PLAYWRIGHT = JS / "node_modules/playwright-core"
+NEEDED = {"node": shutil.which("node"), "chromium": browser(), f"playwright-core in {JS} (or HOST_JS)": PLAYWRIGHT.is_dir()}
+missing = [what for what, found in NEEDED.items() if not found]
+pytestmark = [*real.pytestmark, pytest.mark.skipif(bool(missing), reason=f"the page needs {', '.join(missing)}")]
+# the one that is queued on the page, cut down to size
+QUEUED = "three_segment_film"
+SMALL = {OURS + "Generate": {"width": 64, "height": 64, "seconds": 0.7, "preset": "ltx2_fast"}}
+
+
+def visit(host, folder: Path, **plan) -> dict:
+    """Do what a plan says on the page; screenshots lie in a folder for each renderer and language."""
+    shots = (Path(SHOTS) if SHOTS else folder) / ("vue" if plan.get("vue") else "canvas") / plan.get("language", "en")
+    shots.mkdir(parents=True, exist_ok=True)
+    given = {"url": host.server.url, "js": str(JS), "browser": browser(), "shots": str(shots), **plan}
+    (folder / "plan.json").write_text(json.dumps(given))
+    done = subprocess.run(["node", PAGE / "page.mjs", folder / "plan.json"], capture_output=True, text=True, timeout=400)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert "failure" not in report, report["failure"]
+    return report
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["canvas", "nodes-2.0"])
+def seen(request, host, tmp_path_factory):
+    """Every template opened once, one of them run, files uploaded."""
+    folder = tmp_path_factory.mktemp("page")
+    uploads = []
+    for suffix in (".png", ".safetensors", ".json"):
+        uploads.append(folder / f"any_state_{'vue' if request.param else 'canvas'}{suffix}")
+        uploads[-1].write_bytes(b"not read by the page")
+    # another seed, since nodes that the host has in its cache tell nothing
+    small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
+    workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
+    workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
+    return visit(host, folder, vue=request.param, workflows=workflows, uploads=[str(path) for path in uploads])
+
+
+def test_no_errors_and_nothing_from_outside(seen):
+    assert not seen["consoleErrors"] and not seen["pageErrors"]
+    assert not [url for url in seen["outside"] if "continuum" in url]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_template_opens_and_says_the_same_as_its_api_form(seen, name):
+    found = seen["workflows"][name]
+    assert not found["unknown"] and found["nodes"] == len(WORKFLOWS[name].nodes) + 1
+
+    def plain(form: dict) -> dict:
+        return {key: (node["class_type"], node["inputs"]) for key, node in form.items()}
+
+    expected = plain(real.api_workflow(name))
+    for key, (kind, inputs) in plain(found["api"]).items():
+        if kind.startswith(OURS):
+            assert (kind, inputs) == expected[key]
+        else:  # the host's own nodes gain inputs from release to release
+            assert expected[key][1].items() <= inputs.items() and kind == expected[key][0]
+
+
+def test_a_template_runs_from_the_page_and_cards_tell_of_its_states(seen):
+    found = seen["workflows"][QUEUED]
+    assert found["run"] == {"status": "success"}
+    told = [card for card in found["cards"] if "segment" in card["text"]]
+    assert len(told) == 4 and any(card["picture"] for card in told)
+    assert "64×64, 9 frames" in told[0]["text"] and "s of sound" in told[0]["text"]
+
+
+def test_any_attachment_can_be_uploaded(seen):
+    for suffix, found in zip((".png", ".safetensors", ".json"), seen["uploads"]):
+        assert found["value"].endswith(suffix) and found["api"] == {"file": found["value"]}
+        assert found["saved"][0] == found["value"]
+
+
+def test_sockets_have_their_colours(seen):
+    assert set(seen["colours"].values()) == {"#c98a3a"}
+
+
+def test_chinese(host, tmp_path):
+    path = str(real.WORKFLOWS / "story.json")
+    seen = visit(host, tmp_path, vue=True, language="zh", workflows=[{"name": "story", "path": path}])
+    assert seen["title"] == "生成 LTX-2 片段" and not seen["pageErrors"]
+
+
+def test_help_pages_and_templates_are_served(host):
+    templates = host.server.get("/workflow_templates")["ltx2-continuum"]
+    assert set(templates) == set(WORKFLOWS)
+    for name in ("Generate", "Story"):
+        page = hosting.urllib.request.urlopen(f"{host.server.url}/extensions/ltx2-continuum/docs/{OURS}{name}.md").read().decode()
+        assert page.startswith("# ")
+
+
+def thumbnails(host, folder: Path) -> None:
+    """Pictures of all templates, as the page shows them."""
+    from PIL import Image
+
+    workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
+    visit(host, folder, vue=True, language="en", thumbnails=True, workflows=workflows)
+    for name in WORKFLOWS:
+        picture = Image.open((Path(SHOTS) if SHOTS else folder) / f"vue/en/{name}.png").convert("RGB")
+        picture.thumbnail((1280, 720), Image.LANCZOS)
+        for quality in range(88, 20, -6):
+            picture.save(real.WORKFLOWS / f"{name}.jpg", quality=quality, optimize=True)
+            if (real.WORKFLOWS / f"{name}.jpg").stat().st_size <= 58_000:
+                break
