@@ -1,3 +1,34 @@
-"""LTX-2 Continuum's engine: long video with sound on LTX-2, in plain PyTorch."""
+"""LTX-2 Continuum's engine: long video with sound on LTX-2, in plain PyTorch.
+
+The names below are the surface that programs use; each is imported when it is first asked for.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+_SURFACE = {
+    "stages.models": ("Models", "PipelineConfig", "load_models"),
+    "stages.pipeline": ("Segment", "generate"),
+    "stages.request": ("Request",),
+    "values": ("AudioCondition", "AVLatent", "ClipCondition", "ImageCondition", "TextContext", "Waveform"),
+    "continuation": ("ContinuationState", "LTX2ContinuationState", "capture_state", "condition_next", "first_segment"),
+    "continuation.attachments": ("load_attachment", "save_attachment"),
+    "continuation.seams": ("FinishedSegment", "join_segments"),
+    "story.script": ("read_script",),
+    "story.chain": ("run_story",),
+    "errors": ("Ltx2Error", "Ltx2Warning"),
+}
+_HOMES = {name: room for room, names in _SURFACE.items() for name in names}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
