@@ -89,3 +89,13 @@ def host(tmp_path_factory, tiny):
     real.put_inputs(base)
     with real.running(base) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def older_host(tmp_path_factory, tiny):
+    """A second machine: a server of the oldest supported version, where its checkout is there, with models and no files."""
+    from . import real
+
+    version = real.OLDEST if real.OLDEST in hosting.checkouts() else None
+    with real.running(real.make_base(tmp_path_factory.mktemp("older"), tiny), version) as one:
+        yield one

@@ -147,7 +147,7 @@ def page_form(info: dict, workflow: Workflow) -> dict:
 
 def _note(workflow: Workflow, number: int) -> dict:
     names = [name for node in workflow.nodes for name in node.inputs.values() if isinstance(name, str) and name in MODELS]
-    files = "\n".join(f"- `models/{MODELS[name][0]}/` [{name}]({MODELS[name][1]})" for name in dict.fromkeys(names))
+    files = "\n".join(f"- **models/{MODELS[name][0]}**: [{name}]({MODELS[name][1]})" for name in dict.fromkeys(names))
     text = f"## {workflow.title}\n\n{workflow.note}\n\n**Models**\n\n{files}\n"
     return {
         "id": number, "type": "MarkdownNote", "pos": [-COLUMN - GAP_X, 0], "size": [COLUMN, 420], "flags": {}, "order": number - 1,

@@ -34,6 +34,9 @@ STAND_INS = {
 # smallest that the models take, by input name
 SMALL = {"width": 64, "height": 64, "fps": 24.0}
 SMALL_FRAMES = 17
+# what the examples that go on from a state load
+STATE_INPUT = "continuum_state.png"
+OLDEST = "0.16.4"  # of the hosts that the pack says it runs on
 
 
 def make_base(folder: Path, tiny, native: bool = False) -> Path:

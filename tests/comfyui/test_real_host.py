@@ -22,18 +22,19 @@ def test_node_tests_pass_in_the_hosts_own_python():
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory, host):
-    """Every other version once, two at a time: version → (what it says of our nodes, its log)."""
+def servers(tmp_path_factory, host, older_host):
+    """Every version: → (what it says of our nodes, its log). Those that no other test needs run for this alone, two at a time."""
     main = hosting.version_of(hosting.main_checkout())
+    kept = {main: host, **({real.OLDEST: older_host} if real.OLDEST in hosting.checkouts() else {})}
 
     def look(version: str):
         with real.running(tmp_path_factory.mktemp("start"), version) as one:
             return one.server.get("/object_info"), one.log
 
-    others = [version for version in hosting.checkouts() if version != main]
+    others = [version for version in hosting.checkouts() if version not in kept]
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(others, pool.map(look, others)))
-    return {**found, main: (host.server.get("/object_info"), host.log)}
+    return {**found, **{version: (one.server.get("/object_info"), one.log) for version, one in kept.items()}}
 
 
 def test_every_version_starts_with_all_nodes(servers, nodes):

@@ -115,6 +115,9 @@ def thumbnails(host, folder: Path) -> None:
     """Pictures of all templates, as the page shows them."""
     from PIL import Image
 
+    outputs = host.run(real.small(real.api_workflow("image_to_video")))
+    (card,) = [one for reported in outputs.values() for one in reported.get("states", []) if one.get("picture")]
+    shutil.copy(host.path(card["picture"]), host.base / "input" / real.STATE_INPUT)
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
     visit(host, folder, vue=True, language="en", thumbnails=True, workflows=workflows)
     for name in WORKFLOWS:

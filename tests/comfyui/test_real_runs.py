@@ -18,7 +18,6 @@ from . import hosting, real
 pytestmark = real.pytestmark
 FRAMES, OVERLAP = real.SMALL_FRAMES, 9
 FILM = FRAMES + 2 * (FRAMES - OVERLAP)
-STATE_INPUT = "continuum_state.png"
 # frames of each example's film, cut down to size
 EXAMPLES = {
     "text_to_video_two_stages": FRAMES,
@@ -47,7 +46,7 @@ def state_card(host, before):
     """A state that a run saved, in the input folder under the name that the examples load."""
     outputs = host.run(real.small(real.api_workflow("image_to_video")))
     (card,) = [one for one in outputs_of(outputs, "states") if one.get("file")]
-    shutil.copy(host.path(card["picture"]), host.base / "input" / STATE_INPUT)
+    shutil.copy(host.path(card["picture"]), host.base / "input" / real.STATE_INPUT)
     return card
 
 
@@ -181,17 +180,9 @@ def test_wrong_values_at_run_time_are_sentences(host, state_card):
         host.run(workflow)
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory, tiny):
-    """A second machine: the oldest version that the pack supports, with models and no files."""
-    version = "0.16.4" if "0.16.4" in hosting.checkouts() else None
-    with real.running(real.make_base(tmp_path_factory.mktemp("elsewhere"), tiny), version) as one:
-        yield one
-
-
 @pytest.mark.parametrize("two", [False, True], ids=["one server", "two servers"])
 def test_the_story_client(host, two, request, tmp_path):
-    servers = ["--server", host.server.url] + (["--server", request.getfixturevalue("elsewhere").server.url] if two else [])
+    servers = ["--server", host.server.url] + (["--server", request.getfixturevalue("older_host").server.url] if two else [])
     small = ["--size", "64x64", "--seconds", "0.7", "--preset", "ltx2_fast"]
     models = ["--checkpoint", "ltx-2.3-22b-distilled-fp8.safetensors", "--text-encoder", "gemma_3_12B_it_fp4_mixed.safetensors"]
     models += ["--upsampler", "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"]
@@ -236,8 +227,8 @@ def test_a_state_survives_a_restart_and_the_page_part_is_not_needed(host, before
 
 def test_files_go_to_the_output_and_temp_folders_alone(host, before):
     """Last of all: whatever the runs of this module wrote."""
-    written = {path.relative_to(host.base).parts[0] for path in real.all_files(host.base) - before if path.name != STATE_INPUT}
+    written = {path.relative_to(host.base).parts[0] for path in real.all_files(host.base) - before if path.name != real.STATE_INPUT}
     assert written <= {"output", "temp", "input"}, written
     uploaded = [path.name for path in real.all_files(host.base) - before if path.relative_to(host.base).parts[0] == "input"]
-    assert all(name == STATE_INPUT or name.startswith("story_api") for name in uploaded), uploaded
+    assert all(name == real.STATE_INPUT or name.startswith("story_api") for name in uploaded), uploaded
     assert "Traceback" not in json.dumps(host.server.get("/queue"))

@@ -129,12 +129,12 @@ WORKFLOWS = {
     "text_to_video_two_stages": Workflow(
         "Text to video with sound, two stages",
         "Picture and sound from a prompt: denoise at half size, upsample, refine at full size, then decode straight into an MP4 in "
-        "`output/continuum`. Lengths are in seconds; nothing needs to be calculated.",
+        "**output/continuum**. Lengths are in seconds; nothing needs to be calculated.",
         (*_loaders(), *_stages(HARBOUR), _to_file("continuum/text_to_video")),
     ),
     "image_to_video": Workflow(
         "Image to video with sound",
-        "The clip starts from a picture. At its end a PNG card is saved in `output/continuum`: open *continue_from_state* and choose it to go on.",
+        "The clip starts from a picture. At its end a PNG card is saved in **output/continuum**: open *continue_from_state* and choose it to go on.",
         (
             *_loaders(),
             native("picture", "LoadImage", image="first.png"),
@@ -196,7 +196,7 @@ WORKFLOWS = {
     ),
     "story": Workflow(
         "A story in one node",
-        "A script with one prompt a segment. Finished segments are kept in `output/continuum/story`: a run that was stopped goes on where it "
+        "A script with one prompt a segment. Finished segments are kept in **output/continuum/story**: a run that was stopped goes on where it "
         "was, and a changed prompt makes anew only its segment and what follows from it. Choose another folder for another story.",
         (
             *_loaders(),
