@@ -53,7 +53,7 @@ def load_transformer(
     Errors: also CheckpointError for a model version that this package does not know and for LoRAs of another model.
     """
     component = find_component(checkpoint, "transformer")
-    release(component.version)
+    release(component.version, str(component))
     config = _read(transformer_config, component)
     options = {"attention": attention, "av_timestep_mode": av_timestep_mode}
     return _build(component, lambda **how: Transformer(config, **options, **how), ops, dtype, device, quantized, loras)

@@ -53,15 +53,15 @@ def version_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Version | None:
     return (2, 5) if newest else (2, 3)
 
 
-def release(version: Version | None) -> ModelVersion:
+def release(version: Version | None, where: str = "the checkpoint") -> ModelVersion:
     """Defaults of a version: those of the newest release that is not newer. None (unknown) means 2.0.
 
-    Raises CheckpointError for a version that this package does not know.
+    Raises CheckpointError for a version that this package does not know, naming ``where`` it was found.
     """
     if version is None:
         version = (2, 0)
     known = [number for number in RELEASES if number <= version]
     if not known or version[:2] > max(RELEASES):
         text = ".".join(map(str, version))
-        raise CheckpointError(f"the checkpoint is of model version {text}, expected 2.0 to 2.5: update ltx2-continuum")
+        raise CheckpointError(f"{where} is of model version {text}, expected 2.0 to 2.5: update ltx2-continuum")
     return RELEASES[max(known)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import clock
 from ..config.audio import AudioVaeConfig
 from .full_precision import full_precision
+from .mel import require_shape
 from .ops import TORCH_OPS
 from .statistics import PerChannelStatistics
 
@@ -125,6 +126,7 @@ class AudioEncoder(nn.Module):
         self.per_channel_statistics = PerChannelStatistics(config.feature_channels, device=device, dtype=dtype)
 
     def forward(self, mel: Tensor) -> Tensor:
+        require_shape(mel, "mel to encode", self.config.sound_channels, self.config.mel_bins)
         h = self.conv_in(mel.float())  # [B, ch, T, 64]
         for level in self.down:
             h = level(h)
@@ -165,6 +167,7 @@ class AudioDecoder(nn.Module):
         self.per_channel_statistics = PerChannelStatistics(config.feature_channels, device=device, dtype=dtype)
 
     def forward(self, latent: Tensor) -> Tensor:
+        require_shape(latent, "audio latent to decode", self.config.latent_channels, self.config.latent_bins)
         z = _latent(self.per_channel_statistics.un_normalize(_tokens(latent.float()), dim=-1), self.config.latent_channels)
         h = self.mid(self.conv_in(z))  # [B, 4 ch, T, 16]
         for level in reversed(self.up):

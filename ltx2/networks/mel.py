@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config.audio import AudioVaeConfig
-from ..errors import MediaError
+from ..errors import MediaError, RequestError
 from ..values import Waveform
 
 SAMPLE_RATES = (1000, 768_000)
@@ -52,6 +52,12 @@ def _check_rate(rate) -> None:
     low, high = SAMPLE_RATES
     if isinstance(rate, bool) or not isinstance(rate, Integral) or not low <= rate <= high:
         raise MediaError(f"sound has {rate} samples per second, expected a whole number from {low} to {high}: check where it was loaded")
+
+
+def require_shape(x: Tensor, what: str, channels: int, bins: int) -> None:
+    """Raise RequestError unless this is [B, channels, T, bins] with some length. what: as the message calls it."""
+    if x.ndim != 4 or x.shape[1] != channels or x.shape[3] != bins or not x.shape[2]:
+        raise RequestError(f"{what} has shape {list(x.shape)}, expected [B, {channels}, T, {bins}] of at least one T: use this model's own")
 
 
 def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..config.audio import BandwidthExtensionConfig, GeneratorConfig, VocoderConfig
 from .full_precision import full_precision
-from .mel import LOG_FLOOR, mel_filters
+from .mel import LOG_FLOOR, mel_filters, require_shape
 from .ops import TORCH_OPS
 from .snake import AntiAliasedSnake
 
@@ -113,11 +113,16 @@ class Vocoder(Generator):
         self.sample_rate = config.sample_rate
 
     def forward(self, mel: Tensor) -> Tensor:
+        _check(mel, self.config)
         return super().forward(_side_by_side(mel))
 
     @property
     def samples_per_frame(self) -> int:
         return self.config.samples_per_frame
+
+
+def _check(mel: Tensor, config: GeneratorConfig) -> None:
+    require_shape(mel, "mel to turn into sound", config.sound_channels, config.mel_channels // config.sound_channels)
 
 
 def _side_by_side(mel: Tensor) -> Tensor:
@@ -188,6 +193,7 @@ class BandwidthExtensionVocoder(nn.Module):
         self.mel_stft = CausalMel(config.extension, **factory)
 
     def forward(self, mel: Tensor) -> Tensor:
+        _check(mel, self.config.generator)
         low = self.vocoder(_side_by_side(mel))  # [B, 2, 160 T] at 16 kHz
         count = low.shape[-1]
         low = F.pad(low, (0, -count % self.config.extension.hop_samples))

@@ -216,6 +216,9 @@ def encode_own_audio(waveform: Waveform, encode_sound: Callable[[Waveform], torc
     """
     needed = clock.decoded_samples(audio_latents, waveform.sample_rate)
     samples = waveform.samples
+    if samples.numel() and not samples.any():
+        message = f"the sound track given is silent ({samples.shape[-1]} samples, all 0): leave it out to have sound made"
+        warnings.warn(message, Ltx2Warning, stacklevel=2)
     if samples.shape[-1] < needed:
         samples = torch.nn.functional.pad(samples, (0, needed - samples.shape[-1]))
     latent = encode_sound(Waveform(samples[..., :needed], waveform.sample_rate))

@@ -171,7 +171,7 @@ def load_models(
         progress(Progress("loading", steps, steps))
     result = Models(
         config=config,
-        release=release(model_version(checkpoint)),
+        release=release(model_version(checkpoint), str(checkpoint)),
         names=tuple(path.name for path in checkpoint.paths),
         transformer=transformer,
         text_encoder=encoder,

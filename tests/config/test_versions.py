@@ -34,6 +34,8 @@ def test_defaults_of_a_version(text, steps, blocks, crf, ancestral):
 def test_unknown_versions_are_refused(text):
     with pytest.raises(CheckpointError, match=text):
         release(parse_version(text))
+    with pytest.raises(CheckpointError, match="^transformer of a.safetensors is of"):
+        release(parse_version(text), "transformer of a.safetensors")
 
 
 @pytest.mark.parametrize("version, number", [("2.0", (2, 0)), ("2.3", (2, 3)), ("2.5", (2, 5))])

@@ -1,9 +1,11 @@
 """Audio VAE: goldens, sizes of the released one, and the mistakes that would still sound plausible."""
 
+import pytest
 import torch
 
 from ltx2 import clock
 from ltx2.config.audio import AudioVaeConfig, audio_vae_config
+from ltx2.errors import RequestError
 from ltx2.networks.audio_codec import decode_mel, encode_mel
 from ltx2.networks.audio_vae import AudioDecoder, AudioEncoder, pixel_norm
 from tests.golden import DATA, audio
@@ -130,3 +132,13 @@ def test_sixteen_bit_weights_compute_in_float32():
     latent = torch.randn(1, 1, 3, 16)
     assert next(stored.parameters()).dtype == torch.bfloat16
     assert torch.equal(stored(latent), decoder(latent)) and stored(latent.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "half, shape",
+    [(AudioEncoder, s) for s in ((1, 2, 5, 32), (1, 1, 5, 64), (2, 5, 64), (1, 2, 0, 64))]
+    + [(AudioDecoder, s) for s in ((1, 3, 5, 16), (1, 8, 0, 16))],
+)
+def test_other_shapes_are_one_sentence(half, shape):
+    with pytest.raises(RequestError, match=r"has shape \[.*\], expected \[B"):
+        half(AudioVaeConfig(channels=8, res_blocks=1), device="meta")(torch.zeros(shape))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ltx2.config.audio import vocoder_config
-from ltx2.errors import CheckpointError
+from ltx2.errors import CheckpointError, RequestError
 from ltx2.networks.audio_codec import vocode
 from ltx2.networks.snake import AntiAliasedSnake, low_pass_filter
 from ltx2.networks.vocoder import BandwidthExtensionVocoder, Vocoder, interpolate, make_vocoder
@@ -210,3 +210,10 @@ def test_no_vocoder_and_unknown_kernels():
 
 def test_kind_follows_the_config():
     assert isinstance(build("vocoder", SMALL_20), Vocoder) and isinstance(build("vocoder", SMALL_23), BandwidthExtensionVocoder)
+
+
+@pytest.mark.parametrize("metadata", [SMALL_20, SMALL_23])
+@pytest.mark.parametrize("shape", [(1, 2, 5, 32), (1, 1, 5, 64), (2, 5, 64), (1, 2, 0, 64)])
+def test_other_mels_are_one_sentence(metadata, shape):
+    with pytest.raises(RequestError, match=r"mel to turn into sound has shape \["):
+        make_vocoder(vocoder_config(metadata, {}), device="meta")(torch.zeros(shape))

@@ -146,6 +146,8 @@ def test_own_sound_fills_the_clip():
         assert condition.frozen and condition.waveform is sound and condition.latent.shape[2] == wanted
         placed = place_audio(Conditioning(), condition, audio_latents=wanted)
         assert placed.audio_frozen and not placed.audio_mask.any()
+    with pytest.warns(Ltx2Warning, match="silent .16000 samples"):
+        encode_own_audio(Waveform(torch.zeros(2, rate), rate), encoder, audio_latents=wanted)
     with pytest.raises(RequestError, match="pad it with silence"):
         place_audio(Conditioning(), AudioCondition(torch.zeros(1, 8, 3, 16), frozen=True), audio_latents=wanted)
 
