@@ -79,18 +79,14 @@ def load_text_projection(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> TextProjection:
     """The projection of the text encoder's hidden states."""
-    component = find_component(checkpoint, "text_projection")
-    config = _read(text_projection_config, component)
-    return _build(component, lambda **how: TextProjection(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "text_projection", text_projection_config, TextProjection, ops, dtype, device, quantized)
 
 
 def load_video_encoder(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> VideoEncoder:
     """The video VAE's encoder."""
-    component = find_component(checkpoint, "video_encoder")
-    config = _read(video_vae_config, component)
-    return _build(component, lambda **how: VideoEncoder(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "video_encoder", video_vae_config, VideoEncoder, ops, dtype, device, quantized)
 
 
 def load_video_decoder(
@@ -99,63 +95,58 @@ def load_video_decoder(
 ) -> VideoDecoder | DiffusionDecoder:  # fmt: skip
     """The video decoder. kind: ``conv``, ``diffusion``, or None for the one in the first file that holds any."""
     name = {"conv": "video_decoder", "diffusion": "diffusion_decoder"}.get(kind) or _first_decoder(checkpoint)
-    component = find_component(checkpoint, name)
-    if name == "diffusion_decoder":
-        component = _without_gates(component)
-        config = _read(diffusion_decoder_config, component)
-        return _build(component, lambda **how: DiffusionDecoder(config, **how), ops, dtype, device, quantized)
-    config = _read(video_vae_config, component)
-    return _build(component, lambda **how: VideoDecoder(config, **how), ops, dtype, device, quantized)
+    if name == "video_decoder":
+        return _load(checkpoint, name, video_vae_config, VideoDecoder, ops, dtype, device, quantized)
+    component = _without_gates(find_component(checkpoint, name))
+    config = _read(diffusion_decoder_config, component)
+    return _build(component, lambda **how: DiffusionDecoder(config, **how), ops, dtype, device, quantized)
 
 
 def load_audio_encoder(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> AudioEncoder:
     """The audio VAE's encoder."""
-    component = find_component(checkpoint, "audio_encoder")
-    config = _read(audio_vae_config, component)
-    return _build(component, lambda **how: AudioEncoder(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "audio_encoder", audio_vae_config, AudioEncoder, ops, dtype, device, quantized)
 
 
 def load_audio_decoder(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> AudioDecoder:
     """The audio VAE's decoder."""
-    component = find_component(checkpoint, "audio_decoder")
-    config = _read(audio_vae_config, component)
-    return _build(component, lambda **how: AudioDecoder(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "audio_decoder", audio_vae_config, AudioDecoder, ops, dtype, device, quantized)
 
 
 def load_vocoder(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> nn.Module:
     """The vocoder: a Vocoder (2.0) or a BandwidthExtensionVocoder (2.3 on)."""
-    component = find_component(checkpoint, "vocoder")
-    config = _read(vocoder_config, component)
-    return _build(component, lambda **how: make_vocoder(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "vocoder", vocoder_config, make_vocoder, ops, dtype, device, quantized)
 
 
 def load_upsampler(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> LatentUpsampler:
     """A latent upsampler, spatial or temporal."""
-    component = find_component(checkpoint, "upsampler")
-    config = _read(upsampler_config, component)
-    return _build(component, lambda **how: LatentUpsampler(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "upsampler", upsampler_config, LatentUpsampler, ops, dtype, device, quantized)
 
 
 def load_duration_head(
     checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
 ) -> DurationHead:
     """The network that guesses how long a prompt's clip should be."""
-    component = find_component(checkpoint, "duration_head")
-    config = _read(duration_config, component)
-    return _build(component, lambda **how: DurationHead(config, **how), ops, dtype, device, quantized)
+    return _load(checkpoint, "duration_head", duration_config, DurationHead, ops, dtype, device, quantized)
 
 
 def check_lora(checkpoint: Checkpoint, lora: Lora):
     """What of a LoRA fits the transformer of a checkpoint, without loading either. Errors: as of match_lora."""
     return match_lora(lora, find_component(checkpoint, "transformer").shapes)
+
+
+def _load(checkpoint: Checkpoint, name: str, reader: Callable, network: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str):
+    """A network that needs nothing but its configuration."""
+    component = find_component(checkpoint, name)
+    config = _read(reader, component)
+    return _build(component, lambda **how: network(config, **how), ops, dtype, device, quantized)
 
 
 def _read(reader: Callable, component: Component, *more):
