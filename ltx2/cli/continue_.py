@@ -69,6 +69,9 @@ def run(args) -> None:
         following = condition_next(
             state, geometry.frames, geometry.fps, size=(geometry.width, geometry.height), model=model_text(models), strength=args.strength
         )
+        overlap = following.plan.video_overlap
+        if any(image.frame < overlap for image in request.images):
+            raise RequestError(f"frames 0 to {overlap - 1} come from the state: give the image a later frame, or FILE@last")
         seed = following.seed if request.seed is None else request.seed
         request = replace(
             request,

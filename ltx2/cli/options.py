@@ -252,8 +252,8 @@ def check_state(out, samples: int = 1) -> None:
         path = sample_path(out, sample, samples)
         if path.suffix.lower() in STATE_SUFFIXES:
             _check_file(path)
-        elif path.exists() and not path.is_dir():
-            raise RequestError(f"cannot write {path}: it is a file, expected a name that ends in .png, .safetensors or .json, or a folder")
+        elif not path.is_dir() and (path.suffix or path.exists()):
+            raise RequestError(f"cannot write {path}: expected a name that ends in .png, .safetensors or .json, or the name of a folder")
         else:
             _check_folder(path)
 

@@ -3,6 +3,7 @@
 import json
 
 from ..continuation import FolderBlobs, describe_attachment, load_attachment, save_attachment
+from . import options
 
 
 def add_parser(subparsers) -> None:
@@ -34,6 +35,7 @@ def _show(args) -> None:
 
 
 def _convert(args) -> None:
+    options.check_state(args.out)
     blobs = _blobs(args)
     found = load_attachment(args.file, blob_store=blobs, strict=not args.lenient)
     print(save_attachment(found.state, args.out, texts=found.texts, blob_store=blobs))

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 from .. import __version__
+from ..stages.models import Models
+from ..stages.presets import preset_for
 from ..story.chain import run_story
 from ..story.from_pipeline import check_story, identity_of, model_text, pipeline_generator
 from ..story.script import read_script
@@ -36,7 +38,7 @@ def run(args) -> None:
             pipeline_generator(models, progress=bars),
             work=args.work,
             out=args.out,
-            identity=identity_of(weight_files(args), [args.dtype, args.lora and [text.rpartition(":")[2] for text in args.lora]]),
+            identity=identity_of(weight_files(args), settings_of(args, models)),
             model=model_text(models),
             redo=[number - 1 for number in args.redo],
             say=lambda text: print(f"ltx2: {text}", file=sys.stderr),
@@ -46,6 +48,11 @@ def run(args) -> None:
         print(f"ltx2: {seam}", file=sys.stderr)
     print(f"ltx2: {len(result.made)} segments made, {len(result.kept)} kept", file=sys.stderr)
     print(result.film)
+
+
+def settings_of(args, models: Models) -> list[object]:
+    """What decides the result besides files and script; without a preset in the script, the checkpoint's name chooses it."""
+    return [args.dtype, [options.split_strength(text)[1] for text in args.lora], preset_for(models.names, models.release).name]
 
 
 def weight_files(args) -> list[str]:

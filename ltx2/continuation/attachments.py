@@ -239,8 +239,8 @@ def _read_file(path: Path, most: int) -> bytes:
     if not path.is_file():
         raise ContinuationError(f"{path} does not exist or is no ordinary file, expected a state attachment")
     size = path.stat().st_size
-    if size > most:
-        raise ContinuationError(f"{path} has {size} bytes, expected at most {most}")
+    if not 0 < size <= most:
+        raise ContinuationError(f"{path} has {size} bytes, expected 1 to {most}")
     try:
         return path.read_bytes()
     except OSError as error:

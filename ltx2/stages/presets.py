@@ -15,7 +15,7 @@ import torch
 from ..config.versions import ModelVersion
 from ..errors import RequestError
 from ..sampling import schedules
-from ..sampling.guidance import Guidance, StreamGuidance
+from ..sampling.guidance import Guidance, StreamGuidance, passes
 from .denoising import SAMPLERS
 
 STAGES = ("denoise", "refine")
@@ -147,7 +147,7 @@ class Plan:
         return "denoise" if self.refine is None else self.preset.audio_from
 
     def __str__(self) -> str:
-        guided = "guided " if guidance_of(self.denoise) != Guidance() else ""
+        guided = "guided " if len(passes(guidance_of(self.denoise))) > 1 else ""
         first = f"preset {self.preset.name}: {_steps(self.denoise)} {guided}steps"
         return first if self.refine is None else f"{first} at half size, {_steps(self.refine.stage)} at full size"
 

@@ -4,13 +4,16 @@ import argparse
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ltx2 import media
 from ltx2.cli import continue_, generate, story
-from ltx2.continuation import load_attachment, save_attachment
+from ltx2.continuation import capture_state, first_segment, load_attachment, save_attachment
 from ltx2.errors import ContinuationError, RequestError, StoryError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,4 +115,11 @@ def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
         call(story, tmp_path / "odd.yaml", "--work", tmp_path / "w", "--out", tmp_path / "x")
     with pytest.raises(ContinuationError, match="does not exist"):
         call(continue_, tmp_path / "none.png", "--prompt", "x", "--out", tmp_path / "x.mp4")
+    with pytest.raises(RequestError, match="expected a name that ends in .png"):
+        call(continue_, tmp_path / "none.png", "--prompt", "x", "--out", tmp_path / "x.mp4", "--save-state", tmp_path / "x.txt")
+    state = capture_state(np.zeros((9, 64, 64, 3), np.uint8), None, first_segment(17, Fraction(24)))
+    save_attachment(state, tmp_path / "s.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    with pytest.raises(RequestError, match="frames 0 to 8 come from the state"):
+        call(continue_, tmp_path / "s.png", "--prompt", "x", "--out", tmp_path / "x.mp4", "--image", tmp_path / "picture.png")
     assert not (tmp_path / "work" / "segments").exists() and not (tmp_path / "x.mp4").exists()

@@ -47,7 +47,7 @@ def test_every_preset_end_to_end(models, version, preset):
     segment = run(models(version), preset=preset, images=(ImageCondition(PICTURE),))
     frames = frames_of(segment)
     assert frames.shape == (9, 64, 64, 3) and frames.dtype == np.uint8 and frames.std() > 1
-    latents = clock.audio_latents(9, Fraction(24))
+    latents = clock.audio_latents(9, Fraction(24), "ceil")
     assert segment.latent.video.shape == (1, 128, 2, 2, 2) and segment.latent.audio.shape == (1, 8, latents, 16)
     rate = segment.sound.sample_rate
     assert segment.sound.samples.shape == (2, clock.decoded_samples(latents, rate)) and rate in (24000, 48000)
