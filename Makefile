@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/ltx2 demo --out demo
 
 test: $(VENV)/.installed-test lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest -n 2
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

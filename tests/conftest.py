@@ -14,3 +14,16 @@ def tiny(tmp_path_factory):
     from ltx2.checkpoint.tiny import write_tiny
 
     return functools.cache(lambda version: write_tiny(tmp_path_factory.mktemp(f"tiny-{version}"), version))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests over the workers one by one, but keep those on a real ComfyUI together, since they share servers."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            shares = "comfyui/test_real_" in nodeid and "own_python" not in nodeid
+            return "real host" if shares else nodeid
+
+    return Scheduling(config, log)

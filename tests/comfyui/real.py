@@ -15,11 +15,7 @@ from examples.comfy_client import Client
 
 from . import hosting
 
-# one worker has them all, so that they share servers
-pytestmark = [
-    pytest.mark.xdist_group("real_host"),
-    pytest.mark.skipif(not hosting.available(), reason=hosting.NO_HOST),
-]
+pytestmark = [pytest.mark.skipif(not hosting.available(), reason=hosting.NO_HOST)]
 WORKFLOWS = hosting.ROOT / "example_workflows"
 TINY_PACK = Path(__file__).parent / "tiny_native"
 PREFIX = "LTX2Continuum"
