@@ -142,7 +142,7 @@ def state_files() -> list[str]:
     """Files that may hold a state, and folders that do."""
     names = host.user_files(".png", ".safetensors", ".json")
     folders = [name.replace("/state.json", "") for name in names if "/state.json" in name]
-    return [*(name for name in names if "/state.json" not in name and "/frame_" not in name and "/audio.safetensors" not in name), *folders]
+    return [*(name for name in names if "/state.json" not in name and "/frame_" not in name and "/audio.safetensors" not in name and "/sound.safetensors" not in name), *folders]
 
 
 class InspectState(host.io.ComfyNode):

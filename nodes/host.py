@@ -22,8 +22,9 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
+from ..ltx2.networks.mel import resample
 from ..ltx2.stages.preview import latent_picture
-from ..ltx2.values import AVLatent, Progress
+from ..ltx2.values import AVLatent, Progress, Waveform
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
 
@@ -377,3 +378,15 @@ def streams(samples) -> tuple[torch.Tensor, torch.Tensor | None]:
         parts = list(samples.unbind())
         return parts[0], parts[1] if len(parts) > 1 else None
     return samples, None
+
+
+def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:
+    """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had; those behind
+    the sound's end are of silence."""
+    samples = waveform.samples if len(waveform.samples) > 1 else waveform.samples.expand(2, -1)
+    # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing before
+    samples = torch.nn.functional.pad(samples, (0, waveform.sample_rate // 4))
+    if hasattr(audio_vae, "first_stage_model"):  # 0.20 on: like any other VAE, at a rate it names
+        rate = int(getattr(audio_vae, "audio_sample_rate", 44100))
+        return audio_vae.encode(resample(samples[:2].float(), waveform.sample_rate, rate).movedim(0, -1)[None])
+    return audio_vae.encode({"waveform": samples[None, :2].float(), "sample_rate": waveform.sample_rate})

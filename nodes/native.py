@@ -9,7 +9,9 @@ from ..ltx2 import clock
 from ..ltx2.continuation import capture_state, condition_next, first_segment
 from ..ltx2.errors import RequestError
 from ..ltx2.media import prepare_clip
+from ..ltx2.networks.audio_codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
+from ..ltx2.values import Waveform
 from . import host
 from .sockets import Segment, SegmentValue, State, waveform_of
 
@@ -145,6 +147,57 @@ class AVLatentToState(host.io.ComfyNode):
         return host.io.NodeOutput(carried, SegmentValue(images, waveform, plan))
 
 
+class ImagesToState(host.io.ComfyNode):
+    """The end of any finished film, as frames and sound, made into a state."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "ImagesToState",
+            "Images + Audio → Continuation",
+            "native",
+            description="Makes a state out of frames and sound alone, such as a loaded video: the sound is encoded by the host's LTX-2 audio "
+            "VAE. Use AV Latent → Continuation where the latent is at hand, since it keeps the sound exactly.",
+            inputs=[
+                host.field(io.Image, "images", "The film's frames, or at least its last ones. The last 8k+1 of them count as the segment."),
+                host.field(io.Float, "fps", "Frames per second of the images.", default=24.0, min=1.0, max=120.0, step=0.001),
+                host.field(io.Int, "video_overlap", "Frames to carry to the next segment: 8k+1, such as 9 or 25.", default=9, min=1, max=249, step=8),
+                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.", default=49, min=0, max=480),
+                host.field(io.Audio, "audio", "The sound that belongs to the images, as long as they are. Without it no sound is carried.", optional=True),
+                host.field(io.Vae, "audio_vae", "The host's LTX-2 audio VAE. Needed with audio.", optional=True),
+            ],
+            outputs=[
+                host.output(State, "state", "What the next segment starts from."),
+                host.output(Segment, "segment", "These frames as a segment, for Join Segments."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, images, fps, video_overlap, audio_overlap, audio=None, audio_vae=None):
+        rate = clock.parse_fps(fps)
+        frames = clock.snap_frames(len(images), "down")
+        pictures = images[len(images) - frames :, ..., :3]
+        waveform, latents = waveform_of(audio), None
+        if waveform is not None and audio_overlap:
+            if audio_vae is None:
+                raise RequestError("sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0")
+            # the sound of the frames that count, from their first one on
+            first = clock.samples_of_frames(len(images) - frames, rate, waveform.sample_rate)
+            waveform = Waveform(waveform.samples[:, first : first + clock.samples_of_frames(frames, rate, waveform.sample_rate)], waveform.sample_rate)
+            latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
+        plan = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
+        carried = capture_state(
+            pictures,
+            latents,
+            plan,
+            video_overlap=video_overlap,
+            audio_overlap=audio_overlap,
+            sample_rate=None if waveform is None else waveform.sample_rate,
+        )
+        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan))
+
+
 def _start(following, given_video, given_audio, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Fresh tensors to fill in: copies of a given latent, or zeros of the carried frames' size."""
     if given_video is not None:
@@ -169,4 +222,4 @@ def _fps_of(state):
     return clock.parse_fps(24) if producer is None else producer.plan.fps
 
 
-NODES = [StateToAVLatent, AVLatentToState]
+NODES = [StateToAVLatent, AVLatentToState, ImagesToState]

@@ -73,6 +73,48 @@ def test_a_carried_sound_that_starts_before_the_picture_needs_the_model(run, pac
         run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1)
 
 
+class OldAudioVae:
+    """The host's audio VAE before 0.20: takes its AUDIO. 25 latents a second, each the mean loudness of its piece."""
+
+    sample_rate = 16000
+
+    def encode(self, audio):
+        waveform = audio["waveform"]
+        assert waveform.shape[:2] == (1, 2)
+        return latents_of(waveform[0], audio["sample_rate"])
+
+
+class NewAudioVae:
+    """Since 0.20: one of the host's VAEs, which takes [B, T, C] at a rate it names."""
+
+    first_stage_model, audio_sample_rate = object(), 44100
+
+    def encode(self, waveform):
+        assert waveform.ndim == 3 and waveform.shape[2] == 2
+        return latents_of(waveform[0].T, self.audio_sample_rate)
+
+
+def latents_of(waveform, rate):
+    pieces = waveform.abs().mean(0).split(rate // 25)
+    return torch.stack([piece.mean() for piece in pieces]).reshape(1, 1, -1, 1).repeat(1, 8, 1, 16)
+
+
+@pytest.mark.parametrize("vae", [OldAudioVae(), NewAudioVae()], ids=["old", "new"])
+def test_frames_and_sound_alone_become_a_state(run, pack, folders, vae):
+    loudness = torch.linspace(0, 1, 40).repeat_interleave(960)  # one step a latent at 24 kHz
+    audio = {"waveform": loudness.repeat(1, 1, 1), "sample_rate": 24000}  # mono, 1.6 s
+    images = samples.frames(36)  # 33 of them count, from frame 3 on: 0.125 s
+    state, segment = run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio, audio_vae=vae).args
+    assert len(state.video_frames) == 9 and segment.plan.frames == 33 and segment.plan.audio_latents == 35
+    assert torch.equal(segment.frames, images[3:])
+    carried = state.audio_latents[0, 0, :, 0]
+    # the clock moves by one second: 25 latents; the carried ones say how loud it is from 1.125 s on
+    assert len(carried) == 10 and abs(float(carried[0]) - (0.125 + 1) * 25 / 39) < 0.03
+    assert run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9).args[0].audio_latents is None
+    with pytest.raises(ValueError, match="no audio VAE is connected"):
+        run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio)
+
+
 def test_wrong_frames_are_named(run, pack, folders):
     latent = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
     with pytest.raises(ValueError, match="32 images, the latent decodes to 33"):
