@@ -65,10 +65,6 @@ def compute_device() -> torch.device:
     return mm.get_torch_device()
 
 
-def text_device() -> torch.device:
-    return mm.text_encoder_device()
-
-
 def result_device() -> torch.device:
     return mm.intermediate_device()
 
@@ -129,10 +125,6 @@ def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
     """Bring networks to their device together, leaving room for activations; returns them in order."""
     mm.load_models_gpu(list(patchers), memory_required=activation_bytes)
     return [one.model for one in patchers]
-
-
-def make_room(wanted_bytes: int) -> None:
-    mm.free_memory(wanted_bytes, mm.get_torch_device())
 
 
 def with_lora(base, deltas: dict, strength: float):
