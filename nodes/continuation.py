@@ -94,12 +94,16 @@ class SaveState(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, state, filename_prefix, form):
-        suffix = SUFFIXES[form]
-        target = host.save_target(filename_prefix)
-        save_attachment(state, target.path(suffix), texts=host.workflow_texts(cls.hidden))
-        shown = card(state, target, suffix)
-        pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
-        return host.io.NodeOutput(state, target.annotated(suffix), ui={"states": [shown], **pictures})
+        file, shown = save_state(state, filename_prefix, cls.hidden, SUFFIXES[form])
+        return host.io.NodeOutput(state, file, ui=shown)
+
+
+def save_state(state, filename_prefix: str, hidden, suffix: str = ".png") -> tuple[str, dict]:
+    """Write a state under a fresh name: (its name as Load Continuation State takes it, what the page shows of it)."""
+    target = host.save_target(filename_prefix)
+    save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
+    pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
+    return target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}
 
 
 class LoadState(host.io.ComfyNode):
@@ -197,14 +201,14 @@ class JoinSegments(host.io.ComfyNode):
     def define_schema(cls):
         io = host.io
         more = [
-            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=i > 2) for i in range(2, JOIN_INPUTS + 1)
+            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=True) for i in range(2, JOIN_INPUTS + 1)
         ]
         return host.schema(
             "JoinSegments",
             "Join Segments",
             "continuation",
             description="Joins segments in order: repeated frames are left out, the sound is crossfaded on the film's clock, and the track has "
-            "exactly as many samples as the picture is long. For longer films chain several, or use Story.",
+            "exactly as many samples as the picture is long. A segment alone gives what is new in it. For longer films use Story.",
             inputs=[
                 host.field(Segment, "segment_1", "First segment of the film."),
                 *more,

@@ -6,14 +6,15 @@ What the host's model, VAEs, samplers and upsamplers are is their own affair: on
 import torch
 
 from ..ltx2 import clock
-from ..ltx2.continuation import capture_state, condition_next, first_segment
+from ..ltx2.continuation import capture_state, condition_next, first_segment, new_sound
 from ..ltx2.errors import RequestError
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio_codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
-from .sockets import Segment, SegmentValue, State, waveform_of
+from .continuation import card, save_state
+from .sockets import Segment, SegmentValue, State, audio_value, waveform_of
 
 PLAN = "ltx2_continuum"  # the latent dictionary's key for the segment's plan, which the host hands on untouched
 
@@ -29,14 +30,15 @@ class StateToAVLatent(host.io.ComfyNode):
             "Continuation → AV Latent",
             "native",
             description="Starts a native LTX-2 latent from a saved state: the carried frames and sound are filled in and masked, so any "
-            "native sampler goes on from them. Connect the latent of a second stage to fill it in again after upsampling.",
+            "native sampler goes on from them. In a graph that is there already put one right before each sampler: between the joined "
+            "audio-video latent and the sampler, and the model through it as well.",
             inputs=[
                 host.field(State, "state", "The state that the segment before left."),
                 host.field(io.Vae, "vae", "The host's video VAE, which encodes the carried frames."),
                 host.field(io.Model, "model", "The host's LTX-2 model. Comes out with its picture clock moved to fit the carried sound.", optional=True),
-                host.field(io.Latent, "latent", "An audio-video latent to fill in, such as an upsampled one. Without it an empty one is made.", optional=True),
-                host.field(io.Float, "seconds", "Length of the new segment in seconds, repeated frames included. Taken to 8k+1 frames.", default=5.0, min=0.1, max=20.0, step=0.01),
-                host.field(io.Int, "divide", "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages).", default=1, min=1, max=2),
+                host.field(io.Latent, "latent", "The audio-video latent that the sampler would take: the empty one of a first stage or the upsampled one of a second. Without it an empty one is made.", optional=True),
+                host.field(io.Float, "seconds", "Length of the new segment in seconds, repeated frames included; taken to 8k+1 frames. A connected latent has its own length.", default=5.0, min=0.1, max=20.0, step=0.01),
+                host.field(io.Int, "divide", "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.", default=1, min=1, max=2),
                 host.field(io.Float, "strength", "How exactly the carried frames are kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
                 host.field(io.Int, "audio_overlap", "Carried sound in video frames; -1 as the state says, 0 none.", default=-1, min=-1, max=480),
             ],
@@ -60,13 +62,10 @@ class StateToAVLatent(host.io.ComfyNode):
             frames = clock.frames_of_latents(given_video.shape[2])
         else:
             frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
-        following = condition_next(
-            state,
-            frames,
-            strength=strength,
-            audio_overlap=None if audio_overlap < 0 else audio_overlap,
-            audio_latents=None if given_audio is None else given_audio.shape[2],
-        )
+        settings = {"strength": strength, "audio_overlap": None if audio_overlap < 0 else audio_overlap}
+        following = condition_next(state, frames, **settings)
+        if given_audio is not None and given_audio.shape[2] > following.audio_latents:
+            following = condition_next(state, frames, audio_latents=given_audio.shape[2], **settings)
         offset = float(following.offset_seconds)
         if model is None and offset > 0.04:
             raise RequestError(
@@ -105,8 +104,9 @@ class AVLatentToState(host.io.ComfyNode):
             "AVLatentToState",
             "AV Latent → Continuation",
             "native",
-            description="Makes the state that the next segment starts from, out of a native audio-video latent and its decoded frames. "
-            "Also gives the finished segment for Join Segments.",
+            description="Makes the state that the next segment starts from, out of a native audio-video latent and its decoded frames, and "
+            "saves it where a name is given. Also gives the finished segment for Join Segments, and what is new in it for a video file.",
+            is_output_node=True,
             inputs=[
                 host.field(io.Latent, "latent", "The sampled audio-video latent (of the last stage)."),
                 host.field(io.Image, "images", "The frames decoded from it."),
@@ -115,15 +115,19 @@ class AVLatentToState(host.io.ComfyNode):
                 host.field(io.Float, "fps", "Frames per second, as given to the conditioning. Ignored when a state is connected.", default=25.0, min=1.0, max=120.0, step=0.001),
                 host.field(io.Int, "video_overlap", "Frames to carry to the next segment: 8k+1, such as 9 or 25.", default=9, min=1, max=249, step=8),
                 host.field(io.Int, "audio_overlap", "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.", default=49, min=0, max=480),
+                host.field(io.String, "filename_prefix", "Saves the state too, as a PNG card of this name in the output folder, such as film/part. Empty: it is not saved.", default=""),
             ],
             outputs=[
                 host.output(State, "state", "What the next segment starts from."),
                 host.output(Segment, "segment", "This segment, for Join Segments."),
+                host.output(io.Image, "new_images", "The frames without those that repeat the segment before."),
+                host.output(io.Audio, "new_audio", "The sound of these frames, exactly as long as they are."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, latent, images, fps, video_overlap, audio_overlap, audio=None, state=None):
+    def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = host.streams(latent["samples"])
         frames = clock.frames_of_latents(video.shape[2])
         if len(images) != frames:
@@ -135,16 +139,21 @@ class AVLatentToState(host.io.ComfyNode):
                 plan = condition_next(state, frames, audio_latents=count).plan
             else:
                 plan = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
-        waveform = waveform_of(audio)
+        waveform, pictures = waveform_of(audio), images[..., :3]
         carried = capture_state(
-            images[..., :3],
+            pictures,
             sound,
             plan,
             video_overlap=video_overlap,
             audio_overlap=audio_overlap,
             sample_rate=None if waveform is None else waveform.sample_rate,
         )
-        return host.io.NodeOutput(carried, SegmentValue(images, waveform, plan))
+        shown = {"states": [card(carried)]}
+        if filename_prefix.strip():
+            _, shown = save_state(carried, filename_prefix, cls.hidden)
+        new_images = pictures[plan.video_overlap : plan.frames - plan.end_offset]
+        new_audio = audio_value(None if waveform is None else new_sound(plan, waveform))
+        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan), new_images, new_audio, ui=shown)
 
 
 class ImagesToState(host.io.ComfyNode):
@@ -201,7 +210,9 @@ class ImagesToState(host.io.ComfyNode):
 def _start(following, given_video, given_audio, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Fresh tensors to fill in: copies of a given latent, or zeros of the carried frames' size."""
     if given_video is not None:
-        return given_video.clone(), given_audio.clone()
+        # a graph made for clips on their own counts no sound before the picture
+        missing = following.audio_latents - given_audio.shape[2]
+        return given_video.clone(), torch.nn.functional.pad(given_audio, (0, 0, 0, missing)) if missing > 0 else given_audio.clone()
     if following.clip is None:
         raise RequestError("the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in")
     height, width = following.clip.frames.shape[1:3]

@@ -9,7 +9,7 @@ from .hold import Hold
 from .limits import StateLimits
 from .overlap import SegmentPlan, SoundJoin, cut_segment, first_segment, next_segment, sound_join
 from .seam_metrics import SeamReport
-from .seams import FinishedSegment, join_segments
+from .seams import FinishedSegment, join_segments, new_sound
 from .state import ContinuationState, LTX2ContinuationState, audio_mask, read_envelope, write_envelope
 from .stores import BlobStore, InMemoryBlobStore, InMemorySessionStore, SessionStore, drop_state_blobs
 
@@ -47,6 +47,7 @@ __all__ = [
     "join_segments",
     "load_attachment",
     "load_attachment_bytes",
+    "new_sound",
     "next_segment",
     "read_envelope",
     "save_attachment",

@@ -68,6 +68,12 @@ def join_segments(
         yield from track.finish()
 
 
+def new_sound(plan: SegmentPlan, sound: Waveform) -> Waveform:
+    """The sound of the frames that one segment adds to the film, with exactly as many samples as they are long."""
+    track = _SoundTrack(plan, sound)
+    return Waveform(torch.cat([piece.samples for piece in track.finish()], dim=1), sound.sample_rate)
+
+
 def _trimmed(segment: FinishedSegment) -> Iterator[np.ndarray]:
     """The frames that the film shows: without the repeated ones at the head and the left-out ones at the end."""
     plan, at = segment.plan, 0

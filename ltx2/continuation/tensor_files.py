@@ -8,7 +8,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ..errors import ContinuationError
+from ..errors import ContinuationError, is_out_of_memory
 
 HEADER_BYTES = 2**25  # enough for the workflow texts of an attachment; the format itself allows 100 MB
 METADATA = "__metadata__"
@@ -60,6 +60,8 @@ def read_tensors(data, path: str) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load(bytes(data))
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ContinuationError(f"{path} is a damaged safetensors file: {error}") from error
 
 

@@ -31,6 +31,8 @@ def inputs_of(info: dict, kind: str) -> list[tuple[str, Any, dict, bool]]:
 
 
 def is_widget(kind, options: dict) -> bool:
+    if isinstance(kind, str) and "," in kind:  # several types; a widget where it has a default
+        return "default" in options
     return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
 
 
@@ -64,7 +66,9 @@ def api_form(info: dict, workflow: Workflow) -> dict:
 
 
 def depths(workflow: Workflow) -> dict[str, int]:
-    """Column of every node: one behind the last of those it needs."""
+    """Column of every node: the one it names, or one behind the last of those it needs."""
+    if any(node.column is not None for node in workflow.nodes):
+        return {node.name: node.column or 0 for node in workflow.nodes}
     found: dict[str, int] = {}
     for node in workflow.nodes:  # they are listed in order of use
         before = [found[given.node] for given in node.inputs.values() if isinstance(given, Link)]

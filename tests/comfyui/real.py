@@ -77,6 +77,9 @@ def small(workflow: dict, frames: int = SMALL_FRAMES) -> dict:
             inputs["seconds"] = frames / 24
         if node["class_type"] == f"{PREFIX}PrepareLatent":
             inputs["length"] = frames / 24 if inputs["unit"] == "seconds" else frames
+        for name in ("length", "frames_number"):  # of the host's own empty latents
+            if isinstance(inputs.get(name), int) and not node["class_type"].startswith(PREFIX):
+                inputs[name] = frames
         if node["class_type"] == f"{PREFIX}AddImage" and inputs["frame"]:
             inputs["frame"] = frames - 1 if inputs["frame"] > 60 else 8
         if isinstance(inputs.get("script"), str):

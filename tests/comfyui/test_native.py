@@ -1,10 +1,13 @@
 """The bridge to native latents, and on a real host through its own model and sampler."""
 
+import math
+
 import pytest
 import torch
 
 from . import samples
 from .conftest import REAL
+from .shelf import digest
 
 
 def nested(pack, video, audio):
@@ -18,7 +21,7 @@ def segment(run, pack, frames=33, latents=35, seed=0, **inputs):
     audio = torch.randn(1, 8, latents, 16, generator=generator)
     given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9, "audio": samples.sound((4 * latents - 3) / 100), **inputs}
     latent = {"samples": nested(pack, video, audio)}
-    return run("AVLatentToState", latent=latent, images=samples.frames(frames), **given).args, (video, audio)
+    return run("AVLatentToState", latent=latent, images=samples.frames(frames), **given).args[:2], (video, audio)
 
 
 def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders):
@@ -49,16 +52,58 @@ def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, p
     assert torch.equal(upsampled["samples"].unbind()[0], before), "inputs are never written to"
 
 
+def test_a_stage_of_a_graph_made_for_single_clips_gets_room_for_the_sound_before_the_picture(run, pack, folders, monkeypatch):
+    monkeypatch.setattr(pack.nodes.host, "with_picture_offset", lambda model, offset: (model, offset))
+    (state, first), (_, audio) = segment(run, pack, audio_overlap=25)
+    # as the host's empty latents make it: sound for 33 frames, while the carried sound starts 2/3 s before the picture
+    empty = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
+    given = {"state": state, "vae": samples.FakeVae(), "model": "model", "seconds": 9.0, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    latent, (_, offset), frames, _ = run("StateToAVLatent", latent=empty, **given).args
+    sound, mask = latent["samples"].unbind()[1], latent["noise_mask"].unbind()[1]
+    known = int((mask == 0).sum())
+    assert frames == 33 and abs(offset - 16 / 24) < 0.04
+    assert sound.shape[2] == mask.shape[2] == math.ceil((offset + 33 / 24) * 25) and torch.equal(sound[:, :, :known], audio[:, :, -known:])
+    # the second stage has it already
+    again = run("StateToAVLatent", latent=latent, **given).args[0]
+    assert again["samples"].unbind()[1].shape == sound.shape
+    waveform = samples.sound((4 * sound.shape[2] - 3) / 100)
+    made = run("AVLatentToState", latent=again, images=samples.frames(33, start=24), audio=waveform, state=state,
+               fps=24.0, video_overlap=9, audio_overlap=25).args  # fmt: skip
+    film = run("JoinSegments", segment_1=first, segment_2=made[1], hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0).args
+    assert film[1]["waveform"].shape[-1] == 57 * 1000 and film[1]["waveform"][..., -2000:].abs().max() > 0.1, "sound to the very end"
+    assert made[3]["waveform"].shape[-1] == 24000
+
+
+def test_the_state_is_saved_where_a_name_is_given(run, pack, folders):
+    latent = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
+    given = {"latent": latent, "images": samples.frames(33), "fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
+    silent = run("AVLatentToState", **given)
+    assert not list((folders / "output").rglob("*.png")) and silent.ui["states"][0]["width"] == 96 and silent.args[3] is None
+    state, _, images, _ = (saved := run("AVLatentToState", filename_prefix="film/part", **given)).args
+    assert torch.equal(images, given["images"])
+    assert saved.ui["images"] == [{"filename": "part_00001_.png", "subfolder": "film", "type": "output"}]
+    loaded = run("LoadState", file=saved.ui["states"][0]["file"]).args[0]
+    assert digest(loaded.video_frames) == digest(state.video_frames) and torch.equal(loaded.audio_latents, state.audio_latents)
+    with pytest.raises(ValueError, match="leaves the output folder"):
+        run("AVLatentToState", filename_prefix="../part", **given)
+
+
 def test_the_chain_joins_without_a_gap(run, pack, folders):
     (state, first), _ = segment(run, pack)
     latent = run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1).args[0]
     count = latent["samples"].unbind()[1].shape[2]
     again = samples.frames(33, start=24)
     sound = samples.sound((4 * count - 3) / 100)
-    after, second = run(
+    after, second, new_images, new_audio = run(
         "AVLatentToState", latent=latent, images=again, audio=sound, state=state, fps=99.0, video_overlap=9, audio_overlap=9
     ).args
     assert after.segment_index == 1
+    # picture and sound of this segment alone: the nine frames that repeat the one before are left out, in both
+    assert torch.equal(new_images, again[9:]) and new_audio["waveform"].shape[-1] == round(24 / 24 * 24000)
+    heard = sound["waveform"][0, :, 9000:]  # 35 latents end 5 ms before the picture does
+    assert torch.equal(new_audio["waveform"][0], torch.nn.functional.pad(heard, (0, 24000 - heard.shape[1])))
+    alone = run("JoinSegments", segment_1=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0).args
+    assert torch.equal(alone[0], new_images) and torch.equal(alone[1]["waveform"], new_audio["waveform"])
     images, audio, fps, report = run(
         "JoinSegments", segment_1=first, segment_2=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0
     ).args

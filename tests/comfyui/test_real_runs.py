@@ -26,7 +26,7 @@ EXAMPLES = {
     "own_audio": FRAMES,
     "three_segment_film": FILM,
     "story": FILM,
-    "continue_from_state": FRAMES,
+    "continue_from_state": FRAMES - OVERLAP,
     "native_continuation": FRAMES - OVERLAP,
 }
 
@@ -77,9 +77,11 @@ def test_every_example_makes_its_film(host, state_card, name):
     frames, samples, rate = film_facts(host.path(films[0]))
     assert frames == EXAMPLES[name]
     # the host's own writer pads the last packet of 1024 samples and leaves out what is not whole
-    assert abs(samples - frames / 24 * rate) <= 2048 + (0.04 * rate if name == "native_continuation" else 0)
+    assert abs(samples - frames / 24 * rate) <= 2048
     for state in outputs_of(outputs, "states"):
-        assert state["width"] == 64 and state["frames"] == OVERLAP and state["audio_seconds"] > 0
+        assert state["frames"] == OVERLAP and state["audio_seconds"] > 0
+        # the stock graph says how wide its first stage is
+        assert state["width"] in ((64, 128) if name == "native_continuation" else (64,))
     if "continu" in name:
         assert max(state["segment_index"] for state in outputs_of(outputs, "states")) == 1
 

@@ -18,10 +18,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
+    """column: where it stands from the left; None: one right of what it needs."""
+
     name: str
     kind: str
     inputs: dict[str, Any] = field(default_factory=dict)
     title: str | None = None
+    column: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,12 @@ class Workflow:
     nodes: tuple[Node, ...]
 
 
-def ours(name: str, kind: str, title: str | None = None, **inputs) -> Node:
-    return Node(name, OURS + kind, inputs, title)
+def ours(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
+    return Node(name, OURS + kind, inputs, title, column)
 
 
-def native(name: str, kind: str, title: str | None = None, **inputs) -> Node:
-    return Node(name, kind, inputs, title)
+def native(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
+    return Node(name, kind, inputs, title, column)
 
 
 CHECKPOINT = "ltx-2.3-22b-distilled-fp8.safetensors"
@@ -167,7 +170,8 @@ WORKFLOWS = {
     "continue_from_state": Workflow(
         "Continue from a saved state",
         "Goes on, picture and sound, from a state that another run saved: a PNG card, a safetensors file or a folder. Upload it, or choose one "
-        "that is in the output folder. The new state is saved again, so the film can go on for ever.",
+        "that is in the output folder. The file has what is new alone, so it follows the one before without repeating its end. The new state is "
+        "saved again: the film can go on for ever.",
         (
             *_loaders(),
             ours("before", "LoadState", file="continuum_state.png"),
@@ -176,7 +180,8 @@ WORKFLOWS = {
                  state=Link("before", "state"), prompt=ROOFS, seconds=_SECONDS, width=_WIDTH, height=_HEIGHT, fps=0.0,
                  preset="ltx2_quality"),
             ours("card", "SaveState", state=Link("next", "state"), filename_prefix="continuum/state"),
-            *_video(Link("next", "images"), Link("next", "audio"), Link("next", "fps"), "continuum/continued"),
+            ours("new", "JoinSegments", title="What is new", segment_1=Link("next", "segment")),
+            *_video(Link("new", "images"), Link("new", "audio"), Link("new", "fps"), "continuum/continued"),
         ),
     ),
     "three_segment_film": Workflow(
@@ -217,37 +222,53 @@ WORKFLOWS = {
         ),
     ),
     "native_continuation": Workflow(
-        "ComfyUI's own LTX-2 nodes, continued",
-        "The stock LTX-2 graph with four nodes added: *Load Continuation State* and *Continuation → AV Latent* start it from a saved state, "
-        "*AV Latent → Continuation* and *Save Continuation State* leave one for the next run. The frames repeated from the state (9) and their "
-        "sound are cut off before saving.",
+        "ComfyUI's own LTX-2 nodes in two stages, continued",
+        "The stock two-stage LTX-2 graph with four nodes added. *Load Continuation State* holds what the clip before left; one *Continuation → "
+        "AV Latent* stands right before each sampler, with the latent and the model going through it; *AV Latent → Continuation* saves the state "
+        "for the next run and gives the new frames and their sound, without what repeats the clip before. To start a film, bypass the first three.",
         (
-            native("load", "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
-            native("audio_vae", "LTXVAudioVAELoader", ckpt_name=CHECKPOINT),
-            native("gemma", "LTXAVTextEncoderLoader", text_encoder=GEMMA, ckpt_name=CHECKPOINT, device="default"),
-            native("positive", "CLIPTextEncode", title="Prompt", clip=Link("gemma", "CLIP"), text=ROOFS),
-            native("negative", "CLIPTextEncode", title="Negative prompt", clip=Link("gemma", "CLIP"), text="blurry, watermark, subtitles"),
-            ours("before", "LoadState", file="continuum_state.png"),
-            ours("start", "StateToAVLatent", state=Link("before", "state"), vae=Link("load", "VAE"), model=Link("load", "MODEL"),
-                 seconds=_SECONDS),
-            native("rate", "LTXVConditioning", positive=Link("positive", "CONDITIONING"), negative=Link("negative", "CONDITIONING"),
-                   frame_rate=Link("start", "fps")),
-            native("noise", "RandomNoise", noise_seed=42),
-            native("guider", "CFGGuider", model=Link("start", "model"), positive=Link("rate", "positive"),
+            native("load", "CheckpointLoaderSimple", column=0, ckpt_name=CHECKPOINT),
+            native("audio_vae", "LTXVAudioVAELoader", column=0, ckpt_name=CHECKPOINT),
+            native("gemma", "LTXAVTextEncoderLoader", column=0, text_encoder=GEMMA, ckpt_name=CHECKPOINT, device="default"),
+            native("upscaler", "LatentUpscaleModelLoader", column=0, model_name=UPSAMPLER),
+            native("positive", "CLIPTextEncode", column=1, title="Prompt", clip=Link("gemma", "CLIP"), text=ROOFS),
+            native("negative", "CLIPTextEncode", column=1, title="Negative prompt", clip=Link("gemma", "CLIP"), text="blurry, watermark, subtitles"),
+            native("rate", "LTXVConditioning", column=2, positive=Link("positive", "CONDITIONING"), negative=Link("negative", "CONDITIONING"),
+                   frame_rate=24.0),
+            native("picture", "EmptyLTXVLatentVideo", column=2, width=_WIDTH // 2, height=_HEIGHT // 2, length=121),
+            native("sound", "LTXVEmptyLatentAudio", column=2, audio_vae=Link("audio_vae", "Audio VAE"), frames_number=121, frame_rate=24),
+            native("empty", "LTXVConcatAVLatent", column=2, video_latent=Link("picture", "LATENT"), audio_latent=Link("sound", "Latent")),
+            ours("before", "LoadState", column=3, file="continuum_state.png"),
+            ours("start", "StateToAVLatent", column=3, title="Continuation → AV Latent, first stage", state=Link("before", "state"),
+                 vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("empty", "latent")),
+            native("noise", "RandomNoise", column=3, noise_seed=42),
+            native("guider", "CFGGuider", column=4, model=Link("start", "model"), positive=Link("rate", "positive"),
                    negative=Link("rate", "negative"), cfg=1.0),
-            native("sampler", "KSamplerSelect", sampler_name="euler"),
-            native("sigmas", "ManualSigmas", sigmas="1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"),
-            native("sample", "SamplerCustomAdvanced", noise=Link("noise", "NOISE"), guider=Link("guider", "GUIDER"),
+            native("sampler", "KSamplerSelect", column=4, sampler_name="euler"),
+            native("sigmas", "ManualSigmas", column=3, sigmas="1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"),
+            native("sample", "SamplerCustomAdvanced", column=4, title="First stage", noise=Link("noise", "NOISE"), guider=Link("guider", "GUIDER"),
                    sampler=Link("sampler", "SAMPLER"), sigmas=Link("sigmas", "SIGMAS"), latent_image=Link("start", "latent")),
-            native("apart", "LTXVSeparateAVLatent", av_latent=Link("sample", "output")),
-            native("frames", "VAEDecode", samples=Link("apart", "video_latent"), vae=Link("load", "VAE")),
-            native("sound", "LTXVAudioVAEDecode", samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
-            ours("state", "AVLatentToState", latent=Link("sample", "output"), images=Link("frames", "IMAGE"), audio=Link("sound", "Audio"),
-                 state=Link("before", "state")),
-            ours("card", "SaveState", state=Link("state", "state"), filename_prefix="continuum/state"),
-            native("new_frames", "ImageFromBatch", image=Link("frames", "IMAGE"), batch_index=9, length=4096),
-            native("new_sound", "TrimAudioDuration", audio=Link("sound", "Audio"), start_index=0.375, duration=100.0),
-            *_video(Link("new_frames", "IMAGE"), Link("new_sound", "AUDIO"), Link("start", "fps"), "continuum/native"),
+            native("half", "LTXVSeparateAVLatent", column=4, av_latent=Link("sample", "output")),
+            native("upsample", "LTXVLatentUpsampler", column=5, samples=Link("half", "video_latent"),
+                   upscale_model=Link("upscaler", "LATENT_UPSCALE_MODEL"), vae=Link("load", "VAE")),
+            native("larger", "LTXVConcatAVLatent", column=5, video_latent=Link("upsample", "LATENT"), audio_latent=Link("half", "audio_latent")),
+            ours("again", "StateToAVLatent", column=5, title="Continuation → AV Latent, second stage", state=Link("before", "state"),
+                 vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("larger", "latent")),
+            native("refine_noise", "RandomNoise", column=6, noise_seed=43),
+            native("refine_guider", "CFGGuider", column=6, model=Link("again", "model"), positive=Link("rate", "positive"),
+                   negative=Link("rate", "negative"), cfg=1.0),
+            native("refine_sigmas", "ManualSigmas", column=6, sigmas="0.85, 0.725, 0.4219, 0.0"),
+            native("refine", "SamplerCustomAdvanced", column=6, title="Second stage", noise=Link("refine_noise", "NOISE"),
+                   guider=Link("refine_guider", "GUIDER"), sampler=Link("sampler", "SAMPLER"), sigmas=Link("refine_sigmas", "SIGMAS"),
+                   latent_image=Link("again", "latent")),
+            native("apart", "LTXVSeparateAVLatent", column=7, av_latent=Link("refine", "output")),
+            native("frames", "VAEDecodeTiled", column=7, samples=Link("apart", "video_latent"), vae=Link("load", "VAE"), tile_size=768, overlap=64,
+                   temporal_size=4096, temporal_overlap=4),
+            native("track", "LTXVAudioVAEDecode", column=7, samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
+            ours("after", "AVLatentToState", column=8, latent=Link("refine", "output"), images=Link("frames", "IMAGE"), audio=Link("track", "Audio"),
+                 state=Link("before", "state"), fps=24.0, filename_prefix="continuum/state"),
+            native("video", "CreateVideo", column=9, images=Link("after", "new_images"), audio=Link("after", "new_audio"), fps=24.0),
+            native("save", "SaveVideo", column=9, video=Link("video", "VIDEO"), filename_prefix="continuum/native", format="auto", codec="auto"),
         ),
     ),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 /* The pack on the real page, headless.  node page.mjs PLAN.json  → one JSON report on stdout.
 
    PLAN: {url, js: folder with playwright-core, browser, vue: bool, language?, shots: folder,
-          thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}}], uploads?: [paths]}
+          thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths]}
+   continued: the bridge's nodes are put into the stock graph, as a person would; "start" has its API form with what loads bypassed.
    Every workflow is opened on its own; the report has its unknown nodes, its API form and a screenshot. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -60,6 +61,7 @@ try {
       await page.keyboard.press("Escape");
       await page.waitForTimeout(250);
     }
+    const added = one.continued ? await page.evaluate(addContinuation) : [];
     const found = await page.evaluate(async () => ({
       unknown: window.app.graph._nodes.filter((n) => !window.LiteGraph.registered_node_types[n.type]).map((n) => n.type),
       nodes: window.app.graph._nodes.length,
@@ -78,6 +80,7 @@ try {
       });
       await page.screenshot({ path: join(plan.shots, `${one.name}.png`), clip });
     }
+    if (one.continued) found.added = added, found.start = await page.evaluate(bypassed);
     if (one.queue) {
       found.run = await page.evaluate(run, one.queue);
       await page.waitForTimeout(1200);
@@ -148,4 +151,58 @@ function run(changes) {
       if (Object.keys(app.lastNodeErrors ?? {}).length) done({ status: "refused", errors: app.lastNodeErrors });
     });
   });
+}
+
+async function bypassed() {
+  const graph = [...window.app.graph.subgraphs.values()][0] ?? window.app.graph;
+  for (const node of graph._nodes.filter((n) => /LoadState|StateToAVLatent/.test(n.type))) node.mode = 4;
+  return (await window.app.graphToPrompt()).output;
+}
+
+// what a person does to go on in the stock two-stage graph: returns the types of the nodes that were added
+function addContinuation() {
+  const graph = [...window.app.graph.subgraphs.values()][0] ?? window.app.graph;
+  const types = [];
+  const all = (type) => graph._nodes.filter((n) => n.type === type);
+  const add = (name, pos) => {
+    const node = window.LiteGraph.createNode(`LTX2Continuum${name}`);
+    node.pos = pos;
+    graph.add(node);
+    types.push(name);
+    return node;
+  };
+  const slot = (slots, name) => {
+    const at = slots.findIndex((s) => s.name === name);
+    if (at < 0) throw new Error(`no slot ${name} among ${slots.map((s) => s.name)}`);
+    return at;
+  };
+  const input = (node, name) => slot(node.inputs, name);
+  const source = (node, name) => {
+    const link = graph.getLink?.(node.inputs[input(node, name)].link) ?? graph.links[node.inputs[input(node, name)].link];
+    return [graph.getNodeById(link.origin_id), link.origin_slot];
+  };
+  const connect = ([from, at], node, name) => from.connect(at, node, input(node, name));
+  const output = (node, name) => [node, slot(node.outputs, name)];
+
+  const load = add("LoadState", [-900, 0]);
+  const upsampler = all("LTXVLatentUpsampler")[0];
+  for (const sampler of all("SamplerCustomAdvanced")) {
+    const node = add("StateToAVLatent", [sampler.pos[0] - 400, sampler.pos[1]]), [guider] = source(sampler, "guider");
+    connect(output(load, "state"), node, "state");
+    connect(source(upsampler, "vae"), node, "vae");
+    connect(source(sampler, "latent_image"), node, "latent");
+    connect(source(guider, "model"), node, "model");
+    connect(output(node, "latent"), sampler, "latent_image");
+    connect(output(node, "model"), guider, "model");
+  }
+  const video = all("CreateVideo")[0], [decoder] = source(video, "audio");
+  const after = add("AVLatentToState", [video.pos[0] - 400, video.pos[1]]), [apart] = source(decoder, "samples");
+  connect(source(apart, "av_latent"), after, "latent");
+  connect(source(video, "images"), after, "images");
+  connect(source(video, "audio"), after, "audio");
+  connect(output(load, "state"), after, "state");
+  after.widgets.find((w) => w.name === "filename_prefix").value = "stock/state";
+  connect(output(after, "new_images"), video, "images");
+  connect(output(after, "new_audio"), video, "audio");
+  return types;
 }

@@ -1,0 +1,90 @@
+"""ComfyUI's own two-stage LTX-2 templates with four of our nodes: extended on the page, run to start a film and run again to go on."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from . import hosting, real
+from .test_real_page import missing, visit
+from .test_real_runs import film_facts, outputs_of
+
+pytestmark = [*real.pytestmark, pytest.mark.skipif(bool(missing), reason=f"the page needs {', '.join(missing)}")]
+WHERE = "import importlib.resources as r; print(r.files('comfyui_workflow_templates_json') / 'templates')"
+NAMES = ("video_ltx2_t2v", "video_ltx2_t2v_distilled", "video_ltx2_3_t2v", "video_ltx2_5_t2v")
+FRAMES, OVERLAP = 25, 9
+# what a person types into the template, by the node's title
+SETTINGS = {"Width": 128, "Height": 128, "Duration": 1, "Length": FRAMES, "Frame Count": FRAMES, "Frame Rate": 24}
+# which tiny file an input takes, by its name and what the template names there
+ROLES = {
+    "ckpt_name": "transformer", "unet_name": "transformer", "lora_name": "distilled_lora", "model_name": "spatial_upsampler",
+    "text_encoder": "text_encoder", "clip_name": "text_encoder", "vae_name": "video_vae",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def extended(host, tiny, tmp_path_factory):
+    """Each template's API forms: with the four nodes, and with those that load bypassed."""
+    found = subprocess.run([hosting.host_python(), "-c", WHERE], capture_output=True, text=True, timeout=60)
+    paths = {name: Path(found.stdout.strip()) / f"{name}.json" for name in NAMES}
+    if found.returncode or not all(path.is_file() for path in paths.values()):
+        pytest.skip("the host's own templates are not installed")
+    for path in {path for version in ("2.3", "2.5") for path in tiny(version).values()}:
+        link = host.base / "models" / path.parent.name / path.name
+        link.parent.mkdir(exist_ok=True)
+        if not link.exists():
+            link.symlink_to(path)
+    workflows = [{"name": name, "path": str(path), "continued": True} for name, path in paths.items()]
+    return visit(host, tmp_path_factory.mktemp("stock"), workflows=workflows)["workflows"]
+
+
+def cut_down(workflow: dict, files: dict[str, Path], state: str = "") -> dict:
+    """At the tiny models' size, with native conditioning of their width in place of Gemma's."""
+    checkpoint = next(key for key, node in workflow.items() if node["class_type"] in ("CheckpointLoaderSimple", "UNETLoader"))
+    for key, node in workflow.items():
+        kind, inputs, title = node["class_type"], node["inputs"], node["_meta"]["title"]
+        for name, role in ROLES.items():
+            if name in inputs:
+                inputs[name] = files["audio_vae" if "audio" in inputs[name] else role].name
+        if kind == "CLIPTextEncode":
+            node.update(class_type="TinyConditioning", inputs={"model": [checkpoint, 0], "seed": len(key), "text": "a lake"})
+        if kind == "EmptyImage":
+            inputs |= {name: SETTINGS[name.title()] for name in ("width", "height") if not isinstance(inputs[name], list)}
+        if kind.startswith("Primitive") and title in SETTINGS:
+            inputs["value"] = SETTINGS[title]
+        if "Enhance" in title:  # by Gemma
+            inputs["value"] = False
+        if kind == real.PREFIX + "LoadState":
+            inputs["file"] = state
+    return workflow
+
+
+def film_of(host, outputs: dict) -> Path:
+    (film,) = [one for one in outputs_of(outputs, "images") if one["filename"].endswith(".mp4")]
+    return host.path(film)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_four_nodes_continue_picture_and_sound(host, tiny, extended, name):
+    found, files = extended[name], tiny("2.5" if "2_5" in name else "2.3")
+    assert not found["unknown"] and sorted(found["added"]) == ["AVLatentToState", "LoadState", "StateToAVLatent", "StateToAVLatent"]
+    outputs = host.run(cut_down(found["start"], files))
+    (first,) = outputs_of(outputs, "states")
+    assert first["segment_index"] == 0 and film_facts(film_of(host, outputs))[0] == FRAMES
+    outputs = host.run(cut_down(found["api"], files, first["file"]))
+    after = next(one for one in outputs_of(outputs, "states") if one.get("bytes"))
+    assert after["segment_index"] == 1 and (after["width"], after["frames"]) == (128, OVERLAP)
+    frames, samples, rate = film_facts(film_of(host, outputs))
+    assert frames == FRAMES - OVERLAP and abs(samples - frames / 24 * rate) <= 2048
+    # the template's sound is as long as its picture; what is carried from before the picture must not shorten it
+    assert loudness_at_the_end(film_of(host, outputs)) > 1e-3
+
+
+def loudness_at_the_end(film: Path, seconds: float = 0.1) -> float:
+    import av
+
+    with av.open(str(film)) as container:
+        pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].rate
+    return float(np.abs(np.concatenate(pieces, axis=-1)[..., -round(seconds * rate) :]).mean())
