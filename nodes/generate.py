@@ -43,6 +43,7 @@ class Generate(host.io.ComfyNode):
             "story",
             description="Makes one segment of a film with sound, from a prompt alone, from a picture, or going on from a state. Gives the "
             "state for the next segment and this one for Join Segments.",
+            has_intermediate_output=True,
             inputs=[
                 host.field(Model, "model", "The transformer."),
                 host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),

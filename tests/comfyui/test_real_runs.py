@@ -97,6 +97,16 @@ def test_running_twice_gives_the_same_and_changes_no_input(host, state_card):
     assert np.array_equal(pictures(host, host.run({**fresh, "90": images})), first)
 
 
+def test_nodes_taken_from_the_cache_tell_of_their_states_again(host, state_card):
+    workflow = real.small(real.api_workflow("continue_from_state"))
+    told = []
+    for prefix in ("again/one", "again/two"):
+        workflow[real.nodes_of(workflow, "SaveState")[0]]["inputs"]["filename_prefix"] = prefix
+        outputs = host.run(workflow)
+        told.append({key: outputs[key]["states"] for name in ("Generate", "LoadState") for key in real.nodes_of(workflow, name)})
+    assert told[0] == told[1] and all(states for states in told[0].values())
+
+
 def pictures(host, outputs: dict) -> np.ndarray:
     files = [one for one in outputs_of(outputs, "images") if one["filename"].endswith(".png") and "state" not in one["filename"]]
     return np.stack([np.asarray(Image.open(host.path(one))) for one in files])
