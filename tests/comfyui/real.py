@@ -58,7 +58,7 @@ def put_inputs(folder: Path) -> None:
 
     from . import samples
 
-    for index, name in enumerate(("first.png", "second.png", "last.png")):
+    for index, name in enumerate(("first.png", "second.png", "last.png", "example.png")):
         frame = samples.frames(1, 64, 96, start=9 * index)[0]
         Image.fromarray((frame.numpy() * 255).astype(np.uint8)).save(folder / "input" / name)
     sound = samples.sound(2.0)

@@ -140,7 +140,7 @@ WORKFLOWS = {
         "The clip starts from a picture. At its end a PNG card is saved in **output/continuum**: open *continue_from_state* and choose it to go on.",
         (
             *_loaders(),
-            native("picture", "LoadImage", image="first.png"),
+            native("picture", "LoadImage", image="example.png"),
             ours("start", "AddImage", image=Link("picture", "IMAGE"), frame=0),
             *_stages(HARBOUR, Link("start", "conditions")),
             ours("frames", "DecodeVideo", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae")),
