@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..ltx2.values import ClipCondition, ImageCondition
 from . import host
-from .sockets import Conditions, ConditionsValue, State, waveform_of
+from .sockets import Conditions, ConditionsValue, State, picture_of, waveform_of
 
 MORE = "What is known already; leave it open in the first node of the chain."
 
@@ -37,7 +37,7 @@ class AddImage(host.io.ComfyNode):
     @classmethod
     def execute(cls, image, frame, strength, conditions=None, crf=-1.0):
         given = conditions or ConditionsValue()
-        added = ImageCondition(image[0, ..., :3], frame, strength, None if crf < 0 else crf)
+        added = ImageCondition(picture_of(image), frame, strength, None if crf < 0 else crf)
         return host.io.NodeOutput(replace(given, images=(*given.images, added)))
 
 

@@ -16,6 +16,7 @@ from .sockets import FINISHED, Latent, Segment, SegmentValue, State, waveform_of
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
+SOUND_SLACK_SECONDS = 0.25
 PIECE = 16  # frames handled at a time while joining
 
 
@@ -54,6 +55,8 @@ class MakeState(host.io.ComfyNode):
 
 def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
     """The state of a finished clip. Raises RequestError when the clip is not finished."""
+    check_frames(len(frames), latent.plan)
+    check_sound(waveform, latent.plan)
     if latent.stage != FINISHED:
         raise RequestError(f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage")
     return capture_state(
@@ -66,6 +69,23 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
         seed=latent.seed,
         model=latent.model,
     )
+
+
+def check_frames(count: int, plan) -> None:
+    """Raises RequestError for frames that were not decoded from the clip itself."""
+    if count != plan.frames:
+        raise RequestError(f"{count} images, the latent decodes to {plan.frames}: connect the frames decoded from this very latent")
+
+
+def check_sound(waveform, plan) -> None:
+    """Raises RequestError for a sound that is clearly not the segment's; hosts and tracks of one's own differ in the last milliseconds."""
+    if waveform is None:
+        return
+    found, shortest, longest = float(waveform.seconds), float(plan.seconds), float(plan.sound_end - plan.start)
+    if not min(shortest, longest) - SOUND_SLACK_SECONDS <= found <= max(shortest, longest) + SOUND_SLACK_SECONDS:
+        raise RequestError(
+            f"the sound is {found:.2f} s long, that of this segment {shortest:.2f} s: connect the sound decoded from this very latent"
+        )
 
 
 class SaveState(host.io.ComfyNode):

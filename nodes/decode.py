@@ -44,7 +44,7 @@ class DecodeVideo(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, video_vae, memory="auto"):
-        pieces = frames_of(models_of(video_vae=video_vae, video_decoding=MODES[memory]), latent)
+        pieces = frames_of(models_of(video_vae=video_vae, video_decoding=MODES[memory], made_with=latent.version), latent)
         return host.io.NodeOutput(images_of(pieces, latent), float(latent.geometry.fps))
 
 
@@ -101,7 +101,7 @@ class DecodeToFile(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, video_vae, filename_prefix, audio_vae=None, memory="auto", crf=18):
-        models = models_of(video_vae=video_vae, audio_vae=audio_vae, video_decoding=MODES[memory])
+        models = models_of(video_vae=video_vae, audio_vae=audio_vae, video_decoding=MODES[memory], made_with=latent.version)
         sound = None if audio_vae is None else sound_of(models, latent)
         target = host.save_target(filename_prefix)
         write_film(target.path(".mp4"), frames_of(models, latent), latent, sound, crf=crf, texts=host.workflow_texts(cls.hidden))

@@ -16,6 +16,7 @@ from ..ltx2.stages.presets import PRESETS, parse_override
 from ..ltx2.values import AVLatent
 from . import host, sockets
 from .models import upsampler_of
+from .releases import check_same_release, context_for
 from .residence import models_of
 from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue, Model, PresetValue, VideoVae
 
@@ -150,11 +151,13 @@ class Denoise(host.io.ComfyNode):
     ):  # fmt: skip
         if latent.stage != sockets.EMPTY:
             raise RequestError(f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage")
+        positive, negative = context_for(model, positive), context_for(model, negative)
         models = models_of(model, video_vae=video_vae, audio_vae=audio_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "denoise", guidance, sigmas)
         request = replace(request, seed=seed + latent.plan.index)
-        return host.io.NodeOutput(first_stage(models, replace(latent, request=request, model=model.name), positive, negative, noise))
+        clip = replace(latent, request=request, model=model.name, version=model.version)
+        return host.io.NodeOutput(first_stage(models, clip, positive, negative, noise))
 
 
 class Upsample(host.io.ComfyNode):
@@ -181,7 +184,7 @@ class Upsample(host.io.ComfyNode):
             raise RequestError(
                 f"the clip is {latent.stage}, expected one that was denoised at half size: choose a preset of two stages, or leave out Upsample and Refine"
             )
-        models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler))
+        models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler), made_with=latent.version)
         larger = steps.enlarge(models, latent.latent, progress=host.progress_reporter("upsampling"))
         return host.io.NodeOutput(replace(latent, latent=at_rest(larger), stage=sockets.ENLARGED))
 
@@ -218,6 +221,8 @@ class Refine(host.io.ComfyNode):
     ):  # fmt: skip
         if latent.stage != sockets.ENLARGED:
             raise RequestError(f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample")
+        check_same_release(model, latent.version)
+        positive, negative = context_for(model, positive), context_for(model, negative)
         models = models_of(model, video_vae=video_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "refine", guidance, sigmas)

@@ -25,6 +25,7 @@ from .sockets import (
     TextEncoder,
     VideoVae,
     audio_value,
+    picture_of,
 )
 from .text import NEGATIVE_TOOLTIP
 
@@ -93,13 +94,13 @@ class Generate(host.io.ComfyNode):
         if image is not None:
             # a continuation starts from what it carries
             place = 0 if state is None else frames - 1
-            conditions = replace(conditions, images=(ImageCondition(image[0, ..., :3], place),))
+            conditions = replace(conditions, images=(ImageCondition(picture_of(image), place),))
         empty = prepare(width, height, frames, rate, conditions, multiple=64)
         settings = settings or PresetValue(None if preset == BY_NAME else preset)
         request = replace(
             with_preset(empty.request, settings), prompt=prompt, negative_prompt=negative_prompt, seed=seed + empty.plan.index
         )
-        clip, images, waveform = run(models, replace(empty, request=request, model=model.name))
+        clip, images, waveform = run(models, replace(empty, request=request, model=model.name, version=model.version))
         carried = make_state(clip, images, waveform, video_overlap, audio_overlap)
         info = "\n".join((str(clip.plan), f"{clip.geometry}, seed {clip.seed}", *clip.notes))
         return host.io.NodeOutput(

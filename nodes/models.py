@@ -12,8 +12,11 @@ from ..ltx2.checkpoint.lora import Lora, match_lora, read_lora, weight_shapes
 from ..ltx2.checkpoint.quantized_linear import QuantizedLinear
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
-from ..ltx2.errors import RequestError
+from ..ltx2.config.video_vae import VideoVaeConfig
+from ..ltx2.errors import CheckpointError, RequestError
+from ..ltx2.stages.refinement import check_upsampler
 from . import host
+from .releases import check_video_vae
 from .sockets import (
     AudioVae,
     AudioVaeValue,
@@ -93,11 +96,14 @@ class LoadSplitFiles(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, transformer, video_vae, audio_vae, distilled_lora=NONE):
-        return host.io.NodeOutput(
-            load_model(open_checkpoint(host.model_path(transformer, *TRANSFORMERS)), _lora_path(distilled_lora)),
-            load_video_vae(open_checkpoint(host.model_path(video_vae, *VAES))),
-            load_audio_vae(open_checkpoint(host.model_path(audio_vae, *VAES))),
-        )
+        pictures = load_video_vae(open_checkpoint(host.model_path(video_vae, *VAES)))
+        sounds = load_audio_vae(open_checkpoint(host.model_path(audio_vae, *VAES)))
+        for value, kind in ((pictures, "video"), (sounds, "audio")):
+            if not value.get_models():
+                raise CheckpointError(f"{value.name} holds no {kind} VAE: choose the release's {kind} VAE as {kind}_vae")
+        model = load_model(open_checkpoint(host.model_path(transformer, *TRANSFORMERS)), _lora_path(distilled_lora))
+        check_video_vae(pictures, model.version)
+        return host.io.NodeOutput(model, pictures, sounds)
 
 
 class LoadTextEncoder(host.io.ComfyNode):
@@ -144,6 +150,7 @@ class LoadUpsampler(host.io.ComfyNode):
     def execute(cls, upsampler):
         file = open_checkpoint(host.model_path(upsampler, *UPSAMPLERS))
         network = load.load_upsampler(file, dtype=host.vae_dtype(), ops=host.OPS)
+        check_upsampler(network.config)
         return host.io.NodeOutput(UpsamplerValue(host.patcher(network), file.paths[0].stem))
 
 
@@ -216,7 +223,10 @@ def load_video_vae(file: Checkpoint) -> VideoVaeValue:
     missing: dict[str, str] = {}
     encoder = _part(missing, "video_encoder", load.load_video_encoder, file, host.vae_dtype())
     decoder = _part(missing, "video_decoder", load.load_video_decoder, file, host.vae_dtype())
-    return VideoVaeValue(encoder, decoder, file.paths[0].stem, missing)
+    configs = [part.model.config for part in (encoder, decoder) if part is not None and isinstance(part.model.config, VideoVaeConfig)]
+    # a diffusion decoder came after the change
+    first = configs[0].first_latent_space if configs else None if decoder is None else False
+    return VideoVaeValue(encoder, decoder, file.paths[0].stem, first, missing)
 
 
 def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
@@ -256,6 +266,7 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
         connectors=tuple(host.patcher(connector, "text") for connector in connectors),
         encoder=replace(encoder, compute_device=patcher.load_device),
         identity=identity,
+        version=model.version,
         name=encoder.name,
     )
 

@@ -13,7 +13,7 @@ from ..ltx2.networks.audio_codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
-from .continuation import card, save_state
+from .continuation import card, check_frames, check_sound, save_state
 from .sockets import Segment, SegmentValue, State, audio_value, waveform_of
 
 PLAN = "ltx2_continuum"  # the latent dictionary's key for the segment's plan, which the host hands on untouched
@@ -53,10 +53,12 @@ class StateToAVLatent(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, state, vae, seconds, divide, strength, audio_overlap, model=None, latent=None):
+        if vae is None:
+            raise RequestError("there is no VAE: the checkpoint holds none, load the model's video VAE by itself")
         fps = _fps_of(state)
         given_video = given_audio = None
         if latent is not None:
-            given_video, given_audio = host.streams(latent["samples"])
+            given_video, given_audio = _streams(latent)
             if given_audio is None:
                 raise RequestError("the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)")
             frames = clock.frames_of_latents(given_video.shape[2])
@@ -128,10 +130,8 @@ class AVLatentToState(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
-        video, sound = host.streams(latent["samples"])
+        video, sound = _streams(latent)
         frames = clock.frames_of_latents(video.shape[2])
-        if len(images) != frames:
-            raise RequestError(f"{len(images)} images, the latent decodes to {frames}: connect the frames decoded from this very latent")
         count = None if sound is None else sound.shape[2]
         plan = latent.get(PLAN)
         if plan is None:
@@ -139,7 +139,9 @@ class AVLatentToState(host.io.ComfyNode):
                 plan = condition_next(state, frames, audio_latents=count).plan
             else:
                 plan = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
+        check_frames(len(images), plan)
         waveform, pictures = waveform_of(audio), images[..., :3]
+        check_sound(waveform, plan)
         carried = capture_state(
             pictures,
             sound,
@@ -205,6 +207,15 @@ class ImagesToState(host.io.ComfyNode):
             sample_rate=None if waveform is None else waveform.sample_rate,
         )
         return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan))
+
+
+def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Video [B, 128, F, h, w] and audio [B, 8, T, 16] stream of a native latent. Raises RequestError for another model's."""
+    video, audio = host.streams(latent["samples"])
+    shapes = [list(part.shape) for part in (video, audio) if part is not None]
+    if video.ndim != 5 or video.shape[1] != 128 or (audio is not None and (audio.ndim != 4 or (audio.shape[1], audio.shape[3]) != (8, 16))):
+        raise RequestError(f"the latent is {' and '.join(map(str, shapes))}, expected LTX-2's [B, 128, F, h, w] and [B, 8, T, 16]")
+    return video, audio
 
 
 def _start(following, given_video, given_audio, divide: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from ..ltx2.stages import memory
 from ..ltx2.stages.models import Models, PipelineConfig
 from . import host
 from .models import lora_patcher
+from .releases import check_text_encoder, check_video_vae
 from .sockets import AudioVaeValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
 
 
@@ -63,8 +64,13 @@ def models_of(
     audio_vae: AudioVaeValue | None = None,
     upsampler: UpsamplerValue | None = None,
     video_decoding: str = "auto",
+    made_with: tuple[int, ...] = (),
 ) -> Models:
-    """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the input."""
+    """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the input.
+
+    made_with: version of the model that made the latents which are worked on, where there is no model.
+    Raises RequestError for parts of releases that do not go together.
+    """
     missing = {
         "video_encoder": "pictures are to be encoded: connect video_vae",
         "video_decoder": "there is no video VAE: connect video_vae",
@@ -82,6 +88,10 @@ def models_of(
         patchers[id(patcher.model)] = patcher
         return patcher.model
 
+    if model is not None and text_encoder is not None:
+        check_text_encoder(model, text_encoder)
+    if video_vae is not None:
+        check_video_vae(video_vae, made_with if model is None else model.version)
     found: dict[str, Any] = {}
     for value, names in ((video_vae, ("encoder", "decoder")), (audio_vae, ("encoder", "decoder", "vocoder"))):
         if value is None:

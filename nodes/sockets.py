@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from ..ltx2.continuation import LTX2ContinuationState, SegmentPlan
+from ..ltx2.errors import RequestError
 from ..ltx2.stages.request import Geometry, Request
-from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, Waveform
+from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
 from . import host
 
 Model = host.io.Custom("LTX2_MODEL")
@@ -58,7 +59,7 @@ class ModelValue:
 class TextEncoderValue:
     """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the language model.
 
-    identity: changes with the files and weights.
+    identity: changes with the files and weights; version: of the model that it was loaded for.
     """
 
     patcher: Any
@@ -66,6 +67,7 @@ class TextEncoderValue:
     connectors: tuple[Any, Any]
     encoder: Any
     identity: str
+    version: tuple[int, ...]
     name: str
 
     def get_models(self) -> list:
@@ -77,11 +79,15 @@ class TextEncoderValue:
 
 @dataclass(frozen=True)
 class VideoVaeValue:
-    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file, and ``missing`` says what to load."""
+    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file, and ``missing`` says what to load.
+
+    first_space: its latents are those of LTX-2.0, not of later releases; None: unknown.
+    """
 
     encoder: Any
     decoder: Any
     name: str
+    first_space: bool | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def get_models(self) -> list:
@@ -116,6 +122,17 @@ class UpsamplerValue:
 
     def __str__(self) -> str:
         return f"latent upsampler {self.name}"
+
+
+@dataclass(frozen=True)
+class ContextValue:
+    """An encoded prompt, and the version of the model that it was encoded for."""
+
+    context: TextContext
+    version: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.context} for LTX-{'.'.join(map(str, self.version[:2]))}"
 
 
 @dataclass(frozen=True)
@@ -173,8 +190,8 @@ class LatentValue:
 
     request: what is asked for, conditions included, resolved for this clip; plan: its place in the film; geometry: its final
     size, length and place in time. latent: on the CPU, None before denoising; stage: what has been done with it. draws: state
-    of the generator that the next step draws on from. sound: the known sound as latents. model: what it was made with.
-    notes: what was adjusted.
+    of the generator that the next step draws on from. sound: the known sound as latents. model: what it was made with;
+    version: of that model. notes: what was adjusted.
     """
 
     request: Request
@@ -185,6 +202,7 @@ class LatentValue:
     draws: torch.Tensor | None = None
     sound: AudioCondition | None = None
     model: str = ""
+    version: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -209,8 +227,18 @@ class SegmentValue:
 
 
 def audio_value(waveform: Waveform | None) -> dict | None:
-    """The host's AUDIO: waveform [1, C, N]."""
-    return None if waveform is None else {"waveform": waveform.samples[None].float().cpu(), "sample_rate": waveform.sample_rate}
+    """The host's AUDIO: waveform [1, C, N], a tensor of its own, since a track of one's own is another node's value."""
+    if waveform is None:
+        return None
+    samples = waveform.samples[None].to("cpu", torch.float32, copy=True)
+    return {"waveform": samples, "sample_rate": waveform.sample_rate}
+
+
+def picture_of(image: torch.Tensor) -> torch.Tensor:
+    """The first picture [H, W, 3] of the host's IMAGE. Raises RequestError when there is none."""
+    if not len(image):
+        raise RequestError("the image input holds no picture: connect a node that gives at least one")
+    return image[0, ..., :3]
 
 
 def waveform_of(audio: dict | None) -> Waveform | None:

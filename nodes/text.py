@@ -3,7 +3,7 @@
 from ..ltx2.text.prompts import NEGATIVE_PRESETS, negative_prompt
 from . import host
 from .residence import models_of
-from .sockets import Context, TextEncoder
+from .sockets import Context, ContextValue, TextEncoder
 
 NEGATIVE_TOOLTIP = (
     "What to keep out of picture and sound: a text, or the name of a ready one (full, picture, sound, short, none). Only guided "
@@ -39,14 +39,15 @@ class EncodePrompt(host.io.ComfyNode):
 
 
 def encode(text_encoder, prompt: str, negative: str) -> list:
-    """Contexts of a prompt and a negative one. Raises RequestError for an empty prompt."""
+    """Contexts (sockets.ContextValue) of a prompt and a negative one. Raises RequestError for an empty prompt."""
     from ..ltx2.errors import RequestError
     from ..ltx2.stages.steps import encode_texts
 
     if not prompt.strip():
         raise RequestError("the prompt is empty: say what is seen and heard")
     models = models_of(text_encoder=text_encoder)
-    return encode_texts(models, [prompt, negative_prompt(negative)], progress=host.progress_reporter("text encoding"))
+    made = encode_texts(models, [prompt, negative_prompt(negative)], progress=host.progress_reporter("text encoding"))
+    return [ContextValue(context, text_encoder.version) for context in made]
 
 
 class NegativePreset(host.io.ComfyNode):

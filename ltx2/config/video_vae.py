@@ -58,6 +58,12 @@ class VideoVaeConfig:
         return self.patch_size * math.prod(block.stride[1] for block in self.encoder_blocks or self.decoder_blocks)
 
     @property
+    def first_latent_space(self) -> bool:
+        """Whether its latents are those of LTX-2.0; LTX-2.3 brought others, which 2.5 shares."""
+        resampling = [block for block in self.encoder_blocks if block.stride != _WHOLE]
+        return any(block.residual for block in self.decoder_blocks) or bool(resampling and resampling[-1].multiplier > 1)
+
+    @property
     def bottleneck_channels(self) -> int:
         """Width of the decoder's first layers."""
         return self.decoder_channels * math.prod(block.multiplier for block in self.decoder_blocks)

@@ -222,6 +222,13 @@ def test_encoder_beside_a_diffusion_decoder():
     assert (config.time_compression, config.space_compression) == (8, 32)
 
 
+def test_the_first_release_has_latents_of_its_own():
+    for halves in ({}, {"encoder_blocks": []}, {"decoder_blocks": []}):
+        assert video_vae_config({**vae_config("2.0"), **halves}, {}).first_latent_space
+        assert not video_vae_config({**vae_config("2.3"), **halves}, {}).first_latent_space
+    assert released("2.0").first_latent_space and not released("2.3").first_latent_space
+
+
 def test_timestep_conditioning_shows_in_the_tensors():
     model = decoder(timestep_conditioning=True)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
