@@ -14,6 +14,7 @@ from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
 from .continuation import card, check_frames, check_sound, save_state
+from .native_masks import guide_frames, masks_of
 from .sockets import Segment, SegmentValue, State, audio_value, waveform_of
 
 PLAN = "ltx2_continuum"  # the latent dictionary's key for the segment's plan, which the host hands on untouched
@@ -56,12 +57,13 @@ class StateToAVLatent(host.io.ComfyNode):
         if vae is None:
             raise RequestError("there is no VAE: the checkpoint holds none, load the model's video VAE by itself")
         fps = _fps_of(state)
-        given_video = given_audio = None
+        given_video = given_audio = masks = None
         if latent is not None:
             given_video, given_audio = _streams(latent)
             if given_audio is None:
                 raise RequestError("the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)")
-            frames = clock.frames_of_latents(given_video.shape[2])
+            masks = masks_of(latent, given_video, given_audio)
+            frames = clock.frames_of_latents(given_video.shape[2] - guide_frames(masks[0]))
         else:
             frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
         settings = {"strength": strength, "audio_overlap": None if audio_overlap < 0 else audio_overlap}
@@ -75,8 +77,9 @@ class StateToAVLatent(host.io.ComfyNode):
                 "or set audio_overlap to the number of carried frames"
             )
         video, audio = _start(following, given_video, given_audio, divide)
-        video_mask = torch.ones(1, 1, video.shape[2], 1, 1)
-        audio_mask = torch.ones(1, 1, audio.shape[2], 1)
+        video_mask, audio_mask = masks_of({}, video, audio) if masks is None else masks
+        if audio_mask.shape[2] < audio.shape[2]:
+            audio_mask = torch.nn.functional.pad(audio_mask, (0, 0, 0, audio.shape[2] - audio_mask.shape[2]), value=1.0)
         if following.clip is not None:
             height, width = (side * clock.PIXELS_PER_LATENT for side in video.shape[3:])
             pixels = prepare_clip(following.clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
@@ -131,7 +134,8 @@ class AVLatentToState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
-        frames = clock.frames_of_latents(video.shape[2])
+        guides = 0 if sound is None else guide_frames(masks_of(latent, video, sound)[0])
+        frames = clock.frames_of_latents(video.shape[2] - guides)
         count = None if sound is None else sound.shape[2]
         plan = latent.get(PLAN)
         if plan is None:

@@ -213,3 +213,39 @@ def test_native_sampling_keeps_what_the_state_knows(run, pack, folders):
     assert (unmoved_video - video)[:, :, 2:].abs().max() > 1e-3, "the moved clock must matter"
     again, _ = sampled(model, latent)
     assert torch.equal(again, unmoved_video), "the clock comes off with the clone"
+
+
+def test_what_the_graph_has_fixed_already_stays_fixed(run, pack, folders):
+    """Guides that the host hangs on at the end, a sound of one's own, and a mask of the picture's area."""
+    (state, _), _ = segment(run, pack)
+    video, audio = torch.zeros(1, 128, 7, 2, 3), torch.full((1, 8, 35, 16), 0.5)  # 5 frames and two guides
+    video_mask = torch.ones(1, 1, 7, 1, 1)
+    video_mask[:, :, 5:] = 0.3
+    given = {"state": state, "vae": samples.FakeVae(), "seconds": 9.0, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    latent = {"samples": nested(pack, video, audio), "noise_mask": nested(pack, video_mask, torch.zeros(1, 1, 64, 64))}
+    before = digest([video_mask, video, audio])
+    made, _, frames, _ = run("StateToAVLatent", latent=latent, **given).args
+    after_video, after_audio = made["noise_mask"].unbind()
+    assert frames == 33 and torch.allclose(after_video.flatten(), torch.tensor([0, 0, 1, 1, 1, 0.3, 0.3]))
+    assert after_audio[:, :, :35].eq(0).all() and made["samples"].unbind()[1][:, :, 20:35].eq(0.5).all(), "one's own sound is kept"
+    assert digest([video_mask, video, audio]) == before
+    area = torch.ones(1, 128, 5, 2, 3)
+    area[..., 0] = 0
+    latent = {"samples": nested(pack, video[:, :, :5], audio), "noise_mask": nested(pack, area, torch.ones(1, 8, 35, 16))}
+    made = run("StateToAVLatent", latent=latent, **given).args[0]["noise_mask"].unbind()[0]
+    assert made[:, :, :2].eq(0).all() and made[:, :, 2:, :, 1:].eq(1).all() and made[:, :, 2:, :, 0].eq(0).all()
+    # a plain mask is the picture's
+    made = run("StateToAVLatent", latent={**latent, "noise_mask": torch.ones(1, 1, 4, 6)}, **given).args[0]["noise_mask"].unbind()
+    assert made[0].amax((3, 4)).flatten().tolist() == [0, 0, 1, 1, 1] and made[1].flatten()[-1] == 1
+
+
+def test_guides_are_no_frames_of_the_segment(run, pack, folders):
+    video_mask = torch.ones(1, 1, 7, 1, 1)
+    video_mask[:, :, 5:] = 0.3
+    samples_ = nested(pack, torch.zeros(1, 128, 7, 2, 3), torch.zeros(1, 8, 35, 16))
+    latent = {"samples": samples_, "noise_mask": nested(pack, video_mask, torch.ones(1, 1, 35, 1))}
+    given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
+    _, made, images, _ = run("AVLatentToState", latent=latent, images=samples.frames(33), **given).args
+    assert made.plan.frames == len(images) == 33
+    with pytest.raises(ValueError, match="49 images, the latent decodes to 33"):
+        run("AVLatentToState", latent=latent, images=samples.frames(49), **given)

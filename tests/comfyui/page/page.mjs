@@ -185,7 +185,7 @@ function addContinuation() {
   const output = (node, name) => [node, slot(node.outputs, name)];
 
   const load = add("LoadState", [-900, 0]);
-  const upsampler = all("LTXVLatentUpsampler")[0];
+  const upsampler = all("LTXVLatentUpsampler")[0] ?? all("VAEDecodeTiled")[0];
   for (const sampler of all("SamplerCustomAdvanced")) {
     const node = add("StateToAVLatent", [sampler.pos[0] - 400, sampler.pos[1]]), [guider] = source(sampler, "guider");
     connect(output(load, "state"), node, "state");
