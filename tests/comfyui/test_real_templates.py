@@ -16,7 +16,10 @@ TWO_STAGES = ("video_ltx2_t2v", "video_ltx2_t2v_distilled", "video_ltx2_3_t2v", 
 NAMES = (*TWO_STAGES, "video_ltx2_3_flf2v")  # with one stage, and guides
 FRAMES, OVERLAP = 25, 9
 # what a person types into the template, by the node's title
-SETTINGS = {"Width": 128, "Height": 128, "height": 128, "Duration": 1, "Length": FRAMES, "Frame Count": FRAMES, "Frame Rate": 24, "Frame Rate(int)": 24}
+SETTINGS = {
+    **dict.fromkeys(("Width", "Height", "height"), 128), **dict.fromkeys(("Length", "Frame Count"), FRAMES),
+    **dict.fromkeys(("Frame Rate", "Frame Rate(int)"), 24), "Duration": 1,
+}  # fmt: skip
 # which tiny file an input takes, by its name and what the template names there
 ROLES = {
     "ckpt_name": "transformer", "unet_name": "transformer", "lora_name": "distilled_lora", "model_name": "spatial_upsampler",
