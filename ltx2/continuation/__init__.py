@@ -1,6 +1,7 @@
 """Continuation: what one segment leaves for the next, how it is kept and carried, and how the pieces are joined."""
 
 from .attachments import Attachment, attachment_bytes, load_attachment, load_attachment_bytes, save_attachment
+from .blob_stores import BlobStore, InMemoryBlobStore
 from .capture import ContextNoise, NextSegment, capture_state, condition_next
 from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .describe import describe_attachment, describe_state
@@ -11,7 +12,7 @@ from .overlap import SegmentPlan, SoundJoin, cut_segment, first_segment, next_se
 from .seam_metrics import SeamReport
 from .seams import FinishedSegment, join_segments, new_sound
 from .state import ContinuationState, LTX2ContinuationState, audio_mask, read_envelope, write_envelope
-from .stores import BlobStore, InMemoryBlobStore, InMemorySessionStore, SessionStore, drop_state_blobs
+from .stores import InMemorySessionStore, SessionStore, drop_state_blobs
 
 __all__ = [
     "DEFAULT_INLINE_THRESHOLD_BYTES",

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from ..errors import ContinuationError, Ltx2Warning
+from .blob_stores import BlobStore
 from .card import read_card, write_card
 from .codec import AUDIO_TENSOR, Beside
 from .durable import atomic_folder, recover_folder, write_atomic, write_synced
 from .frame_files import PNG_SIGNATURE, check_frame, encode_png
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import ContinuationState, LTX2ContinuationState, check_kind, read_envelope, write_envelope
-from .stores import BlobStore
 from .strict_json import parse_json, write_json
 from .tensor_files import as_tensor, read_tensors, tensor_metadata, write_tensors
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from .attachments import load_attachment
+from .blob_stores import BlobStore
 from .checks import SCHEMA_VERSION
 from .codec import LTX2_CONTINUATION_KIND
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import LTX2ContinuationState
-from .stores import BlobStore
 
 
 def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:

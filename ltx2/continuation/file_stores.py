@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import BlobNotFoundError, ContinuationError
+from .blob_stores import DEFAULT_MIME, BlobStore
 from .durable import clean_stale_temps, file_lock, sync_folder, write_atomic
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import ContinuationState, check_kind, read_envelope, write_envelope
-from .stores import DEFAULT_MIME, BlobStore, SessionStore, checked_copy, state_blob_ids
+from .stores import SessionStore, checked_copy, state_blob_ids
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 # Names that Windows gives to devices, whatever the folder.

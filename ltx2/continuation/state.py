@@ -5,19 +5,17 @@ and its states open here. Whatever goes beyond it travels in ``metadata["comfy_l
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import ContinuationError
 from . import codec
+from .blob_stores import BlobStore
 from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, Beside, Carried
 from .limits import DEFAULT_LIMITS, StateLimits
 from .strict_json import parse_json, write_json
-
-if TYPE_CHECKING:
-    from .stores import BlobStore
 
 
 @dataclass
@@ -60,7 +58,7 @@ class LTX2ContinuationState:
     def to_continuation_state(
         self,
         *,
-        blob_store: "BlobStore | None" = None,
+        blob_store: BlobStore | None = None,
         inline_threshold_bytes: int = DEFAULT_INLINE_THRESHOLD_BYTES,
         limits: StateLimits = DEFAULT_LIMITS,
     ) -> ContinuationState:
@@ -77,7 +75,7 @@ class LTX2ContinuationState:
         cls,
         state: ContinuationState,
         *,
-        blob_store: "BlobStore | None" = None,
+        blob_store: BlobStore | None = None,
         strict: bool = True,
         limits: StateLimits = DEFAULT_LIMITS,
         beside: Beside | None = None,
