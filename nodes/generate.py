@@ -10,20 +10,15 @@ from .continuation import card, make_state
 from .decode import frames_of, images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names, with_preset
 from .latents import prepare, rate_of
-from .models import upsampler_of
+from .models import pipeline_inputs, upsampler_of
 from .residence import models_of
 from .sockets import (
-    AnyUpsampler,
-    AudioVae,
     ConditionsValue,
     LatentValue,
-    Model,
     PresetValue,
     Segment,
     SegmentValue,
     State,
-    TextEncoder,
-    VideoVae,
     audio_value,
     picture_of,
 )
@@ -46,11 +41,7 @@ class Generate(host.io.ComfyNode):
             "state for the next segment and this one for Join Segments.",
             has_intermediate_output=True,
             inputs=[
-                host.field(Model, "model", "The transformer."),
-                host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
-                host.field(VideoVae, "video_vae", "The model's video VAE."),
-                host.field(AudioVae, "audio_vae", "The model's audio VAE."),
-                host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True),
+                *pipeline_inputs(),
                 host.field(io.Image, "image", "A picture to start from; a continuation comes to it at its last frame.", optional=True),
                 host.field(State, "state", "The state of the segment before, to go on from.", optional=True),
                 host.field(io.String, "prompt", "What is seen and heard, as one paragraph: scene, action, camera, voices in quotes, sounds.", multiline=True, default=""),

@@ -18,6 +18,7 @@ from ..ltx2.stages.refinement import check_upsampler
 from . import host
 from .releases import check_video_vae
 from .sockets import (
+    AnyUpsampler,
     AudioVae,
     AudioVaeValue,
     Model,
@@ -48,6 +49,17 @@ def distilled_lora_input():
         "preset says. Other stages never see it. A distilled model needs none.",
         options=[NONE, *host.model_names(*LORAS)], default=NONE,
     )  # fmt: skip
+
+
+def pipeline_inputs() -> list:
+    """What a node takes that goes through all stages by itself."""
+    return [
+        host.field(Model, "model", "The transformer."),
+        host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
+        host.field(VideoVae, "video_vae", "The model's video VAE."),
+        host.field(AudioVae, "audio_vae", "The model's audio VAE."),
+        host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True),
+    ]
 
 
 class LoadCheckpoint(host.io.ComfyNode):

@@ -6,9 +6,9 @@ from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
 from .continuation import card
 from .generate import STAGES
-from .models import upsampler_of
+from .models import pipeline_inputs, upsampler_of
 from .residence import models_of
-from .sockets import AnyUpsampler, AudioVae, Model, State, TextEncoder, VideoVae
+from .sockets import State
 
 FILM = "film.mp4"
 EXAMPLE = """fps: 24
@@ -36,11 +36,7 @@ class Story(host.io.ComfyNode):
             "are kept in the output folder: a run that was stopped goes on where it was, and a changed script makes anew only what changed.",
             is_output_node=True,
             inputs=[
-                host.field(Model, "model", "The transformer."),
-                host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
-                host.field(VideoVae, "video_vae", "The model's video VAE."),
-                host.field(AudioVae, "audio_vae", "The model's audio VAE."),
-                host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True),
+                *pipeline_inputs(),
                 host.field(io.String, "script", "The story as YAML: size, fps, seed, preset, and one prompt a segment; lengths in seconds or frames, pictures from the input folder.", multiline=True, default=EXAMPLE),
                 host.field(io.String, "folder", "Folder below ComfyUI's output folder for the film and its finished segments. The same folder goes on with the same story.", default="continuum/story"),
                 host.field(io.String, "redo", "Segments to make again although they are there, such as 2 or 2, 5; counted from 1. Empty: none.", default=""),
