@@ -42,7 +42,8 @@ _FOLDER_NAME = re.compile(r"\d{4,5}-[0-9a-f]{12}")
 class SegmentTask:
     """One segment to make, with all that is known in advance.
 
-    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of its sound.
+    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of its sound,
+    None as long as the picture.
     """
 
     index: int
@@ -56,10 +57,28 @@ class SegmentTask:
     preset: str | None
     overrides: dict[str, Any]
     images: tuple[StoryImage, ...]
-    audio_latents: int
+    audio_latents: int | None = None
     clip: ClipCondition | None = None
     audio: AudioCondition | None = None
     offset_seconds: Fraction = Fraction(0)
+
+
+def task_of(script: StoryScript, index: int) -> SegmentTask:
+    """What a script says of a segment, as if nothing came before it."""
+    segment = script.segments[index]
+    return SegmentTask(
+        index=index,
+        prompt=segment.prompt,
+        negative=segment.negative,
+        frames=segment.frames,
+        fps=script.fps,
+        width=script.width,
+        height=script.height,
+        seed=_seed(script, segment, index),
+        preset=script.preset,
+        overrides=dict(script.overrides),
+        images=segment.images,
+    )
 
 
 @dataclass(frozen=True)
@@ -194,20 +213,9 @@ def _kept(record: dict | None, work: Path, inputs: str) -> dict | None:
 
 def _make(script, index: int, before: dict | None, inputs: str, generate: Generate, journal: Journal, work: Path, model: str, say) -> dict:
     """Make one segment, put it on disk, record it."""
-    segment = script.segments[index]
     planned = _planned(script, index, before, work, model)
-    task = SegmentTask(
-        index=index,
-        prompt=segment.prompt,
-        negative=segment.negative,
-        frames=segment.frames,
-        fps=script.fps,
-        width=script.width,
-        height=script.height,
-        seed=_seed(script, segment, index),
-        preset=script.preset,
-        overrides=dict(script.overrides),
-        images=segment.images,
+    task = dataclasses.replace(
+        task_of(script, index),
         audio_latents=planned.audio_latents,
         clip=planned.clip,
         audio=planned.audio,

@@ -11,7 +11,7 @@ from ..stages.models import Models
 from ..stages.pipeline import generate, prepare
 from ..stages.request import Request
 from ..values import ImageCondition, Progress
-from .chain import Generate, MadeSegment, SegmentTask
+from .chain import Generate, MadeSegment, SegmentTask, task_of
 from .script import StoryScript
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
@@ -66,22 +66,8 @@ def check_story(models: Models, script: StoryScript) -> None:
         if told in checked:
             continue
         checked.add(told)
-        task = SegmentTask(
-            index=index,
-            prompt=segment.prompt,
-            negative=segment.negative,
-            frames=segment.frames,
-            fps=script.fps,
-            width=script.width,
-            height=script.height,
-            seed=0,
-            preset=script.preset,
-            overrides=dict(script.overrides),
-            images=segment.images,
-            audio_latents=1,
-        )
         try:
-            prepare(models, request_of(task))
+            prepare(models, request_of(task_of(script, index)))
         except Ltx2Error as error:
             raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
 
