@@ -20,7 +20,7 @@ from ..config.transformer import connector_config, text_projection_config, trans
 from ..config.upsampler import upsampler_config
 from ..config.versions import release
 from ..config.video_vae import video_vae_config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_out_of_memory
 from ..networks import attention as networks_attention
 from ..networks.audio_vae import AudioDecoder, AudioEncoder
 from ..networks.connectors import Connector, TextProjection
@@ -171,6 +171,8 @@ def _build(component: Component, make: Callable[..., nn.Module], ops: Ops, dtype
         except CheckpointError:
             raise
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:  # sizes that no layer can have
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0][:LONGEST_REASON]
             raise CheckpointError(f"{component} has a configuration that nothing fits ({reason}): get the file again") from error
 

@@ -5,10 +5,8 @@ import importlib
 import sys
 import warnings
 
-import torch
-
 from .. import __version__
-from ..errors import Ltx2Error, Ltx2Warning
+from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory
 
 # The order of the help page.
 VERBS = ("generate", "story", "continue_", "inspect", "state", "tiny", "demo")
@@ -32,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"ltx2: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         print("ltx2: the device has too little memory: make it smaller or shorter, or add --offload layers", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

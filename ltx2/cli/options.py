@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__, media
-from ..errors import RequestError
+from ..errors import RequestError, is_out_of_memory
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Segment, prepare
 from ..stages.presets import PRESETS, parse_override
@@ -88,6 +88,8 @@ def check_device(name: str) -> None:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         known = ", ".join(["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
         raise RequestError(f"device is {name!r}, which this machine does not have: use one of {known}") from error
 

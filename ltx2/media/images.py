@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageOps
 
-from ..errors import Ltx2Warning, MediaError, RequestError
+from ..errors import Ltx2Warning, MediaError, RequestError, is_out_of_memory
 from .files import check_source, reason
 from .frames import uint8_frames
 
@@ -39,6 +39,8 @@ def open_image(source) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"{name} is above the bound of {MAX_PIXELS:,} pixels: make it smaller") from error
     except Exception as error:  # damaged headers raise nearly anything
+        if is_out_of_memory(error):
+            raise
         raise MediaError(f"{name} is not a readable image ({reason(error)})") from error
     with image:
         return _decode(image, name)
@@ -71,6 +73,8 @@ def _decode(image: Image.Image, name) -> np.ndarray:
         flat = image.convert({"LA": "L", "1": "L", "CMYK": "CMYK", "LAB": "LAB", "L": "L"}.get(image.mode, "RGB"))
         return np.array(_to_srgb(flat, profile, name).convert("RGB"))
     except Exception as error:  # damaged pixel data raises nearly anything
+        if is_out_of_memory(error):
+            raise
         raise MediaError(f"{name} is damaged: its pixels cannot be read ({reason(error)})") from error
 
 

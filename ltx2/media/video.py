@@ -1,5 +1,6 @@
 """A film written while it is made: H.264 and AAC in MP4 with exact frame and sample counts, or a folder of PNG."""
 
+import contextlib
 import json
 import math
 import os
@@ -73,9 +74,11 @@ class VideoWriter:
             if sample_rate is not None:
                 self._track = self._container.add_stream("aac", rate=sample_rate, layout=_LAYOUTS[channels])
                 self._track.bit_rate = _BITS_PER_CHANNEL * channels
-        except (OSError, ValueError) as error:
+        except BaseException as error:
             self.abort()
-            raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
+            if isinstance(error, (OSError, ValueError)):
+                raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
+            raise
 
     def __enter__(self):
         return self
@@ -132,10 +135,9 @@ class VideoWriter:
         container, self._container = self._container, None
         self._waiting.clear()
         if container is not None:
-            try:
+            # one that was never begun has no trailer to write, and where memory ran out there is none for it either
+            with contextlib.suppress(Exception):
                 container.close()
-            except (OSError, ValueError):
-                pass  # a container that was never begun has no trailer to write
         self._partial.unlink(missing_ok=True)
 
     def _whole_or_nothing(self):

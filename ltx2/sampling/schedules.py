@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..errors import RequestError
+from ..errors import RequestError, is_out_of_memory
 
 DISTILLED = (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0)
 REFINE = {2: (0.909375, 0.421875, 0.0), 3: (0.909375, 0.725, 0.421875, 0.0)}
@@ -98,6 +98,8 @@ def check_sigmas(sigmas: torch.Tensor | Sequence[float], *, to_zero: bool = Fals
     try:
         values = torch.as_tensor(sigmas, dtype=torch.float32).detach().cpu().flatten()
     except (TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RequestError(f"sigma list is {sigmas!r}, expected numbers from 1 down to 0") from error
     listed = values.tolist()
     if len(listed) < 2:

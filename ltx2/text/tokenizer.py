@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_out_of_memory
 from .sentencepiece_proto import parse, to_tokenizer_json
 
 MAX_TOKENS = 1024
@@ -41,6 +41,8 @@ def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:
     try:
         tokenizer = Tokenizer.from_str(bytes(data).decode("utf-8"))
     except Exception as error:  # tokenizers raises bare Exception
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"The tokenizer in {name} cannot be read ({error}): get the text encoder again.") from error
     # Post-processors differ between files (some add BOS, some do not), so special tokens are ours to add.
     tokenizer.no_padding()

@@ -3,6 +3,7 @@
 The same node tests run both ways; ``test_real_host.py`` starts the second run in the host's own Python.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -53,26 +54,34 @@ def nodes(pack):
     return {name.removeprefix("LTX2Continuum"): cls for name, cls in found.items()}
 
 
-@pytest.fixture
-def folders(pack, tmp_path):
-    """Host folders (input, output, temp, models) of this test alone."""
+@contextlib.contextmanager
+def host_folders(base: Path):
+    """Host folders (input, output, temp, models) below ``base`` while the block runs."""
     import folder_paths
 
     if not REAL:
-        folder_paths.base = str(tmp_path)
-        yield tmp_path
+        before, folder_paths.base = folder_paths.base, str(base)
+        yield base
+        folder_paths.base = before
         return
     before = folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory()
     setters = folder_paths.set_input_directory, folder_paths.set_output_directory, folder_paths.set_temp_directory
     for setter, name in zip(setters, ("input", "output", "temp")):
-        (tmp_path / name).mkdir()
-        setter(str(tmp_path / name))
-    yield tmp_path
+        (base / name).mkdir()
+        setter(str(base / name))
+    yield base
     for setter, folder in zip(setters, before):
         setter(folder)
 
 
 @pytest.fixture
+def folders(pack, tmp_path):
+    """Host folders of this test alone."""
+    with host_folders(tmp_path) as base:
+        yield base
+
+
+@pytest.fixture(scope="session")
 def run(nodes):
     """Execute one node by its short id and give its outputs: run("MakeState", …) → tuple."""
 
@@ -80,6 +89,16 @@ def run(nodes):
         return nodes[name].EXECUTE_NORMALIZED(**inputs)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def made(run, pack, tiny, tmp_path_factory):
+    """One value of every kind that travels between nodes, shared by all tests of a worker, which leave them as they are."""
+    from .made import make
+    from .shelf import shelves
+
+    with host_folders(tmp_path_factory.mktemp("made")) as folders, shelves(folders, tiny) as put:
+        return make(run, pack.nodes.host, put("2.3"), folders / "output")
 
 
 @pytest.fixture(scope="session")

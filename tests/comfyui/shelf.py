@@ -1,7 +1,15 @@
 """Tiny models in the host's model folders, and what the tests of the stages share."""
 
+import contextlib
 import hashlib
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path, PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +18,9 @@ from .conftest import REAL
 KINDS = ("checkpoints", "diffusion_models", "text_encoders", "vae", "loras", "latent_upscale_models")
 
 
-@pytest.fixture
-def shelf(folders, tiny):
-    """``shelf("2.3")`` → role → file name as the nodes take it; the files are in the host's folders for this test."""
+@contextlib.contextmanager
+def shelves(folders: Path, tiny):
+    """``put("2.3")`` → role → file name as the nodes take it; the files are in the host's folders while the block runs."""
     import folder_paths
 
     def put(version):
@@ -39,50 +47,89 @@ def shelf(folders, tiny):
 
 
 @pytest.fixture
+def shelf(folders, tiny):
+    """``shelf("2.3")`` → role → file name, for this test."""
+    with shelves(folders, tiny) as put:
+        yield put
+
+
+def load(run, names, version="2.3", distilled=True):
+    """The values that the loading nodes give, by input name."""
+    lora = names["distilled_lora"] if distilled else "none"
+    if version == "2.5":
+        files = {"transformer": names["transformer"], "video_vae": names["video_vae"], "audio_vae": names["audio_vae"]}
+        model, video_vae, audio_vae = run("LoadSplitFiles", **files, distilled_lora=lora).args
+    else:
+        model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint=names["transformer"], distilled_lora=lora).args
+    text_encoder = run("LoadTextEncoder", text_encoder=names["text_encoder"], model=model).args[0]
+    upsampler = run("LoadUpsampler", upsampler=names["spatial_upsampler"]).args[0]
+    return {"model": model, "text_encoder": text_encoder, "video_vae": video_vae, "audio_vae": audio_vae, "upsampler": upsampler}
+
+
+@pytest.fixture
 def loaded(run, shelf):
     """``loaded("2.3")`` → the values that the loading nodes give, by input name."""
+    return lambda version="2.3", distilled=True: load(run, shelf(version), version, distilled)
 
-    def load(version="2.3", distilled=True):
-        names = shelf(version)
-        lora = names["distilled_lora"] if distilled else "none"
-        if version == "2.5":
-            files = {"transformer": names["transformer"], "video_vae": names["video_vae"], "audio_vae": names["audio_vae"]}
-            model, video_vae, audio_vae = run("LoadSplitFiles", **files, distilled_lora=lora).args
-        else:
-            model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint=names["transformer"], distilled_lora=lora).args
-        text_encoder = run("LoadTextEncoder", text_encoder=names["text_encoder"], model=model).args[0]
-        upsampler = run("LoadUpsampler", upsampler=names["spatial_upsampler"]).args[0]
-        return {"model": model, "text_encoder": text_encoder, "video_vae": video_vae, "audio_vae": audio_vae, "upsampler": upsampler}
 
-    return load
+# what has nothing in it that a node could write into
+PLAIN = (str, bytes, int, float, complex, type(None), PurePath, Fraction, Enum, np.generic, range, slice, type)
+PLAIN += (torch.dtype, torch.device, FunctionType, BuiltinFunctionType, MethodType)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+OPAQUE = ("tokenizers", "sentencepiece")
+# of a host's patcher, beside its network
+PATCHES = ("patches", "object_patches", "hook_patches", "model_options", "attachments", "injections", "wrappers", "callbacks")
 
 
 def digest(value) -> str:
-    """Of everything in a value: tensors by their bytes, the rest by its text; to see whether anybody wrote into it."""
-    found = hashlib.sha256()
+    """Of everything in a value that anybody could write into: tensors and arrays by their bytes, networks by weights and hooks.
 
-    def take(one, depth=0):
+    Raises TypeError for a kind of value that it cannot look into.
+    """
+    found, seen = hashlib.sha256(), {}
+
+    def tell(*words):
+        found.update(repr(words).encode())
+
+    def take(one):
+        kind = type(one)
+        if isinstance(one, PLAIN):
+            tell(kind.__name__, getattr(one, "__qualname__", None) or repr(one))
+            return
+        if id(one) in seen:
+            tell("again")
+            return
+        seen[id(one)] = one  # kept, so that no other value gets its id
+        tell(kind.__qualname__)
         if isinstance(one, torch.Tensor):
-            found.update(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            tell(one.dtype, tuple(one.shape))
+            found.update(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(one, np.ndarray):
+            tell(one.dtype, one.shape)
+            found.update(np.ascontiguousarray(one).reshape(-1).view(np.uint8))
         elif isinstance(one, torch.nn.Module):
-            for name, tensor in one.state_dict().items():
-                found.update(name.encode())
-                take(tensor)
+            for name, layer in one.named_modules():
+                hooks = [hook.__qualname__ for kind in HOOKS for hook in getattr(layer, kind).values()]
+                # patches that a host puts on while a layer runs
+                patches = len(getattr(layer, "weight_function", ())) + len(getattr(layer, "bias_function", ()))
+                tell(name, layer.training, hooks, patches)
+                take([item for item in vars(layer).items() if isinstance(item[1], (torch.Tensor, np.ndarray))])
+            take([*one.named_parameters(), *one.named_buffers()])
         elif hasattr(one, "model") and hasattr(one, "load_device"):
-            take(one.model)
-            found.update(repr(sorted(one.patches)).encode())
-        elif isinstance(one, dict):
-            for key in one:
-                found.update(str(key).encode())
-                take(one[key], depth + 1)
-        elif isinstance(one, (list, tuple)):
+            take([one.model, *(getattr(one, name, None) for name in PATCHES)])
+        elif isinstance(one, Mapping):
+            for key, item in one.items():
+                take(key)
+                take(item)
+        elif isinstance(one, (list, tuple, deque)):
             for item in one:
-                take(item, depth + 1)
-        elif hasattr(one, "__dataclass_fields__"):
-            for name in one.__dataclass_fields__:
-                take(getattr(one, name), depth + 1)
-        else:
-            found.update(repr(one).encode() if isinstance(one, (str, int, float, bool, type(None))) else b"")
+                take(item)
+        elif isinstance(one, (set, frozenset)):
+            tell(*sorted(map(repr, one)))
+        elif hasattr(one, "__dict__"):
+            take(vars(one))
+        elif kind.__module__.partition(".")[0] not in OPAQUE:
+            raise TypeError(f"a {kind.__module__}.{kind.__qualname__} cannot be looked into")
 
     take(value)
     return found.hexdigest()

@@ -18,7 +18,7 @@ def test_node_tests_pass_in_the_hosts_own_python():
     files = sorted(str(p) for p in Path(__file__).parent.glob("test_*.py") if not p.name.startswith("test_real"))
     command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(hosting.ROOT), *files]
     environment = {**hosting.environment(), "CONTINUUM_HOST": "real"}
-    done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-1000:]}"
 
 

@@ -1,11 +1,11 @@
-"""The stage nodes: one way with Generate, inputs left alone, interruption, memory modes, the host's own values."""
+"""The stage nodes: one way with Generate, interruption, memory modes, the host's own values."""
 
 import pytest
 import torch
 
 from . import samples
 from .conftest import REAL
-from .shelf import digest, loaded, shelf  # noqa: F401
+from .shelf import loaded, shelf  # noqa: F401
 
 AS_PRESET = "as the preset says"
 SMALL = {"width": 64, "height": 64, "length": 9, "unit": "frames", "fps": 24.0}
@@ -56,32 +56,6 @@ def test_stage_nodes_and_generate_make_the_same_film(run, loaded, version, name)
     assert segment.plan == made[3].plan
     assert all((a == b).all() for a, b in zip(state.video_frames, made[2].video_frames, strict=True))
     assert torch.equal(state.audio_latents, made[2].audio_latents)
-
-
-def test_nodes_leave_their_inputs_alone(run, loaded):  # noqa: F811
-    parts = loaded()
-    conditions = run("AddClip", frames=samples.frames(9), frame=0, strength=0.8).args[0]
-    conditions = run("UseAudio", audio=samples.sound(0.5), conditions=conditions).args[0]
-    clip = run("PrepareLatent", conditions=conditions, **{**SMALL, "length": 17}).args[0]
-    texts = contexts(run, parts)
-    steps = [
-        ("Denoise", {"model": parts["model"], "seed": 3, "preset": preset(run, "ltx2_hq", 2), "audio_vae": parts["audio_vae"], **texts}),
-        ("Upsample", {"upsampler": parts["upsampler"]}),
-        ("Refine", {"model": parts["model"], **texts}),
-        ("DecodeVideo", {"memory": "auto"}),
-    ]
-    for name, inputs in steps:
-        inputs = {"latent": clip, "video_vae": parts["video_vae"], **inputs}
-        before = {key: digest(value) for key, value in inputs.items()}
-        first, second = run(name, **inputs), run(name, **inputs)
-        assert digest(first.args) == digest(second.args), f"{name} twice"
-        run("DecodeVideo", latent=first.args[0], video_vae=parts["video_vae"]) if name == "Denoise" else None
-        after = {key: digest(value) for key, value in inputs.items() if key not in ("model", "upsampler", "video_vae", "audio_vae")}
-        assert after == {key: before[key] for key in after}, name
-        clip = first.args[0] if name != "DecodeVideo" else clip
-    audio = run("DecodeAudio", latent=clip, audio_vae=parts["audio_vae"]).args[0]
-    assert torch.equal(audio["waveform"], samples.sound(0.5)["waveform"]), "a track of one's own is heard as it is"
-    assert not parts["model"].patcher.patches
 
 
 def test_a_segment_continues_a_state(run, loaded):  # noqa: F811

@@ -8,6 +8,9 @@ interrupted = False
 load_calls = []
 
 
+OOM_EXCEPTION = torch.cuda.OutOfMemoryError
+
+
 class InterruptProcessingException(BaseException):
     pass
 
@@ -57,6 +60,12 @@ def load_models_gpu(models, memory_required=0, **_):
         if patcher not in loaded:
             patcher.patch()
             loaded.append(patcher)
+
+
+def unload_all_models():
+    for patcher in loaded:
+        patcher.unpatch()
+    loaded.clear()
 
 
 def throw_exception_if_processing_interrupted():
