@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
     return [one.model for one in patchers]
 
 
+@contextmanager
+def brought(layer, device: torch.device):
+    """Weight and bias of one of the engine's stored layers on a device, as the host brings those of its own layers: some stay
+    there while there is room, the others come from pinned memory on a stream of their own."""
+    types = {"dtype": layer.weight.dtype, "bias_dtype": None if layer.bias is None else layer.bias.dtype}  # as they are
+    weight, bias, borrowed = comfy.ops.cast_bias_weight(layer, device=device, offloadable=True, **types)
+    try:
+        yield weight, bias
+    finally:
+        comfy.ops.uncast_bias_weight(layer, weight, bias, borrowed)
+
+
 def with_lora(base, deltas: dict, strength: float):
     """A clone of a patcher with low-rank deltas added: {weight name: ComfyUI LoRA tensors by suffix}.
 
@@ -141,6 +154,22 @@ def with_lora(base, deltas: dict, strength: float):
         state.update({f"{stem}.{suffix}": tensor for suffix, tensor in tensors.items()})
     patches = comfy.lora.load_lora(state, names, log_missing=False)
     return clone, clone.add_patches(patches, strength)
+
+
+def with_tables(patcher, change, names):
+    """The patcher, a clone of one's own, with parameters of blocks changed: change(name, parameter) gives the new one.
+
+    The host patches what its layers own and passes over what a block of layers owns.
+    """
+    for name in names:
+        changed = change(name, patcher.get_model_object(name))
+        patcher.add_object_patch(name, torch.nn.Parameter(changed, requires_grad=False))
+    return patcher
+
+
+def can_stream(network: torch.nn.Module) -> bool:
+    """Whether the host can leave weights of a network in main memory: all are in layers of its kind."""
+    return all(hasattr(layer, "comfy_cast_weights") for layer in network.modules() if list(layer.parameters(recurse=False)))
 
 
 def with_picture_offset(model, offset_seconds: float):

@@ -8,12 +8,13 @@ import torch
 
 from ..ltx2.checkpoint import models as load
 from ..ltx2.checkpoint.layout import MissingComponent, model_version
-from ..ltx2.checkpoint.lora import Lora, match_lora, read_lora, weight_shapes
-from ..ltx2.checkpoint.quantized_linear import QuantizedLinear
+from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
+from ..ltx2.checkpoint.quantized_linear import QuantizedLinear, Stored
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
 from ..ltx2.config.video_vae import VideoVaeConfig
 from ..ltx2.errors import CheckpointError, RequestError
+from ..ltx2.stages.memory import resident
 from ..ltx2.stages.refinement import check_upsampler
 from . import host
 from .releases import check_video_vae
@@ -226,8 +227,10 @@ def lora_patcher(model: ModelValue, lora: Lora, strength: float):
         loras = [*((read_lora(path), amount) for path, amount in model.loras), (lora, strength)]
         return host.patcher(_transformer(open_checkpoint(*model.files), loras))
     matched = match_lora(lora, weight_shapes(network)).matched
-    clone, _ = host.with_lora(model.patcher, {name: difference.host_tensors() for name, difference in matched.items()}, strength)
-    return clone
+    tables = [name for name in matched if any(network.get_submodule(name.rpartition(".")[0]).children())]
+    layers = {name: difference.host_tensors() for name, difference in matched.items() if name not in tables}
+    clone, _ = host.with_lora(model.patcher, layers, strength)
+    return host.with_tables(clone, lambda name, table: merged(table, [Scaled(matched[name], strength)]), tables)
 
 
 def load_video_vae(file: Checkpoint) -> VideoVaeValue:
@@ -270,7 +273,7 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
     loras = [(read_lora(lora), strength) for lora, strength in model.loras]
     connectors = load.load_connectors(files, attention=host.attention, loras=loras, **options)
     identity = context_identity(encoder, projection, connectors)
-    with_ops(encoder.model, host.OPS, dtype=dtype)
+    brought_by_host(with_ops(encoder.model, host.OPS, dtype=dtype))
     patcher = host.patcher(encoder.model, "text")
     return TextEncoderValue(
         patcher,
@@ -307,11 +310,22 @@ class _Adapted(torch.nn.Module):
         self.network, self.config = network, config
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        return self.network(latent)
+        if host.can_stream(self.network):
+            return self.network(latent)
+        with resident(self.network, latent.device) as network:  # hosts up to 0.28 make it of layers that do not follow their input
+            return network(latent)
 
 
 def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
-    return load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use")
+    return brought_by_host(load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use"))
+
+
+def brought_by_host(network: torch.nn.Module) -> torch.nn.Module:
+    """The same network, its quantised weights now in the host's hands as those of its own layers are."""
+    for layer in network.modules():
+        if isinstance(layer, Stored):
+            layer.bring = host.brought
+    return network
 
 
 def _keeps_quantized(network: torch.nn.Module) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantized_linear import QuantizedLinear
+from .quantized_linear import QuantizedLinear, Stored
 from .reader import open_checkpoint
 
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
@@ -220,7 +220,7 @@ def weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
             shapes[f"{prefix}weight"] = (owner.out_features, owner.in_features)
             if owner.bias is not None:
                 shapes[f"{prefix}bias"] = tuple(owner.bias.shape)
-        else:
+        elif not isinstance(owner, Stored):
             shapes |= {f"{prefix}{name}": tuple(p.shape) for name, p in owner.named_parameters(recurse=False)}
     return shapes
 
@@ -260,5 +260,6 @@ def merge_loras(module: nn.Module, loras: Sequence[tuple[Lora, float]]) -> nn.Mo
             device = owner.weight.device
             setattr(result.get_submodule(parent), own, owner.with_differences([one.factors(device, dtype) for one in scaled]))
         else:
-            setattr(owner, last, nn.Parameter(merged(getattr(owner, last), scaled), requires_grad=False))
+            holder = owner.parts["weight"] if isinstance(owner, QuantizedLinear) else owner
+            setattr(holder, last, nn.Parameter(merged(getattr(holder, last), scaled), requires_grad=False))
     return result

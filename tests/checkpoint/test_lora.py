@@ -136,6 +136,8 @@ def test_quantised_weights(tmp_path):
     assert torch.allclose(kept.get_submodule(MODULE).dense("cpu", torch.float32), dense[f"{MODULE}.weight"])
     twice = merge_loras(merged, [(lora, 0.5)]).get_submodule(MODULE).dense("cpu", torch.float32)
     assert torch.allclose(twice, dense[f"{MODULE}.weight"] + up @ down, atol=1e-6)
+    biased = merge_loras(kept, [(lora_file(tmp_path, {f"{MODULE}.diff_b": torch.ones(len(up))}), 0.5)]).get_submodule(MODULE)
+    assert torch.allclose(biased.bias, kept.get_submodule(MODULE).bias + 0.5, atol=1e-6)
 
 
 def test_what_fits_is_reported(tmp_path, transformer):

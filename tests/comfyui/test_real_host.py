@@ -16,8 +16,20 @@ SNAPSHOT = Path(__file__).parent / "data/object_info.json"
 
 def test_node_tests_pass_in_the_hosts_own_python():
     files = sorted(str(p) for p in Path(__file__).parent.glob("test_*.py") if not p.name.startswith("test_real"))
-    command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(hosting.ROOT), *files]
-    environment = {**hosting.environment(), "CONTINUUM_HOST": "real"}
+    node_tests(hosting.main_checkout(), *files)
+
+
+def test_partial_loading_in_every_versions_own_python():
+    """What a host leaves in main memory, and how it brings that to the card, differs from version to version."""
+    others = [checkout for checkout in hosting.checkouts().values() if checkout != hosting.main_checkout()]
+    file = str(Path(__file__).parent / "test_partial_loading.py")
+    for checkout in others:
+        node_tests(checkout, file, "-k", "2.0-half or every_format or own_upsampler or blocks_own")
+
+
+def node_tests(checkout: Path, *what: str) -> None:
+    command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(hosting.ROOT), *what]
+    environment = {**hosting.environment(), "CONTINUUM_HOST": "real", "COMFYUI_DIR": str(checkout)}
     done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-1000:]}"
 

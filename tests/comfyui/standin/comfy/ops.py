@@ -61,3 +61,11 @@ class manual_cast:
 
 
 disable_weight_init = manual_cast
+
+
+def cast_bias_weight(layer, input=None, dtype=None, device=None, bias_dtype=None, offloadable=False):
+    return layer.weight.to(device, dtype), None if layer.bias is None else layer.bias.to(device, bias_dtype), None
+
+
+def uncast_bias_weight(layer, weight, bias, borrowed):
+    pass
