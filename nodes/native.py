@@ -76,10 +76,13 @@ class StateToAVLatent(host.io.ComfyNode):
                 f"the carried sound starts {offset:.3f} s before the carried picture: connect the model too, so that its clock can be moved, "
                 "or set audio_overlap to the number of carried frames"
             )
-        video, audio = _start(following, given_video, given_audio, divide)
-        video_mask, audio_mask = masks_of({}, video, audio) if masks is None else masks
-        if audio_mask.shape[2] < audio.shape[2]:
-            audio_mask = torch.nn.functional.pad(audio_mask, (0, 0, 0, audio.shape[2] - audio_mask.shape[2]), value=1.0)
+        if latent is None:
+            video, audio = _empty(following, divide)
+            video_mask, audio_mask = masks_of({}, video, audio)
+        else:
+            # a graph made for clips on their own counts no sound before the picture
+            video, audio = given_video.clone(), _longer(given_audio, following.audio_latents, 0.0)
+            video_mask, audio_mask = masks[0], _longer(masks[1], following.audio_latents, 1.0)
         if following.clip is not None:
             height, width = (side * clock.PIXELS_PER_LATENT for side in video.shape[3:])
             pixels = prepare_clip(following.clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
@@ -134,11 +137,11 @@ class AVLatentToState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
-        guides = 0 if sound is None else guide_frames(masks_of(latent, video, sound)[0])
-        frames = clock.frames_of_latents(video.shape[2] - guides)
-        count = None if sound is None else sound.shape[2]
         plan = latent.get(PLAN)
         if plan is None:
+            count = None if sound is None else sound.shape[2]
+            guides = 0 if sound is None else guide_frames(masks_of(latent, video, sound)[0])
+            frames = clock.frames_of_latents(video.shape[2] - guides)
             if state is not None:
                 plan = condition_next(state, frames, audio_latents=count).plan
             else:
@@ -146,14 +149,7 @@ class AVLatentToState(host.io.ComfyNode):
         check_frames(len(images), plan)
         waveform, pictures = waveform_of(audio), images[..., :3]
         check_sound(waveform, plan)
-        carried = capture_state(
-            pictures,
-            sound,
-            plan,
-            video_overlap=video_overlap,
-            audio_overlap=audio_overlap,
-            sample_rate=None if waveform is None else waveform.sample_rate,
-        )
+        carried = _state_of(pictures, sound, plan, waveform, video_overlap, audio_overlap)
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             _, shown = save_state(carried, filename_prefix, cls.hidden)
@@ -202,14 +198,7 @@ class ImagesToState(host.io.ComfyNode):
             waveform = Waveform(waveform.samples[:, first : first + clock.samples_of_frames(frames, rate, waveform.sample_rate)], waveform.sample_rate)
             latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
         plan = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
-        carried = capture_state(
-            pictures,
-            latents,
-            plan,
-            video_overlap=video_overlap,
-            audio_overlap=audio_overlap,
-            sample_rate=None if waveform is None else waveform.sample_rate,
-        )
+        carried = _state_of(pictures, latents, plan, waveform, video_overlap, audio_overlap)
         return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan))
 
 
@@ -222,12 +211,19 @@ def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
     return video, audio
 
 
-def _start(following, given_video, given_audio, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fresh tensors to fill in: copies of a given latent, or zeros of the carried frames' size."""
-    if given_video is not None:
-        # a graph made for clips on their own counts no sound before the picture
-        missing = following.audio_latents - given_audio.shape[2]
-        return given_video.clone(), torch.nn.functional.pad(given_audio, (0, 0, 0, missing)) if missing > 0 else given_audio.clone()
+def _state_of(pictures, latents, plan, waveform, video_overlap: int, audio_overlap: int):
+    rate = None if waveform is None else waveform.sample_rate
+    return capture_state(pictures, latents, plan, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate)
+
+
+def _longer(sound: torch.Tensor, count: int, value: float) -> torch.Tensor:
+    """A copy of a stream or mask [B, C, T, .] with at least ``count`` latents; those added have one value."""
+    missing = count - sound.shape[2]
+    return torch.nn.functional.pad(sound, (0, 0, 0, missing), value=value) if missing > 0 else sound.clone()
+
+
+def _empty(following, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Zeros of the carried frames' size to fill in."""
     if following.clip is None:
         raise RequestError("the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in")
     height, width = following.clip.frames.shape[1:3]

@@ -12,17 +12,16 @@ from ..clock import (
     AUDIO_LATENTS_PER_SECOND,
     audio_latents_for,
     exact_seconds,
-    is_whole_clip,
     latent_frame_span,
     parse_fps,
     round_half_up,
     seconds_of_frames,
     snap_frames,
 )
-from ..errors import ContinuationError, Ltx2Warning, RequestError
+from ..errors import ContinuationError, Ltx2Warning
 from ..media import uint8_frames
 from ..values import AudioCondition, ClipCondition
-from .overlap import AUDIO_OVERLAP_FRAMES, AUDIO_RULE, VIDEO_OVERLAP_FRAMES, SegmentPlan, clock_shift, next_segment
+from .overlap import AUDIO_OVERLAP_FRAMES, AUDIO_RULE, VIDEO_OVERLAP_FRAMES, SegmentPlan, check_overlap, clock_shift, next_segment
 from .producer import METADATA_KEY, Producer, producer_metadata, read_producer
 from .state import LTX2ContinuationState, audio_mask
 
@@ -85,9 +84,7 @@ def capture_state(
         _check_latents(audio_latents)
         if audio_latents.shape[2] != plan.audio_latents:
             raise ContinuationError(f"the segment has {audio_latents.shape[2]} audio latents, its plan says {plan.audio_latents}")
-    if video_overlap and not is_whole_clip(video_overlap):
-        below = snap_frames(video_overlap, "down")
-        raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
+    check_overlap(video_overlap)
     tail = len(frames) - plan.end_offset
     if tail < video_overlap:
         raise ContinuationError(f"{max(tail, 0)} frames are left to carry, expected {video_overlap}: give more of the segment's end")

@@ -105,6 +105,13 @@ def first_segment(
     return _within_window(SegmentPlan(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
 
 
+def check_overlap(video_overlap: int) -> None:
+    """Raises RequestError for a number of repeated frames that is neither 8k+1 nor 0, a hard cut."""
+    if video_overlap and not is_whole_clip(video_overlap):
+        below = snap_frames(video_overlap, "down")
+        raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
+
+
 def next_segment(
     previous: SegmentPlan,
     frames: int,
@@ -125,9 +132,7 @@ def next_segment(
     """
     _check_frames(frames, end_offset)
     fps, used = previous.fps, previous.frames - previous.end_offset
-    if video_overlap and not is_whole_clip(video_overlap):
-        below = snap_frames(video_overlap, "down")
-        raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
+    check_overlap(video_overlap)
     for name, count in (("segment before", used), ("next segment", frames - end_offset)):
         if video_overlap >= count:
             raise RequestError(f"video overlap is {video_overlap} frames but the {name} has {count}: make it longer or the overlap smaller")
