@@ -34,7 +34,7 @@ from ..networks.vocoder import make_vocoder
 from .build import build
 from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
-from .lora import Lora, match_lora
+from .lora import Lora
 from .reader import Checkpoint
 
 Loras = Sequence[tuple[Lora, float]]
@@ -135,11 +135,6 @@ def load_duration_head(
 ) -> DurationHead:
     """The network that guesses how long a prompt's clip should be."""
     return _load(checkpoint, "duration_head", duration_config, DurationHead, ops, dtype, device, quantized)
-
-
-def check_lora(checkpoint: Checkpoint, lora: Lora):
-    """What of a LoRA fits the transformer of a checkpoint, without loading either. Errors: as of match_lora."""
-    return match_lora(lora, find_component(checkpoint, "transformer").shapes)
 
 
 def _load(checkpoint: Checkpoint, name: str, reader: Callable, network: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str):

@@ -29,9 +29,6 @@ class SentencePieceModel:
     model_type: int
     add_dummy_prefix: bool
 
-    def id_of(self, text: str) -> int | None:
-        return next((index for index, piece in enumerate(self.pieces) if piece.text == text), None)
-
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
