@@ -1,4 +1,5 @@
-"""Bytes of tensors that are alive at the same time, whatever the device: on ``meta`` this measures real sizes for free."""
+"""Bytes of tensors that are alive at the same time, whatever the device: on ``meta`` this measures real sizes for
+free."""
 
 import weakref
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """How much memory loading takes: a transformer of about 1 GB of random bf16 weights, in a process of its own each time.
 
-``python -m benchmarks.load_memory [FOLDER]`` prints a table. "touched": every weight was read once after loading, so that
-mapped pages count; "peak": the most that the process ever held, less what it held before.
+``python -m benchmarks.load_memory [FOLDER]`` prints a table. "touched": every weight was read once after loading, so
+that mapped pages count; "peak": the most that the process ever held, less what it held before.
 """
 
 import resource
@@ -11,7 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-SIZE = {"layers": 22, "heads": 8, "audio_heads": 8, "context_width": 1024, "audio_context_width": 512}  # heads of the released widths
+SIZE = {
+    "layers": 22,
+    "heads": 8,
+    "audio_heads": 8,
+    "context_width": 1024,
+    "audio_context_width": 512,
+}  # heads of the released widths
 # what is measured → (file, dtype asked for, what happens to quantised weights)
 KINDS = {
     "bf16 as stored": ("bf16", "bfloat16", "dequantize"),
@@ -31,9 +37,12 @@ def write(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from ltx2.config.transformer import TransformerConfig
-    from ltx2.networks.transformer import Transformer
+    from ltx2.networks.transformer.model import Transformer
 
-    shapes = {name: tensor.shape for name, tensor in Transformer(TransformerConfig(**SIZE), device="meta").state_dict().items()}
+    shapes = {
+        name: tensor.shape
+        for name, tensor in Transformer(TransformerConfig(**SIZE), device="meta").state_dict().items()
+    }
     tensors = {}
     for name, shape in shapes.items():
         tensors[f"model.diffusion_model.{name}"] = torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)

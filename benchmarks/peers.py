@@ -1,7 +1,8 @@
 """This package as one of the implementations in a side-by-side benchmark: ``--impl ours=benchmarks.peers:component``.
 
-The benchmark asks ``component("dit")`` (or ``decode``, ``load``, ``codec``) for an object and sets its ``dtype``. ``build`` gets
-tensors under their official names and the checkpoint's configuration, ``forward`` what the peers get too.
+The benchmark asks ``component("dit")`` (or ``decode``, ``load``, ``codec``) for an object and sets its ``dtype``.
+``build`` gets tensors under their official names and the checkpoint's configuration, ``forward`` what the peers get
+too.
 """
 
 import torch
@@ -22,15 +23,17 @@ class Dit:
 
     def build(self, state_dict, config):
         from ltx2.config.transformer import transformer_config
-        from ltx2.networks.transformer import Transformer
+        from ltx2.networks.transformer.model import Transformer
 
         weights = {name: tensor.to(DTYPES[self.dtype]) for name, tensor in state_dict.items()}
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        self.model = Transformer(transformer_config(config["transformer"], shapes), device="meta", av_timestep_mode="cross")
+        self.model = Transformer(
+            transformer_config(config["transformer"], shapes), device="meta", av_timestep_mode="cross"
+        )
         self.model.load_state_dict(weights, strict=True, assign=True)
 
     def forward(self, inputs):
-        from ltx2.networks.transformer import StreamInput
+        from ltx2.networks.transformer.model import StreamInput
 
         streams = (StreamInput(**inputs[name]) for name in ("video", "audio"))
         return dict(zip(("video", "audio"), self.model(*streams)))
@@ -43,7 +46,7 @@ class Decode:
 
     def build(self, state_dict, config):
         from ltx2.config.video_vae import video_vae_config
-        from ltx2.networks.video_vae import VideoDecoder
+        from ltx2.networks.video_vae.model import VideoDecoder
 
         weights = {name.removeprefix("vae."): tensor.to(DTYPES[self.dtype]) for name, tensor in state_dict.items()}
         weights = {name.removeprefix("decoder."): tensor for name, tensor in weights.items()}
@@ -52,7 +55,7 @@ class Decode:
         self.model.load_state_dict(weights, strict=True, assign=True)
 
     def forward(self, inputs):
-        from ltx2.networks.video_streaming import stream_decode
+        from ltx2.networks.video_vae.streaming import stream_decode
 
         return stream_decode(self.model, inputs)
 

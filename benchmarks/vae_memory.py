@@ -1,4 +1,5 @@
-"""Live-tensor peak of the video VAE at real sizes, on ``meta``: ``python -m benchmarks.vae_memory`` prints a table in GiB.
+"""Live-tensor peak of the video VAE at real sizes, on ``meta``: ``python -m benchmarks.vae_memory`` prints a table in
+GiB.
 
 bfloat16, 121 frames, beside the weights; without what convolution kernels use inside. Needs no GPU and little memory.
 """
@@ -6,10 +7,10 @@ bfloat16, 121 frames, beside the weights; without what convolution kernels use i
 import torch
 
 from benchmarks.live_memory import live_peak
-from ltx2.networks.video_plan import decode_bytes, encode_bytes
-from ltx2.networks.video_streaming import stream_decode, stream_encode
-from ltx2.networks.video_vae import VideoDecoder, VideoEncoder
-from tests.networks.video_samples import released
+from ltx2.networks.video_vae.model import VideoDecoder, VideoEncoder
+from ltx2.networks.video_vae.plan import decode_bytes, encode_bytes
+from ltx2.networks.video_vae.streaming import stream_decode, stream_encode
+from tests.networks.video_vae.samples import released
 
 SIZES = ((512, 768), (1088, 1920))
 PIECES = (None, 16, 8, 4, 2, 1)

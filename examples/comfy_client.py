@@ -24,7 +24,9 @@ class Client:
         self.url, self.timeout_seconds, self.client_id = url.rstrip("/"), timeout_seconds, uuid.uuid4().hex
 
     def request(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": content_type} if body is not None else {})
+        request = urllib.request.Request(
+            self.url + path, body, {"Content-Type": content_type} if body is not None else {}
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
@@ -42,10 +44,13 @@ class Client:
 
     def download(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
         """The bytes of a file the server saved, by what a node reported about it."""
-        return self.request("/view?" + urllib.parse.urlencode({"filename": filename, "subfolder": subfolder, "type": type}))
+        return self.request(
+            "/view?" + urllib.parse.urlencode({"filename": filename, "subfolder": subfolder, "type": type})
+        )
 
     def run(self, workflow: dict, on_progress=None, ui_workflow: dict | None = None) -> dict:
-        """Queue an API-format workflow and wait until it ends. Returns {node id: what it reported}. Raises RunFailed."""
+        """Queue an API-format workflow and wait until it ends. Returns {node id: what it reported}. Raises
+        RunFailed."""
         extra = {"extra_pnginfo": {"workflow": ui_workflow}} if ui_workflow else {}
         stream = WebSocket(self.url, f"/ws?clientId={self.client_id}", self.timeout_seconds)
         try:
@@ -78,7 +83,9 @@ class Client:
                 raise RunFailed(f"node {data['node_id']} ({data['node_type']}): {data['exception_message'].strip()}")
             elif kind == "execution_interrupted":
                 raise RunFailed(f"interrupted at node {data.get('node_id')}")
-            elif kind == "execution_success" or (kind == "executing" and data.get("node") is None and data.get("prompt_id")):
+            elif kind == "execution_success" or (
+                kind == "executing" and data.get("node") is None and data.get("prompt_id")
+            ):
                 return
         raise RunFailed("the server closed the connection before the run ended")
 
@@ -98,7 +105,8 @@ def _refusal(body: bytes) -> str:
 
 
 class WebSocket:
-    """The client side of RFC 6455, as much as following a run needs: iterate for JSON text messages, pictures are skipped."""
+    """The client side of RFC 6455, as much as following a run needs: iterate for JSON text messages, pictures are
+    skipped."""
 
     def __init__(self, url: str, path: str, timeout_seconds: float):
         parts = urllib.parse.urlsplit(url)

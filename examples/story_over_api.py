@@ -4,8 +4,9 @@
     story_over_api.py "A harbour at dawn." "The camera rises over the roofs." --server http://127.0.0.1:8188
 
 Every run but the first starts from the state that the run before saved; its name comes out of /history. With a second
-``--server`` the segments take turns on the two machines: the state travels as a PNG card, downloaded from one and uploaded to the
-other. The segments are written to ``--out`` as MP4 files, and the last state beside them, so that the story can go on with ``--state``.
+``--server`` the segments take turns on the two machines: the state travels as a PNG card, downloaded from one and
+uploaded to the other. The segments are written to ``--out`` as MP4 files, and the last state beside them, so that the
+story can go on with ``--state``.
 """
 
 import argparse
@@ -29,13 +30,16 @@ def workflow(options, prompt: str, state: str | None) -> dict:
         "load": node(f"{PREFIX}LoadCheckpoint", checkpoint=options.checkpoint, distilled_lora="none"),
         "gemma": node(f"{PREFIX}LoadTextEncoder", text_encoder=options.text_encoder, model=["load", 0]),
         "segment": node(
-            f"{PREFIX}Generate", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1], audio_vae=["load", 2],
+            f"{PREFIX}Generate", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1],
+            audio_vae=["load", 2],
             prompt=prompt, negative_prompt="full", seconds=options.seconds, width=width, height=height, fps=options.fps,
             preset=options.preset, seed=options.seed, video_overlap=9, audio_overlap=49,
         ),
-        "card": node(f"{PREFIX}SaveState", state=["segment", 2], filename_prefix=f"{options.prefix}/state", form="PNG card"),
+        "card": node(f"{PREFIX}SaveState", state=["segment", 2], filename_prefix=f"{options.prefix}/state",
+        form="PNG card"),
         "video": node("CreateVideo", images=["segment", 0], audio=["segment", 1], fps=["segment", 5]),
-        "save": node("SaveVideo", video=["video", 0], filename_prefix=f"{options.prefix}/segment", format="auto", codec="auto"),
+        "save": node("SaveVideo", video=["video", 0], filename_prefix=f"{options.prefix}/segment", format="auto",
+        codec="auto"),
     }  # fmt: skip
     if options.upsampler:
         made["upscaler"] = node(f"{PREFIX}LoadUpsampler", upsampler=options.upsampler)
@@ -68,7 +72,9 @@ def run_story(options) -> list[Path]:
         found = next(one for one in outputs["save"]["images"] if one["filename"].endswith(".mp4"))
         films.append(options.out / f"segment_{index + 1:03}.mp4")
         films[-1].write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
-        say(f"  {films[-1]}: state of segment {state['segment_index']}, {state['audio_seconds']:.2f} s of sound carried")
+        say(
+            f"  {films[-1]}: state of segment {state['segment_index']}, {state['audio_seconds']:.2f} s of sound carried"
+        )
     (options.out / "state.png").write_bytes(home.download(**card))
     return films
 
@@ -93,16 +99,29 @@ def size(text: str) -> tuple[int, int]:
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prompts", nargs="+", help="one prompt a segment")
-    parser.add_argument("--server", action="append", metavar="URL", help="a server (default http://127.0.0.1:8188); may be given twice")
-    parser.add_argument("--out", type=Path, default=Path("story"), metavar="DIR", help="folder for the segments (default story)")
+    parser.add_argument(
+        "--server", action="append", metavar="URL", help="a server (default http://127.0.0.1:8188); may be given twice"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("story"), metavar="DIR", help="folder for the segments (default story)"
+    )
     parser.add_argument("--state", type=Path, metavar="FILE", help="go on from this saved state")
-    parser.add_argument("--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints")
-    parser.add_argument("--text-encoder", default="gemma_3_12B_it_fp4_mixed.safetensors", help="file in models/text_encoders")
-    parser.add_argument("--upsampler", default="ltx-2.3-spatial-upscaler-x2-1.1.safetensors",
-                        help="file in models/latent_upscale_models, for presets of two stages; '' for none")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints"
+    )
+    parser.add_argument(
+        "--text-encoder", default="gemma_3_12B_it_fp4_mixed.safetensors", help="file in models/text_encoders"
+    )
+    parser.add_argument(
+        "--upsampler",
+        default="ltx-2.3-spatial-upscaler-x2-1.1.safetensors",
+        help="file in models/latent_upscale_models, for presets of two stages; '' for none",
+    )
     parser.add_argument("--preset", default="ltx2_quality")
     parser.add_argument("--size", type=size, default=(1280, 704), metavar="WxH", help="pixels (default 1280x704)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each segment, repeated frames included (default 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="length of each segment, repeated frames included (default 5)"
+    )
     parser.add_argument("--fps", type=float, default=24.0)
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--prefix", default="continuum/api", help="folder below the server's output folder")

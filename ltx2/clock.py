@@ -65,7 +65,9 @@ def latent_frames(frames: int) -> int:
     if not is_whole_clip(frames):
         below = max(1, snap_frames(max(frames, 1), "down"))
         above = below + FRAMES_PER_LATENT
-        raise RequestError(f"{below} frames or {above}, got {frames}: the frame count must be 8k+1, or turn snapping on")
+        raise RequestError(
+            f"{below} frames or {above}, got {frames}: the frame count must be 8k+1, or turn snapping on"
+        )
     return (frames - 1) // FRAMES_PER_LATENT + 1
 
 
@@ -122,7 +124,9 @@ def latent_size(pixels: int) -> int:
     """Latent rows or columns of a picture side. Raises RequestError unless a multiple of 32."""
     if pixels <= 0 or pixels % PIXELS_PER_LATENT:
         near = snap_size(pixels)
-        raise RequestError(f"picture side is {pixels} px, expected a multiple of {PIXELS_PER_LATENT}: use {near}, or turn snapping on")
+        raise RequestError(
+            f"picture side is {pixels} px, expected a multiple of {PIXELS_PER_LATENT}: use {near}, or turn snapping on"
+        )
     return pixels // PIXELS_PER_LATENT
 
 

@@ -41,8 +41,11 @@ class Ltx2Warning(UserWarning):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, a device's or the machine's. Such an error is never renamed: a host makes room when it sees its kind."""
+    """Whether memory ran out, a device's or the machine's. Such an error is never renamed: a host makes room when it
+    sees its kind."""
     # by name, so that torch need not be there
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in ("out of memory", "DefaultCPUAllocator"))
+    return isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("out of memory", "DefaultCPUAllocator")
+    )

@@ -18,7 +18,9 @@ class AVLatent:
     audio: torch.Tensor | None
 
     def __str__(self) -> str:
-        shapes = [f"{name} {list(t.shape)}" for name, t in (("video", self.video), ("audio", self.audio)) if t is not None]
+        shapes = [
+            f"{name} {list(t.shape)}" for name, t in (("video", self.video), ("audio", self.audio)) if t is not None
+        ]
         return f"AV latent: {', '.join(shapes) or 'empty'}"
 
 

@@ -26,13 +26,36 @@ class AddImage(host.io.ComfyNode):
             description="A picture that the clip starts from or comes to. Chain several for keyframes.",
             inputs=[
                 host.field(io.Image, "image", "The picture; of a batch the first. It is cropped to the clip's shape."),
-                host.field(io.Int, "frame", "Where it stands: frame number in the clip, 0 is the first.", default=0, min=0, max=9999),
-                host.field(io.Float, "strength", "How exactly it is kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
+                host.field(
+                    io.Int,
+                    "frame",
+                    "Where it stands: frame number in the clip, 0 is the first.",
+                    default=0,
+                    min=0,
+                    max=9999,
+                ),
+                host.field(
+                    io.Float,
+                    "strength",
+                    "How exactly it is kept: 1 exactly, 0 not at all.",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                ),
                 host.field(Conditions, "conditions", MORE, optional=True),
-                host.field(io.Float, "crf", "H.264 quality the picture is taken through first, since films are what the model knows: 0 none, 33 usual, -1 as the model's release says.", default=-1.0, min=-1.0, max=51.0, step=1.0),
+                host.field(
+                    io.Float,
+                    "crf",
+                    "H.264 quality the picture is taken through first, since films are what the model knows: 0 none, 33 usual, -1 as the model's release says.",
+                    default=-1.0,
+                    min=-1.0,
+                    max=51.0,
+                    step=1.0,
+                ),
             ],
             outputs=_outputs(),
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, image, frame, strength, conditions=None, crf=-1.0):
@@ -54,12 +77,27 @@ class AddClip(host.io.ComfyNode):
             description="Frames that the clip starts from or contains, with their motion.",
             inputs=[
                 host.field(io.Image, "frames", "8k+1 frames in order, such as 9 or 25."),
-                host.field(io.Int, "frame", "Where the first of them stands in the clip, 0 is the start.", default=0, min=0, max=9999),
-                host.field(io.Float, "strength", "How exactly they are kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
+                host.field(
+                    io.Int,
+                    "frame",
+                    "Where the first of them stands in the clip, 0 is the start.",
+                    default=0,
+                    min=0,
+                    max=9999,
+                ),
+                host.field(
+                    io.Float,
+                    "strength",
+                    "How exactly they are kept: 1 exactly, 0 not at all.",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                ),
                 host.field(Conditions, "conditions", MORE, optional=True),
             ],
             outputs=_outputs(),
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, frames, frame, strength, conditions=None):
@@ -104,12 +142,34 @@ class ContinueFrom(host.io.ComfyNode):
             inputs=[
                 host.field(State, "state", "What the clip before left."),
                 host.field(Conditions, "conditions", MORE, optional=True),
-                host.field(io.Float, "strength", "How exactly the carried frames are kept: 1 exactly, 0 not at all, -1 as the state says.", default=-1.0, min=-1.0, max=1.0, step=0.01),
-                host.field(io.Int, "video_overlap", "Frames to start from: 8k+1, at most as many as the state carries; -1 all of them.", default=-1, min=-1, max=249),
-                host.field(io.Int, "audio_overlap", "Sound to start from, in video frames; 0 none, -1 as the state says.", default=-1, min=-1, max=480),
+                host.field(
+                    io.Float,
+                    "strength",
+                    "How exactly the carried frames are kept: 1 exactly, 0 not at all, -1 as the state says.",
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                ),
+                host.field(
+                    io.Int,
+                    "video_overlap",
+                    "Frames to start from: 8k+1, at most as many as the state carries; -1 all of them.",
+                    default=-1,
+                    min=-1,
+                    max=249,
+                ),
+                host.field(
+                    io.Int,
+                    "audio_overlap",
+                    "Sound to start from, in video frames; 0 none, -1 as the state says.",
+                    default=-1,
+                    min=-1,
+                    max=480,
+                ),
             ],
             outputs=_outputs(),
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, state, conditions=None, strength=-1.0, video_overlap=-1, audio_overlap=-1):

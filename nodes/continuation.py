@@ -1,16 +1,15 @@
 """States as nodes: make, save, load, look at, and join what they connect."""
 
-
 import numpy as np
 import torch
 
-from ..ltx2.continuation import capture_state
 from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
-from ..ltx2.continuation.hold import Hold
-from ..ltx2.continuation.producer import read_producer
-from ..ltx2.continuation.seams import FinishedSegment, join_segments
 from ..ltx2.errors import RequestError
+from ..ltx2.film import capture_state
+from ..ltx2.film.drift import Hold
+from ..ltx2.film.join import FinishedSegment, join_segments
+from ..ltx2.film.provenance import read_producer
 from . import host
 from .sockets import FINISHED, Latent, Segment, SegmentValue, State, waveform_of
 
@@ -36,21 +35,43 @@ class MakeState(host.io.ComfyNode):
             inputs=[
                 host.field(Latent, "latent", "The finished clip, from Denoise or Refine."),
                 host.field(io.Image, "images", "The frames decoded from it."),
-                host.field(io.Audio, "audio", "The sound decoded from it. Needed for joining; the state itself carries latents.", optional=True),
-                host.field(io.Int, "video_overlap", "Frames to carry to the next clip: 8k+1, such as 9 or 17.", default=9, min=1, max=249, step=8),
-                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames; 49 is about two seconds at 24 fps, 0 carries none.", default=49, min=0, max=480),
+                host.field(
+                    io.Audio,
+                    "audio",
+                    "The sound decoded from it. Needed for joining; the state itself carries latents.",
+                    optional=True,
+                ),
+                host.field(
+                    io.Int,
+                    "video_overlap",
+                    "Frames to carry to the next clip: 8k+1, such as 9 or 17.",
+                    default=9,
+                    min=1,
+                    max=249,
+                    step=8,
+                ),
+                host.field(
+                    io.Int,
+                    "audio_overlap",
+                    "Sound to carry, in video frames; 49 is about two seconds at 24 fps, 0 carries none.",
+                    default=49,
+                    min=0,
+                    max=480,
+                ),
             ],
             outputs=[
                 host.output(State, "state", "What the next clip starts from."),
                 host.output(Segment, "segment", "This clip, for Join Segments."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, latent, images, video_overlap, audio_overlap, audio=None):
         waveform = waveform_of(audio)
         state = make_state(latent, images[..., :3], waveform, video_overlap, audio_overlap)
-        return host.io.NodeOutput(state, SegmentValue(images[..., :3], waveform, latent.plan), ui={"states": [card(state)]})
+        return host.io.NodeOutput(
+            state, SegmentValue(images[..., :3], waveform, latent.plan), ui={"states": [card(state)]}
+        )
 
 
 def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
@@ -58,7 +79,9 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
     check_frames(len(frames), latent.plan)
     check_sound(waveform, latent.plan)
     if latent.stage != FINISHED:
-        raise RequestError(f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage")
+        raise RequestError(
+            f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage"
+        )
     return capture_state(
         frames,
         latent.latent.audio,
@@ -74,11 +97,14 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
 def check_frames(count: int, plan) -> None:
     """Raises RequestError for frames that were not decoded from the clip itself."""
     if count != plan.frames:
-        raise RequestError(f"{count} images, the latent decodes to {plan.frames}: connect the frames decoded from this very latent")
+        raise RequestError(
+            f"{count} images, the latent decodes to {plan.frames}: connect the frames decoded from this very latent"
+        )
 
 
 def check_sound(waveform, plan) -> None:
-    """Raises RequestError for a sound that is clearly not the segment's; hosts and tracks of one's own differ in the last milliseconds."""
+    """Raises RequestError for a sound that is clearly not the segment's; hosts and tracks of one's own differ in the
+    last milliseconds."""
     if waveform is None:
         return
     found, shortest, longest = float(waveform.seconds), float(plan.seconds), float(plan.sound_end - plan.start)
@@ -103,15 +129,26 @@ class SaveState(host.io.ComfyNode):
             is_output_node=True,
             inputs=[
                 host.field(State, "state", "The state to save."),
-                host.field(io.String, "filename_prefix", "Name in the output folder; may have folders: film/part.", default="continuum/state"),
-                host.field(io.Combo, "form", "PNG card: last frame as the picture. safetensors: one file. folder: frames as PNG, sound as safetensors.", options=list(SUFFIXES), default="PNG card"),
+                host.field(
+                    io.String,
+                    "filename_prefix",
+                    "Name in the output folder; may have folders: film/part.",
+                    default="continuum/state",
+                ),
+                host.field(
+                    io.Combo,
+                    "form",
+                    "PNG card: last frame as the picture. safetensors: one file. folder: frames as PNG, sound as safetensors.",
+                    options=list(SUFFIXES),
+                    default="PNG card",
+                ),
             ],
             outputs=[
                 host.output(State, "state", "The same state."),
                 host.output(io.String, "file", "The saved file's name as Load Continuation State takes it."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, state, filename_prefix, form):
@@ -141,10 +178,16 @@ class LoadState(host.io.ComfyNode):
             "behind them. Anything can be typed in, also a file that was made after the page was opened.",
             has_intermediate_output=True,
             inputs=[
-                host.field(io.Combo, "file", "State file in the input folder, or in the output folder with [output] behind its name.", options=state_files(), upload=io.UploadType.image),
+                host.field(
+                    io.Combo,
+                    "file",
+                    "State file in the input folder, or in the output folder with [output] behind its name.",
+                    options=state_files(),
+                    upload=io.UploadType.image,
+                ),
             ],
             outputs=[host.output(State, "state", "The state in it.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, file):
@@ -168,7 +211,17 @@ def state_files() -> list[str]:
     """Files that may hold a state, and folders that do."""
     names = host.user_files(".png", ".safetensors", ".json")
     folders = [name.replace("/state.json", "") for name in names if "/state.json" in name]
-    return [*(name for name in names if "/state.json" not in name and "/frame_" not in name and "/audio.safetensors" not in name and "/sound.safetensors" not in name), *folders]
+    return [
+        *(
+            name
+            for name in names
+            if "/state.json" not in name
+            and "/frame_" not in name
+            and "/audio.safetensors" not in name
+            and "/sound.safetensors" not in name
+        ),
+        *folders,
+    ]
 
 
 class InspectState(host.io.ComfyNode):
@@ -189,28 +242,37 @@ class InspectState(host.io.ComfyNode):
                 host.output(io.Image, "images", "The carried frames; one black picture when there are none."),
                 host.output(State, "state", "The same state."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, state):
         text = in_words(state)
         frames = state.video_frames or [np.zeros((64, 64, 3), np.uint8)]
         images = torch.from_numpy(np.stack(frames)).float() / 255
-        return host.io.NodeOutput(text, images.to(host.result_device()), state, ui={"states": [card(state)], "text": [text]})
+        return host.io.NodeOutput(
+            text, images.to(host.result_device()), state, ui={"states": [card(state)], "text": [text]}
+        )
 
 
 def in_words(state) -> str:
     """The fields of a state a person asks for, one a line."""
     found = describe_state(state)
     lines = [str(state)]
-    for name in ("audio_sample_rate", "audio_conditioning_num_frames", "video_position_offset_sec", "video_conditioning_strength"):
+    for name in (
+        "audio_sample_rate",
+        "audio_conditioning_num_frames",
+        "video_position_offset_sec",
+        "video_conditioning_strength",
+    ):
         lines.append(f"{name.replace('_', ' ')}: {found[name]}")
     producer = read_producer(state.metadata, state.segment_index)
     if producer is None:
         lines.append("made by another program: its clocks are not known")
     else:
         lines.append(f"fps: {producer.plan.fps}")
-        lines.append(f"film so far: {producer.plan.total_frames} frames, {float(producer.plan.total_frames / producer.plan.fps):.2f} s")
+        lines.append(
+            f"film so far: {producer.plan.total_frames} frames, {float(producer.plan.total_frames / producer.plan.fps):.2f} s"
+        )
         lines += [f"model: {producer.model}"] if producer.model else []
         lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
     return "\n".join(lines)
@@ -223,7 +285,8 @@ class JoinSegments(host.io.ComfyNode):
     def define_schema(cls):
         io = host.io
         more = [
-            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=True) for i in range(2, JOIN_INPUTS + 1)
+            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=True)
+            for i in range(2, JOIN_INPUTS + 1)
         ]
         return host.schema(
             "JoinSegments",
@@ -235,9 +298,33 @@ class JoinSegments(host.io.ComfyNode):
             inputs=[
                 host.field(Segment, "segment_1", "First segment of the film."),
                 *more,
-                host.field(io.Float, "hold_colour", "How much of a colour drift against the first segment is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
-                host.field(io.Float, "hold_contrast", "How much of a contrast drift is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
-                host.field(io.Float, "hold_loudness", "How much of a loudness drift is taken back: 0 none, 1 all.", default=0.0, min=0.0, max=1.0, step=0.05),
+                host.field(
+                    io.Float,
+                    "hold_colour",
+                    "How much of a colour drift against the first segment is taken back: 0 none, 1 all.",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                ),
+                host.field(
+                    io.Float,
+                    "hold_contrast",
+                    "How much of a contrast drift is taken back: 0 none, 1 all.",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                ),
+                host.field(
+                    io.Float,
+                    "hold_loudness",
+                    "How much of a loudness drift is taken back: 0 none, 1 all.",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                ),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the film."),
@@ -245,7 +332,7 @@ class JoinSegments(host.io.ComfyNode):
                 host.output(io.Float, "fps", "Frames per second."),
                 host.output(io.String, "report", "How well each seam joins."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, **others):
@@ -268,7 +355,9 @@ def join(segments: list[SegmentValue], hold: Hold | None = None):
             sounds.append(piece.samples)
             rate = piece.sample_rate
     if hold is None:  # untouched frames keep their full precision
-        images = torch.cat([one.frames[one.plan.video_overlap : one.plan.frames - one.plan.end_offset] for one in segments])
+        images = torch.cat(
+            [one.frames[one.plan.video_overlap : one.plan.frames - one.plan.end_offset] for one in segments]
+        )
     else:
         images = torch.cat(frames).float() / 255
     audio = {"waveform": torch.cat(sounds, dim=1)[None], "sample_rate": rate} if sounds else None

@@ -39,12 +39,17 @@ class DecodeVideo(host.io.ComfyNode):
                 host.field(VideoVae, "video_vae", "The model's video VAE."),
                 host.field(io.Combo, "memory", MODE_TOOLTIP, options=list(MODES), default="auto"),
             ],
-            outputs=[host.output(io.Image, "images", "All frames of the clip."), host.output(io.Float, "fps", "Frames per second.")],
-        )  # fmt: skip
+            outputs=[
+                host.output(io.Image, "images", "All frames of the clip."),
+                host.output(io.Float, "fps", "Frames per second."),
+            ],
+        )
 
     @classmethod
     def execute(cls, latent, video_vae, memory="auto"):
-        pieces = frames_of(models_of(video_vae=video_vae, video_decoding=MODES[memory], made_with=latent.version), latent)
+        pieces = frames_of(
+            models_of(video_vae=video_vae, video_decoding=MODES[memory], made_with=latent.version), latent
+        )
         return host.io.NodeOutput(images_of(pieces, latent), float(latent.geometry.fps))
 
 
@@ -87,26 +92,51 @@ class DecodeToFile(host.io.ComfyNode):
             inputs=[
                 host.field(sockets.Latent, "latent", "The clip from Denoise or Refine."),
                 host.field(VideoVae, "video_vae", "The model's video VAE."),
-                host.field(io.String, "filename_prefix", "Name in the output folder; may have folders: film/part.", default="continuum/clip"),
-                host.field(AudioVae, "audio_vae", "The model's audio VAE; without it the film is silent.", optional=True),
+                host.field(
+                    io.String,
+                    "filename_prefix",
+                    "Name in the output folder; may have folders: film/part.",
+                    default="continuum/clip",
+                ),
+                host.field(
+                    AudioVae, "audio_vae", "The model's audio VAE; without it the film is silent.", optional=True
+                ),
                 host.field(io.Combo, "memory", MODE_TOOLTIP, options=list(MODES), default="auto"),
-                host.field(io.Int, "crf", "H.264 quality: 0 lossless, 18 hardly to be told from it, 51 worst.", default=18, min=0, max=51),
+                host.field(
+                    io.Int,
+                    "crf",
+                    "H.264 quality: 0 lossless, 18 hardly to be told from it, 51 worst.",
+                    default=18,
+                    min=0,
+                    max=51,
+                ),
             ],
             outputs=[
                 host.output(io.Video, "video", "The saved film."),
                 host.output(io.String, "file", "Its name in the output folder."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, latent, video_vae, filename_prefix, audio_vae=None, memory="auto", crf=18):
-        models = models_of(video_vae=video_vae, audio_vae=audio_vae, video_decoding=MODES[memory], made_with=latent.version)
+        models = models_of(
+            video_vae=video_vae, audio_vae=audio_vae, video_decoding=MODES[memory], made_with=latent.version
+        )
         sound = None if audio_vae is None else sound_of(models, latent)
         target = host.save_target(filename_prefix)
-        write_film(target.path(".mp4"), frames_of(models, latent), latent, sound, crf=crf, texts=host.workflow_texts(cls.hidden))
+        write_film(
+            target.path(".mp4"),
+            frames_of(models, latent),
+            latent,
+            sound,
+            crf=crf,
+            texts=host.workflow_texts(cls.hidden),
+        )
         video = host.InputImpl.VideoFromFile(str(target.path(".mp4")))
-        return host.io.NodeOutput(video, target.annotated(".mp4"), ui={"images": [target.result(".mp4")], "animated": (True,)})
+        return host.io.NodeOutput(
+            video, target.annotated(".mp4"), ui={"images": [target.result(".mp4")], "animated": (True,)}
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -130,7 +160,9 @@ def frames_of(models: Models, clip: LatentValue, report=None):
 def images_of(pieces, clip: LatentValue) -> torch.Tensor:
     """All frames [N, H, W, 3] in one tensor, which is filled as they come, so that there is never a second copy."""
     _, _, frames, height, width = latent_of(clip).video.shape
-    images = torch.empty(8 * frames - 7, 32 * height, 32 * width, 3, dtype=host.result_dtype(), device=host.result_device())
+    images = torch.empty(
+        8 * frames - 7, 32 * height, 32 * width, 3, dtype=host.result_dtype(), device=host.result_device()
+    )
     done = 0
     for piece in pieces:
         images[done : done + len(piece)] = piece
@@ -139,7 +171,9 @@ def images_of(pieces, clip: LatentValue) -> torch.Tensor:
 
 
 def sound_of(models: Models, clip: LatentValue) -> Waveform | None:
-    return steps.decode_sounds(models, latent_of(clip), clip.sound, progress=host.progress_reporter("audio decoding"))[0]
+    return steps.decode_sounds(models, latent_of(clip), clip.sound, progress=host.progress_reporter("audio decoding"))[
+        0
+    ]
 
 
 def write_film(path, pieces, clip: LatentValue, sound: Waveform | None, *, crf: int, texts: dict[str, str]) -> None:

@@ -46,14 +46,47 @@ class Preset(host.io.ComfyNode):
             description="Chooses a preset and changes single settings of it. Connect it to Denoise; Refine uses what Denoise was given.",
             inputs=[
                 host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
-                host.field(io.Int, "steps", "Steps of the first stage; 0 as the preset says. Distilled models take 1 to 8.", default=0, min=0, max=200),
-                host.field(io.Int, "refine_steps", "Steps of the second stage, 2 or 3; 0 as the preset says.", default=0, min=0, max=3),
-                host.field(io.Combo, "sampler", "How the first stage steps. res_2s takes two model calls a step.", options=[AS_PRESET, *SAMPLERS], default=AS_PRESET),
-                host.field(io.Combo, "two_stages", "Whether a second stage at twice the size follows.", options=[AS_PRESET, "on", "off"], default=AS_PRESET),
-                host.field(io.String, "overrides", "Any other setting, one a line: denoise.stg_scale=0.5 or refine.add_noise=false.", multiline=True, default="", advanced=True),
+                host.field(
+                    io.Int,
+                    "steps",
+                    "Steps of the first stage; 0 as the preset says. Distilled models take 1 to 8.",
+                    default=0,
+                    min=0,
+                    max=200,
+                ),
+                host.field(
+                    io.Int,
+                    "refine_steps",
+                    "Steps of the second stage, 2 or 3; 0 as the preset says.",
+                    default=0,
+                    min=0,
+                    max=3,
+                ),
+                host.field(
+                    io.Combo,
+                    "sampler",
+                    "How the first stage steps. res_2s takes two model calls a step.",
+                    options=[AS_PRESET, *SAMPLERS],
+                    default=AS_PRESET,
+                ),
+                host.field(
+                    io.Combo,
+                    "two_stages",
+                    "Whether a second stage at twice the size follows.",
+                    options=[AS_PRESET, "on", "off"],
+                    default=AS_PRESET,
+                ),
+                host.field(
+                    io.String,
+                    "overrides",
+                    "Any other setting, one a line: denoise.stg_scale=0.5 or refine.add_noise=false.",
+                    multiline=True,
+                    default="",
+                    advanced=True,
+                ),
             ],
             outputs=[host.output(sockets.Preset, "preset", "For Denoise.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides=""):
@@ -70,7 +103,9 @@ class Preset(host.io.ComfyNode):
             if line.strip():
                 stage, name, value = parse_override(line)
                 given.setdefault(stage, {})[name] = value
-        return host.io.NodeOutput(PresetValue(None if preset == BY_NAME else preset, {s: v for s, v in given.items() if v}))
+        return host.io.NodeOutput(
+            PresetValue(None if preset == BY_NAME else preset, {s: v for s, v in given.items() if v})
+        )
 
 
 class Guidance(host.io.ComfyNode):
@@ -94,15 +129,43 @@ class Guidance(host.io.ComfyNode):
                 number("cfg_audio", "How firmly the sound follows the prompt; 1 is off.", 7.0),
                 number("modality_video", "How firmly the picture goes with the sound; 1 is off.", 3.0),
                 number("modality_audio", "How firmly the sound goes with the picture; 1 is off.", 3.0),
-                number("stg_video", "Spatio-temporal guidance of the picture, against blur and broken shapes; 0 is off.", 1.0),
+                number(
+                    "stg_video",
+                    "Spatio-temporal guidance of the picture, against blur and broken shapes; 0 is off.",
+                    1.0,
+                ),
                 number("stg_audio", "Spatio-temporal guidance of the sound; 0 is off.", 1.0),
-                number("rescale_video", "How much of the contrast that guidance adds to the picture is taken back: 0 none, 1 all.", 0.7, high=1.0),
-                number("rescale_audio", "How much of the loudness that guidance adds is taken back: 0 none, 1 all.", 0.7, high=1.0),
-                host.field(io.String, "stg_blocks", "Transformer blocks that spatio-temporal guidance leaves out, such as 28 or 14, 19; empty as the model's release says.", default="", advanced=True),
-                host.field(io.Int, "skip_step", "Between two guided steps this many reuse the last prediction; 0 runs every step.", default=0, min=0, max=10, advanced=True),
+                number(
+                    "rescale_video",
+                    "How much of the contrast that guidance adds to the picture is taken back: 0 none, 1 all.",
+                    0.7,
+                    high=1.0,
+                ),
+                number(
+                    "rescale_audio",
+                    "How much of the loudness that guidance adds is taken back: 0 none, 1 all.",
+                    0.7,
+                    high=1.0,
+                ),
+                host.field(
+                    io.String,
+                    "stg_blocks",
+                    "Transformer blocks that spatio-temporal guidance leaves out, such as 28 or 14, 19; empty as the model's release says.",
+                    default="",
+                    advanced=True,
+                ),
+                host.field(
+                    io.Int,
+                    "skip_step",
+                    "Between two guided steps this many reuse the last prediction; 0 runs every step.",
+                    default=0,
+                    min=0,
+                    max=10,
+                    advanced=True,
+                ),
             ],
             outputs=[host.output(sockets.Guidance, "guidance", "For Denoise or Refine.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, stg_blocks="", skip_step=0, **scales):
@@ -134,23 +197,50 @@ class Denoise(host.io.ComfyNode):
                 host.field(Context, "positive", "The encoded prompt."),
                 host.field(sockets.Latent, "latent", "The empty clip from Prepare LTX-2 Clip."),
                 host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
-                host.field(Context, "negative", "The encoded negative prompt; presets with guidance (dev models) need it.", optional=True),
-                host.field(VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True),
+                host.field(
+                    Context,
+                    "negative",
+                    "The encoded negative prompt; presets with guidance (dev models) need it.",
+                    optional=True,
+                ),
+                host.field(
+                    VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True
+                ),
                 host.field(AudioVae, "audio_vae", "Needed when the clip has a sound track of its own.", optional=True),
-                host.field(sockets.Preset, "preset", "Settings of both stages. Without it the file's name chooses: distilled or dev, one stage.", optional=True),
+                host.field(
+                    sockets.Preset,
+                    "preset",
+                    "Settings of both stages. Without it the file's name chooses: distilled or dev, one stage.",
+                    optional=True,
+                ),
                 host.field(sockets.Guidance, "guidance", "Guidance other than the preset's.", optional=True),
-                host.field(io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True),
+                host.field(
+                    io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True
+                ),
                 host.field(io.Noise, "noise", "Starting noise other than the seed's.", optional=True),
             ],
             outputs=[host.output(sockets.Latent, "latent", "For decoding, or Upsample with a preset of two stages.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model, positive, latent, seed, negative=None, video_vae=None, audio_vae=None, preset=None, guidance=None, sigmas=None, noise=None
-    ):  # fmt: skip
+        cls,
+        model,
+        positive,
+        latent,
+        seed,
+        negative=None,
+        video_vae=None,
+        audio_vae=None,
+        preset=None,
+        guidance=None,
+        sigmas=None,
+        noise=None,
+    ):
         if latent.stage != sockets.EMPTY:
-            raise RequestError(f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage")
+            raise RequestError(
+                f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage"
+            )
         positive, negative = context_for(model, positive), context_for(model, negative)
         models = models_of(model, video_vae=video_vae, audio_vae=audio_vae)
         request = with_preset(latent.request, preset)
@@ -172,7 +262,11 @@ class Upsample(host.io.ComfyNode):
             description="Doubles width and height of a clip that was denoised at half size. Refine follows.",
             inputs=[
                 host.field(sockets.Latent, "latent", "The clip from Denoise, with a preset of two stages."),
-                host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler; ComfyUI's own latent upscale model fits too."),
+                host.field(
+                    AnyUpsampler,
+                    "upsampler",
+                    "The spatial x2 latent upsampler; ComfyUI's own latent upscale model fits too.",
+                ),
                 host.field(VideoVae, "video_vae", "The model's video VAE, which knows the scale of its latents."),
             ],
             outputs=[host.output(sockets.Latent, "latent", "For Refine.")],
@@ -201,33 +295,65 @@ class Refine(host.io.ComfyNode):
             "denoise",
             description="Denoises an upsampled clip in a few steps at full size. Pictures and states are put in again at this size.",
             inputs=[
-                host.field(Model, "model", "The transformer; a dev model needs its distilled LoRA chosen in the loader."),
+                host.field(
+                    Model, "model", "The transformer; a dev model needs its distilled LoRA chosen in the loader."
+                ),
                 host.field(Context, "positive", "The encoded prompt."),
                 host.field(sockets.Latent, "latent", "The clip from Upsample."),
-                host.field(Context, "negative", "The encoded negative prompt, for guidance in this stage; presets have none there.", optional=True),
-                host.field(VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True),
+                host.field(
+                    Context,
+                    "negative",
+                    "The encoded negative prompt, for guidance in this stage; presets have none there.",
+                    optional=True,
+                ),
+                host.field(
+                    VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True
+                ),
                 host.field(sockets.Preset, "preset", "Other settings than Denoise was given.", optional=True),
                 host.field(sockets.Guidance, "guidance", "Guidance for this stage; presets have none.", optional=True),
-                host.field(io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True),
+                host.field(
+                    io.Sigmas, "sigmas", "Noise levels other than the preset's, falling, the last one 0.", optional=True
+                ),
                 host.field(io.Noise, "noise", "Noise other than what follows from the seed.", optional=True),
-                host.field(io.Int, "seed", "-1 goes on with the numbers that Denoise drew, as Generate does; any other starts anew.", default=-1, min=-1, max=2**63 - 1),
+                host.field(
+                    io.Int,
+                    "seed",
+                    "-1 goes on with the numbers that Denoise drew, as Generate does; any other starts anew.",
+                    default=-1,
+                    min=-1,
+                    max=2**63 - 1,
+                ),
             ],
             outputs=[host.output(sockets.Latent, "latent", "The finished clip, for decoding.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model, positive, latent, negative=None, video_vae=None, preset=None, guidance=None, sigmas=None, noise=None, seed=-1
-    ):  # fmt: skip
+        cls,
+        model,
+        positive,
+        latent,
+        negative=None,
+        video_vae=None,
+        preset=None,
+        guidance=None,
+        sigmas=None,
+        noise=None,
+        seed=-1,
+    ):
         if latent.stage != sockets.ENLARGED:
-            raise RequestError(f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample")
+            raise RequestError(
+                f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample"
+            )
         check_same_release(model, latent.version)
         positive, negative = context_for(model, positive), context_for(model, negative)
         models = models_of(model, video_vae=video_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "refine", guidance, sigmas)
         request = with_settings(request, "refine", GuidanceValue({"enabled": True}), None)
-        return host.io.NodeOutput(second_stage(models, replace(latent, request=request), positive, negative, noise, seed))
+        return host.io.NodeOutput(
+            second_stage(models, replace(latent, request=request), positive, negative, noise, seed)
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -257,9 +383,17 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
     start = steps.fresh_latent(models, stages[0], 1)
     generators = steps.generators_of(models, clip.request.seed, 1)
     latent = steps.run_stage(
-        models, stages[0], start, known, positive=positive, negative=negative, generators=generators, seeds=[clip.request.seed],
-        noise=given_noise(noise, start, known, clip.request.seed), progress=report,
-    )  # fmt: skip
+        models,
+        stages[0],
+        start,
+        known,
+        positive=positive,
+        negative=negative,
+        generators=generators,
+        seeds=[clip.request.seed],
+        noise=given_noise(noise, start, known, clip.request.seed),
+        progress=report,
+    )
     return replace(
         clip,
         geometry=geometry,
@@ -282,19 +416,33 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
     if seed < 0:
         generators[0].set_state(clip.draws)
     latent = steps.run_stage(
-        models, stage, clip.latent, known, positive=positive, negative=negative, generators=generators, seeds=[request.seed],
-        noise=given_noise(noise, clip.latent, known, request.seed), progress=report,
-    )  # fmt: skip
+        models,
+        stage,
+        clip.latent,
+        known,
+        positive=positive,
+        negative=negative,
+        generators=generators,
+        seeds=[request.seed],
+        noise=given_noise(noise, clip.latent, known, request.seed),
+        progress=report,
+    )
     if plan.audio_from == "denoise":
         latent = replace(latent, audio=clip.latent.audio)
-    return replace(clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, draws=generators[0].get_state())
+    return replace(
+        clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, draws=generators[0].get_state()
+    )
 
 
 def given_noise(noise, start: AVLatent, known: Conditioning, seed: int) -> AVTokens | None:
     """The host's noise of a latent, as the engine takes it; None where there is none."""
     if noise is None:
         return None
-    empty = [torch.zeros_like(part, dtype=torch.float32, device="cpu") for part in (start.video, start.audio) if part is not None]
+    empty = [
+        torch.zeros_like(part, dtype=torch.float32, device="cpu")
+        for part in (start.video, start.audio)
+        if part is not None
+    ]
     made = noise.generate_noise({"samples": host.nested(*empty) if len(empty) == 2 else empty[0]})
     video, audio = host.streams(made)
     return noise_from_latents(AVLatent(video, audio), conditioning=known, guide_seed=seed)

@@ -1,4 +1,5 @@
-"""All that the pack asks of ComfyUI: the only file that imports it. Works from host 0.8.0 on; newer things are looked up late."""
+"""All that the pack asks of ComfyUI: the only file that imports it. Works from host 0.8.0 on; newer things are looked
+up late."""
 
 import inspect
 import json
@@ -23,7 +24,7 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
-from ..ltx2.networks.mel import resample
+from ..ltx2.networks.audio.mel import resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.values import AVLatent, Progress, Waveform
 
@@ -56,7 +57,11 @@ def field(kind, name: str, tooltip: str, **keywords):
 
 
 def output(kind, name: str, tooltip: str = ""):
-    return kind.Output(**_supported(kind.Output.__init__, {"id": name.replace(" ", "_"), "display_name": name, "tooltip": tooltip or None}))
+    return kind.Output(
+        **_supported(
+            kind.Output.__init__, {"id": name.replace(" ", "_"), "display_name": name, "tooltip": tooltip or None}
+        )
+    )
 
 
 # --- devices, memory ---------------------------------------------------------------------------------------------
@@ -130,8 +135,8 @@ def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
 
 @contextmanager
 def brought(layer, device: torch.device):
-    """Weight and bias of one of the engine's stored layers on a device, as the host brings those of its own layers: some stay
-    there while there is room, the others come from pinned memory on a stream of their own."""
+    """Weight and bias of one of the engine's stored layers on a device, as the host brings those of its own layers:
+    some stay there while there is room, the others come from pinned memory on a stream of their own."""
     types = {"dtype": layer.weight.dtype, "bias_dtype": None if layer.bias is None else layer.bias.dtype}  # as they are
     weight, bias, borrowed = comfy.ops.cast_bias_weight(layer, device=device, offloadable=True, **types)
     try:
@@ -169,13 +174,16 @@ def with_tables(patcher, change, names):
 
 def can_stream(network: torch.nn.Module) -> bool:
     """Whether the host can leave weights of a network in main memory: all are in layers of its kind."""
-    return all(hasattr(layer, "comfy_cast_weights") for layer in network.modules() if list(layer.parameters(recurse=False)))
+    return all(
+        hasattr(layer, "comfy_cast_weights") for layer in network.modules() if list(layer.parameters(recurse=False))
+    )
 
 
 def with_picture_offset(model, offset_seconds: float):
     """A clone of the host's LTX-2 MODEL whose picture positions lie later by some seconds, as a carried sound needs it.
 
-    Uses the host's own object patches, so that it comes off with the clone. Raises RequestError for another kind of model.
+    Uses the host's own object patches, so that it comes off with the clone. Raises RequestError for another kind of
+    model.
     """
     name = "_prepare_positional_embeddings"
     network = model.model.diffusion_model
@@ -204,7 +212,8 @@ STEPS = 1000  # of a bar
 
 
 def progress_reporter(*stages: str, part: int = 0, parts: int = 1):
-    """A callback for the engine's progress: moves the node's bar, shows what denoising sees and stops when the user cancels.
+    """A callback for the engine's progress: moves the node's bar, shows what denoising sees and stops when the user
+    cancels.
 
     stages: those that this node goes through, in order; the one bar spans them all, the denoising ones with most of it.
     part, parts: this is one of so many equal parts of the node's work.
@@ -221,7 +230,9 @@ def progress_reporter(*stages: str, part: int = 0, parts: int = 1):
             through = (sum(weights[:place]) + min(share, 1.0) * weights[place]) / sum(weights)
             bars["done"] = round(STEPS * (part + through) / parts)
         image = _preview(progress.preview)
-        bar.update_absolute(bars.get("done", STEPS * part // parts), STEPS, ("JPEG", image, 512) if image is not None else None)
+        bar.update_absolute(
+            bars.get("done", STEPS * part // parts), STEPS, ("JPEG", image, 512) if image is not None else None
+        )
 
     return report
 
@@ -232,7 +243,9 @@ def _preview(latent):
         return None
     known = comfy.latent_formats.LTXV()
     factors = getattr(known, "latent_rgb_factors", None)
-    found = None if factors is None else latent_picture(latent, factors, getattr(known, "latent_rgb_factors_bias", None))
+    found = (
+        None if factors is None else latent_picture(latent, factors, getattr(known, "latent_rgb_factors_bias", None))
+    )
     return None if found is None else PIL.Image.fromarray(found)
 
 
@@ -257,18 +270,25 @@ def model_folders(kind: str) -> list[str]:
 
 
 def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
-    """Full path of a model file, or folder where that is asked for. Raises CheckpointError with the folders that were searched."""
+    """Full path of a model file, or folder where that is asked for. Raises CheckpointError with the folders that were
+    searched."""
     for kind in kinds:
         try:
             found = folder_paths.get_full_path(kind, name)
             if found is None and folders:
-                places = [os.path.join(base, name) for base in folder_paths.get_folder_paths(kind) if inside(base, os.path.join(base, name))]
+                places = [
+                    os.path.join(base, name)
+                    for base in folder_paths.get_folder_paths(kind)
+                    if inside(base, os.path.join(base, name))
+                ]
                 found = next(filter(os.path.isdir, places), None)
         except KeyError:  # older hosts lack the newest kinds
             continue
         if found:
             return Path(found)
-    raise CheckpointError(f"{name} is not in ComfyUI's model folders ({', '.join(kinds)}): put the file there and refresh the page")
+    raise CheckpointError(
+        f"{name} is not in ComfyUI's model folders ({', '.join(kinds)}): put the file there and refresh the page"
+    )
 
 
 # --- the user's files --------------------------------------------------------------------------------------------
@@ -290,7 +310,8 @@ def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
 
 
 def user_file(value: str, *, folder: bool = False) -> Path:
-    """The file a person named as ``sub/name`` or ``name [output]``. Raises RequestError when it leaves its base folder or is absent."""
+    """The file a person named as ``sub/name`` or ``name [output]``. Raises RequestError when it leaves its base folder
+    or is absent."""
     match = re.fullmatch(r"(.*?)(?: \[(input|output|temp)\])?", str(value or "").strip(), re.S)
     name, base_name = match[1].strip(), match[2] or "input"
     base = _BASES[base_name]()
@@ -300,18 +321,25 @@ def user_file(value: str, *, folder: bool = False) -> Path:
     if os.path.isabs(name) or re.match(r"[A-Za-z]:|~|//|\\\\", name) or not inside(base, path):
         raise RequestError(f"{name!r} leaves ComfyUI's {base_name} folder: name a file inside it")
     if not (os.path.isdir(path) if folder else os.path.exists(path)):
-        raise RequestError(f"{name!r} is not in ComfyUI's {base_name} folder: upload it, or add [output] if a node saved it")
+        raise RequestError(
+            f"{name!r} is not in ComfyUI's {base_name} folder: upload it, or add [output] if a node saved it"
+        )
     return Path(os.path.realpath(path))
 
 
 def user_files(*suffixes: str) -> list[str]:
-    """Names for a list: files with these suffixes in the input folder, then in the output folder marked ``[output]``."""
+    """Names for a list: files with these suffixes in the input folder, then in the output folder marked
+    ``[output]``."""
     names = []
     for base_name in ("input", "output"):
         base = Path(_BASES[base_name]())
         for folder, folders, files in os.walk(base):
             folders[:] = sorted(f for f in folders if not f.startswith("."))[:200]
-            found = [os.path.relpath(os.path.join(folder, f), base).replace(os.sep, "/") for f in files if f.lower().endswith(suffixes)]
+            found = [
+                os.path.relpath(os.path.join(folder, f), base).replace(os.sep, "/")
+                for f in files
+                if f.lower().endswith(suffixes)
+            ]
             names += [name if base_name == "input" else f"{name} [output]" for name in sorted(found)]
     return names
 
@@ -320,7 +348,9 @@ def changed_at(value: str) -> str:
     """What a file loader gives as its fingerprint: name, size and time of the file, or why it cannot be read."""
     try:
         path = user_file(value, folder=False)
-        newest = max((p.stat() for p in [path, *(path.iterdir() if path.is_dir() else ())]), key=lambda s: s.st_mtime_ns)
+        newest = max(
+            (p.stat() for p in [path, *(path.iterdir() if path.is_dir() else ())]), key=lambda s: s.st_mtime_ns
+        )
         return f"{path}:{newest.st_size}:{newest.st_mtime_ns}"
     except (Ltx2Error, OSError) as error:
         return f"unreadable: {error}"
@@ -352,19 +382,24 @@ def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
     base = folder_paths.get_output_directory()
     stays = "\0" not in prefix and inside(base, os.path.join(base, os.path.dirname(prefix)))
     if not prefix.strip() or not stays or len(os.path.basename(prefix)) > 120:
-        raise RequestError(f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part")
+        raise RequestError(
+            f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part"
+        )
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base, width, height)
     os.makedirs(folder, exist_ok=True)
     return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"))
 
 
 def output_folder(name: str) -> SaveTarget:
-    """A folder of its own below ComfyUI's output folder; it may be there already. Raises RequestError when it would leave it."""
+    """A folder of its own below ComfyUI's output folder; it may be there already. Raises RequestError when it would
+    leave it."""
     base = folder_paths.get_output_directory()
     path = os.path.join(base, name.strip().replace("\\", "/"))
     leaves = "\0" in name or os.path.isabs(name.strip()) or not inside(base, path)
     if leaves or os.path.realpath(path) == os.path.realpath(base) or len(name) > 200:
-        raise RequestError(f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story")
+        raise RequestError(
+            f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story"
+        )
     return SaveTarget(Path(path), "", os.path.relpath(path, base).replace(os.sep, "/"))
 
 
@@ -373,7 +408,8 @@ def input_folder() -> Path:
 
 
 def workflow_texts(hidden) -> dict[str, str]:
-    """JSON texts to embed in saved files so that they restore the workflow, by key; empty when the user turned that off."""
+    """JSON texts to embed in saved files so that they restore the workflow, by key; empty when the user turned that
+    off."""
     if comfy.cli_args.args.disable_metadata:
         return {}
     texts = {}
@@ -402,10 +438,11 @@ def streams(samples) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:
-    """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had; those behind
-    the sound's end are of silence."""
+    """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had;
+    those behind the sound's end are of silence."""
     samples = waveform.samples if len(waveform.samples) > 1 else waveform.samples.expand(2, -1)
-    # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing before
+    # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing
+    # before
     samples = torch.nn.functional.pad(samples, (0, waveform.sample_rate // 4))
     if hasattr(audio_vae, "first_stage_model"):  # 0.20 on: like any other VAE, at a rate it names
         rate = int(getattr(audio_vae, "audio_sample_rate", 44100))

@@ -9,7 +9,7 @@ import torch
 from ..ltx2.checkpoint import models as load
 from ..ltx2.checkpoint.layout import MissingComponent, model_version
 from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
-from ..ltx2.checkpoint.quantized_linear import QuantizedLinear, Stored
+from ..ltx2.checkpoint.quantization.linear import QuantizedLinear, Stored
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
 from ..ltx2.config.video_vae import VideoVaeConfig
@@ -39,17 +39,27 @@ TEXT_ENCODERS = ("text_encoders", "clip_gguf")
 UPSAMPLERS = ("latent_upscale_models",)
 LORAS = ("loras",)
 # what the host's latent upsampler says of itself, under the names of the checkpoints' config
-NATIVE_UPSAMPLER = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample",
-                    "spatial_scale", "rational_resampler")  # fmt: skip
+NATIVE_UPSAMPLER = (
+    "in_channels",
+    "mid_channels",
+    "num_blocks_per_stage",
+    "dims",
+    "spatial_upsample",
+    "temporal_upsample",
+    "spatial_scale",
+    "rational_resampler",
+)
 
 
 def distilled_lora_input():
     return host.field(
-        host.io.Combo, "distilled_lora",
+        host.io.Combo,
+        "distilled_lora",
         "The release's distilled LoRA, for dev models: stages of few steps (refine, HQ presets) run with it at the strength that the "
         "preset says. Other stages never see it. A distilled model needs none.",
-        options=[NONE, *host.model_names(*LORAS)], default=NONE,
-    )  # fmt: skip
+        options=[NONE, *host.model_names(*LORAS)],
+        default=NONE,
+    )
 
 
 def pipeline_inputs() -> list:
@@ -59,7 +69,9 @@ def pipeline_inputs() -> list:
         host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
         host.field(VideoVae, "video_vae", "The model's video VAE."),
         host.field(AudioVae, "audio_vae", "The model's audio VAE."),
-        host.field(AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True),
+        host.field(
+            AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True
+        ),
     ]
 
 
@@ -74,17 +86,24 @@ class LoadCheckpoint(host.io.ComfyNode):
             "models",
             description="Loads an LTX-2 or LTX-2.3 checkpoint that holds everything but the text encoder. For LTX-2.5 use Load LTX-2 Split Files.",
             inputs=[
-                host.field(host.io.Combo, "checkpoint", "A file in models/checkpoints. fp8 and fp4 files stay small in memory.", options=host.model_names("checkpoints")),
+                host.field(
+                    host.io.Combo,
+                    "checkpoint",
+                    "A file in models/checkpoints. fp8 and fp4 files stay small in memory.",
+                    options=host.model_names("checkpoints"),
+                ),
                 distilled_lora_input(),
             ],
             outputs=_model_outputs(),
             search_aliases=["ltx2", "ltx-2", "ltxv"],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, checkpoint, distilled_lora=NONE):
         file = open_checkpoint(host.model_path(checkpoint, "checkpoints"))
-        return host.io.NodeOutput(load_model(file, _lora_path(distilled_lora)), load_video_vae(file), load_audio_vae(file))
+        return host.io.NodeOutput(
+            load_model(file, _lora_path(distilled_lora)), load_video_vae(file), load_audio_vae(file)
+        )
 
 
 class LoadSplitFiles(host.io.ComfyNode):
@@ -98,14 +117,26 @@ class LoadSplitFiles(host.io.ComfyNode):
             "models",
             description="Loads LTX-2 models that come as separate files, as LTX-2.5 does, or parts of different files.",
             inputs=[
-                host.field(host.io.Combo, "transformer", "The transformer, in models/diffusion_models.", options=host.model_names(*TRANSFORMERS)),
-                host.field(host.io.Combo, "video_vae", "The video VAE, in models/vae.", options=host.model_names(*VAES)),
-                host.field(host.io.Combo, "audio_vae", "The audio VAE with its vocoder, in models/vae.", options=host.model_names(*VAES)),
+                host.field(
+                    host.io.Combo,
+                    "transformer",
+                    "The transformer, in models/diffusion_models.",
+                    options=host.model_names(*TRANSFORMERS),
+                ),
+                host.field(
+                    host.io.Combo, "video_vae", "The video VAE, in models/vae.", options=host.model_names(*VAES)
+                ),
+                host.field(
+                    host.io.Combo,
+                    "audio_vae",
+                    "The audio VAE with its vocoder, in models/vae.",
+                    options=host.model_names(*VAES),
+                ),
                 distilled_lora_input(),
             ],
             outputs=_model_outputs(),
             search_aliases=["ltx2", "ltx-2.5"],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, transformer, video_vae, audio_vae, distilled_lora=NONE):
@@ -113,7 +144,9 @@ class LoadSplitFiles(host.io.ComfyNode):
         sounds = load_audio_vae(open_checkpoint(host.model_path(audio_vae, *VAES)))
         for value, kind in ((pictures, "video"), (sounds, "audio")):
             if not value.get_models():
-                raise CheckpointError(f"{value.name} holds no {kind} VAE: choose the release's {kind} VAE as {kind}_vae")
+                raise CheckpointError(
+                    f"{value.name} holds no {kind} VAE: choose the release's {kind} VAE as {kind}_vae"
+                )
         model = load_model(open_checkpoint(host.model_path(transformer, *TRANSFORMERS)), _lora_path(distilled_lora))
         check_video_vae(pictures, model.version)
         return host.io.NodeOutput(model, pictures, sounds)
@@ -132,12 +165,14 @@ class LoadTextEncoder(host.io.ComfyNode):
             description="Loads Gemma for a model: Gemma 3 12B for LTX-2 and 2.3, Gemma 4 for 2.5. What joins the two is taken from "
             "whichever file holds it.",
             inputs=[
-                host.field(host.io.Combo, "text_encoder", "A Gemma file or folder in models/text_encoders.", options=names),
+                host.field(
+                    host.io.Combo, "text_encoder", "A Gemma file or folder in models/text_encoders.", options=names
+                ),
                 host.field(Model, "model", "The model that the prompts are for."),
             ],
             outputs=[host.output(TextEncoder, "text_encoder", "For Encode Prompt, Generate and Story.")],
             search_aliases=["gemma", "clip"],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, text_encoder, model):
@@ -155,9 +190,16 @@ class LoadUpsampler(host.io.ComfyNode):
             "models",
             description="Loads the spatial x2 latent upsampler, which doubles width and height between the two stages. ComfyUI's own "
             "latent upscale model loader fits the same inputs.",
-            inputs=[host.field(host.io.Combo, "upsampler", "A spatial x2 upscaler in models/latent_upscale_models.", options=host.model_names(*UPSAMPLERS))],
+            inputs=[
+                host.field(
+                    host.io.Combo,
+                    "upsampler",
+                    "A spatial x2 upscaler in models/latent_upscale_models.",
+                    options=host.model_names(*UPSAMPLERS),
+                )
+            ],
             outputs=[host.output(Upsampler, "upsampler", "For Upsample, Generate and Story.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, upsampler):
@@ -180,11 +222,21 @@ class ApplyLora(host.io.ComfyNode):
             description="Adds a LoRA to a model. The model that was given stays as it is; several can be chained.",
             inputs=[
                 host.field(Model, "model", "The model to add to."),
-                host.field(io.Combo, "lora", "A LoRA for this model, in models/loras.", options=host.model_names(*LORAS)),
-                host.field(io.Float, "strength", "How much of it: 1 as trained, 0 none, below 0 the opposite.", default=1.0, min=-10.0, max=10.0, step=0.01),
+                host.field(
+                    io.Combo, "lora", "A LoRA for this model, in models/loras.", options=host.model_names(*LORAS)
+                ),
+                host.field(
+                    io.Float,
+                    "strength",
+                    "How much of it: 1 as trained, 0 none, below 0 the opposite.",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                ),
             ],
             outputs=[host.output(Model, "model", "The model with the LoRA.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, model, lora, strength):
@@ -195,7 +247,8 @@ class ApplyLora(host.io.ComfyNode):
 
 
 def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelValue:
-    """The transformer of a checkpoint. Quantised weights stay small; plain ones are mapped from the file in their own type."""
+    """The transformer of a checkpoint. Quantised weights stay small; plain ones are mapped from the file in their own
+    type."""
     network = _transformer(file)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     stored = torch.bfloat16 if _keeps_quantized(network) else next(network.parameters()).dtype
@@ -213,14 +266,16 @@ def with_lora(model: ModelValue, path: Path, strength: float) -> ModelValue:
     """A model with one more LoRA; the given one stays as it is. Raises CheckpointError for a LoRA of another model."""
     if strength == 0:
         return model
-    return replace(model, patcher=lora_patcher(model, read_lora(path), strength), loras=(*model.loras, (path, strength)))
+    return replace(
+        model, patcher=lora_patcher(model, read_lora(path), strength), loras=(*model.loras, (path, strength))
+    )
 
 
 def lora_patcher(model: ModelValue, lora: Lora, strength: float):
     """A patcher of the same transformer with one more LoRA.
 
-    Weights that keep their quantised form are read anew from the file with all LoRAs beside them; they share no memory that
-    the host may move.
+    Weights that keep their quantised form are read anew from the file with all LoRAs beside them; they share no memory
+    that the host may move.
     """
     network = model.patcher.model
     if _keeps_quantized(network):
@@ -238,7 +293,11 @@ def load_video_vae(file: Checkpoint) -> VideoVaeValue:
     missing: dict[str, str] = {}
     encoder = _part(missing, "video_encoder", load.load_video_encoder, file, host.vae_dtype())
     decoder = _part(missing, "video_decoder", load.load_video_decoder, file, host.vae_dtype())
-    configs = [part.model.config for part in (encoder, decoder) if part is not None and isinstance(part.model.config, VideoVaeConfig)]
+    configs = [
+        part.model.config
+        for part in (encoder, decoder)
+        if part is not None and isinstance(part.model.config, VideoVaeConfig)
+    ]
     # a diffusion decoder came after the change
     first = configs[0].first_latent_space if configs else None if decoder is None else False
     return VideoVaeValue(encoder, decoder, file.paths[0].stem, first, missing)
@@ -250,9 +309,11 @@ def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
     parts = [
         _part(missing, name, loader, file, torch.float32)
         for name, loader in (
-            ("audio_encoder", load.load_audio_encoder), ("audio_decoder", load.load_audio_decoder), ("vocoder", load.load_vocoder)
+            ("audio_encoder", load.load_audio_encoder),
+            ("audio_decoder", load.load_audio_decoder),
+            ("vocoder", load.load_vocoder),
         )
-    ]  # fmt: skip
+    ]
     rate = None if parts[2] is None else parts[2].model.sample_rate
     return AudioVaeValue(*parts, sample_rate=rate, name=file.paths[0].stem, missing=missing)
 
@@ -287,7 +348,8 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
 
 
 def upsampler_of(value) -> UpsamplerValue:
-    """What the upsampler input was given: our own value, or ComfyUI's latent upscale model (a module, or a patcher of one).
+    """What the upsampler input was given: our own value, or ComfyUI's latent upscale model (a module, or a patcher of
+    one).
 
     Raises RequestError for an upscale model of another family.
     """
@@ -298,7 +360,9 @@ def upsampler_of(value) -> UpsamplerValue:
     settings = {name: getattr(network, name) for name in NATIVE_UPSAMPLER if hasattr(network, name)}
     if first is None or settings.get("in_channels") != 128 or not hasattr(network, "post_upsample_res_blocks"):
         found = type(value if network is None else network).__name__
-        raise RequestError(f"the upscale model is a {found}, expected an LTX-2 latent upsampler: load the release's spatial-upscaler-x2")
+        raise RequestError(
+            f"the upscale model is a {found}, expected an LTX-2 latent upsampler: load the release's spatial-upscaler-x2"
+        )
     return UpsamplerValue(host.patcher(_Adapted(network, upsampler_config(settings, {}))), type(network).__name__)
 
 
@@ -312,12 +376,16 @@ class _Adapted(torch.nn.Module):
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         if host.can_stream(self.network):
             return self.network(latent)
-        with resident(self.network, latent.device) as network:  # hosts up to 0.28 make it of layers that do not follow their input
+        with resident(
+            self.network, latent.device
+        ) as network:  # hosts up to 0.28 make it of layers that do not follow their input
             return network(latent)
 
 
 def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
-    return brought_by_host(load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use"))
+    return brought_by_host(
+        load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use")
+    )
 
 
 def brought_by_host(network: torch.nn.Module) -> torch.nn.Module:

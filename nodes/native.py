@@ -1,4 +1,5 @@
-"""The bridge to ComfyUI's own LTX-2 nodes: a state becomes a masked audio-video latent for the host's samplers, and back.
+"""The bridge to ComfyUI's own LTX-2 nodes: a state becomes a masked audio-video latent for the host's samplers, and
+back.
 
 What the host's model, VAEs, samplers and upsamplers are is their own affair: only their sockets are used.
 """
@@ -6,10 +7,10 @@ What the host's model, VAEs, samplers and upsamplers are is their own affair: on
 import torch
 
 from ..ltx2 import clock
-from ..ltx2.continuation import capture_state, condition_next, first_segment, new_sound
 from ..ltx2.errors import RequestError
+from ..ltx2.film import capture_state, condition_next, first_segment, new_sound
 from ..ltx2.media import prepare_clip
-from ..ltx2.networks.audio_codec import fit_latents
+from ..ltx2.networks.audio.codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
@@ -36,12 +37,52 @@ class StateToAVLatent(host.io.ComfyNode):
             inputs=[
                 host.field(State, "state", "The state that the segment before left."),
                 host.field(io.Vae, "vae", "The host's video VAE, which encodes the carried frames."),
-                host.field(io.Model, "model", "The host's LTX-2 model. Comes out with its picture clock moved to fit the carried sound.", optional=True),
-                host.field(io.Latent, "latent", "The audio-video latent that the sampler would take: the empty one of a first stage or the upsampled one of a second. Without it an empty one is made.", optional=True),
-                host.field(io.Float, "seconds", "Length of the new segment in seconds, repeated frames included; taken to 8k+1 frames. A connected latent has its own length.", default=5.0, min=0.1, max=20.0, step=0.01),
-                host.field(io.Int, "divide", "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.", default=1, min=1, max=2),
-                host.field(io.Float, "strength", "How exactly the carried frames are kept: 1 exactly, 0 not at all.", default=1.0, min=0.0, max=1.0, step=0.01),
-                host.field(io.Int, "audio_overlap", "Carried sound in video frames; -1 as the state says, 0 none.", default=-1, min=-1, max=480),
+                host.field(
+                    io.Model,
+                    "model",
+                    "The host's LTX-2 model. Comes out with its picture clock moved to fit the carried sound.",
+                    optional=True,
+                ),
+                host.field(
+                    io.Latent,
+                    "latent",
+                    "The audio-video latent that the sampler would take: the empty one of a first stage or the upsampled one of a second. Without it an empty one is made.",
+                    optional=True,
+                ),
+                host.field(
+                    io.Float,
+                    "seconds",
+                    "Length of the new segment in seconds, repeated frames included; taken to 8k+1 frames. A connected latent has its own length.",
+                    default=5.0,
+                    min=0.1,
+                    max=20.0,
+                    step=0.01,
+                ),
+                host.field(
+                    io.Int,
+                    "divide",
+                    "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.",
+                    default=1,
+                    min=1,
+                    max=2,
+                ),
+                host.field(
+                    io.Float,
+                    "strength",
+                    "How exactly the carried frames are kept: 1 exactly, 0 not at all.",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                ),
+                host.field(
+                    io.Int,
+                    "audio_overlap",
+                    "Carried sound in video frames; -1 as the state says, 0 none.",
+                    default=-1,
+                    min=-1,
+                    max=480,
+                ),
             ],
             outputs=[
                 host.output(io.Latent, "latent", "Nested video and audio latent with noise masks."),
@@ -50,7 +91,7 @@ class StateToAVLatent(host.io.ComfyNode):
                 host.output(io.Float, "fps", "Frames per second of the film."),
             ],
             search_aliases=["extend video", "continue video with sound", "ltx2 continuation"],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, state, vae, seconds, divide, strength, audio_overlap, model=None, latent=None):
@@ -61,7 +102,9 @@ class StateToAVLatent(host.io.ComfyNode):
         if latent is not None:
             given_video, given_audio = _streams(latent)
             if given_audio is None:
-                raise RequestError("the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)")
+                raise RequestError(
+                    "the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)"
+                )
             masks = masks_of(latent, given_video, given_audio)
             frames = clock.frames_of_latents(given_video.shape[2] - guide_frames(masks[0]))
         else:
@@ -88,7 +131,9 @@ class StateToAVLatent(host.io.ComfyNode):
             pixels = prepare_clip(following.clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
             known = vae.encode((pixels[0].movedim(0, -1) + 1) / 2).to(video)
             if known.shape[1:2] + known.shape[3:] != video.shape[1:2] + video.shape[3:]:
-                raise RequestError(f"the VAE made latents {list(known.shape)}, the segment's are {list(video.shape)}: use the model's own LTX-2 VAE")
+                raise RequestError(
+                    f"the VAE made latents {list(known.shape)}, the segment's are {list(video.shape)}: use the model's own LTX-2 VAE"
+                )
             video[:, :, : known.shape[2]] = known
             video_mask[:, :, : known.shape[2]] = 1 - strength
         if following.audio is not None:
@@ -118,12 +163,45 @@ class AVLatentToState(host.io.ComfyNode):
             inputs=[
                 host.field(io.Latent, "latent", "The sampled audio-video latent (of the last stage)."),
                 host.field(io.Image, "images", "The frames decoded from it."),
-                host.field(io.Audio, "audio", "The sound decoded from it. Needed for joining; the state itself carries latents.", optional=True),
+                host.field(
+                    io.Audio,
+                    "audio",
+                    "The sound decoded from it. Needed for joining; the state itself carries latents.",
+                    optional=True,
+                ),
                 host.field(State, "state", "The state this segment continued, when it did.", optional=True),
-                host.field(io.Float, "fps", "Frames per second, as given to the conditioning. Ignored when a state is connected.", default=25.0, min=1.0, max=120.0, step=0.001),
-                host.field(io.Int, "video_overlap", "Frames to carry to the next segment: 8k+1, such as 9 or 25.", default=9, min=1, max=249, step=8),
-                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.", default=49, min=0, max=480),
-                host.field(io.String, "filename_prefix", "Saves the state too, as a PNG card of this name in the output folder, such as film/part. Empty: it is not saved.", default=""),
+                host.field(
+                    io.Float,
+                    "fps",
+                    "Frames per second, as given to the conditioning. Ignored when a state is connected.",
+                    default=25.0,
+                    min=1.0,
+                    max=120.0,
+                    step=0.001,
+                ),
+                host.field(
+                    io.Int,
+                    "video_overlap",
+                    "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
+                    default=9,
+                    min=1,
+                    max=249,
+                    step=8,
+                ),
+                host.field(
+                    io.Int,
+                    "audio_overlap",
+                    "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
+                    default=49,
+                    min=0,
+                    max=480,
+                ),
+                host.field(
+                    io.String,
+                    "filename_prefix",
+                    "Saves the state too, as a PNG card of this name in the output folder, such as film/part. Empty: it is not saved.",
+                    default="",
+                ),
             ],
             outputs=[
                 host.output(State, "state", "What the next segment starts from."),
@@ -132,7 +210,7 @@ class AVLatentToState(host.io.ComfyNode):
                 host.output(io.Audio, "new_audio", "The sound of these frames, exactly as long as they are."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
@@ -171,18 +249,44 @@ class ImagesToState(host.io.ComfyNode):
             description="Makes a state out of frames and sound alone, such as a loaded video: the sound is encoded by the host's LTX-2 audio "
             "VAE. Use AV Latent → Continuation where the latent is at hand, since it keeps the sound exactly.",
             inputs=[
-                host.field(io.Image, "images", "The film's frames, or at least its last ones. The last 8k+1 of them count as the segment."),
-                host.field(io.Float, "fps", "Frames per second of the images.", default=24.0, min=1.0, max=120.0, step=0.001),
-                host.field(io.Int, "video_overlap", "Frames to carry to the next segment: 8k+1, such as 9 or 25.", default=9, min=1, max=249, step=8),
-                host.field(io.Int, "audio_overlap", "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.", default=49, min=0, max=480),
-                host.field(io.Audio, "audio", "The sound that belongs to the images, as long as they are. Without it no sound is carried.", optional=True),
+                host.field(
+                    io.Image,
+                    "images",
+                    "The film's frames, or at least its last ones. The last 8k+1 of them count as the segment.",
+                ),
+                host.field(
+                    io.Float, "fps", "Frames per second of the images.", default=24.0, min=1.0, max=120.0, step=0.001
+                ),
+                host.field(
+                    io.Int,
+                    "video_overlap",
+                    "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
+                    default=9,
+                    min=1,
+                    max=249,
+                    step=8,
+                ),
+                host.field(
+                    io.Int,
+                    "audio_overlap",
+                    "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
+                    default=49,
+                    min=0,
+                    max=480,
+                ),
+                host.field(
+                    io.Audio,
+                    "audio",
+                    "The sound that belongs to the images, as long as they are. Without it no sound is carried.",
+                    optional=True,
+                ),
                 host.field(io.Vae, "audio_vae", "The host's LTX-2 audio VAE. Needed with audio.", optional=True),
             ],
             outputs=[
                 host.output(State, "state", "What the next segment starts from."),
                 host.output(Segment, "segment", "These frames as a segment, for Join Segments."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, images, fps, video_overlap, audio_overlap, audio=None, audio_vae=None):
@@ -192,10 +296,15 @@ class ImagesToState(host.io.ComfyNode):
         waveform, latents = waveform_of(audio), None
         if waveform is not None and audio_overlap:
             if audio_vae is None:
-                raise RequestError("sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0")
+                raise RequestError(
+                    "sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0"
+                )
             # the sound of the frames that count, from their first one on
             first = clock.samples_of_frames(len(images) - frames, rate, waveform.sample_rate)
-            waveform = Waveform(waveform.samples[:, first : first + clock.samples_of_frames(frames, rate, waveform.sample_rate)], waveform.sample_rate)
+            waveform = Waveform(
+                waveform.samples[:, first : first + clock.samples_of_frames(frames, rate, waveform.sample_rate)],
+                waveform.sample_rate,
+            )
             latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
         plan = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
         carried = _state_of(pictures, latents, plan, waveform, video_overlap, audio_overlap)
@@ -203,17 +312,26 @@ class ImagesToState(host.io.ComfyNode):
 
 
 def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Video [B, 128, F, h, w] and audio [B, 8, T, 16] stream of a native latent. Raises RequestError for another model's."""
+    """Video [B, 128, F, h, w] and audio [B, 8, T, 16] stream of a native latent. Raises RequestError for another
+    model's."""
     video, audio = host.streams(latent["samples"])
     shapes = [list(part.shape) for part in (video, audio) if part is not None]
-    if video.ndim != 5 or video.shape[1] != 128 or (audio is not None and (audio.ndim != 4 or (audio.shape[1], audio.shape[3]) != (8, 16))):
-        raise RequestError(f"the latent is {' and '.join(map(str, shapes))}, expected LTX-2's [B, 128, F, h, w] and [B, 8, T, 16]")
+    if (
+        video.ndim != 5
+        or video.shape[1] != 128
+        or (audio is not None and (audio.ndim != 4 or (audio.shape[1], audio.shape[3]) != (8, 16)))
+    ):
+        raise RequestError(
+            f"the latent is {' and '.join(map(str, shapes))}, expected LTX-2's [B, 128, F, h, w] and [B, 8, T, 16]"
+        )
     return video, audio
 
 
 def _state_of(pictures, latents, plan, waveform, video_overlap: int, audio_overlap: int):
     rate = None if waveform is None else waveform.sample_rate
-    return capture_state(pictures, latents, plan, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate)
+    return capture_state(
+        pictures, latents, plan, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate
+    )
 
 
 def _longer(sound: torch.Tensor, count: int, value: float) -> torch.Tensor:
@@ -225,20 +343,27 @@ def _longer(sound: torch.Tensor, count: int, value: float) -> torch.Tensor:
 def _empty(following, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Zeros of the carried frames' size to fill in."""
     if following.clip is None:
-        raise RequestError("the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in")
+        raise RequestError(
+            "the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in"
+        )
     height, width = following.clip.frames.shape[1:3]
     for side in (width, height):
         if side % (clock.PIXELS_PER_LATENT * divide):
             multiple = clock.PIXELS_PER_LATENT * divide
-            raise RequestError(f"the carried frames are {width}x{height}, expected multiples of {multiple} px for divide {divide}")
+            raise RequestError(
+                f"the carried frames are {width}x{height}, expected multiples of {multiple} px for divide {divide}"
+            )
     latent = empty_latent(
-        width=width // divide, height=height // divide, frames=following.plan.frames, audio_latents=following.audio_latents
+        width=width // divide,
+        height=height // divide,
+        frames=following.plan.frames,
+        audio_latents=following.audio_latents,
     )
     return latent.video, latent.audio
 
 
 def _fps_of(state):
-    from ..ltx2.continuation.producer import read_producer
+    from ..ltx2.film.provenance import read_producer
 
     producer = read_producer(state.metadata, state.segment_index)
     return clock.parse_fps(24) if producer is None else producer.plan.fps

@@ -6,7 +6,8 @@ from . import host
 
 
 def masks_of(latent: dict, video: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fresh masks [B, 1, F, ., .] and [B, 1, T, .] of a latent, 1 where nothing is known; what is ``noise_mask`` of video alone counts too."""
+    """Fresh masks [B, 1, F, ., .] and [B, 1, T, .] of a latent, 1 where nothing is known; what is ``noise_mask`` of
+    video alone counts too."""
     given = latent.get("noise_mask")
     of_video, of_audio = (None, None) if given is None else host.streams(given)
     return _of_stream(of_video, video), _of_stream(of_audio, audio)
@@ -21,11 +22,14 @@ def _of_stream(given: torch.Tensor | None, samples: torch.Tensor) -> torch.Tenso
     # an image's mask, or one of another length: the host stretches it over the stream
     height, width = given.shape[-2:]
     shaped = given.reshape(1, 1, -1, height, width) if dimensions == 3 else given.reshape(-1, 1, height, width)
-    return torch.nn.functional.interpolate(shaped.float(), size=samples.shape[2:], mode="trilinear" if dimensions == 3 else "bilinear")
+    return torch.nn.functional.interpolate(
+        shaped.float(), size=samples.shape[2:], mode="trilinear" if dimensions == 3 else "bilinear"
+    )
 
 
 def guide_frames(video_mask: torch.Tensor) -> int:
-    """How many latent frames at the end are guides, which the host's LTXVAddGuide hangs on there and crops after sampling.
+    """How many latent frames at the end are guides, which the host's LTXVAddGuide hangs on there and crops after
+    sampling.
 
     They are known, and the frames before them are not all known.
     """

@@ -1,4 +1,5 @@
-"""What belongs together: parts of different LTX-2 releases fit by their shapes and make noise, so they are refused with a sentence."""
+"""What belongs together: parts of different LTX-2 releases fit by their shapes and make noise, so they are refused with
+a sentence."""
 
 from ..ltx2.errors import RequestError
 from .sockets import ContextValue, ModelValue, TextEncoderValue, VideoVaeValue
@@ -16,7 +17,8 @@ def check_text_encoder(model: ModelValue, text_encoder: TextEncoderValue) -> Non
 
 
 def context_for(model: ModelValue, given: ContextValue | None):
-    """The engine's text context of an encoded prompt, or None. Raises RequestError for one that another release's text encoder made."""
+    """The engine's text context of an encoded prompt, or None. Raises RequestError for one that another release's text
+    encoder made."""
     if given is None:
         return None
     if _release(given.version) != _release(model.version):
@@ -30,7 +32,9 @@ def context_for(model: ModelValue, given: ContextValue | None):
 def check_same_release(model: ModelValue, version: tuple[int, ...]) -> None:
     """Raises RequestError when a clip of one release is to be refined by a model of another."""
     if _release(version) != _release(model.version):
-        raise RequestError(f"the clip was made with LTX-{_release(version)}, the model is LTX-{_release(model.version)}: use the same release")
+        raise RequestError(
+            f"the clip was made with LTX-{_release(version)}, the model is LTX-{_release(model.version)}: use the same release"
+        )
 
 
 def check_video_vae(video_vae: VideoVaeValue, version: tuple[int, ...]) -> None:
@@ -38,7 +42,9 @@ def check_video_vae(video_vae: VideoVaeValue, version: tuple[int, ...]) -> None:
     if not version or video_vae.first_space is None or video_vae.first_space == (version < SECOND_SPACE):
         return
     found, wanted = ("LTX-2.0", "LTX-2.3 or 2.5") if video_vae.first_space else ("LTX-2.3 or 2.5", "LTX-2.0")
-    raise RequestError(f"{video_vae} is of {found}, the clip's model is LTX-{_release(version)}: load the video VAE of {wanted}")
+    raise RequestError(
+        f"{video_vae} is of {found}, the clip's model is LTX-{_release(version)}: load the video VAE of {wanted}"
+    )
 
 
 def _release(version: tuple[int, ...]) -> str:

@@ -38,7 +38,9 @@ class HostResidence:
             host.load(*known, activation_bytes=activation_bytes)
         with ExitStack() as held:
             yield tuple(
-                module if id(module) in self.patchers else held.enter_context(memory.resident(module, host.compute_device()))
+                module
+                if id(module) in self.patchers
+                else held.enter_context(memory.resident(module, host.compute_device()))
                 for module in modules
             )
 
@@ -66,7 +68,8 @@ def models_of(
     video_decoding: str = "auto",
     made_with: tuple[int, ...] = (),
 ) -> Models:
-    """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the input.
+    """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the
+    input.
 
     made_with: version of the model that made the latents which are worked on, where there is no model.
     Raises RequestError for parts of releases that do not go together.

@@ -1,4 +1,5 @@
-"""The pack's own socket types and the frozen values that travel through them. Nobody writes into a value that was handed on."""
+"""The pack's own socket types and the frozen values that travel through them. Nobody writes into a value that was
+handed on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ..ltx2.continuation import LTX2ContinuationState, SegmentPlan
+from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.errors import RequestError
+from ..ltx2.film import SegmentPlan
 from ..ltx2.stages.request import Geometry, Request
 from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
 from . import host
@@ -33,8 +35,8 @@ Segment = host.io.Custom("LTX2_SEGMENT")
 class ModelValue:
     """A transformer in the host's hands. ``patcher`` is how the host finds it; version: of the release, such as (2, 3).
 
-    dtype: it computes in; files: it was read from; loras: that are on it, with strengths; distilled_lora: the one that stages of
-    few steps put on a dev model.
+    dtype: it computes in; files: it was read from; loras: that are on it, with strengths; distilled_lora: the one that
+    stages of few steps put on a dev model.
     """
 
     patcher: Any
@@ -57,7 +59,8 @@ class ModelValue:
 
 @dataclass(frozen=True)
 class TextEncoderValue:
-    """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the language model.
+    """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the
+    language model.
 
     identity: changes with the files and weights; version: of the model that it was loaded for.
     """
@@ -79,7 +82,8 @@ class TextEncoderValue:
 
 @dataclass(frozen=True)
 class VideoVaeValue:
-    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file, and ``missing`` says what to load.
+    """Video encoder and decoder (convolutional or diffusion); either may be missing from a file, and ``missing`` says
+    what to load.
 
     first_space: its latents are those of LTX-2.0, not of later releases; None: unknown.
     """
@@ -139,8 +143,8 @@ class ContextValue:
 class ConditionsValue:
     """All that is to be known of a clip in advance.
 
-    audio: own sound for the whole clip. state: the clip continues it; strength: of its frames, 0…1; video_overlap, audio_overlap:
-    frames and sound (in frames) to take from it. None each: as the state says.
+    audio: own sound for the whole clip. state: the clip continues it; strength: of its frames, 0…1; video_overlap,
+    audio_overlap: frames and sound (in frames) to take from it. None each: as the state says.
     """
 
     images: tuple[ImageCondition, ...] = ()
@@ -166,7 +170,9 @@ class PresetValue:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        changed = [f"{stage}.{name}={value}" for stage, given in self.overrides.items() for name, value in given.items()]
+        changed = [
+            f"{stage}.{name}={value}" for stage, given in self.overrides.items() for name, value in given.items()
+        ]
         return f"preset {self.name or 'by the checkpoint'}{''.join(f', {one}' for one in changed)}"
 
 
@@ -188,9 +194,10 @@ EMPTY, HALF, ENLARGED, FINISHED = "empty", "denoised at half size", "enlarged", 
 class LatentValue:
     """One clip on its way through the stages.
 
-    request: what is asked for, conditions included, resolved for this clip; plan: its place in the film; geometry: its final
-    size, length and place in time. latent: on the CPU, None before denoising; stage: what has been done with it. draws: state
-    of the generator that the next step draws on from. sound: the known sound as latents. model: what it was made with;
+    request: what is asked for, conditions included, resolved for this clip; plan: its place in the film; geometry: its
+    final size, length and place in time. latent: on the CPU, None before denoising; stage: what has been done with it.
+    draws: state of the generator that the next step draws on from. sound: the known sound as latents. model: what it
+    was made with;
     version: of that model. notes: what was adjusted.
     """
 

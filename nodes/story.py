@@ -37,9 +37,25 @@ class Story(host.io.ComfyNode):
             is_output_node=True,
             inputs=[
                 *pipeline_inputs(),
-                host.field(io.String, "script", "The story as YAML: size, fps, seed, preset, and one prompt a segment; lengths in seconds or frames, pictures from the input folder.", multiline=True, default=EXAMPLE),
-                host.field(io.String, "folder", "Folder below ComfyUI's output folder for the film and its finished segments. The same folder goes on with the same story.", default="continuum/story"),
-                host.field(io.String, "redo", "Segments to make again although they are there, such as 2 or 2, 5; counted from 1. Empty: none.", default=""),
+                host.field(
+                    io.String,
+                    "script",
+                    "The story as YAML: size, fps, seed, preset, and one prompt a segment; lengths in seconds or frames, pictures from the input folder.",
+                    multiline=True,
+                    default=EXAMPLE,
+                ),
+                host.field(
+                    io.String,
+                    "folder",
+                    "Folder below ComfyUI's output folder for the film and its finished segments. The same folder goes on with the same story.",
+                    default="continuum/story",
+                ),
+                host.field(
+                    io.String,
+                    "redo",
+                    "Segments to make again although they are there, such as 2 or 2, 5; counted from 1. Empty: none.",
+                    default="",
+                ),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -49,7 +65,7 @@ class Story(host.io.ComfyNode):
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             search_aliases=["long video", "ltx2 script", "film"],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, script=None, folder=None, redo=None):
@@ -84,7 +100,12 @@ class Story(host.io.ComfyNode):
             progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments))
             return pipeline_generator(models, progress=progress)(task)
 
-        settings = [model.dtype, [(path.name, strength) for path, strength in model.loras], text_encoder.identity, *weights(models)]
+        settings = [
+            model.dtype,
+            [(path.name, strength) for path, strength in model.loras],
+            text_encoder.identity,
+            *weights(models),
+        ]
         files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
         result = run_story(
             story,
@@ -104,9 +125,12 @@ class Story(host.io.ComfyNode):
         inside = result.last.relative_to(target.folder).as_posix()
         shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
         return host.io.NodeOutput(
-            host.InputImpl.VideoFromFile(str(result.film)), state, report, f"{target.subfolder}/{FILM} [output]",
+            host.InputImpl.VideoFromFile(str(result.film)),
+            state,
+            report,
+            f"{target.subfolder}/{FILM} [output]",
             ui={"images": [film], "animated": (True,), "states": [shown], "text": [report]},
-        )  # fmt: skip
+        )
 
 
 def read(script: str):
@@ -118,7 +142,9 @@ def read(script: str):
     for segment in story.segments:
         for image in segment.images:
             if not host.inside(base, image.path):
-                raise RequestError(f"script, line {segment.line}: the image {image.path.name} is outside ComfyUI's input folder: put it there")
+                raise RequestError(
+                    f"script, line {segment.line}: the image {image.path.name} is outside ComfyUI's input folder: put it there"
+                )
     return story
 
 
@@ -134,7 +160,14 @@ def weights(models) -> list[str]:
     """What tells the networks around the transformer from others."""
     from ..ltx2.text.cache import fingerprint
 
-    parts = (models.video_encoder, models.video_decoder, models.audio_encoder, models.audio_decoder, models.vocoder, models.upsampler)
+    parts = (
+        models.video_encoder,
+        models.video_decoder,
+        models.audio_encoder,
+        models.audio_decoder,
+        models.vocoder,
+        models.upsampler,
+    )
     return ["" if part is None else fingerprint(part) for part in parts]
 
 

@@ -24,14 +24,20 @@ class EncodePrompt(host.io.ComfyNode):
             description="Reads a prompt with Gemma, for picture and sound at once.",
             inputs=[
                 host.field(TextEncoder, "text_encoder", "Gemma with what joins it to the model."),
-                host.field(io.String, "prompt", "What is seen and heard, as one paragraph: scene, action, camera, voices in quotes, sounds.", multiline=True, default=""),
+                host.field(
+                    io.String,
+                    "prompt",
+                    "What is seen and heard, as one paragraph: scene, action, camera, voices in quotes, sounds.",
+                    multiline=True,
+                    default="",
+                ),
                 host.field(io.String, "negative_prompt", NEGATIVE_TOOLTIP, multiline=True, default="full"),
             ],
             outputs=[
                 host.output(Context, "positive", "For Denoise and Refine."),
                 host.output(Context, "negative", "For Denoise and Refine with guided presets."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, text_encoder, prompt, negative_prompt):
@@ -61,9 +67,17 @@ class NegativePreset(host.io.ComfyNode):
             "LTX-2 Negative Prompt",
             "text",
             description="The text of a ready negative prompt, to use as it is or to change.",
-            inputs=[host.field(io.Combo, "preset", "full: picture, sound and overlays; picture and sound: one of them; short; none: empty.", options=list(NEGATIVE_PRESETS), default="full")],
+            inputs=[
+                host.field(
+                    io.Combo,
+                    "preset",
+                    "full: picture, sound and overlays; picture and sound: one of them; short; none: empty.",
+                    options=list(NEGATIVE_PRESETS),
+                    default="full",
+                )
+            ],
             outputs=[host.output(io.String, "text", "The negative prompt.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, preset):

@@ -10,8 +10,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """``tiny("2.3")`` → role → path of tiny checkpoints in the released layout; written once for each worker of a run."""
-    from ltx2.checkpoint.tiny import write_tiny
+    """``tiny("2.3")`` → role → path of tiny checkpoints in the released layout; written once for each worker of a
+    run."""
+    from ltx2.tiny.write import write_tiny
 
     return functools.cache(lambda version: write_tiny(tmp_path_factory.mktemp(f"tiny-{version}"), version))
 

@@ -1,4 +1,5 @@
-"""Memory that runs out is never called anything else, whatever else is caught on the way; the command line alone makes a sentence of it."""
+"""Memory that runs out is never called anything else, whatever else is caught on the way; the command line alone makes
+a sentence of it."""
 
 import ast
 import io
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ltx2 import cli
 from ltx2.cli import inspect
-from ltx2.continuation import tensor_files
+from ltx2.continuation import tensors as tensor_files
 from ltx2.errors import CheckpointError, is_out_of_memory
 from ltx2.media import VideoWriter, open_image
 
@@ -19,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 # kinds of error that memory which runs out has, or that stand above one
 BROAD = {"BaseException", "Exception", "RuntimeError", "MemoryError", "OutOfMemoryError"}
 DEVICE = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
-MACHINE = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+MACHINE = (
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. "
+    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+)
 
 
 def handlers():
@@ -32,17 +36,25 @@ def handlers():
 def test_whoever_catches_so_much_can_hand_it_on():
     """By a bare ``raise``, which keeps the error as it is."""
     for where, handler in handlers():
-        named = set() if handler.type is None else {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(handler.type)}
+        named = (
+            set()
+            if handler.type is None
+            else {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(handler.type)}
+        )
         if handler.type is None or named & BROAD:
             assert any(isinstance(one, ast.Raise) and one.exc is None for one in ast.walk(handler)), where
 
 
-@pytest.mark.parametrize("error", [MemoryError(), DEVICE("no room"), RuntimeError(MACHINE), RuntimeError("CUDA error: out of memory")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), DEVICE("no room"), RuntimeError(MACHINE), RuntimeError("CUDA error: out of memory")]
+)
 def test_kinds(error):
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("out of memory"), CheckpointError("DefaultCPUAllocator")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes do not fit"), ValueError("out of memory"), CheckpointError("DefaultCPUAllocator")]
+)
 def test_other_kinds(error):
     assert not is_out_of_memory(error)
 

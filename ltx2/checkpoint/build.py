@@ -8,8 +8,8 @@ from torch import nn
 from ..errors import CheckpointError, RequestError
 from .layout import Component
 from .lora import Lora, Scaled, match_lora, merged
-from .quantized import QuantizedTensor
-from .quantized_linear import QuantizedLinear
+from .quantization.detection import QuantizedTensor
+from .quantization.linear import QuantizedLinear
 
 QUANTIZED_MODES = ("dequantize", "on_use")
 NAMES_SHOWN = 3
@@ -27,12 +27,14 @@ def build(
 ) -> nn.Module:
     """A network with a component's weights, in eval mode and without gradients.
 
-    dtype: of all floating-point weights; None: as stored (quantised ones: bfloat16). quantized: ``dequantize`` at load, or
-    ``on_use``: linear layers keep the stored form and dequantise while they run. loras: (LoRA, strength) pairs to merge in.
-    like: makes the same network of torch's own layers, where those of ``factory`` have no tensors before they are loaded.
+    dtype: of all floating-point weights; None: as stored (quantised ones: bfloat16). quantized: ``dequantize`` at load,
+    or ``on_use``: linear layers keep the stored form and dequantise while they run. loras: (LoRA, strength) pairs to
+    merge in.
+    like: makes the same network of torch's own layers, where those of ``factory`` have no tensors before they are
+    loaded.
 
-    In its own dtype on the CPU a weight is a view of the mapped file. Errors: CheckpointError when tensors are missing, left
-    over or of another shape, with counts and the first names; RequestError for an unknown mode.
+    In its own dtype on the CPU a weight is a view of the mapped file. Errors: CheckpointError when tensors are missing,
+    left over or of another shape, with counts and the first names; RequestError for an unknown mode.
     """
     if quantized not in QUANTIZED_MODES:
         raise RequestError(f"quantized is {quantized!r}, expected one of {', '.join(QUANTIZED_MODES)}")
@@ -46,7 +48,12 @@ def build(
         tensor = component.tensors[name]
         stem, _, last = name.rpartition(".")
         owner = module.get_submodule(stem)
-        if quantized == "on_use" and last == "weight" and isinstance(tensor, QuantizedTensor) and _is_linear(owner, tensor):
+        if (
+            quantized == "on_use"
+            and last == "weight"
+            and isinstance(tensor, QuantizedTensor)
+            and _is_linear(owner, tensor)
+        ):
             packed.add(stem)
             continue
         value = tensor.load(device, dtype)
@@ -68,14 +75,21 @@ def check_names(component: Component, expected: Mapping[str, torch.Tensor]) -> N
     unexpected = [name for name in component.tensors if name not in expected]
     if missing or unexpected:
         found = " and ".join(
-            f"{len(names)} {what} tensors ({_first(names)})" for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names
+            f"{len(names)} {what} tensors ({_first(names)})"
+            for names, what in ((missing, "missing"), (unexpected, "unexpected"))
+            if names
         )
-        raise CheckpointError(f"{component} has {found}, expected {len(expected)}: the file is incomplete or for another version")
+        raise CheckpointError(
+            f"{component} has {found}, expected {len(expected)}: the file is incomplete or for another version"
+        )
     wrong = [name for name, tensor in expected.items() if tuple(component.tensors[name].shape) != tuple(tensor.shape)]
     if wrong:
         name = wrong[0]
         shapes = f"{name} is {list(component.tensors[name].shape)}, expected {list(expected[name].shape)}"
-        raise CheckpointError(f"{component} has {len(wrong)} tensors of another shape ({shapes}): the file's metadata and weights disagree")
+        raise CheckpointError(
+            f"{component} has {len(wrong)} tensors of another shape ({shapes}): the file's metadata and weights "
+            "disagree"
+        )
 
 
 def _first(names: Iterable[str]) -> str:

@@ -6,10 +6,10 @@ import struct
 import torch
 
 from ..errors import CheckpointError
-from .formats import Gguf
-from .gguf_blocks import BLOCK_TYPES
 from .lazy_tensor import LazyTensor
-from .quantized import QuantizedTensor
+from .quantization.detection import QuantizedTensor
+from .quantization.formats import Gguf
+from .quantization.gguf_blocks import BLOCK_TYPES
 from .weight_file import WeightFile
 
 HEADER_LIMIT_BYTES = 100_000_000
@@ -84,7 +84,8 @@ class _Cursor:
 
 
 def read_gguf(file: WeightFile) -> tuple[dict[str, LazyTensor | QuantizedTensor], dict[str, str]]:
-    """Tensors and metadata (values as strings) of a GGUF file. Raises CheckpointError for whatever is not as it has to be."""
+    """Tensors and metadata (values as strings) of a GGUF file. Raises CheckpointError for whatever is not as it has to
+    be."""
     cursor = _Cursor(file)
     cursor.take(4)
     version = cursor.number("I")
@@ -107,7 +108,9 @@ def read_gguf(file: WeightFile) -> tuple[dict[str, LazyTensor | QuantizedTensor]
             raise cursor.fail(f"names {name} twice in its header")
         tensors[name] = _tensor(cursor, file, name, shape, kind, start + offset, values.get(_ORIGINAL_SHAPE + name))
     _check_ranges(cursor, file, tensors)
-    metadata = {key: str(value) for key, value in values.items() if value is not None and not key.startswith(_ORIGINAL_SHAPE)}
+    metadata = {
+        key: str(value) for key, value in values.items() if value is not None and not key.startswith(_ORIGINAL_SHAPE)
+    }
     return tensors, metadata
 
 
@@ -122,16 +125,27 @@ def _tensor(cursor, file, name, shape, kind, offset, original) -> LazyTensor | Q
     block = BLOCK_TYPES.get(kind)
     if block is None:
         known = ", ".join(block.name for block in BLOCK_TYPES.values())
-        raise CheckpointError(f"{file.path} stores {name} as GGUF type {kind}, expected one of {known}: choose another quantisation")
+        raise CheckpointError(
+            f"{file.path} stores {name} as GGUF type {kind}, expected one of {known}: choose another quantisation"
+        )
     weights = math.prod(shape)
     if weights > 2**62 or (shape[-1] if shape else 1) % block.block_weights:
-        raise cursor.fail(f"has tensor {name} of shape {list(shape)}, which is not made of {block.name} blocks of {block.block_weights}")
+        raise cursor.fail(
+            f"has tensor {name} of shape {list(shape)}, which is not made of {block.name} blocks of "
+            f"{block.block_weights}"
+        )
     nbytes = weights // block.block_weights * block.block_bytes
     if offset + nbytes > file.size:
         raise cursor.fail(f"has tensor {name} end at byte {offset + nbytes}, but is {file.size} bytes long")
     if original is not None:
-        if not isinstance(original, list) or any(type(n) is not int or n < 0 for n in original) or math.prod(original) != weights:
-            raise cursor.fail(f"gives tensor {name} the original shape {original}, which does not hold its {weights} weights")
+        if (
+            not isinstance(original, list)
+            or any(type(n) is not int or n < 0 for n in original)
+            or math.prod(original) != weights
+        ):
+            raise cursor.fail(
+                f"gives tensor {name} the original shape {original}, which does not hold its {weights} weights"
+            )
         shape = tuple(original)
     if block.dtype is not None:
         return LazyTensor(name, block.dtype, shape, file, offset, nbytes, block.name)

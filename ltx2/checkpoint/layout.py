@@ -1,7 +1,7 @@
 """Which component lies where in which files: released layouts, split files and third-party conversions.
 
-A component is told by a tensor that only it has. Its names lose whatever stands in front of them, so that the same network
-loads from a file that holds everything, a split file and a conversion without prefixes.
+A component is told by a tensor that only it has. Its names lose whatever stands in front of them, so that the same
+network loads from a file that holds everything, a split file and a conversion without prefixes.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from ..config.versions import Version, parse_version, version_of_shapes
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantized import QuantizedTensor
+from .quantization.detection import QuantizedTensor
 from .reader import Checkpoint, CheckpointFile
 
 Tensors = Mapping[str, LazyTensor | QuantizedTensor]
@@ -54,8 +54,9 @@ class Component:
 class _Layout:
     """How a component is found: what may stand in front of its names, tried in order.
 
-    marker: a bare name that only this component has, with its number of dimensions (0: any); block: of ``config``; homes: the
-    released files; belongs: which names after the prefix are part of it; bare: how names start where there is no prefix;
+    marker: a bare name that only this component has, with its number of dimensions (0: any); block: of ``config``;
+    homes: the released files; belongs: which names after the prefix are part of it; bare: how names start where there
+    is no prefix;
     beside: whether statistics stand beside it, which are kept under their own name.
     """
 
@@ -70,7 +71,8 @@ class _Layout:
 
 # Known starts of a transformer's names, for files in which nothing stands in front of them.
 _TRANSFORMER_PARTS = (
-    "patchify_proj.", "adaln_single.", "prompt_adaln_single.", "audio_", "av_ca_", "caption_projection.", "transformer_blocks.",
+    "patchify_proj.", "adaln_single.", "prompt_adaln_single.", "audio_", "av_ca_", "caption_projection.",
+    "transformer_blocks.",
     "scale_shift_table", "proj_out.", "keyframes_abs_pos_embedding",
 )  # fmt: skip
 _OTHER_PARTS = (*CONNECTORS, "embeddings_connector.", "duration_head.", "text_embedding_projection.", "audio_vae.")
@@ -82,7 +84,16 @@ _TRANSFORMER_FILES = (_SINGLE, "diffusion_models/ltx-2.5-22b-…-transformer")
 _VIDEO_FILES = (_SINGLE, "vae/ltx-2.5-video-vae")
 _AUDIO_FILES = (_SINGLE, "vae/ltx-2.5-audio-vae")
 _UPSCALERS = ("initial_conv.", "initial_norm.", "res_blocks.", "upsampler.", "post_upsample_res_blocks.", "final_conv.")
-_VOCODER_PARTS = ("vocoder.", "bwe_generator.", "mel_stft.", "conv_pre.", "ups.", "resblocks.", "conv_post.", "act_post.")
+_VOCODER_PARTS = (
+    "vocoder.",
+    "bwe_generator.",
+    "mel_stft.",
+    "conv_pre.",
+    "ups.",
+    "resblocks.",
+    "conv_post.",
+    "act_post.",
+)
 
 _LAYOUTS = {
     "transformer": _Layout(
@@ -99,14 +110,17 @@ _LAYOUTS = {
         _TRANSFORMER_FILES,
     ),
     "text_projection": _Layout(
-        ("text_embedding_projection.", "model.diffusion_model.text_embedding_projection."), ("aggregate_embed.weight", 0), "transformer",
+        ("text_embedding_projection.", "model.diffusion_model.text_embedding_projection."), ("aggregate_embed.weight",
+        0), "transformer",
         (_SINGLE, "text_encoders/gemma4-12b-with-proj-ltx-2.5"),
     ),
     "text_encoder": _Layout(
-        (), ("embed_tokens.weight", 2), "", ("text_encoders/gemma_3_12B_it", "text_encoders/gemma4-12b-with-proj-ltx-2.5"),
+        (), ("embed_tokens.weight", 2), "", ("text_encoders/gemma_3_12B_it",
+        "text_encoders/gemma4-12b-with-proj-ltx-2.5"),
         lambda name: name.startswith(("embed_tokens.", "layers.", "norm.")),
     ),
-    "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILES, beside=True),
+    "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILES,
+    beside=True),
     "video_decoder": _Layout(
         ("vae.decoder.", "decoder."), ("up_blocks.0.res_blocks.0.conv1.conv.weight", 5), "vae",
         (_SINGLE, "vae/ltx-2.5-video-vae-conv"), beside=True,
@@ -115,13 +129,16 @@ _LAYOUTS = {
         ("vae.decoder.", "decoder."), ("conv_in_x_t.weight", 2), "vae", ("", "vae/ltx-2.5-video-vae"),
         lambda name: not name.startswith("coarse_"), beside=True,
     ),
-    "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES, beside=True),
-    "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES, beside=True),
+    "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES,
+    beside=True),
+    "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES,
+    beside=True),
     "vocoder": _Layout(
         ("vocoder.", ""), ("conv_pre.weight", 3), "vocoder", _AUDIO_FILES, lambda name: name.startswith(_VOCODER_PARTS),
     ),
     "upsampler": _Layout(
-        ("",), ("initial_conv.weight", 5), "", ("latent_upscale_models/ltx-…-upscaler", "latent_upscale_models/ltx-2.5-…-upscaler"),
+        ("",), ("initial_conv.weight", 5), "", ("latent_upscale_models/ltx-…-upscaler",
+        "latent_upscale_models/ltx-2.5-…-upscaler"),
         lambda name: name.startswith(_UPSCALERS),
     ),
     "duration_head": _Layout(
@@ -161,7 +178,8 @@ def released_file(name: str, version: Version | None) -> str:
 
 
 def model_version(checkpoint: Checkpoint) -> Version | None:
-    """The version of the transformer, by its file's metadata and its tensors; without a transformer, by any file's metadata."""
+    """The version of the transformer, by its file's metadata and its tensors; without a transformer, by any file's
+    metadata."""
     transformer = _find(checkpoint, "transformer")
     if transformer is not None:
         return transformer.version
@@ -169,7 +187,8 @@ def model_version(checkpoint: Checkpoint) -> Version | None:
 
 
 def file_config(file: CheckpointFile) -> dict[str, Any]:
-    """The ``config`` of a file's metadata; empty when there is none. Raises CheckpointError when it is no JSON object."""
+    """The ``config`` of a file's metadata; empty when there is none. Raises CheckpointError when it is no JSON
+    object."""
     text = file.metadata.get("config")
     if text is None:
         return {}
@@ -178,7 +197,9 @@ def file_config(file: CheckpointFile) -> dict[str, Any]:
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise CheckpointError(f"{file.path} has metadata config {text[:40]!r}, expected a JSON object: get the file again")
+        raise CheckpointError(
+            f"{file.path} has metadata config {text[:40]!r}, expected a JSON object: get the file again"
+        )
     return config
 
 
@@ -225,7 +246,11 @@ def _prefix(tensors: Tensors, name: str) -> str | None:
 
 def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTensor | QuantizedTensor]:
     bare = ((name[len(prefix) :], tensor) for name, tensor in tensors.items() if name.startswith(prefix))
-    part = {name: tensor for name, tensor in bare if layout.belongs(name) and (prefix or not layout.bare or name.startswith(layout.bare))}
+    part = {
+        name: tensor
+        for name, tensor in bare
+        if layout.belongs(name) and (prefix or not layout.bare or name.startswith(layout.bare))
+    }
     if layout.beside:
         stem = prefix.rpartition(".")[0].rpartition(".")[0]
         stem = f"{stem}.per_channel_statistics." if stem else "per_channel_statistics."
@@ -246,10 +271,15 @@ def _about(checkpoint: Checkpoint, file: CheckpointFile, layout: _Layout, transf
     if layout.block:
         block = config.get(layout.block)
         if block is None and layout.block == "transformer":
-            block = next((b for b in (file_config(other).get("transformer") for other in checkpoint.files) if b is not None), None)
+            block = next(
+                (b for b in (file_config(other).get("transformer") for other in checkpoint.files) if b is not None),
+                None,
+            )
         if block is not None and not isinstance(block, dict):
-            raise CheckpointError(f"{file.path} has config {layout.block} of kind {type(block).__name__}, expected an object: "
-                                  "get the file again")  # fmt: skip
+            raise CheckpointError(
+                f"{file.path} has config {layout.block} of kind {type(block).__name__}, expected an object: "
+                "get the file again"
+            )
     else:
         block = config or None
     version = parse_version(file.metadata.get("model_version"))

@@ -1,7 +1,7 @@
 """LoRA files: every way their keys are spelled, what of a model they fit, and merging.
 
-A merge makes new tensors for the weights it touches and shares all others. Quantised weights that are kept as stored get
-the difference added each time they are dequantised, so nothing is rounded back into the storage format.
+A merge makes new tensors for the weights it touches and shares all others. Quantised weights that are kept as stored
+get the difference added each time they are dequantised, so nothing is rounded back into the storage format.
 """
 
 import copy
@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantized_linear import QuantizedLinear, Stored
+from .quantization.linear import QuantizedLinear, Stored
 from .reader import open_checkpoint
 
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
@@ -29,13 +29,16 @@ _KEY = re.compile(
 # diffusers' names of whole path segments → official ones
 _SEGMENTS = {
     "proj_in": "patchify_proj", "audio_proj_in": "audio_patchify_proj", "time_embed": "adaln_single",
-    "audio_time_embed": "audio_adaln_single", "prompt_adaln": "prompt_adaln_single", "audio_prompt_adaln": "audio_prompt_adaln_single",
+    "audio_time_embed": "audio_adaln_single", "prompt_adaln": "prompt_adaln_single",
+    "audio_prompt_adaln": "audio_prompt_adaln_single",
     "av_cross_attn_video_scale_shift": "av_ca_video_scale_shift_adaln_single",
     "av_cross_attn_audio_scale_shift": "av_ca_audio_scale_shift_adaln_single",
-    "av_cross_attn_video_a2v_gate": "av_ca_a2v_gate_adaln_single", "av_cross_attn_audio_v2a_gate": "av_ca_v2a_gate_adaln_single",
+    "av_cross_attn_video_a2v_gate": "av_ca_a2v_gate_adaln_single",
+    "av_cross_attn_audio_v2a_gate": "av_ca_v2a_gate_adaln_single",
     "video_a2v_cross_attn_scale_shift_table": "scale_shift_table_a2v_ca_video",
     "audio_a2v_cross_attn_scale_shift_table": "scale_shift_table_a2v_ca_audio", "norm_q": "q_norm", "norm_k": "k_norm",
-    "video_connector": "video_embeddings_connector", "audio_connector": "audio_embeddings_connector", "text_proj_in": "aggregate_embed",
+    "video_connector": "video_embeddings_connector", "audio_connector": "audio_embeddings_connector",
+    "text_proj_in": "aggregate_embed",
     "video_text_proj_in": "video_aggregate_embed", "audio_text_proj_in": "audio_aggregate_embed",
 }  # fmt: skip
 
@@ -100,13 +103,16 @@ class Lora:
 
     def part(self, prefix: str) -> "Lora":
         """What concerns the modules whose names start with ``prefix``, which is taken off."""
-        kept = {name[len(prefix) :]: difference for name, difference in self.differences.items() if name.startswith(prefix)}
+        kept = {
+            name[len(prefix) :]: difference for name, difference in self.differences.items() if name.startswith(prefix)
+        }
         return Lora(self.path, MappingProxyType(kept), self.metadata)
 
 
 @dataclass(frozen=True, eq=False)
 class LoraMatch:
-    """What of a LoRA fits a model: parameter name → difference, and the names in the LoRA that the model does not have."""
+    """What of a LoRA fits a model: parameter name → difference, and the names in the LoRA that the model does not
+    have."""
 
     matched: Mapping[str, Difference]
     unmatched: tuple[str, ...]
@@ -132,7 +138,8 @@ class Scaled:
 
 
 def read_lora(path: str | os.PathLike) -> Lora:
-    """Open a LoRA file; factors are read when they are needed. Raises CheckpointError when it holds none, or kinds that are not known."""
+    """Open a LoRA file; factors are read when they are needed. Raises CheckpointError when it holds none, or kinds that
+    are not known."""
     checkpoint = open_checkpoint(path)
     halves: dict[str, dict[str, LazyTensor]] = {}
     alphas: dict[str, LazyTensor] = {}
@@ -153,7 +160,9 @@ def read_lora(path: str | os.PathLike) -> Lora:
     path = checkpoint.paths[0]
     if unknown:
         kinds = f"{len(unknown)} other tensors ({unknown[0]})"
-        raise CheckpointError(f"{path} holds {kinds}, expected low-rank pairs alone: it is a model or another kind of adapter")
+        raise CheckpointError(
+            f"{path} holds {kinds}, expected low-rank pairs alone: it is a model or another kind of adapter"
+        )
     if not halves and not differences:
         raise CheckpointError(f"{path} holds no LoRA weights, expected lora_A and lora_B pairs: choose a LoRA file")
     for name, pair in halves.items():
@@ -166,7 +175,10 @@ def _low_rank(path: Path, name: str, pair: Mapping[str, LazyTensor], alpha: Lazy
     if down is None or up is None:
         raise CheckpointError(f"{path} has one half of {name}, expected a pair of factors: the LoRA is incomplete")
     if len(down.shape) < 2 or len(up.shape) < 2 or down.shape[0] != up.shape[1] or not down.shape[0]:
-        raise CheckpointError(f"{path} has factors {list(up.shape)} and {list(down.shape)} for {name}, whose ranks disagree: it is damaged")
+        raise CheckpointError(
+            f"{path} has factors {list(up.shape)} and {list(down.shape)} for {name}, whose ranks disagree: it is "
+            "damaged"
+        )
     if alpha is None:
         return LowRank(down, up, None)
     value = float(alpha.load(mapped=False)) if math.prod(alpha.shape) == 1 else math.nan
@@ -186,7 +198,8 @@ def official_name(name: str) -> str:
 
 
 def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str]) -> LoraMatch:
-    """Which parameters of a model a LoRA changes. names: the model's parameter names, with their shapes if they are to be checked.
+    """Which parameters of a model a LoRA changes. names: the model's parameter names, with their shapes if they are to
+    be checked.
 
     Errors: CheckpointError when nothing fits or a shape differs, since the LoRA is for another model then.
     """
@@ -202,12 +215,16 @@ def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str])
             unmatched.append(module)
         elif shapes[target] is not None and not difference.fits(tuple(shapes[target])):
             size = " × ".join(map(str, shapes[target]))
-            raise CheckpointError(f"{lora.path} changes {name} of {difference.size}, the model has {size}: use a LoRA for this model")
+            raise CheckpointError(
+                f"{lora.path} changes {name} of {difference.size}, the model has {size}: use a LoRA for this model"
+            )
         else:
             matched[target] = difference
     if not matched:
         first = next(iter(lora.differences), "nothing")
-        raise CheckpointError(f"{lora.path} fits none of the model's weights (its first is {first}): use a LoRA for this model")
+        raise CheckpointError(
+            f"{lora.path} fits none of the model's weights (its first is {first}): use a LoRA for this model"
+        )
     return LoraMatch(MappingProxyType(matched), tuple(unmatched))
 
 
@@ -258,7 +275,11 @@ def merge_loras(module: nn.Module, loras: Sequence[tuple[Lora, float]]) -> nn.Mo
             dtype = torch.bfloat16 if owner.bias is None else owner.bias.dtype
             parent, _, own = stem.rpartition(".")
             device = owner.weight.device
-            setattr(result.get_submodule(parent), own, owner.with_differences([one.factors(device, dtype) for one in scaled]))
+            setattr(
+                result.get_submodule(parent),
+                own,
+                owner.with_differences([one.factors(device, dtype) for one in scaled]),
+            )
         else:
             holder = owner.parts["weight"] if isinstance(owner, QuantizedLinear) else owner
             setattr(holder, last, nn.Parameter(merged(getattr(holder, last), scaled), requires_grad=False))

@@ -1,8 +1,8 @@
 """Every network of the family from a checkpoint: the configuration is read, the network built, its weights assigned.
 
 All functions take ``dtype`` (of the weights; None as stored), ``device``, ``ops`` (the layer set) and ``quantized``
-(``dequantize`` at load, or ``on_use``), and raise MissingComponent (a CheckpointError) when no file holds the component,
-CheckpointError when what the files hold does not fit together.
+(``dequantize`` at load, or ``on_use``), and raise MissingComponent (a CheckpointError) when no file holds the
+component, CheckpointError when what the files hold does not fit together.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ from ..config.upsampler import upsampler_config
 from ..config.versions import release
 from ..config.video_vae import video_vae_config
 from ..errors import CheckpointError, is_out_of_memory
-from ..networks import attention as networks_attention
-from ..networks.audio_vae import AudioDecoder, AudioEncoder
-from ..networks.connectors import Connector, TextProjection
-from ..networks.diffusion_decoder import DiffusionDecoder, fold_gates
-from ..networks.duration import DurationHead
-from ..networks.ops import TORCH_OPS, Ops
-from ..networks.transformer import Transformer
-from ..networks.upsampler import LatentUpsampler
-from ..networks.video_vae import VideoDecoder, VideoEncoder
-from ..networks.vocoder import make_vocoder
+from ..networks.audio.vae import AudioDecoder, AudioEncoder
+from ..networks.audio.vocoder import make_vocoder
+from ..networks.layers import attention as networks_attention
+from ..networks.layers.ops import TORCH_OPS, Ops
+from ..networks.transformer.connectors import Connector, TextProjection
+from ..networks.transformer.duration_head import DurationHead
+from ..networks.transformer.model import Transformer
+from ..networks.video_vae.diffusion_decoder import DiffusionDecoder, fold_gates
+from ..networks.video_vae.latent_upsampler import LatentUpsampler
+from ..networks.video_vae.model import VideoDecoder, VideoEncoder
 from .build import build
 from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
@@ -44,10 +44,16 @@ LEAST_REPEATS = 64  # that a configuration may ask for, however few tensors ther
 
 
 def load_transformer(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS,
-    attention: networks_attention.AttentionFunction = networks_attention.attention, loras: Loras = (), quantized: str = "dequantize",
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    attention: networks_attention.AttentionFunction = networks_attention.attention,
+    loras: Loras = (),
+    quantized: str = "dequantize",
     av_timestep_mode: str = "hybrid",
-) -> Transformer:  # fmt: skip
+) -> Transformer:
     """The audio-video transformer, with LoRAs merged in at their strengths.
 
     Errors: also CheckpointError for a model version that this package does not know and for LoRAs of another model.
@@ -60,9 +66,15 @@ def load_transformer(
 
 
 def load_connectors(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS,
-    attention: networks_attention.AttentionFunction = networks_attention.attention, loras: Loras = (), quantized: str = "dequantize",
-) -> tuple[Connector, Connector]:  # fmt: skip
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    attention: networks_attention.AttentionFunction = networks_attention.attention,
+    loras: Loras = (),
+    quantized: str = "dequantize",
+) -> tuple[Connector, Connector]:
     """The video and the audio connector. LoRAs that say nothing about connectors are passed over."""
     connectors = []
     for stream, prefix in zip(("video", "audio"), CONNECTORS):
@@ -76,23 +88,38 @@ def load_connectors(
 
 
 def load_text_projection(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> TextProjection:
     """The projection of the text encoder's hidden states."""
     return _load(checkpoint, "text_projection", text_projection_config, TextProjection, ops, dtype, device, quantized)
 
 
 def load_video_encoder(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> VideoEncoder:
     """The video VAE's encoder."""
     return _load(checkpoint, "video_encoder", video_vae_config, VideoEncoder, ops, dtype, device, quantized)
 
 
 def load_video_decoder(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize",
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
     kind: str | None = None,
-) -> VideoDecoder | DiffusionDecoder:  # fmt: skip
+) -> VideoDecoder | DiffusionDecoder:
     """The video decoder. kind: ``conv``, ``diffusion``, or None for the one in the first file that holds any."""
     name = {"conv": "video_decoder", "diffusion": "diffusion_decoder"}.get(kind) or _first_decoder(checkpoint)
     if name == "video_decoder":
@@ -103,41 +130,75 @@ def load_video_decoder(
 
 
 def load_audio_encoder(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> AudioEncoder:
     """The audio VAE's encoder."""
     return _load(checkpoint, "audio_encoder", audio_vae_config, AudioEncoder, ops, dtype, device, quantized)
 
 
 def load_audio_decoder(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> AudioDecoder:
     """The audio VAE's decoder."""
     return _load(checkpoint, "audio_decoder", audio_vae_config, AudioDecoder, ops, dtype, device, quantized)
 
 
 def load_vocoder(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> nn.Module:
     """The vocoder: a Vocoder (2.0) or a BandwidthExtensionVocoder (2.3 on)."""
     return _load(checkpoint, "vocoder", vocoder_config, make_vocoder, ops, dtype, device, quantized)
 
 
 def load_upsampler(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> LatentUpsampler:
     """A latent upsampler, spatial or temporal."""
     return _load(checkpoint, "upsampler", upsampler_config, LatentUpsampler, ops, dtype, device, quantized)
 
 
 def load_duration_head(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, device="cpu", ops: Ops = TORCH_OPS, quantized: str = "dequantize"
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | None = None,
+    device="cpu",
+    ops: Ops = TORCH_OPS,
+    quantized: str = "dequantize",
 ) -> DurationHead:
     """The network that guesses how long a prompt's clip should be."""
     return _load(checkpoint, "duration_head", duration_config, DurationHead, ops, dtype, device, quantized)
 
 
-def _load(checkpoint: Checkpoint, name: str, reader: Callable, network: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str):
+def _load(
+    checkpoint: Checkpoint,
+    name: str,
+    reader: Callable,
+    network: Callable[..., nn.Module],
+    ops: Ops,
+    dtype,
+    device,
+    quantized: str,
+):
     """A network that needs nothing but its configuration."""
     component = find_component(checkpoint, name)
     config = _read(reader, component)
@@ -145,37 +206,55 @@ def _load(checkpoint: Checkpoint, name: str, reader: Callable, network: Callable
 
 
 def _read(reader: Callable, component: Component, *more):
-    """A component's configuration. What is wrong with metadata from elsewhere comes out as a sentence, not as a type error."""
+    """A component's configuration. What is wrong with metadata from elsewhere comes out as a sentence, not as a type
+    error."""
     try:
         config = reader(component.config, component.shapes, *more)
     except CheckpointError as error:
         raise CheckpointError(f"{component}: {str(error)[:LONGEST_REASON]}") from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error)[:LONGEST_REASON]}"
-        raise CheckpointError(f"{component} has a configuration that makes no sense ({reason}): get the file again") from error
+        raise CheckpointError(
+            f"{component} has a configuration that makes no sense ({reason}): get the file again"
+        ) from error
     wrong = next(nonsense(config, max(len(component.tensors), LEAST_REPEATS)), None)
     if wrong is not None:
         raise CheckpointError(f"{component} has a configuration with {wrong}, which makes no sense: get the file again")
     return config
 
 
-def _build(component: Component, make: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str, loras: Loras = ()):
+def _build(
+    component: Component, make: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str, loras: Loras = ()
+):
     def empty(**how) -> nn.Module:
         try:
             return make(device="meta", dtype=dtype, **how)
         except CheckpointError:
             raise
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:  # sizes that no layer can have
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            ZeroDivisionError,
+            IndexError,
+        ) as error:  # sizes that no layer can have
             if is_out_of_memory(error):
                 raise
             reason = str(error).partition("\n")[0][:LONGEST_REASON]
-            raise CheckpointError(f"{component} has a configuration that nothing fits ({reason}): get the file again") from error
+            raise CheckpointError(
+                f"{component} has a configuration that nothing fits ({reason}): get the file again"
+            ) from error
 
     like = None if ops is TORCH_OPS else empty
     return build(
-        lambda: empty(ops=ops), component, dtype=dtype, device=device, quantized=quantized, loras=loras,
+        lambda: empty(ops=ops),
+        component,
+        dtype=dtype,
+        device=device,
+        quantized=quantized,
+        loras=loras,
         like=like,
-    )  # fmt: skip
+    )
 
 
 def _connector(config, attention) -> Callable[..., Connector]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from ..errors import CheckpointError
 from .gguf import read_gguf
 from .lazy_tensor import LazyTensor
-from .quantized import QuantizedTensor, fold_quantized
+from .quantization.detection import QuantizedTensor, fold_quantized
 from .safetensors_header import read_header
 from .weight_file import open_weight_file
 
@@ -46,10 +46,13 @@ class Checkpoint:
 
 
 def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Checkpoint:
-    """Open weight files, checking all headers. Raises CheckpointError naming the file, what was found and what to do."""
+    """Open weight files, checking all headers. Raises CheckpointError naming the file, what was found and what to
+    do."""
     names = [name for path in paths for name in ([path] if isinstance(path, (str, os.PathLike)) else path)]
     if not names:
-        raise CheckpointError("no checkpoint file was named, expected at least one: choose a .safetensors or .gguf file")
+        raise CheckpointError(
+            "no checkpoint file was named, expected at least one: choose a .safetensors or .gguf file"
+        )
     files = tuple(_open(name) for name in names)
     metadata: dict[str, str] = {}
     tensors: dict[str, LazyTensor | QuantizedTensor] = {}
@@ -67,6 +70,9 @@ def _open(path: str | os.PathLike) -> CheckpointFile:
         return CheckpointFile(file.path, MappingProxyType(metadata), MappingProxyType(tensors))
     entries, metadata = read_header(file, first)
     tensors = {
-        name: LazyTensor(name, entry.dtype, entry.shape, file, entry.offset, entry.nbytes, entry.stored) for name, entry in entries.items()
+        name: LazyTensor(name, entry.dtype, entry.shape, file, entry.offset, entry.nbytes, entry.stored)
+        for name, entry in entries.items()
     }
-    return CheckpointFile(file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(tensors, metadata, file.path)))
+    return CheckpointFile(
+        file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(tensors, metadata, file.path))
+    )

@@ -17,11 +17,15 @@ _INT64_MAX = 2**63 - 1
 
 # Names of the format → torch. Some are missing from older torch.
 _NAMES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32",
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
+    "U32": "uint32",
     "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, known) for name, known in _NAMES.items() if hasattr(torch, known)}
+DTYPES: dict[str, torch.dtype] = {
+    name: getattr(torch, known) for name, known in _NAMES.items() if hasattr(torch, known)
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Entry:
 
 
 def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Tensors and metadata of a file whose first bytes are ``first``. Raises CheckpointError for whatever is not as it has to be."""
+    """Tensors and metadata of a file whose first bytes are ``first``. Raises CheckpointError for whatever is not as it
+    has to be."""
     fail = _failing(file)
     other = kind_of(first)
     if other:
@@ -85,7 +90,11 @@ def _parse(raw: bytes, fail) -> dict:
     except CheckpointError:
         raise
     except (ValueError, RecursionError) as error:
-        reason = f"position {error.pos}" if isinstance(error, json.JSONDecodeError) else "nested too deep or a number too long"
+        reason = (
+            f"position {error.pos}"
+            if isinstance(error, json.JSONDecodeError)
+            else "nested too deep or a number too long"
+        )
         raise fail(f"has a header that is not JSON ({reason})") from error
     if not isinstance(header, dict):
         raise fail("has a header that is not a JSON object")
@@ -113,7 +122,10 @@ def _entry(name: str, value, start: int, size: int, fail) -> Entry:
     if not isinstance(stored, str) or stored not in DTYPES:
         raise fail(f"has {label} of dtype {_short(stored)}, expected one of {', '.join(DTYPES)}")
     if not _whole_numbers(shape) or len(shape) > DIMENSIONS_LIMIT:
-        raise fail(f"has {label} of shape {_short(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers from 0 on")
+        raise fail(
+            f"has {label} of shape {_short(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers "
+            "from 0 on"
+        )
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise fail(f"has {label} at {_short(offsets)}, expected a start and an end from 0 on")
     begin, end = offsets

@@ -12,7 +12,8 @@ from .reader import Checkpoint, CheckpointFile
 
 # Of a whole pipeline; the others are extras.
 NEEDED = (
-    "transformer", "video_connector", "audio_connector", "text_projection", "text_encoder", "video_encoder", "audio_decoder", "vocoder",
+    "transformer", "video_connector", "audio_connector", "text_projection", "text_encoder", "video_encoder",
+    "audio_decoder", "vocoder",
 )  # fmt: skip
 METADATA_SHOWN = 200
 
@@ -65,7 +66,11 @@ def _fit(lora: Lora, shapes) -> str:
         match = match_lora(lora, shapes)
     except CheckpointError as error:
         return str(error)
-    left = f"; not in the model: {', '.join(match.unmatched[:3])}" + (", …" if len(match.unmatched) > 3 else "") if match.unmatched else ""
+    left = (
+        f"; not in the model: {', '.join(match.unmatched[:3])}" + (", …" if len(match.unmatched) > 3 else "")
+        if match.unmatched
+        else ""
+    )
     return f"{match}{left}"
 
 

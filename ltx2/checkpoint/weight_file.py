@@ -2,8 +2,8 @@
 
 Symlinks are followed, since people keep one copy of a model in several folders, but what they lead to has to be a
 regular file. A file that is replaced or changed after it was opened is refused by every later read; tensors handed out
-before keep the bytes of the old file, as long as the new one was put in its place by renaming. Overwriting a mapped file
-in place changes or breaks what was handed out, as with any mapping.
+before keep the bytes of the old file, as long as the new one was put in its place by renaming. Overwriting a mapped
+file in place changes or breaks what was handed out, as with any mapping.
 """
 
 import mmap
@@ -88,7 +88,9 @@ class WeightFile:
         return CheckpointError(f"{self.path} cannot be read any more ({error.strerror}): load it again")
 
     def _changed(self) -> CheckpointError:
-        return CheckpointError(f"{self.path} was replaced or changed since it was opened, expected the same file: load it again")
+        return CheckpointError(
+            f"{self.path} was replaced or changed since it was opened, expected the same file: load it again"
+        )
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
@@ -96,14 +98,17 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
-    """The file and its first bytes (at most 32). Raises CheckpointError when there is none or it is not a regular file."""
+    """The file and its first bytes (at most 32). Raises CheckpointError when there is none or it is not a regular
+    file."""
     path = Path(path)
     try:
         kind = os.stat(path).st_mode  # before opening: a named pipe would wait for a writer
         if stat.S_ISDIR(kind):
             raise CheckpointError(f"{path} is a folder, expected a .safetensors or .gguf file: name the file in it")
         if not stat.S_ISREG(kind):
-            raise CheckpointError(f"{path} is not a regular file, expected a .safetensors or .gguf file: name the file itself")
+            raise CheckpointError(
+                f"{path} is not a regular file, expected a .safetensors or .gguf file: name the file itself"
+            )
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             first = file.read(32)
@@ -132,4 +137,3 @@ def _map(descriptor: int, size: int) -> mmap.mmap | None:
 def kind_of(first: bytes) -> str | None:
     """What a file is by its first bytes, when that is something other than safetensors."""
     return next((what for signature, what in _SIGNATURES if first.startswith(signature)), None)
-

@@ -33,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print("ltx2: the device has too little memory: make it smaller or shorter, or add --offload layers", file=sys.stderr)
+        print(
+            "ltx2: the device has too little memory: make it smaller or shorter, or add --offload layers",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("ltx2: interrupted", file=sys.stderr)

@@ -7,20 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..continuation import (
-    FinishedSegment,
-    FolderBlobs,
-    LTX2ContinuationState,
-    SegmentPlan,
-    capture_state,
-    condition_next,
-    join_segments,
-    load_attachment,
-    save_attachment,
-)
-from ..continuation.overlap import VIDEO_OVERLAP_FRAMES
-from ..continuation.producer import read_producer
+from ..continuation import FolderBlobs, LTX2ContinuationState, load_attachment, save_attachment
 from ..errors import RequestError
+from ..film import FinishedSegment, SegmentPlan, capture_state, condition_next, join_segments
+from ..film.provenance import read_producer
+from ..film.timeline import VIDEO_OVERLAP_FRAMES
 from ..media import VideoWriter
 from ..stages.pipeline import Segment, generate, prepare
 from ..story.from_pipeline import model_text
@@ -32,15 +23,25 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "continue",
         help="continue a film from its state",
-        description="Make the next segment of a film from the state that the last one left. The result holds what is new, and begins where "
-        "the segment before ended; beside it lies the state for the next one.",
+        description=(
+            "Make the next segment of a film from the state that the last one left. The result holds what is "
+            "new, and begins where the segment before ended; beside it lies the state for the next one."
+        ),
     )
     parser.add_argument("state", help="state as PNG card, .safetensors, .json or folder")
     parser.add_argument("--prompt", required=True, help="what is seen and heard next")
     parser.add_argument("--out", required=True, metavar="FILE", help="the new part of the film, ending in .mp4")
     parser.add_argument("--blobs", metavar="DIR", help="folder with the blobs that the state names")
-    parser.add_argument("--save-state", metavar="PATH", help="where the new state goes (default: a card beside the film, NAME.state.png)")
-    parser.add_argument("--strength", type=options.number, help="how firmly it starts from the last frames, 0 to 1 (default: the state's)")
+    parser.add_argument(
+        "--save-state",
+        metavar="PATH",
+        help="where the new state goes (default: a card beside the film, NAME.state.png)",
+    )
+    parser.add_argument(
+        "--strength",
+        type=options.number,
+        help="how firmly it starts from the last frames, 0 to 1 (default: the state's)",
+    )
     options.add_model_arguments(parser)
     options.add_request_arguments(parser)
     parser.set_defaults(run=run)
@@ -67,11 +68,18 @@ def run(args) -> None:
             request = replace(request, width=width, height=height)
         plan, geometry, notes = prepare(models, request)
         following = condition_next(
-            state, geometry.frames, geometry.fps, size=(geometry.width, geometry.height), model=model_text(models), strength=args.strength
+            state,
+            geometry.frames,
+            geometry.fps,
+            size=(geometry.width, geometry.height),
+            model=model_text(models),
+            strength=args.strength,
         )
         overlap = following.plan.video_overlap
         if any(image.frame < overlap for image in request.images):
-            raise RequestError(f"frames 0 to {overlap - 1} come from the state: give the image a later frame, or FILE@last")
+            raise RequestError(
+                f"frames 0 to {overlap - 1} come from the state: give the image a later frame, or FILE@last"
+            )
         seed = following.seed if request.seed is None else request.seed
         request = replace(
             request,
@@ -90,8 +98,13 @@ def run(args) -> None:
             print(f"ltx2: note: {note}", file=sys.stderr)
         print(f"ltx2: {plan}; {following.plan}", file=sys.stderr)
         segment = generate(models, request, progress=bars)
-        tail = write_film(segment, following.plan, args.out, progress=bars, metadata=options.metadata_of(segment, request, models))
-    print(f"ltx2: state {save_attachment(state_after(segment, following.plan, tail, model_text(models), state), saved)}", file=sys.stderr)
+        tail = write_film(
+            segment, following.plan, args.out, progress=bars, metadata=options.metadata_of(segment, request, models)
+        )
+    print(
+        f"ltx2: state {save_attachment(state_after(segment, following.plan, tail, model_text(models), state), saved)}",
+        file=sys.stderr,
+    )
     print(args.out)
 
 
@@ -115,7 +128,9 @@ def write_film(segment: Segment, plan: SegmentPlan, out, *, progress=None, metad
     return np.stack(tail)
 
 
-def state_after(segment: Segment, plan: SegmentPlan, tail: np.ndarray, model: str, before: LTX2ContinuationState | None = None):
+def state_after(
+    segment: Segment, plan: SegmentPlan, tail: np.ndarray, model: str, before: LTX2ContinuationState | None = None
+):
     """The state that a segment leaves, with the overlaps of the one before it."""
     overlaps = {}
     producer = read_producer(before.metadata, before.segment_index) if before is not None else None

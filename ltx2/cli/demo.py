@@ -1,4 +1,5 @@
-"""``ltx2 demo``: the whole way from a prompt and a photograph to a film, on tiny random models that need no download."""
+"""``ltx2 demo``: the whole way from a prompt and a photograph to a film, on tiny random models that need no
+download."""
 
 import argparse
 import json
@@ -9,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..checkpoint.tiny import write_tiny
-from ..checkpoint.tiny_configs import VERSIONS
+from ..tiny.configs import VERSIONS
+from ..tiny.write import write_tiny
 from . import story
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples/photo.jpg"
@@ -31,13 +32,20 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="try everything on tiny random models",
-        description="Write tiny random checkpoints, and run the same steps on them as on a real one: a film that starts from the "
-        "photograph and goes over into random colours, with noise for sound. It shows that everything works here, not what the real "
-        "models can do.",
+        description=(
+            "Write tiny random checkpoints, and run the same steps on them as on a real one: a film that starts "
+            "from the photograph and goes over into random colours, with noise for sound. It shows that "
+            "everything works here, not what the real models can do."
+        ),
     )
     parser.add_argument("--out", default="demo", metavar="DIR", help="where the film goes (default demo)")
     parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")
-    parser.add_argument("--image", default=str(PHOTO), metavar="FILE", help="photograph to start from (default: the one that comes along)")
+    parser.add_argument(
+        "--image",
+        default=str(PHOTO),
+        metavar="FILE",
+        help="photograph to start from (default: the one that comes along)",
+    )
     parser.set_defaults(run=run)
 
 

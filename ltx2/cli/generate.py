@@ -3,8 +3,9 @@
 import sys
 import time
 
-from ..continuation import capture_state, first_segment, save_attachment
-from ..continuation.overlap import VIDEO_OVERLAP_FRAMES
+from ..continuation import save_attachment
+from ..film import capture_state, first_segment
+from ..film.timeline import VIDEO_OVERLAP_FRAMES
 from ..stages.pipeline import Segment, generate, prepare
 from ..story.from_pipeline import model_text
 from . import options
@@ -17,9 +18,14 @@ def add_parser(subparsers) -> None:
         description="Make one clip with sound from a prompt, and from pictures and sound if you like.",
     )
     parser.add_argument("--prompt", required=True, help="what is seen and heard")
-    parser.add_argument("--out", required=True, metavar="PATH", help="a file ending in .mp4, or a folder for PNG files and sound.wav")
-    parser.add_argument("--save-state", metavar="PATH",
-                        help="also keep what `ltx2 continue` goes on from: .png card, .safetensors, .json or a folder")
+    parser.add_argument(
+        "--out", required=True, metavar="PATH", help="a file ending in .mp4, or a folder for PNG files and sound.wav"
+    )
+    parser.add_argument(
+        "--save-state",
+        metavar="PATH",
+        help="also keep what `ltx2 continue` goes on from: .png card, .safetensors, .json or a folder",
+    )
     options.add_model_arguments(parser)
     options.add_request_arguments(parser)
     parser.set_defaults(run=run)
@@ -64,4 +70,6 @@ def state_of(segment: Segment, tail, model: str, sample: int = 0):
     plan = first_segment(segment.geometry.frames, segment.geometry.fps, **known)
     rate = segment.sounds[sample].sample_rate if segment.sounds[sample] is not None else None
     overlap = min(VIDEO_OVERLAP_FRAMES, plan.frames)
-    return capture_state(tail, audio, plan, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model)
+    return capture_state(
+        tail, audio, plan, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model
+    )

@@ -14,10 +14,14 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "inspect",
         help="show what a checkpoint, LoRA, GGUF or state file holds",
-        description="Show version, components, storage formats and metadata of weight files, which are read as one, and what is still "
-        "missing. Nothing but headers is read.",
+        description=(
+            "Show version, components, storage formats and metadata of weight files, which are read as one, and "
+            "what is still missing. Nothing but headers is read."
+        ),
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoints, split files, LoRAs, GGUF files, or states")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="checkpoints, split files, LoRAs, GGUF files, or states"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
@@ -43,7 +47,8 @@ def run(args) -> None:
 
 
 def is_state(path: Path) -> bool:
-    """Whether a path is meant as a continuation state: a folder, a picture, JSON, or safetensors with a state's metadata."""
+    """Whether a path is meant as a continuation state: a folder, a picture, JSON, or safetensors with a state's
+    metadata."""
     if path.is_dir() or path.suffix.lower() in STATE_SUFFIXES:
         return True
     try:
@@ -72,8 +77,10 @@ def lines(summary: dict) -> list[str]:
         out.append(f"version {summary['version']} ({summary['release']})")
     for name, part in summary["components"].items():
         stored = ", ".join(f"{count} {kind}" for kind, count in part["stored"].items())
-        out.append(f"  {name.replace('_', ' ')}: {part['tensors']} tensors, {_count(part['parameters'])} parameters, "
-                   f"{_size(part['bytes'])} ({stored}) in {', '.join(part['files'])}")  # fmt: skip
+        out.append(
+            f"  {name.replace('_', ' ')}: {part['tensors']} tensors, {_count(part['parameters'])} parameters, "
+            f"{_size(part['bytes'])} ({stored}) in {', '.join(part['files'])}"
+        )
     if "note" in summary:
         out.append(summary["note"])
     if summary["missing"] and summary["components"]:

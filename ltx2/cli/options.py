@@ -30,22 +30,47 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
-    group.add_argument("--checkpoint", nargs="+", required=True, metavar="FILE",
-                       help="the LTX-2 checkpoint, or all split files of a release")
-    group.add_argument("--text-encoder", required=True, metavar="PATH", help="Gemma: one file, or a Hugging Face folder")
+    group.add_argument(
+        "--checkpoint",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="the LTX-2 checkpoint, or all split files of a release",
+    )
+    group.add_argument(
+        "--text-encoder", required=True, metavar="PATH", help="Gemma: one file, or a Hugging Face folder"
+    )
     group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
-    group.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated")
+    group.add_argument(
+        "--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated"
+    )
     group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
-    group.add_argument("--dtype", choices=DTYPES,
-                       help="type of transformer, text encoder and video VAE (default bf16; fp32 for the video VAE on a CPU)")
-    group.add_argument("--keep-quantized", action="store_true",
-                       help="keep fp8, nvfp4, int8 and GGUF weights small in memory, and unpack each layer when it is used")
-    group.add_argument("--offload", choices=OFFLOADS, default="stage",
-                       help="stage: a network is on the device only while its stage runs (default); layers: large ones layer by layer, "
-                       "for cards smaller than the model; none: all of them all the time")
-    group.add_argument("--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)")
-    group.add_argument("--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)")
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="type of transformer, text encoder and video VAE (default bf16; fp32 for the video VAE on a CPU)",
+    )
+    group.add_argument(
+        "--keep-quantized",
+        action="store_true",
+        help="keep fp8, nvfp4, int8 and GGUF weights small in memory, and unpack each layer when it is used",
+    )
+    group.add_argument(
+        "--offload",
+        choices=OFFLOADS,
+        default="stage",
+        help=(
+            "stage: a network is on the device only while its stage runs (default); layers: large ones layer by "
+            "layer, for cards smaller than the model; none: all of them all the time"
+        ),
+    )
+    group.add_argument(
+        "--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)"
+    )
+    group.add_argument(
+        "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
+    )
 
 
 def load(args, progress=None) -> Models:
@@ -100,8 +125,13 @@ def check_device(name: str) -> None:
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("request")
     group.add_argument("--negative", metavar="TEXT", help="what to keep out; guided presets have a list of their own")
-    group.add_argument("--image", action="append", default=[], metavar="FILE[@FRAME[:STRENGTH]]",
-                       help="picture to start from, or to reach at a frame (a number, or last); may be repeated")
+    group.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE[@FRAME[:STRENGTH]]",
+        help="picture to start from, or to reach at a frame (a number, or last); may be repeated",
+    )
     group.add_argument("--audio", metavar="FILE", help="sound of your own: it is kept, and the picture goes with it")
     length = group.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=number, help="length, taken to the nearest possible one")
@@ -109,13 +139,22 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--size", metavar="WxH", help="pixels: multiples of 32, or of 64 in two stages")
     group.add_argument("--fps", help="frames per second, also 24000/1001 (default 24)")
     group.add_argument("--snap", action="store_true", help="take size and frames to the nearest possible ones")
-    group.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="default: by the checkpoint's name")
+    group.add_argument(
+        "--preset", choices=[preset.name for preset in PRESETS], help="default: by the checkpoint's name"
+    )
     group.add_argument("--steps", type=int, help="denoising steps of the first stage")
     group.add_argument("--guidance", type=number, help="guidance scale of the first stage")
-    group.add_argument("--override", action="append", default=[], metavar="STAGE.NAME=VALUE",
-                       help="one setting of one stage, such as refine.num_inference_steps=2; may be repeated")
+    group.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="one setting of one stage, such as refine.num_inference_steps=2; may be repeated",
+    )
     group.add_argument("--seed", type=int, help="number that the noise comes from (default 10)")
-    group.add_argument("--samples", type=int, default=1, help="how many different results, with seeds counting up (default 1)")
+    group.add_argument(
+        "--samples", type=int, default=1, help="how many different results, with seeds counting up (default 1)"
+    )
 
 
 def request_from(args, models: Models, prompt: str) -> Request:
@@ -129,17 +168,30 @@ def request_from(args, models: Models, prompt: str) -> Request:
         overrides.setdefault(stage, {})[name] = value
     width, height = parse_size(args.size) if args.size else (None, None)
     request = Request(
-        prompt=prompt, negative_prompt=args.negative, preset=args.preset, width=width, height=height, frames=args.frames,
-        seconds=args.seconds, fps=args.fps, seed=args.seed, samples=args.samples, snap=args.snap, overrides=overrides,
+        prompt=prompt,
+        negative_prompt=args.negative,
+        preset=args.preset,
+        width=width,
+        height=height,
+        frames=args.frames,
+        seconds=args.seconds,
+        fps=args.fps,
+        seed=args.seed,
+        samples=args.samples,
+        snap=args.snap,
+        overrides=overrides,
         audio=media.read_sound(args.audio) if args.audio else None,
-    )  # fmt: skip
+    )
     wanted = [split_image(text) for text in args.image]
     last = 0
     if any(frame is None for _, frame, _ in wanted):
         _, geometry, _ = prepare(models, request)
         last = geometry.frames - 1
     # opened here, so that a picture that cannot be read is told before anything runs
-    images = tuple(ImageCondition(media.open_image(path), last if frame is None else frame, strength) for path, frame, strength in wanted)
+    images = tuple(
+        ImageCondition(media.open_image(path), last if frame is None else frame, strength)
+        for path, frame, strength in wanted
+    )
     return replace(request, images=images)
 
 
@@ -207,9 +259,11 @@ class Bars:
 def write_segment(
     segment: Segment, out, *, sample: int = 0, keep_last: int = 0, progress=None, metadata=None
 ) -> tuple[Path, np.ndarray | None]:
-    """Write a segment while it is decoded: an MP4, or a folder of PNG with ``sound.wav`` in it when ``out`` has no suffix.
+    """Write a segment while it is decoded: an MP4, or a folder of PNG with ``sound.wav`` in it when ``out`` has no
+    suffix.
 
-    keep_last: frames of the end to hand back, [n, H, W, 3] uint8. Returns the path and these. An interruption leaves no half file.
+    keep_last: frames of the end to hand back, [n, H, W, 3] uint8. Returns the path and these. An interruption leaves no
+    half file.
     """
     out, sound, tail = Path(out), segment.sounds[sample], deque()
 
@@ -255,7 +309,10 @@ def check_state(out, samples: int = 1) -> None:
         if path.suffix.lower() in STATE_SUFFIXES:
             _check_file(path)
         elif not path.is_dir() and (path.suffix or path.exists()):
-            raise RequestError(f"cannot write {path}: expected a name that ends in .png, .safetensors or .json, or the name of a folder")
+            raise RequestError(
+                f"cannot write {path}: expected a name that ends in .png, .safetensors or .json, or the name of a "
+                "folder"
+            )
         else:
             _check_folder(path)
 

@@ -16,13 +16,23 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "story",
         help="make a long film from a script",
-        description="Make a film of segments that continue each other from a YAML script (docs/story.md describes it). Finished segments "
-        "are kept in the work folder: the same command goes on where it was stopped, and makes anew only what changed in the script.",
+        description=(
+            "Make a film of segments that continue each other from a YAML script (docs/story.md describes it). "
+            "Finished segments are kept in the work folder: the same command goes on where it was stopped, and "
+            "makes anew only what changed in the script."
+        ),
     )
     parser.add_argument("script", help="the story as YAML")
     parser.add_argument("--work", required=True, metavar="DIR", help="folder for finished segments and the journal")
     parser.add_argument("--out", required=True, metavar="FILE", help="the film, ending in .mp4")
-    parser.add_argument("--redo", action="append", default=[], type=int, metavar="K", help="make segment K (from 1) again; may be repeated")
+    parser.add_argument(
+        "--redo",
+        action="append",
+        default=[],
+        type=int,
+        metavar="K",
+        help="make segment K (from 1) again; may be repeated",
+    )
     options.add_model_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -42,7 +52,13 @@ def run(args) -> None:
             model=model_text(models),
             redo=[number - 1 for number in args.redo],
             say=lambda text: print(f"ltx2: {text}", file=sys.stderr),
-            metadata={"ltx2": {"version": __version__, "model": models.names[0], "script": Path(args.script).read_text("utf-8")}},
+            metadata={
+                "ltx2": {
+                    "version": __version__,
+                    "model": models.names[0],
+                    "script": Path(args.script).read_text("utf-8"),
+                }
+            },
         )
     for seam in result.seams:
         print(f"ltx2: {seam}", file=sys.stderr)
@@ -51,8 +67,13 @@ def run(args) -> None:
 
 
 def settings_of(args, models: Models) -> list[object]:
-    """What decides the result besides files and script; without a preset in the script, the checkpoint's name chooses it."""
-    return [args.dtype, [options.split_strength(text)[1] for text in args.lora], preset_for(models.names, models.release).name]
+    """What decides the result besides files and script; without a preset in the script, the checkpoint's name chooses
+    it."""
+    return [
+        args.dtype,
+        [options.split_strength(text)[1] for text in args.lora],
+        preset_for(models.names, models.release).name,
+    ]
 
 
 def weight_files(args) -> list[str]:

@@ -1,15 +1,17 @@
 """``ltx2 tiny DIR``: tiny checkpoints with random weights in a released layout."""
 
-from ..checkpoint.tiny import write_tiny
-from ..checkpoint.tiny_configs import VERSIONS
+from ..tiny.configs import VERSIONS
+from ..tiny.write import write_tiny
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "tiny",
         help="write tiny checkpoints with random weights, to try everything without a download",
-        description="Write all files of one LTX-2 version with tiny random weights, named and laid out like the released ones, "
-        "in folders named like ComfyUI's. They make random colours and noise within seconds on a CPU.",
+        description=(
+            "Write all files of one LTX-2 version with tiny random weights, named and laid out like the released "
+            "ones, in folders named like ComfyUI's. They make random colours and noise within seconds on a CPU."
+        ),
     )
     parser.add_argument("folder", metavar="DIR", help="where to write them; it is made if it does not exist")
     parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")

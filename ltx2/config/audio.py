@@ -40,7 +40,8 @@ class AudioVaeConfig:
 class GeneratorConfig:
     """One stack of transposed convolutions from mel frames to samples.
 
-    snake: anti-aliased snake activations (2.3 on), leaky ReLU otherwise; last: what bounds the output, "tanh", "clamp" or "none".
+    snake: anti-aliased snake activations (2.3 on), leaky ReLU otherwise; last: what bounds the output, "tanh", "clamp"
+    or "none".
     """
 
     channels: int = 1024
@@ -93,15 +94,25 @@ def audio_vae_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tupl
     network = params.get("ddconfig", {})
     if not network:
         return _audio_from_shapes(shapes)
-    supported = dict(norm_type="pixel", causality_axis="height", attn_resolutions=[], mid_block_add_attention=False, resamp_with_conv=True)
+    supported = dict(
+        norm_type="pixel",
+        causality_axis="height",
+        attn_resolutions=[],
+        mid_block_add_attention=False,
+        resamp_with_conv=True,
+    )
     for key, only in supported.items():
         value = network.get(key, only)
         if (list(value) if isinstance(only, list) else value) != only:
-            raise CheckpointError(f"audio VAE config has {key} {value!r}, expected {only!r}: the file is not an LTX-2 audio VAE")
+            raise CheckpointError(
+                f"audio VAE config has {key} {value!r}, expected {only!r}: the file is not an LTX-2 audio VAE"
+            )
     preprocessing = config.get("preprocessing", {})
     mel, stft = preprocessing.get("mel", {}), preprocessing.get("stft", {})
     if not stft.get("causal", True):
-        raise CheckpointError("audio VAE config has a stft that is not causal, expected a causal one: the file is not an LTX-2 audio VAE")
+        raise CheckpointError(
+            "audio VAE config has a stft that is not causal, expected a causal one: the file is not an LTX-2 audio VAE"
+        )
     latent_channels = network.get("z_channels", 8)
     return AudioVaeConfig(
         channels=network.get("ch", 128),
@@ -110,7 +121,10 @@ def audio_vae_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tupl
         sound_channels=network.get("in_channels", 2),
         latent_channels=latent_channels,
         encoder_out_channels=latent_channels * (2 if network.get("double_z", True) else 1),
-        mel_bins=network.get("mel_bins") or mel.get("n_mel_channels") or config.get("variables", {}).get("mel_bins") or 64,
+        mel_bins=network.get("mel_bins")
+        or mel.get("n_mel_channels")
+        or config.get("variables", {}).get("mel_bins")
+        or 64,
         sample_rate=params.get("sampling_rate", clock.MODEL_SAMPLE_RATE),
         window_samples=stft.get("filter_length", 1024),
         hop_samples=stft.get("hop_length", 160),
@@ -126,13 +140,17 @@ def _audio_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> AudioVaeConfig:
 
     encoder, decoder = half("encoder", "down"), half("decoder", "up")
     if not encoder and not decoder:
-        raise CheckpointError("no audio VAE encoder or decoder among these tensors: choose a file that holds audio_vae weights")
+        raise CheckpointError(
+            "no audio VAE encoder or decoder among these tensors: choose a file that holds audio_vae weights"
+        )
     part, stem, extra = (encoder, "down", 0) if encoder else (decoder, "up", 1)
     widths = _by_index(part, rf"{stem}\.(\d+)\.block\.0\.conv1\.conv\.weight")
     blocks = _by_index(part, rf"{stem}\.0\.block\.(\d+)\.conv1\.conv\.weight")
     # The decoder's own narrowest width need not be its first, and nothing else depends on the unit.
     channels = encoder["conv_in.conv.weight"][0] if encoder else math.gcd(*(shape[0] for shape in widths))
-    statistics = next((shape[0] for name, shape in shapes.items() if name.endswith("per_channel_statistics.mean-of-means")), None)
+    statistics = next(
+        (shape[0] for name, shape in shapes.items() if name.endswith("per_channel_statistics.mean-of-means")), None
+    )
     mel_bins = AudioVaeConfig.mel_bins
     if decoder:
         latent_channels = decoder["conv_in.conv.weight"][1]
@@ -163,7 +181,11 @@ def _by_index(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[tuple
 # --- vocoder -------------------------------------------------------------------------------------------------------
 
 # Strides are not in the weights; these are the released pairs of kernel sizes and strides.
-_RATES = {(16, 15, 8, 4, 4): (6, 5, 2, 2, 2), (11, 4, 4, 4, 4, 4): (5, 2, 2, 2, 2, 2), (12, 11, 4, 4, 4): (6, 5, 2, 2, 2)}
+_RATES = {
+    (16, 15, 8, 4, 4): (6, 5, 2, 2, 2),
+    (11, 4, 4, 4, 4, 4): (5, 2, 2, 2, 2, 2),
+    (12, 11, 4, 4, 4): (6, 5, 2, 2, 2),
+}
 
 
 def vocoder_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]) -> VocoderConfig:
@@ -194,19 +216,26 @@ def vocoder_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[
         extension.input_sample_rate * extension.generator.samples_per_frame
     ):
         raise CheckpointError(
-            f"vocoder goes from {extension.input_sample_rate} Hz to {output_rate} Hz by {extension.generator.samples_per_frame} samples "
+            f"vocoder goes from {extension.input_sample_rate} Hz to {output_rate} Hz by "
+            f"{extension.generator.samples_per_frame} samples "
             f"for {extension.hop_samples}, expected a whole factor that both agree on: the vocoder config is damaged"
         )
-    return VocoderConfig(_generator(config.get("vocoder", {}), shapes, "vocoder.", kind="AMP1", last="clamp"), output_rate, extension)
+    return VocoderConfig(
+        _generator(config.get("vocoder", {}), shapes, "vocoder.", kind="AMP1", last="clamp"), output_rate, extension
+    )
 
 
-def _generator(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], stem: str, *, kind: str, last: str) -> GeneratorConfig:
+def _generator(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], stem: str, *, kind: str, last: str
+) -> GeneratorConfig:
     if not config:
         return _generator_from_shapes(shapes, stem, snake=kind == "AMP1", last=last)
     supported = dict(resblock=kind, stereo=True) | (dict(activation="snakebeta") if kind == "AMP1" else {})
     for key, only in supported.items():
         if config.get(key, only) != only:
-            raise CheckpointError(f"vocoder config has {key} {config[key]!r}, expected {only!r}: the file is not an LTX-2 vocoder")
+            raise CheckpointError(
+                f"vocoder config has {key} {config[key]!r}, expected {only!r}: the file is not an LTX-2 vocoder"
+            )
     if last != "none":
         last = "tanh" if config.get("use_tanh_at_final", True) else "clamp"
     released = GeneratorConfig()
@@ -222,23 +251,31 @@ def _generator(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]],
         last=last,
     )
     _require_equal_lengths("upsample_rates and upsample_kernel_sizes", generator.rates, generator.kernels)
-    _require_equal_lengths("resblock_kernel_sizes and resblock_dilation_sizes", generator.block_kernels, generator.block_dilations)
+    _require_equal_lengths(
+        "resblock_kernel_sizes and resblock_dilation_sizes", generator.block_kernels, generator.block_dilations
+    )
     return generator
 
 
 def _require_equal_lengths(names: str, first: Sequence, second: Sequence) -> None:
     if len(first) != len(second) or not first:
-        raise CheckpointError(f"vocoder config has {len(first)} and {len(second)} {names}, expected as many of each: the config is damaged")
+        raise CheckpointError(
+            f"vocoder config has {len(first)} and {len(second)} {names}, expected as many of each: the config is "
+            "damaged"
+        )
 
 
-def _generator_from_shapes(shapes: Mapping[str, tuple[int, ...]], stem: str, *, snake: bool, last: str) -> GeneratorConfig:
+def _generator_from_shapes(
+    shapes: Mapping[str, tuple[int, ...]], stem: str, *, snake: bool, last: str
+) -> GeneratorConfig:
     here = {name[len(stem) :]: tuple(shape) for name, shape in shapes.items() if name.startswith(stem)}
     if "conv_pre.weight" not in here or "conv_post.weight" not in here:
         raise CheckpointError("no vocoder among these tensors: choose a file that holds vocoder weights")
     kernels = tuple(shape[2] for shape in _by_index(here, r"ups\.(\d+)\.weight"))
     if kernels not in _RATES:
         raise CheckpointError(
-            f"vocoder has upsampling kernels {list(kernels)}, which no release has, and the file carries no config that names their "
+            f"vocoder has upsampling kernels {list(kernels)}, which no release has, and the file carries no config "
+            "that names their "
             "strides: use a file with its metadata"
         )
     blocks = _by_index(here, r"resblocks\.(\d+)\.convs1\.0\.weight")

@@ -16,7 +16,8 @@ class DiffusionDecoderConfig:
     """Four stages that upsample the latent into a context volume, and a fifth that denoises patches of pixels in it.
 
     channels, depths, kernels: width, number of blocks and attention window (time, rows, columns) of the five stages;
-    upsamples: stride and channel reduction after each of the first four; output: what the last stage predicts, ``x0`` or ``v``.
+    upsamples: stride and channel reduction after each of the first four; output: what the last stage predicts, ``x0``
+    or ``v``.
     """
 
     latent_channels: int = 128
@@ -25,7 +26,12 @@ class DiffusionDecoderConfig:
     channels: tuple[int, ...] = (2048, 1024, 512, 512, 256)
     depths: tuple[int, ...] = (4, 6, 4, 2, 8)
     kernels: tuple[tuple[int, int, int], ...] = _RELEASED_KERNELS
-    upsamples: tuple[tuple[tuple[int, int, int], int], ...] = (((1, 2, 2), 2), ((2, 1, 1), 2), ((2, 2, 2), 1), ((2, 2, 2), 2))
+    upsamples: tuple[tuple[tuple[int, int, int], int], ...] = (
+        ((1, 2, 2), 2),
+        ((2, 1, 1), 2),
+        ((2, 2, 2), 1),
+        ((2, 2, 2), 2),
+    )
     time_embedding: int = 384
     timestep_multiplier: float = 1000.0
     steps: int = 1
@@ -36,7 +42,8 @@ class DiffusionDecoderConfig:
         stages = len(self.upsamples)
         if not len(self.channels) == len(self.depths) == len(self.kernels) == stages + 1:
             raise CheckpointError(
-                f"diffusion decoder has {len(self.channels)} widths, {len(self.depths)} depths and {len(self.kernels)} kernels for "
+                f"diffusion decoder has {len(self.channels)} widths, {len(self.depths)} depths and "
+                f"{len(self.kernels)} kernels for "
                 f"{stages} upsamplings, expected one more of each than upsamplings"
             )
         for stage, (_, reduction) in enumerate(self.upsamples):
@@ -46,13 +53,16 @@ class DiffusionDecoderConfig:
                     f"{self.channels[stage]} / {reduction}: the config does not fit itself"
                 )
         if any(width % self.head_dim for width in self.channels):
-            raise CheckpointError(f"diffusion decoder widths {list(self.channels)} are not multiples of its head size {self.head_dim}")
+            raise CheckpointError(
+                f"diffusion decoder widths {list(self.channels)} are not multiples of its head size {self.head_dim}"
+            )
         if self.output not in ("x0", "v"):
             raise CheckpointError(f"diffusion decoder predicts {self.output!r}, expected x0 or v")
 
     @property
     def ghost_latents(self) -> int:
-        """Copies of the last latent frame behind it, which keep the shifted windows of the end away from what is shown."""
+        """Copies of the last latent frame behind it, which keep the shifted windows of the end away from what is
+        shown."""
         return self.kernels[0][0] // 2 * 2
 
     @property
@@ -74,14 +84,19 @@ class DiffusionDecoderConfig:
     @property
     def smallest_latent(self) -> tuple[int, int, int]:
         """Frames, rows and columns of the smallest latent on which every stage's window fits."""
-        return tuple(max(-(-kernel[axis] // stride[axis]) for kernel, stride in zip(self.kernels, self.strides)) for axis in range(3))
+        return tuple(
+            max(-(-kernel[axis] // stride[axis]) for kernel, stride in zip(self.kernels, self.strides))
+            for axis in range(3)
+        )
 
 
-def diffusion_decoder_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]) -> DiffusionDecoderConfig:
+def diffusion_decoder_config(
+    config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]
+) -> DiffusionDecoderConfig:
     """Config from the checkpoint's ``vae`` dictionary, or from tensor shapes where there is none.
 
-    shapes: official tensor names, bare, with ``decoder.`` or with ``vae.decoder.`` in front. What the weights do not tell
-    (windows, timestep scale, number of steps) is then taken as released. Raises CheckpointError.
+    shapes: official tensor names, bare, with ``decoder.`` or with ``vae.decoder.`` in front. What the weights do not
+    tell (windows, timestep scale, number of steps) is then taken as released. Raises CheckpointError.
     """
     decoder = (config or {}).get("decoder")
     bare = {name.removeprefix("vae.").removeprefix("decoder."): tuple(shape) for name, shape in shapes.items()}
@@ -112,20 +127,26 @@ def _from_shapes(shapes: Mapping[str, tuple[int, ...]], type_embedding: bool) ->
     needed = ("conv_in.weight", "conv_in_x_t.weight", "t_embedder.mlp.2.weight", "diff_blocks.0.attn.q_norm.weight")
     missing = [name for name in needed if name not in shapes]
     if missing:
-        raise CheckpointError(f"no diffusion decoder among these tensors ({missing[0]} is missing): choose the LTX-2.5 diffusion VAE file")
+        raise CheckpointError(
+            f"no diffusion decoder among these tensors ({missing[0]} is missing): choose the LTX-2.5 diffusion VAE file"
+        )
 
     def count(stem: str) -> int:
         return len({name[len(stem) :].split(".")[0] for name in shapes if name.startswith(stem)})
 
     stages = count("upsamples.")
-    channels = tuple(shapes[f"det_stages.{stage}.0.norm1.weight"][0] for stage in range(stages)) + (shapes["conv_in_x_t.weight"][0],)
+    channels = tuple(shapes[f"det_stages.{stage}.0.norm1.weight"][0] for stage in range(stages)) + (
+        shapes["conv_in_x_t.weight"][0],
+    )
     upsamples = []
     for stage in range(stages):
         out, width = shapes[f"upsamples.{stage}.proj.weight"]
         reduction = channels[stage] // channels[stage + 1]
         factor = out * reduction // width
         if factor not in _STRIDE_OF_FACTOR:
-            raise CheckpointError(f"diffusion decoder upsampling {stage} makes {factor} of each position, expected 2, 4 or 8")
+            raise CheckpointError(
+                f"diffusion decoder upsampling {stage} makes {factor} of each position, expected 2, 4 or 8"
+            )
         upsamples.append((_STRIDE_OF_FACTOR[factor], reduction))
     return DiffusionDecoderConfig(
         latent_channels=shapes["conv_in.weight"][1],

@@ -40,7 +40,12 @@ def duration_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple
             hidden=options.get("mlp_hidden", 256),
         )
     else:
-        needed = ("video_input_proj.weight", "audio_input_proj.weight", "attention_pooler.query_tokens", "mlp_hidden.weight")
+        needed = (
+            "video_input_proj.weight",
+            "audio_input_proj.weight",
+            "attention_pooler.query_tokens",
+            "mlp_hidden.weight",
+        )
         missing = [name for name in needed if name not in bare]
         if missing:
             raise CheckpointError(f"duration head has no tensor {missing[0]}: choose the duration head file of LTX-2.5")
@@ -53,5 +58,7 @@ def duration_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple
             hidden=bare[needed[3]][0],
         )
     if config.width % config.heads:
-        raise CheckpointError(f"duration head has {config.heads} heads for a width of {config.width}, expected a divisor: wrong config")
+        raise CheckpointError(
+            f"duration head has {config.heads} heads for a width of {config.width}, expected a divisor: wrong config"
+        )
     return config

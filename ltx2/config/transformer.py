@@ -16,16 +16,21 @@ HIDDEN_STATES = 49  # of both Gemma encoders: the embedding and 48 layers
 
 # Switches of the configuration that no release turns the other way, so that nothing here implements.
 _FIXED = {
-    "activation_fn": "gelu-approximate", "attention_bias": True, "num_embeds_ada_norm": 1000, "num_vector_embeds": None, "dropout": 0.0,
-    "norm_elementwise_affine": False, "double_self_attention": False, "only_cross_attention": False, "cross_attention_norm": True,
-    "upcast_attention": False, "use_linear_projection": False, "qk_norm": "rms_norm", "standardization_norm": "rms_norm",
-    "positional_embedding_type": "rope", "use_audio_video_cross_attention": True, "av_cross_ada_norm": True, "share_ff": False,
+    "activation_fn": "gelu-approximate", "attention_bias": True, "num_embeds_ada_norm": 1000,
+    "num_vector_embeds": None, "dropout": 0.0,
+    "norm_elementwise_affine": False, "double_self_attention": False, "only_cross_attention": False,
+    "cross_attention_norm": True,
+    "upcast_attention": False, "use_linear_projection": False, "qk_norm": "rms_norm",
+    "standardization_norm": "rms_norm",
+    "positional_embedding_type": "rope", "use_audio_video_cross_attention": True, "av_cross_ada_norm": True,
+    "share_ff": False,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RotaryConfig:
-    """Rotary positions: pairs are the halves of a head or, ``interleaved``, neighbours; ``double``: powers in float64."""
+    """Rotary positions: pairs are the halves of a head or, ``interleaved``, neighbours; ``double``: powers in
+    float64."""
 
     interleaved: bool = False
     theta: float = 10000.0
@@ -109,14 +114,18 @@ def transformer_config(config: dict | None, shapes: Shapes) -> TransformerConfig
     """Read a transformer. Raises CheckpointError when it is none of ours or has a part that no release has."""
     if shapes and "audio_adaln_single.linear.weight" not in shapes:
         found = "a video-only one" if "patchify_proj.weight" in shapes else "none"
-        raise CheckpointError(f"expected an audio-video transformer with audio_adaln_single, found {found}: use an LTX-2 checkpoint")
+        raise CheckpointError(
+            f"expected an audio-video transformer with audio_adaln_single, found {found}: use an LTX-2 checkpoint"
+        )
     config = config or {}
     _check_fixed(config)
     block = "transformer_blocks.0."
     width = _dimension(shapes, "patchify_proj.weight", 0)
     audio_width = _dimension(shapes, "audio_patchify_proj.weight", 0)
     heads, head_dim = _heads(shapes, f"{block}attn1.to_gate_logits.bias", width, config, "", 32, 128)
-    audio_heads, audio_head_dim = _heads(shapes, f"{block}audio_attn1.to_gate_logits.bias", audio_width, config, "audio_", 32, 64)
+    audio_heads, audio_head_dim = _heads(
+        shapes, f"{block}audio_attn1.to_gate_logits.bias", audio_width, config, "audio_", 32, 64
+    )
 
     def present(name: str, key: str, default: bool) -> bool:
         return name in shapes if shapes else bool(config.get(key, default))
@@ -147,7 +156,8 @@ def transformer_config(config: dict | None, shapes: Shapes) -> TransformerConfig
         caption_channels=caption_channels,
         gated_attention=present(f"{block}attn1.to_gate_logits.weight", "apply_gated_attention", not config),
         text_modulation=text_modulation,
-        prompt_timesteps=text_modulation and present("prompt_adaln_single.linear.weight", "use_prompt_adaln_single", True),
+        prompt_timesteps=text_modulation
+        and present("prompt_adaln_single.linear.weight", "use_prompt_adaln_single", True),
         feed_forward_bias=present(f"{block}ff.net.0.proj.bias", "ff_bias", True),
         audio_feed_forward_bias=present(f"{block}audio_ff.net.0.proj.bias", "audio_ff_bias", True),
         # a file whose configuration has the embedding but whose tensors lack it means one of zeros
@@ -166,18 +176,31 @@ def connector_config(config: dict | None, shapes: Shapes, stream: str = "video")
     """Read the ``video`` or ``audio`` connector. Raises CheckpointError when the parts do not fit together."""
     config = config or {}
     block = "transformer_1d_blocks.0."
-    video = {"num_attention_heads": 30, "attention_head_dim": 128, "num_layers": 2} if config else \
-            {"num_attention_heads": 32, "attention_head_dim": 128, "num_layers": 8}  # fmt: skip
+    video = (
+        {"num_attention_heads": 30, "attention_head_dim": 128, "num_layers": 2}
+        if config
+        else {"num_attention_heads": 32, "attention_head_dim": 128, "num_layers": 8}
+    )
     own = {key: config.get(f"connector_{key}", value) for key, value in video.items()}
     if stream == "audio":
         audio = own if config else {**own, "attention_head_dim": 64}
         own = {key: config.get(f"audio_connector_{key}", value) for key, value in audio.items()}
-    gated = f"{block}attn1.to_gate_logits.weight" in shapes if shapes else bool(config.get("connector_apply_gated_attention", not config))
+    gated = (
+        f"{block}attn1.to_gate_logits.weight" in shapes
+        if shapes
+        else bool(config.get("connector_apply_gated_attention", not config))
+    )
     if shapes and not gated and not config:
         own["num_attention_heads"] = 30
     width = _dimension(shapes, "learnable_registers", 1)
     heads, head_dim = _heads(
-        shapes, f"{block}attn1.to_gate_logits.bias", width, own, "", own["num_attention_heads"], own["attention_head_dim"]
+        shapes,
+        f"{block}attn1.to_gate_logits.bias",
+        width,
+        own,
+        "",
+        own["num_attention_heads"],
+        own["attention_head_dim"],
     )
     return ConnectorConfig(
         heads=heads,
@@ -185,7 +208,9 @@ def connector_config(config: dict | None, shapes: Shapes, stream: str = "video")
         layers=_count(shapes, "transformer_1d_blocks.") or own["num_layers"],
         registers=_dimension(shapes, "learnable_registers", 0) or 128,
         gated_attention=gated,
-        feed_forward_bias=f"{block}ff.net.0.proj.bias" in shapes if shapes else bool(config.get("connector_ff_bias", True)),
+        feed_forward_bias=f"{block}ff.net.0.proj.bias" in shapes
+        if shapes
+        else bool(config.get("connector_ff_bias", True)),
         # only the transformer's own theta can be set
         rotary=replace(_rotary(config), theta=RotaryConfig.theta),
         max_position=config.get("connector_positional_embedding_max_pos", [4096])[0],
@@ -201,8 +226,10 @@ def text_projection_config(config: dict | None, shapes: Shapes) -> TextProjectio
         return TextProjectionConfig(width, _states(flat, width), width, None)
     video, audio = (shapes.get(f"{stream}_aggregate_embed.weight") for stream in ("video", "audio"))
     if video is None or audio is None:
-        raise CheckpointError("expected aggregate_embed.weight or video_ and audio_aggregate_embed.weight, found neither: "
-                              "load a checkpoint with text_embedding_projection tensors")  # fmt: skip
+        raise CheckpointError(
+            "expected aggregate_embed.weight or video_ and audio_aggregate_embed.weight, found neither: "
+            "load a checkpoint with text_embedding_projection tensors"
+        )
     flat = video[1]
     hidden = config.get("caption_channels")
     if not hidden or flat % hidden:
@@ -213,14 +240,18 @@ def text_projection_config(config: dict | None, shapes: Shapes) -> TextProjectio
 def _states(flat: int, hidden: int) -> int:
     states, rest = divmod(flat, hidden)
     if rest:
-        raise CheckpointError(f"the text projection takes {flat} numbers, which is no multiple of the encoder's width {hidden}")
+        raise CheckpointError(
+            f"the text projection takes {flat} numbers, which is no multiple of the encoder's width {hidden}"
+        )
     return states
 
 
 def _check_fixed(config: dict) -> None:
     for key, expected in _FIXED.items():
         if config.get(key, expected) != expected:
-            raise CheckpointError(f"the transformer's configuration has {key} {config[key]!r}, expected {expected!r} as in every release")
+            raise CheckpointError(
+                f"the transformer's configuration has {key} {config[key]!r}, expected {expected!r} as in every release"
+            )
 
 
 def _rotary(config: dict) -> RotaryConfig:
@@ -242,11 +273,15 @@ def _count(shapes: Shapes, prefix: str) -> int:
     return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
 
 
-def _heads(shapes: Shapes, gate: str, width: int | None, config: dict, prefix: str, heads: int, head_dim: int) -> tuple[int, int]:
+def _heads(
+    shapes: Shapes, gate: str, width: int | None, config: dict, prefix: str, heads: int, head_dim: int
+) -> tuple[int, int]:
     """Number and width of heads: one gate a head tells, else the configuration, else the release's number."""
     heads = _dimension(shapes, gate, 0) or config.get(f"{prefix}num_attention_heads", heads)
     if width is None:
         return heads, config.get(f"{prefix}attention_head_dim", head_dim)
     if width % heads:
-        raise CheckpointError(f"the tensors are {width} wide, which {heads} {prefix.replace('_', ' ')}heads do not divide")
+        raise CheckpointError(
+            f"the tensors are {width} wide, which {heads} {prefix.replace('_', ' ')}heads do not divide"
+        )
     return heads, width // heads

@@ -16,8 +16,8 @@ _SCALES = {Fraction(3, 4): (3, 4), Fraction(3, 2): (3, 2), Fraction(2): (2, 1), 
 class UpsamplerConfig:
     """Latent upsampler.
 
-    spatial, temporal: which axes grow; scale: of rows and columns as (up, down); rational: the key form of the resampler that
-    can also shrink (``upsampler.conv``), as opposed to a bare convolution (``upsampler.0``).
+    spatial, temporal: which axes grow; scale: of rows and columns as (up, down); rational: the key form of the
+    resampler that can also shrink (``upsampler.conv``), as opposed to a bare convolution (``upsampler.0``).
     """
 
     channels: int = 128
@@ -37,10 +37,14 @@ def upsampler_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tupl
     if not config:
         return _from_shapes(shapes)
     if config.get("dims", 3) != 3:
-        raise CheckpointError(f"upsampler config has dims {config['dims']!r}, expected 3: the file is not an LTX-2 latent upsampler")
+        raise CheckpointError(
+            f"upsampler config has dims {config['dims']!r}, expected 3: the file is not an LTX-2 latent upsampler"
+        )
     spatial, temporal = bool(config.get("spatial_upsample", True)), bool(config.get("temporal_upsample", False))
     if not spatial and not temporal:
-        raise CheckpointError("upsampler config enlarges neither space nor time, expected one of them: the config is damaged")
+        raise CheckpointError(
+            "upsampler config enlarges neither space nor time, expected one of them: the config is damaged"
+        )
     # Only the resampler for space alone knows other scales than 2.
     rational = bool(config.get("rational_resampler", False)) and spatial and not temporal
     scale = (2, 1)
@@ -48,7 +52,9 @@ def upsampler_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tupl
         scale = _SCALES.get(Fraction(str(config.get("spatial_scale", 2.0))))
         if scale is None:
             known = ", ".join(str(float(value)) for value in _SCALES)
-            raise CheckpointError(f"upsampler config has spatial_scale {config['spatial_scale']!r}, expected one of {known}")
+            raise CheckpointError(
+                f"upsampler config has spatial_scale {config['spatial_scale']!r}, expected one of {known}"
+            )
     return UpsamplerConfig(
         channels=config.get("in_channels", 128),
         mid_channels=config.get("mid_channels", 512),
@@ -69,11 +75,15 @@ def _from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UpsamplerConfig:
         up = math.isqrt(shapes["upsampler.conv.weight"][0] // mid_channels)
         scale = {2: (2, 1), 3: (3, 2), 4: (4, 1)}.get(up)
         if scale is None:
-            raise CheckpointError(f"upsampler shuffles {up} times the rows, expected 2, 3 or 4: the file is not an LTX-2 latent upsampler")
+            raise CheckpointError(
+                f"upsampler shuffles {up} times the rows, expected 2, 3 or 4: the file is not an LTX-2 latent upsampler"
+            )
         return UpsamplerConfig(channels, mid_channels, blocks, scale=scale, rational=True)
     shape = shapes.get("upsampler.0.weight", ())
     kinds = {(4, 4): (True, False), (5, 2): (False, True), (5, 8): (True, True)}
     kind = kinds.get((len(shape), shape[0] // mid_channels)) if shape else None
     if kind is None:
-        raise CheckpointError(f"upsampler has an upsampler.0 of shape {list(shape)}, expected twice, 4 or 8 times {mid_channels} channels")
+        raise CheckpointError(
+            f"upsampler has an upsampler.0 of shape {list(shape)}, expected twice, 4 or 8 times {mid_channels} channels"
+        )
     return UpsamplerConfig(channels, mid_channels, blocks, spatial=kind[0], temporal=kind[1])

@@ -32,7 +32,8 @@ RELEASES: dict[Version, ModelVersion] = {
 
 
 def parse_version(text: str | None) -> Version | None:
-    """The leading integers of a ``model_version``: "2.3.0" → (2, 3, 0), "2.4-rc2" → (2, 4); None when there are none."""
+    """The leading integers of a ``model_version``: "2.3.0" → (2, 3, 0), "2.4-rc2" → (2, 4); None when there are
+    none."""
     parts = re.split(r"[.\-]", (text or "").strip())
     numbers = []
     for part in parts:
@@ -43,7 +44,8 @@ def parse_version(text: str | None) -> Version | None:
 
 
 def version_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Version | None:
-    """The release that a transformer's bare tensor names and shapes belong to, or None when it is no transformer of ours."""
+    """The release that a transformer's bare tensor names and shapes belong to, or None when it is no transformer of
+    ours."""
     table = shapes.get("transformer_blocks.0.scale_shift_table")
     if table is None or "audio_adaln_single.linear.weight" not in shapes:
         return None

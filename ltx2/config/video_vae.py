@@ -61,7 +61,9 @@ class VideoVaeConfig:
     def first_latent_space(self) -> bool:
         """Whether its latents are those of LTX-2.0; LTX-2.3 brought others, which 2.5 shares."""
         resampling = [block for block in self.encoder_blocks if block.stride != _WHOLE]
-        return any(block.residual for block in self.decoder_blocks) or bool(resampling and resampling[-1].multiplier > 1)
+        return any(block.residual for block in self.decoder_blocks) or bool(
+            resampling and resampling[-1].multiplier > 1
+        )
 
     @property
     def bottleneck_channels(self) -> int:
@@ -96,7 +98,9 @@ def _from_flat(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
         encoder_channels=config.get("encoder_base_channels", latent_channels),
         encoder_blocks=tuple(_encoder_block(entry) for entry in config.get("encoder_blocks") or ()),
         # One value may stand for both halves; without any the two differ.
-        encoder_padding=_padding(config.get("encoder_spatial_padding_mode") or config.get("spatial_padding_mode", "zeros")),
+        encoder_padding=_padding(
+            config.get("encoder_spatial_padding_mode") or config.get("spatial_padding_mode", "zeros")
+        ),
         log_variance_channels=_log_variance_channels(config, latent_channels),
         decoder_channels=config.get("decoder_base_channels", 128),
         # The list names the blocks from the pixels inwards.
@@ -116,8 +120,12 @@ def _from_nested(config: Mapping[str, Any]) -> VideoVaeConfig:
         latent_channels=latent_channels,
         patch_size=encoder.get("patch_size", 4),
         encoder_channels=encoder.get("base_channels", latent_channels),
-        encoder_blocks=tuple(_encoder_block(entry) for entry in encoder.get("blocks") or encoder.get("encoder_blocks") or ()),
-        encoder_padding=_padding(encoder.get("spatial_padding_mode") or config.get("encoder_spatial_padding_mode", "zeros")),
+        encoder_blocks=tuple(
+            _encoder_block(entry) for entry in encoder.get("blocks") or encoder.get("encoder_blocks") or ()
+        ),
+        encoder_padding=_padding(
+            encoder.get("spatial_padding_mode") or config.get("encoder_spatial_padding_mode", "zeros")
+        ),
         log_variance_channels=_log_variance_channels(encoder, latent_channels),
     )
 
@@ -125,7 +133,9 @@ def _from_nested(config: Mapping[str, Any]) -> VideoVaeConfig:
 def _require_supported(config: Mapping[str, Any]) -> None:
     for key, only in (("dims", 3), ("norm_layer", "pixel_norm"), ("in_channels", 3)):
         if config.get(key, only) != only:
-            raise CheckpointError(f"video VAE config has {key} {config[key]!r}, expected {only!r}: the file is not an LTX-2 VAE")
+            raise CheckpointError(
+                f"video VAE config has {key} {config[key]!r}, expected {only!r}: the file is not an LTX-2 VAE"
+            )
 
 
 def _log_variance_channels(config: Mapping[str, Any], latent_channels: int) -> int:
@@ -154,7 +164,9 @@ def _encoder_block(entry) -> VideoBlock:
     parts = name.split("_")
     if len(parts) == 3 and parts[0] == "compress" and parts[1] in STRIDES and parts[2] == "res":
         return VideoBlock(stride=STRIDES[parts[1]], multiplier=params.get("multiplier", 2))
-    raise CheckpointError(f"video encoder block {name!r} is unknown, expected res_x or compress_space/time/all_res: not an LTX-2 VAE")
+    raise CheckpointError(
+        f"video encoder block {name!r} is unknown, expected res_x or compress_space/time/all_res: not an LTX-2 VAE"
+    )
 
 
 def _decoder_block(entry) -> VideoBlock:
@@ -164,9 +176,13 @@ def _decoder_block(entry) -> VideoBlock:
     parts = name.split("_")
     if len(parts) == 2 and parts[0] == "compress" and parts[1] in STRIDES:
         return VideoBlock(
-            stride=STRIDES[parts[1]], multiplier=params.get("multiplier", 1), residual=bool(params.get("residual", False))
+            stride=STRIDES[parts[1]],
+            multiplier=params.get("multiplier", 1),
+            residual=bool(params.get("residual", False)),
         )
-    raise CheckpointError(f"video decoder block {name!r} is unknown, expected res_x or compress_space/time/all: not an LTX-2 VAE")
+    raise CheckpointError(
+        f"video decoder block {name!r} is unknown, expected res_x or compress_space/time/all: not an LTX-2 VAE"
+    )
 
 
 # --- without metadata ----------------------------------------------------------------------------------------------
@@ -190,7 +206,9 @@ def _from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> VideoVaeConfig:
     # A diffusion decoder shares the prefix, but has no such blocks.
     decoder = decoder if "up_blocks.0.res_blocks.0.conv1.conv.weight" in decoder else {}
     if not encoder and not decoder:
-        raise CheckpointError("no video encoder or convolutional video decoder among these tensors: choose a video VAE file")
+        raise CheckpointError(
+            "no video encoder or convolutional video decoder among these tensors: choose a video VAE file"
+        )
     values: dict[str, Any] = {}
     if encoder:
         blocks = _blocks_from_shapes(encoder, "down_blocks", encoder["conv_out.conv.weight"][1])
@@ -225,9 +243,13 @@ def _blocks_from_shapes(half: Mapping[str, tuple[int, ...]], stem: str, last_cha
         noise = f"{stem}.{index}.res_blocks.0.per_channel_scale1" in half
         raw.append((len(layers), half[key][1], half[key][0], noise))
     widths = [channels for _, channels, _, _ in raw] + [last_channels]
-    resampling = [after / out if stem == "down_blocks" else out / after for (n, _, out, _), after in zip(raw, widths[1:]) if not n]
+    resampling = [
+        after / out if stem == "down_blocks" else out / after for (n, _, out, _), after in zip(raw, widths[1:]) if not n
+    ]
     if any(factor not in _BY_FACTOR for factor in resampling):
-        raise CheckpointError("video VAE blocks change their channels by factors that LTX-2 does not use: not an LTX-2 VAE")
+        raise CheckpointError(
+            "video VAE blocks change their channels by factors that LTX-2 does not use: not an LTX-2 VAE"
+        )
     factors = iter(resampling)
     # 2.0 upsamples time and space together throughout and adds the input; later decoders do neither.
     residual = stem == "up_blocks" and all(factor == math.prod(STRIDES["all"]) for factor in resampling)

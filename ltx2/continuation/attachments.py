@@ -1,9 +1,10 @@
 """A state as something to keep and to send: a folder, one .safetensors file, one PNG card, or a JSON document.
 
-folder: ``state.json``, ``frame_000.png`` …, ``audio.safetensors``. .safetensors: the same parts as tensors, the rest as metadata.
-card: the last frame as the picture, the .safetensors form inside it. json: the published envelope with everything inline.
-Each carries texts (``prompt``, ``workflow``) where ComfyUI looks for them. The same state gives the same bytes, and every form gives
-back the same state bit for bit.
+folder: ``state.json``, ``frame_000.png`` …, ``audio.safetensors``. .safetensors: the same parts as tensors, the rest as
+metadata.
+card: the last frame as the picture, the .safetensors form inside it. json: the published envelope with everything
+inline. Each carries texts (``prompt``, ``workflow``) where ComfyUI looks for them. The same state gives the same bytes,
+and every form gives back the same state bit for bit.
 """
 
 import dataclasses
@@ -20,16 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..atomic_files import atomic_folder, recover_folder, write_atomic, write_synced
 from ..errors import ContinuationError, Ltx2Warning
 from .blob_stores import BlobStore
 from .card import read_card, write_card
 from .codec import AUDIO_TENSOR, Beside
-from .durable import atomic_folder, recover_folder, write_atomic, write_synced
 from .frame_files import PNG_SIGNATURE, check_frame, encode_png
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import ContinuationState, LTX2ContinuationState, check_kind, read_envelope, write_envelope
 from .strict_json import parse_json, write_json
-from .tensor_files import as_tensor, read_tensors, tensor_metadata, write_tensors
+from .tensors import as_tensor, read_tensors, tensor_metadata, write_tensors
 
 FORMS = ("folder", "safetensors", "card", "json")
 STATE_FILE = "state.json"
@@ -68,7 +69,8 @@ class _Parts:
     latents: torch.Tensor | None
 
 
-# --- writing -------------------------------------------------------------------------------------------------------------
+# --- writing
+# -------------------------------------------------------------------------------------------------------------
 
 
 def save_attachment(
@@ -82,8 +84,9 @@ def save_attachment(
 ) -> Path:
     """Write a state to ``path``, whole or not at all; returns the path.
 
-    form: of FORMS; None goes by the name: ``.png``, ``.safetensors``, ``.json``, else a folder. texts: such as ``workflow`` and ``prompt``,
-    text or JSON data. blob_store: where content that the state only names is read from. Raises ContinuationError.
+    form: of FORMS; None goes by the name: ``.png``, ``.safetensors``, ``.json``, else a folder. texts: such as
+    ``workflow`` and ``prompt``, text or JSON data. blob_store: where content that the state only names is read from.
+    Raises ContinuationError.
     """
     path = Path(path)
     form = form or {".png": "card", ".safetensors": "safetensors", ".json": "json"}.get(path.suffix.lower(), "folder")
@@ -103,7 +106,10 @@ def _save(state: LTX2ContinuationState, path: Path, form: str, written: dict[str
     data = attachment_bytes(state, form, texts=written, limits=limits)
     if len(data) > _UPLOAD_BYTES:
         warnings.warn(
-            f"{path.name} has {len(data) / 2**20:.0f} MiB, ComfyUI takes uploads of up to 100: start it with --max-upload-size",
+            (
+                f"{path.name} has {len(data) / 2**20:.0f} MiB, ComfyUI takes uploads of up to 100: start it with "
+                "--max-upload-size"
+            ),
             Ltx2Warning,
             stacklevel=3,
         )
@@ -111,7 +117,11 @@ def _save(state: LTX2ContinuationState, path: Path, form: str, written: dict[str
 
 
 def attachment_bytes(
-    state: LTX2ContinuationState, form: str, *, texts: Mapping[str, Any] | None = None, limits: StateLimits = DEFAULT_LIMITS
+    state: LTX2ContinuationState,
+    form: str,
+    *,
+    texts: Mapping[str, Any] | None = None,
+    limits: StateLimits = DEFAULT_LIMITS,
 ) -> bytes:
     """A state as the bytes of one file, ``safetensors``, ``card`` or ``json``. The same state gives the same bytes."""
     written = _texts(texts, limits)
@@ -142,7 +152,9 @@ def _save_folder(parts: _Parts, path: Path, texts: dict[str, str]) -> None:
             raise ContinuationError(f"{path} is a file, expected a folder for the state: choose another name")
         strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry.name))
         if strangers:
-            raise ContinuationError(f"{path} holds other files ({strangers[0][:60]}): choose a new folder for the state")
+            raise ContinuationError(
+                f"{path} holds other files ({strangers[0][:60]}): choose a new folder for the state"
+            )
     files = {f"frame_{index:03d}.png": png for index, png in enumerate(parts.pngs)}
     if parts.latents is not None:
         files[AUDIO_FILE] = write_tensors({AUDIO_TENSOR: parts.latents})
@@ -188,13 +200,18 @@ def _texts(texts: Mapping[str, Any] | None, limits: StateLimits) -> dict[str, st
             raise ContinuationError(f"a text of an attachment is named {str(key)[:40]!r}, which the state itself uses")
     size = sum(len(value.encode()) for value in written.values())
     if size > limits.workflow_bytes:
-        raise ContinuationError(f"the texts beside the state have {size} bytes, expected at most {limits.workflow_bytes}")
+        raise ContinuationError(
+            f"the texts beside the state have {size} bytes, expected at most {limits.workflow_bytes}"
+        )
     return written
 
 
 def _sha256(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> str:
-    """Hash of all that a .safetensors attachment says: its texts but the hash itself, and every tensor with name, type and shape."""
-    digest = hashlib.sha256(json.dumps({key: text for key, text in metadata.items() if key != "sha256"}, sort_keys=True).encode())
+    """Hash of all that a .safetensors attachment says: its texts but the hash itself, and every tensor with name, type
+    and shape."""
+    digest = hashlib.sha256(
+        json.dumps({key: text for key, text in metadata.items() if key != "sha256"}, sort_keys=True).encode()
+    )
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -202,13 +219,15 @@ def _sha256(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) ->
     return digest.hexdigest()
 
 
-# --- reading -------------------------------------------------------------------------------------------------------------
+# --- reading
+# -------------------------------------------------------------------------------------------------------------
 
 
 def load_attachment(
     path: str | Path, *, blob_store: BlobStore | None = None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
 ) -> Attachment:
-    """Read a state from any of the forms, which is recognised by content. Raises ContinuationError or BlobNotFoundError.
+    """Read a state from any of the forms, which is recognised by content. Raises ContinuationError or
+    BlobNotFoundError.
 
     blob_store: for content that the state only names; without one the ids are kept. strict: see LTX2ContinuationState.
     """
@@ -220,18 +239,27 @@ def load_attachment(
             form, envelope, beside, texts = "folder", *_read_folder(path, strict, limits)
         else:
             form, envelope, beside, texts = _read_parts(_read_file(path, limits.blob_bytes), str(path), strict, limits)
-        state = LTX2ContinuationState.from_continuation_state(envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside)
+        state = LTX2ContinuationState.from_continuation_state(
+            envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside
+        )
     for warning in caught:
         warnings.warn(warning.message, warning.category, stacklevel=2)
     return Attachment(form, state, texts, tuple(str(w.message) for w in caught if issubclass(w.category, Ltx2Warning)))
 
 
 def load_attachment_bytes(
-    data: bytes, name: str = "attachment", *, blob_store: BlobStore | None = None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
+    data: bytes,
+    name: str = "attachment",
+    *,
+    blob_store: BlobStore | None = None,
+    strict: bool = True,
+    limits: StateLimits = DEFAULT_LIMITS,
 ) -> Attachment:
     """Read a state from the bytes of a .safetensors file, a card or a JSON document."""
     form, envelope, beside, texts = _read_parts(data, name, strict, limits)
-    state = LTX2ContinuationState.from_continuation_state(envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside)
+    state = LTX2ContinuationState.from_continuation_state(
+        envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside
+    )
     return Attachment(form, state, texts)
 
 
@@ -270,7 +298,9 @@ def _looks_like_safetensors(data: bytes) -> bool:
 def _read_safetensors(data, name: str, limits: StateLimits):
     metadata = tensor_metadata(data, name)
     if "payload" not in metadata or "kind" not in metadata:
-        raise ContinuationError(f"{name} is a safetensors file without a state in it, expected kind and payload in its metadata")
+        raise ContinuationError(
+            f"{name} is a safetensors file without a state in it, expected kind and payload in its metadata"
+        )
     _check_version(metadata.get("attachment_version"), name)
     check_kind(metadata["kind"])
     tensors = read_tensors(data, name)
@@ -278,10 +308,14 @@ def _read_safetensors(data, name: str, limits: StateLimits):
         raise ContinuationError(f"{name} does not match its SHA-256: the file is damaged")
     names = sorted(key for key in tensors if key.startswith("frame_"))
     if names != [f"frame_{i:03d}" for i in range(len(names))] or len(names) > limits.frames:
-        raise ContinuationError(f"{name} holds frames named {names[:3]}, expected frame_000 on, at most {limits.frames}")
+        raise ContinuationError(
+            f"{name} holds frames named {names[:3]}, expected frame_000 on, at most {limits.frames}"
+        )
     for key in names:
         if tensors[key].dtype != torch.uint8 or tensors[key].ndim != 1:
-            raise ContinuationError(f"{name}: {key} is {tensors[key].dtype} {list(tensors[key].shape)}, expected the bytes of a PNG")
+            raise ContinuationError(
+                f"{name}: {key} is {tensors[key].dtype} {list(tensors[key].shape)}, expected the bytes of a PNG"
+            )
     payload = parse_json(metadata["payload"], f"{name} payload")
     beside = Beside({key: tensors[key].numpy().tobytes() for key in names}, tensors.get(AUDIO_LATENTS))
     return ContinuationState(metadata["kind"], payload), beside, _own_texts(metadata, limits)
@@ -307,7 +341,9 @@ def _read_folder(path: Path, strict: bool, limits: StateLimits):
         total += len(data)
         stated = record.get("sha256") if isinstance(record, dict) else None
         if hashlib.sha256(data).hexdigest() != stated:
-            raise ContinuationError(f"{path / entry} does not match the SHA-256 in {STATE_FILE}: one of the two is damaged")
+            raise ContinuationError(
+                f"{path / entry} does not match the SHA-256 in {STATE_FILE}: one of the two is damaged"
+            )
         if entry == AUDIO_FILE:
             latents = read_tensors(data, str(path / entry)).get(AUDIO_TENSOR)
         else:
@@ -318,13 +354,17 @@ def _read_folder(path: Path, strict: bool, limits: StateLimits):
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if path.is_symlink():
-        raise ContinuationError(f"{path} is a link, expected the file itself: a state keeps all its parts in its folder")
+        raise ContinuationError(
+            f"{path} is a link, expected the file itself: a state keeps all its parts in its folder"
+        )
     return path
 
 
 def _check_version(found, name: str) -> None:
     if str(found) != str(_VERSION):
-        raise ContinuationError(f"{name} has attachment version {str(found)[:20]!r}, expected {_VERSION}: written by another version")
+        raise ContinuationError(
+            f"{name} has attachment version {str(found)[:20]!r}, expected {_VERSION}: written by another version"
+        )
 
 
 def _own_texts(found: Mapping[str, Any] | None, limits: StateLimits) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A PNG card: a picture a person can look at and send, with a state inside a private chunk after the image data.
 
-The chunk is ``ltXs``: four bytes ``LTXS``, a big-endian format version, then the state as a safetensors file. The names' letter case
+The chunk is ``ltXs``: four bytes ``LTXS``, a big-endian format version, then the state as a safetensors file. The
+names' letter case
 says: may be ignored, private, safe to copy. Texts such as ``workflow`` are ordinary text chunks.
 """
 
@@ -20,7 +21,9 @@ _MAX_TEXTS = 1000
 def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
     """The PNG ``picture`` with the state and the texts in it. Raises ContinuationError for texts a PNG cannot name."""
     if len(state) > 2**31 - 16:
-        raise ContinuationError(f"the state has {len(state)} bytes, a PNG chunk holds at most 2 GiB: use a folder or a .safetensors file")
+        raise ContinuationError(
+            f"the state has {len(state)} bytes, a PNG chunk holds at most 2 GiB: use a folder or a .safetensors file"
+        )
     parts, view = [PNG_SIGNATURE], memoryview(picture)
     for kind, start, end in png_chunks(picture, "the card's picture"):
         if kind == b"IEND":
@@ -32,7 +35,8 @@ def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
 
 
 def read_card(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> tuple[memoryview, dict[str, str]]:
-    """The state's safetensors file and the texts of a card. Raises ContinuationError when there is none or it is damaged."""
+    """The state's safetensors file and the texts of a card. Raises ContinuationError when there is none or it is
+    damaged."""
     if data[:8] != PNG_SIGNATURE:
         raise ContinuationError(f"{path} is not a PNG")
     view, state = memoryview(data), None
@@ -46,15 +50,20 @@ def read_card(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> t
                 raise ContinuationError(f"{path} carries a chunk named like a state that is none")
             (version,) = struct.unpack_from(">I", data, start + 4)
             if version != VERSION:
-                raise ContinuationError(f"{path} carries a state of card version {version}, expected {VERSION}: written by another version")
+                raise ContinuationError(
+                    f"{path} carries a state of card version {version}, expected {VERSION}: written by another version"
+                )
             state = view[start + 8 : end]
     if state is None:
-        raise ContinuationError(f"{path} carries no state: use the file as it was saved, previews and edited copies lose it")
+        raise ContinuationError(
+            f"{path} carries no state: use the file as it was saved, previews and edited copies lose it"
+        )
     return state, card_texts(data, path, limits)
 
 
 def card_texts(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> dict[str, str]:
-    """Uncompressed text chunks of a PNG by keyword. Raises ContinuationError when there are too many or they are too long."""
+    """Uncompressed text chunks of a PNG by keyword. Raises ContinuationError when there are too many or they are too
+    long."""
     view, texts, size = memoryview(data), {}, 0
     for kind, start, end in png_chunks(data, path):
         if kind not in (b"tEXt", b"iTXt"):

@@ -1,4 +1,5 @@
-"""Typed state ↔ ``ltx2.v1`` payload. Knows values and pictures only, so that a service in the middle needs no networks."""
+"""Typed state ↔ ``ltx2.v1`` payload. Knows values and pictures only, so that a service in the middle needs no
+networks."""
 
 import base64
 import binascii
@@ -9,11 +10,11 @@ from typing import Any
 import torch
 
 from ..errors import BlobNotFoundError, ContinuationError
-from .checks import SCHEMA_VERSION, Reading, warn
 from .frame_files import check_frame, decode_frame, encode_png, pack_frames, unpack_frames
 from .limits import DEFAULT_LIMITS, StateLimits
 from .strict_json import INLINE_MEMBERS, check_plain
-from .tensor_files import all_finite, as_tensor, read_tensors, write_tensors
+from .tensors import all_finite, as_tensor, read_tensors, write_tensors
+from .validation import SCHEMA_VERSION, Reading, warn
 
 LTX2_CONTINUATION_KIND = "ltx2.v1"
 LTX2_CONTINUATION_SCHEMA_VERSION = SCHEMA_VERSION
@@ -40,9 +41,10 @@ _PACKING = "payload.video.blob_id"
 class Carried:
     """What a payload held besides the known fields, and which blobs its content came from.
 
-    payload, video, audio: unknown members of each level (``frame_count`` counts as one while the frames are in a store).
-    video_source: blob id and the very list of frames read from it; audio_source: blob id. Encoding the same content into the same
-    store again reuses them.
+    payload, video, audio: unknown members of each level (``frame_count`` counts as one while the frames are in a
+    store).
+    video_source: blob id and the very list of frames read from it; audio_source: blob id. Encoding the same content
+    into the same store again reuses them.
     """
 
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -54,16 +56,20 @@ class Carried:
 
 @dataclass(frozen=True)
 class Beside:
-    """Content that lies next to a payload instead of in it: encoded frames by the name to use in messages, and the latents."""
+    """Content that lies next to a payload instead of in it: encoded frames by the name to use in messages, and the
+    latents."""
 
     frames: Mapping[str, bytes] = field(default_factory=dict)
     latents: torch.Tensor | None = None
 
 
-# --- encode ------------------------------------------------------------------------------------------------------------
+# --- encode
+# ------------------------------------------------------------------------------------------------------------
 
 
-def encode(state, *, blob_store=None, inline_threshold_bytes: int, limits: StateLimits = DEFAULT_LIMITS) -> dict[str, Any]:
+def encode(
+    state, *, blob_store=None, inline_threshold_bytes: int, limits: StateLimits = DEFAULT_LIMITS
+) -> dict[str, Any]:
     """The payload of a typed state: plain JSON data that decodes to the same state.
 
     Raises TypeError for a frame or latent that is no array, ContinuationError for anything a reader would refuse.
@@ -96,7 +102,11 @@ def encode(state, *, blob_store=None, inline_threshold_bytes: int, limits: State
 
 def _member(written: dict, carried: Mapping) -> dict:
     """A member as written, with what a reader carried along; the frame count only stands beside the blob it counted."""
-    return written | {key: value for key, value in carried.items() if key not in written and (key != "frame_count" or "blob_id" in written)}
+    return written | {
+        key: value
+        for key, value in carried.items()
+        if key not in written and (key != "frame_count" or "blob_id" in written)
+    }
 
 
 def _encode_video(state, blob_store, threshold: int) -> dict | None:
@@ -146,7 +156,8 @@ def _base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-# --- decode ------------------------------------------------------------------------------------------------------------
+# --- decode
+# ------------------------------------------------------------------------------------------------------------
 
 
 def decode(
@@ -183,7 +194,9 @@ def decode(
         "metadata": dict(metadata),
     }
     if get("audio_sample_rate") is not None:
-        fields["audio_sample_rate"] = reading.integer(payload["audio_sample_rate"], "payload.audio_sample_rate", least=1)
+        fields["audio_sample_rate"] = reading.integer(
+            payload["audio_sample_rate"], "payload.audio_sample_rate", least=1
+        )
     video = reading.member(get("video"), "payload.video")
     audio = reading.member(get("audio"), "payload.audio")
     if beside.frames:
@@ -195,10 +208,17 @@ def decode(
     else:
         latents, latents_id, audio_source = _decode_audio(audio, blob_store, reading)
     if fields["audio_conditioning_num_frames"] and latents is None and latents_id is None:
-        reading.note("audio_conditioning_num_frames asks for a sound overlap but the state carries no latents; there will be none")
+        reading.note(
+            "audio_conditioning_num_frames asks for a sound overlap but the state carries no latents; there will be "
+            "none"
+        )
     carried = Carried(
         payload=unknown,
-        video={k: v for k, v in video.items() if k not in ("blob_id", *INLINE_MEMBERS) and (k != "frame_count" or frames_id is not None)},
+        video={
+            k: v
+            for k, v in video.items()
+            if k not in ("blob_id", *INLINE_MEMBERS) and (k != "frame_count" or frames_id is not None)
+        },
         audio={k: v for k, v in audio.items() if k not in ("blob_id", *INLINE_MEMBERS)},
         video_source=video_source,
         audio_source=audio_source,
@@ -223,7 +243,10 @@ def _decode_video(video: Mapping, blob_store, reading: Reading):
         reading.wrong(f"payload.video.frames_b64 is a {type(inline).__name__}, expected a list of base64 texts")
         inline = None
     if blob_id is not None and inline:
-        reading.note(f"payload.video has a blob id and inline frames; {'these were' if blob_store is None else 'the blob was'} used")
+        reading.note(
+            "payload.video has a blob id and inline frames; "
+            f"{'these were' if blob_store is None else 'the blob was'} used"
+        )
     if blob_id is not None and blob_store is not None:
         data = _fetch(blob_store, blob_id, "payload.video.blob_id", reading.limits)
         parts, rest = unpack_frames(data, _PACKING, reading.limits)
@@ -237,7 +260,9 @@ def _decode_video(video: Mapping, blob_store, reading: Reading):
     frames = None
     if inline:
         if len(inline) > reading.limits.frames:
-            raise ContinuationError(f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {reading.limits.frames}")
+            raise ContinuationError(
+                f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {reading.limits.frames}"
+            )
         frames = _decode_frames(_inline_parts(inline, reading), reading)
     return frames, blob_id, None
 
@@ -260,7 +285,9 @@ def _decode_frames(parts: Iterable[tuple[str, bytes]], reading: Reading) -> list
             reading.note(f"{path} is {note}")
         pixels += frame.shape[0] * frame.shape[1]
         if pixels > reading.limits.total_pixels:
-            raise ContinuationError(f"{path}: {pixels} px in the frames so far, expected at most {reading.limits.total_pixels} in all")
+            raise ContinuationError(
+                f"{path}: {pixels} px in the frames so far, expected at most {reading.limits.total_pixels} in all"
+            )
         frames.append(frame)
     return frames or None
 
@@ -273,7 +300,10 @@ def _decode_audio(audio: Mapping, blob_store, reading: Reading):
         reading.wrong(f"payload.audio.safetensors_b64 is a {type(inline).__name__}, expected base64 text")
         inline = None
     if blob_id is not None and inline is not None:
-        reading.note(f"payload.audio has a blob id and inline latents; {'these were' if blob_store is None else 'the blob was'} used")
+        reading.note(
+            "payload.audio has a blob id and inline latents; "
+            f"{'these were' if blob_store is None else 'the blob was'} used"
+        )
     if blob_id is not None and blob_store is not None:
         path = "payload.audio.blob_id"
         return _read_latents(_fetch(blob_store, blob_id, path, reading.limits), path, reading), None, blob_id
@@ -286,7 +316,9 @@ def _decode_audio(audio: Mapping, blob_store, reading: Reading):
 def _read_latents(data: bytes, path: str, reading: Reading) -> torch.Tensor:
     # one byte an element at least, and the header besides
     if len(data) > reading.limits.audio_elements * 8 + 2**20:
-        raise ContinuationError(f"{path} is {len(data)} bytes, expected at most {reading.limits.audio_elements} elements")
+        raise ContinuationError(
+            f"{path} is {len(data)} bytes, expected at most {reading.limits.audio_elements} elements"
+        )
     tensors = read_tensors(data, path)
     if AUDIO_TENSOR in tensors:
         latents = tensors[AUDIO_TENSOR]
@@ -324,7 +356,8 @@ def _fetch(blob_store, blob_id: str, path: str, limits: StateLimits) -> bytes:
 
 
 def _from_base64(text: str, path: str) -> bytes:
-    """Standard base64 with padding; ASCII whitespace is let through, anything else refused. Raises ContinuationError."""
+    """Standard base64 with padding; ASCII whitespace is let through, anything else refused. Raises
+    ContinuationError."""
     try:
         data = binascii.a2b_base64(text)
         # this decoder skips what is not base64, so anything skipped shows as missing bytes

@@ -8,17 +8,17 @@ import torch
 
 from .attachments import load_attachment
 from .blob_stores import BlobStore
-from .checks import SCHEMA_VERSION
 from .codec import LTX2_CONTINUATION_KIND
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import LTX2ContinuationState
+from .validation import SCHEMA_VERSION
 
 
 def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
     """All fields of a state as plain JSON data.
 
-    video: count, shapes, dtype and SHA-256 of the pixels (C order, [H, W, 3]) of each frame and of all back to back. audio: dtype,
-    shape and SHA-256 of the elements (row-major, little-endian, in their own dtype).
+    video: count, shapes, dtype and SHA-256 of the pixels (C order, [H, W, 3]) of each frame and of all back to back.
+    audio: dtype, shape and SHA-256 of the elements (row-major, little-endian, in their own dtype).
     """
     frames, latents = state.video_frames, state.audio_latents
     video = audio = None
@@ -30,7 +30,13 @@ def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
             together.update(data)
             each.append(hashlib.sha256(data).hexdigest())
         shapes = [list(frame.shape) for frame in frames]
-        video = {"count": len(frames), "shapes": shapes, "dtype": "uint8", "sha256_per_frame": each, "sha256_all": together.hexdigest()}
+        video = {
+            "count": len(frames),
+            "shapes": shapes,
+            "dtype": "uint8",
+            "sha256_per_frame": each,
+            "sha256_all": together.hexdigest(),
+        }
     if latents is not None:
         data = latents.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         dtype = str(latents.dtype).removeprefix("torch.")
@@ -59,7 +65,14 @@ def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
 def describe_attachment(
     path: str | Path, *, blob_store: BlobStore | None = None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
 ) -> dict[str, Any]:
-    """What an attachment of any form holds: its form, the texts it carries, notes, and the state. Raises ContinuationError."""
+    """What an attachment of any form holds: its form, the texts it carries, notes, and the state. Raises
+    ContinuationError."""
     found = load_attachment(path, blob_store=blob_store, strict=strict, limits=limits)
     texts = {key: len(text) for key, text in sorted(found.texts.items())}
-    return {"form": found.form, **describe_state(found.state), "texts": texts, "notes": list(found.notes), "summary": str(found.state)}
+    return {
+        "form": found.form,
+        **describe_state(found.state),
+        "texts": texts,
+        "notes": list(found.notes),
+        "summary": str(found.state),
+    }

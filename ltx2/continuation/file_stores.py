@@ -10,12 +10,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..atomic_files import clean_stale_temps, file_lock, sync_folder, write_atomic
 from ..errors import BlobNotFoundError, ContinuationError
 from .blob_stores import DEFAULT_MIME, BlobStore
-from .durable import clean_stale_temps, file_lock, sync_folder, write_atomic
 from .limits import DEFAULT_LIMITS, StateLimits
+from .session_stores import SessionStore, checked_copy, state_blob_ids
 from .state import ContinuationState, check_kind, read_envelope, write_envelope
-from .stores import SessionStore, checked_copy, state_blob_ids
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 # Names that Windows gives to devices, whatever the folder.
@@ -31,15 +31,18 @@ def is_id(value: object) -> bool:
 def check_id(value: object, what: str = "blob id") -> str:
     """The id, if it may become a file name. Raises ContinuationError."""
     if not is_id(value):
-        raise ContinuationError(f"{what} is {repr(value)[:60]}, expected 1 to 128 of A-Z, a-z, 0-9, _ and - (and no device name)")
+        raise ContinuationError(
+            f"{what} is {repr(value)[:60]}, expected 1 to 128 of A-Z, a-z, 0-9, _ and - (and no device name)"
+        )
     return value
 
 
 class FileBlobStore(BlobStore):
     """Blobs as files of one folder, each with a small record of size, SHA-256, mime and time.
 
-    ttl_seconds: forget blobs older than this. max_bytes: drop the oldest to stay below it, but none younger than ``grace_seconds``:
-    if that does not make room, ``put`` raises ContinuationError. clock: seconds since the epoch, for tests.
+    ttl_seconds: forget blobs older than this. max_bytes: drop the oldest to stay below it, but none younger than
+    ``grace_seconds``: if that does not make room, ``put`` raises ContinuationError. clock: seconds since the epoch, for
+    tests.
     """
 
     def __init__(
@@ -63,7 +66,13 @@ class FileBlobStore(BlobStore):
         if len(data) > self._limits.blob_bytes:
             raise ContinuationError(f"a blob of {len(data)} bytes, expected at most {self._limits.blob_bytes}")
         blob_id = uuid.uuid4().hex
-        record = {"id": blob_id, "mime": mime, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "time": self._clock()}
+        record = {
+            "id": blob_id,
+            "mime": mime,
+            "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "time": self._clock(),
+        }
         with self._locked():
             self._make_room(len(data))
             write_atomic(self._data(blob_id), data)
@@ -79,7 +88,9 @@ class FileBlobStore(BlobStore):
         try:
             size = path.stat().st_size
             if size != record["size"] or size > self._limits.blob_bytes:
-                raise ContinuationError(f"blob {blob_id} has {size} bytes, its record says {record['size']}: the file is damaged")
+                raise ContinuationError(
+                    f"blob {blob_id} has {size} bytes, its record says {record['size']}: the file is damaged"
+                )
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise BlobNotFoundError(f"the store {self.folder} has lost the content of the blob {blob_id!r}") from error
@@ -130,7 +141,11 @@ class FileBlobStore(BlobStore):
                 raise ContinuationError(f"the record of blob {blob_id} is damaged: {path.stat().st_size} bytes")
             record = json.loads(path.read_bytes())
             # on a disk that ignores case another blob's record answers to this name
-            return record if record["id"] == blob_id and record["size"] >= 0 and record["sha256"] and record["time"] >= 0 else None
+            return (
+                record
+                if record["id"] == blob_id and record["size"] >= 0 and record["sha256"] and record["time"] >= 0
+                else None
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -164,7 +179,9 @@ class FileBlobStore(BlobStore):
                 self._remove(record["id"])
                 total -= record["size"]
         if size and total > self._cap:
-            raise ContinuationError(f"{self.folder} would grow to {total} bytes, its cap is {self._cap}: drop old states or raise the cap")
+            raise ContinuationError(
+                f"{self.folder} would grow to {total} bytes, its cap is {self._cap}: drop old states or raise the cap"
+            )
 
     def _remove(self, blob_id: str) -> None:
         # the record goes first: a blob without one does not count
@@ -174,8 +191,9 @@ class FileBlobStore(BlobStore):
 
 
 class FolderBlobs(BlobStore):
-    """Reads blobs that lie in a folder as plain files: ``ID``, ``ID.*`` or ``*.ID.bin``, where 12 characters of the id suffice in
-    the last form. Also reads a folder that a FileBlobStore wrote, and verifies there. Nothing can be stored or dropped."""
+    """Reads blobs that lie in a folder as plain files: ``ID``, ``ID.*`` or ``*.ID.bin``, where 12 characters of the id
+    suffice in the last form. Also reads a folder that a FileBlobStore wrote, and verifies there. Nothing can be stored
+    or dropped."""
 
     def __init__(self, folder: str | Path, *, limits: StateLimits = DEFAULT_LIMITS) -> None:
         self.folder, self._limits = Path(folder), limits
@@ -195,7 +213,9 @@ class FolderBlobs(BlobStore):
         if path.suffix == ".blob" and (self.folder / f"{blob_id}.json").is_file():
             return FileBlobStore(self.folder, limits=self._limits).get(blob_id)
         if path.stat().st_size > self._limits.blob_bytes:
-            raise ContinuationError(f"{path} has {path.stat().st_size} bytes, expected at most {self._limits.blob_bytes}")
+            raise ContinuationError(
+                f"{path} has {path.stat().st_size} bytes, expected at most {self._limits.blob_bytes}"
+            )
         return path.read_bytes()
 
     def __contains__(self, blob_id: object) -> bool:
@@ -269,7 +289,9 @@ class FileSessionStore(SessionStore):
     def _read(self, path: Path) -> tuple[str, ContinuationState, float] | None:
         try:
             if os.stat(path).st_size > self._limits.inline_bytes + 2**20:
-                raise ContinuationError(f"{path} has {path.stat().st_size} bytes, expected at most {self._limits.inline_bytes}")
+                raise ContinuationError(
+                    f"{path} has {path.stat().st_size} bytes, expected at most {self._limits.inline_bytes}"
+                )
             text = path.read_bytes()
         except FileNotFoundError:
             return None

@@ -15,14 +15,23 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_SIDE_CHUNKS = 64
 _FILTER_UP = 2
 _COLOUR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, Image.DecompressionBombError)
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def encode_png(frame: np.ndarray) -> bytes:
     """Lossless 8-bit RGB PNG of a uint8 [H, W, 3] array; the same pixels always give the same bytes.
 
-    Every row is stored as its difference to the row above, compressed by run lengths: on decoded video frames this is about
-    fifteen times faster than the image library's default, no larger, and quicker to read.
+    Every row is stored as its difference to the row above, compressed by run lengths: on decoded video frames this is
+    about fifteen times faster than the image library's default, no larger, and quicker to read.
     """
     height, width, _ = frame.shape
     pixels = frame.reshape(height, 3 * width)
@@ -45,7 +54,8 @@ def png_chunk(kind: bytes, *parts: bytes) -> tuple[bytes, ...]:
 
 
 def check_frame(frame, path: str):
-    """The frame as an array, after checking it is uint8 [H, W, 3]. Raises TypeError for a non-array, else ContinuationError."""
+    """The frame as an array, after checking it is uint8 [H, W, 3]. Raises TypeError for a non-array, else
+    ContinuationError."""
     if isinstance(frame, Image.Image):
         frame = np.asarray(frame.convert("RGB"))
     if not isinstance(frame, np.ndarray):
@@ -69,7 +79,9 @@ def png_chunks(data, path: str):
         (length,) = struct.unpack_from(">I", data, at)
         kind = bytes(data[at + 4 : at + 8])
         if length > len(data) - at - 12:
-            raise ContinuationError(f"{path} is a truncated PNG: a chunk of {length} bytes starts at byte {at} of {len(data)}")
+            raise ContinuationError(
+                f"{path} is a truncated PNG: a chunk of {length} bytes starts at byte {at} of {len(data)}"
+            )
         yield kind, at + 8, at + 8 + length
         if kind == b"IEND":
             return
@@ -93,7 +105,9 @@ def _png_header(data: bytes, path: str, limits: StateLimits) -> tuple[int, int, 
         elif kind != b"IDAT":
             side_chunks += 1
             if side_chunks > _MAX_SIDE_CHUNKS:
-                raise ContinuationError(f"{path} is a PNG with more than {_MAX_SIDE_CHUNKS} side chunks, expected a plain frame")
+                raise ContinuationError(
+                    f"{path} is a PNG with more than {_MAX_SIDE_CHUNKS} side chunks, expected a plain frame"
+                )
     return width, height, "" if colour == 2 else f"a {_COLOUR_TYPES[colour]} PNG, converted to RGB"
 
 
@@ -111,7 +125,9 @@ def decode_frame(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind, note = "WEBP", "a WebP, which may be lossy"
     else:
-        raise ContinuationError(f"{path} is not a PNG (it starts with {bytes(data[:8]).hex() or 'nothing'}), expected an 8-bit RGB PNG")
+        raise ContinuationError(
+            f"{path} is not a PNG (it starts with {bytes(data[:8]).hex() or 'nothing'}), expected an 8-bit RGB PNG"
+        )
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             check_frame_size(*image.size, path, limits)

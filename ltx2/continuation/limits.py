@@ -1,4 +1,5 @@
-"""How large a continuation state may be. States arrive from outside, so every bound is checked before anything is decoded."""
+"""How large a continuation state may be. States arrive from outside, so every bound is checked before anything is
+decoded."""
 
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ class StateLimits:
     total_pixels: int = 1_000_000_000  # of all frames together: 3 GB decoded
     audio_elements: int = 64 * 2**20
     inline_bytes: int = 512 * 2**20  # base64 text of one state
-    inline_warning_bytes: int = 64 * 2**20  # a writer without a blob store warns above this; hosts take uploads of 100 MB
+    inline_warning_bytes: int = (
+        64 * 2**20
+    )  # a writer without a blob store warns above this; hosts take uploads of 100 MB
     blob_bytes: int = 2 * 2**30
     text_bytes: int = 64 * 2**10  # any string that is not inline data
     nesting: int = 16  # objects and lists inside each other

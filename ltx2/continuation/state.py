@@ -1,7 +1,7 @@
 """What one segment leaves for the next: the public envelope and the typed LTX-2 state.
 
-The format is ``ltx2.v1`` as FastVideo publishes it (checked against fastvideo 0.2.1): its readers open what is written here,
-and its states open here. Whatever goes beyond it travels in ``metadata["comfy_ltx2"]``, see :mod:`.producer`.
+The format is ``ltx2.v1`` as FastVideo publishes it (checked against fastvideo 0.2.1): its readers open what is written
+here, and its states open here. Whatever goes beyond it travels in ``metadata["comfy_ltx2"]``, see :mod:`.producer`.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ from .strict_json import parse_json, write_json
 
 @dataclass
 class ContinuationState:
-    """The envelope every kind of state travels in: ``kind`` names the format of ``payload``, which is plain JSON data."""
+    """The envelope every kind of state travels in: ``kind`` names the format of ``payload``, which is plain JSON
+    data."""
 
     kind: str
     payload: dict[str, Any]
@@ -28,7 +29,8 @@ class ContinuationState:
 
 @dataclass(frozen=True, eq=False)
 class LTX2ContinuationState:
-    """The end of a finished LTX-2 segment, from which the next one goes on. Frames and tensors in it are never written to.
+    """The end of a finished LTX-2 segment, from which the next one goes on. Frames and tensors in it are never written
+    to.
 
     segment_index: of the finished segment, from 0.
     video_frames: its last frames, oldest first, uint8 [H, W, 3] each, 8k+1 of them; or None.
@@ -37,7 +39,8 @@ class LTX2ContinuationState:
     audio_conditioning_num_frames: how much of that overlaps the next segment, in video frames.
     audio_conditioning_strength: mask of the overlap, 0 keeps it, 1 makes it anew; read it through :func:`audio_mask`.
     audio_sample_rate: of the finished segment's waveform, in Hz.
-    video_position_offset_sec: added to the next segment's picture times, so that its sound may start before its picture.
+    video_position_offset_sec: added to the next segment's picture times, so that its sound may start before its
+    picture.
     carried: what a reader met in the payload and does not know; it is written back unchanged.
     """
 
@@ -64,10 +67,13 @@ class LTX2ContinuationState:
     ) -> ContinuationState:
         """The envelope of this state, always plain JSON data.
 
-        With a ``blob_store``, frames or latents larger than ``inline_threshold_bytes`` go there and the payload names their ids.
+        With a ``blob_store``, frames or latents larger than ``inline_threshold_bytes`` go there and the payload names
+        their ids.
         Raises TypeError for a frame or latent that is no array, ContinuationError for values no reader would accept.
         """
-        payload = codec.encode(self, blob_store=blob_store, inline_threshold_bytes=inline_threshold_bytes, limits=limits)
+        payload = codec.encode(
+            self, blob_store=blob_store, inline_threshold_bytes=inline_threshold_bytes, limits=limits
+        )
         return ContinuationState(kind=LTX2_CONTINUATION_KIND, payload=payload)
 
     @classmethod
@@ -83,7 +89,8 @@ class LTX2ContinuationState:
         """The typed state of an envelope. Without a ``blob_store``, ids are kept and their content stays unread.
 
         ``beside``: frames and latents that an attachment keeps next to the payload.
-        ``strict=False`` turns what fastvideo's reader lets pass (numbers out of range, members of a wrong type, …) into warnings.
+        ``strict=False`` turns what fastvideo's reader lets pass (numbers out of range, members of a wrong type, …) into
+        warnings.
         Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
         """
         check_kind(state.kind)
@@ -99,13 +106,16 @@ class LTX2ContinuationState:
 def check_kind(kind) -> None:
     """Raises ContinuationError unless the kind is exactly ``ltx2.v1``."""
     if kind != LTX2_CONTINUATION_KIND:
-        raise ContinuationError(f"kind is {kind!r}, expected {LTX2_CONTINUATION_KIND!r}: this is the state of another model or version")
+        raise ContinuationError(
+            f"kind is {kind!r}, expected {LTX2_CONTINUATION_KIND!r}: this is the state of another model or version"
+        )
 
 
 def read_envelope(
     text: str | bytes, what: str = "state", *, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
 ) -> ContinuationState:
-    """The envelope in a JSON document; members besides ``kind`` and ``payload`` are ignored. Raises ContinuationError."""
+    """The envelope in a JSON document; members besides ``kind`` and ``payload`` are ignored. Raises
+    ContinuationError."""
     if len(text) > limits.inline_bytes:
         raise ContinuationError(f"{what} is {len(text)} bytes of JSON, expected at most {limits.inline_bytes}")
     document = parse_json(text, what, strict=strict)
@@ -123,12 +133,16 @@ def write_envelope(state: ContinuationState) -> str:
 def audio_mask(state: LTX2ContinuationState) -> tuple[float, str]:
     """Mask of the sound overlap (0 keeps, 1 makes anew) and a note when it had to be interpreted.
 
-    The two publishers of the format use the field in opposite senses and both leave it at 1.0. So 1.0 without our marker, beside
-    latents that are meant to overlap, can only mean "keep": nobody carries latents in order to ignore them.
+    The two publishers of the format use the field in opposite senses and both leave it at 1.0. So 1.0 without our
+    marker, beside latents that are meant to overlap, can only mean "keep": nobody carries latents in order to ignore
+    them.
     """
     ours = state.metadata.get("comfy_ltx2")
     marked = isinstance(ours, dict) and ours.get("audio_strength_is") == "mask"
     carries = state.audio_latents is not None or state.audio_latents_blob_id is not None
     if not marked and carries and state.audio_conditioning_num_frames > 0 and state.audio_conditioning_strength == 1.0:
-        return 0.0, "audio_conditioning_strength is 1.0 without saying in which sense; it was read as: keep the carried sound"
+        return (
+            0.0,
+            "audio_conditioning_strength is 1.0 without saying in which sense; it was read as: keep the carried sound",
+        )
     return float(state.audio_conditioning_strength), ""

@@ -12,7 +12,8 @@ INLINE_MEMBERS = ("frames_b64", "safetensors_b64")
 
 
 def parse_json(text: str | bytes, what: str, *, strict: bool = True) -> Any:
-    """Read one JSON document. ``strict=False`` lets NaN and Infinity through. Raises ContinuationError naming ``what``."""
+    """Read one JSON document. ``strict=False`` lets NaN and Infinity through. Raises ContinuationError naming
+    ``what``."""
 
     def refuse(token: str):
         raise ContinuationError(f"{what} holds the number {token}, expected finite numbers only")
@@ -39,7 +40,9 @@ def write_json(value: Any, what: str) -> str:
         raise ContinuationError(f"{what} cannot be written as JSON: {error}") from error
 
 
-def check_plain(value: Any, path: str, limits: StateLimits = DEFAULT_LIMITS, *, depth: int = 0, finite: bool = True) -> None:
+def check_plain(
+    value: Any, path: str, limits: StateLimits = DEFAULT_LIMITS, *, depth: int = 0, finite: bool = True
+) -> None:
     """Check that a value is plain JSON data within the limits; ``path`` names it in the message.
 
     Walks without recursion, so that hostile nesting cannot exhaust the stack. Raises ContinuationError.
@@ -51,7 +54,9 @@ def check_plain(value: Any, path: str, limits: StateLimits = DEFAULT_LIMITS, *, 
             continue
         if isinstance(value, str):
             if len(value) > limits.text_bytes:
-                raise ContinuationError(f"{path} is a text of {len(value)} characters, expected up to {limits.text_bytes}")
+                raise ContinuationError(
+                    f"{path} is a text of {len(value)} characters, expected up to {limits.text_bytes}"
+                )
         elif isinstance(value, int):
             if value.bit_length() > 1024:
                 raise ContinuationError(f"{path} is an integer of {value.bit_length()} bits, expected up to 1024")
@@ -64,9 +69,13 @@ def check_plain(value: Any, path: str, limits: StateLimits = DEFAULT_LIMITS, *, 
             if isinstance(value, dict):
                 for key, item in value.items():
                     if not isinstance(key, str) or len(key) > limits.text_bytes:
-                        raise ContinuationError(f"{path} has the key {str(key)[:40]!r}, expected text up to {limits.text_bytes} long")
+                        raise ContinuationError(
+                            f"{path} has the key {str(key)[:40]!r}, expected text up to {limits.text_bytes} long"
+                        )
                     stack.append((item, f"{path}.{key}", depth + 1))
             else:
                 stack.extend((item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))
         else:
-            raise ContinuationError(f"{path} is a {type(value).__name__}, expected plain JSON data (text, numbers, lists, objects)")
+            raise ContinuationError(
+                f"{path} is a {type(value).__name__}, expected plain JSON data (text, numbers, lists, objects)"
+            )

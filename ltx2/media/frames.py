@@ -12,9 +12,10 @@ HIGHEST_FLOAT = 2.0
 def uint8_frames(chunk) -> np.ndarray:
     """Frames [N, H, W, 3] uint8 RGB from whatever a stage hands on.
 
-    chunk: uint8 [H, W, 3] or [N, H, W, 3]; float [H, W, 3] or [N, H, W, 3] in 0…1; float [1, 3, N, H, W] in -1…1 (what the
-    video decoders give). numpy or torch. A fourth (alpha) channel of a channels-last chunk is dropped. Floats are rounded
-    and clamped in float32. Raises MediaError for other shapes and types, NaN, or floats that were meant as 0…255.
+    chunk: uint8 [H, W, 3] or [N, H, W, 3]; float [H, W, 3] or [N, H, W, 3] in 0…1; float [1, 3, N, H, W] in -1…1 (what
+    the video decoders give). numpy or torch. A fourth (alpha) channel of a channels-last chunk is dropped. Floats are
+    rounded and clamped in float32. Raises MediaError for other shapes and types, NaN, or floats that were meant as
+    0…255.
     """
     if isinstance(chunk, np.ndarray):
         # torch takes neither read-only arrays (what Pillow gives) nor negative strides (what turning gives)
@@ -23,7 +24,9 @@ def uint8_frames(chunk) -> np.ndarray:
     shape = list(tensor.shape)
     signed = tensor.ndim == 5
     if signed and shape[:2] != [1, 3]:
-        raise MediaError(f"frames have shape {shape}, expected [1, 3, N, H, W]: pass the samples of a batch one at a time")
+        raise MediaError(
+            f"frames have shape {shape}, expected [1, 3, N, H, W]: pass the samples of a batch one at a time"
+        )
     if not signed and not (tensor.ndim in (3, 4) and shape[-1] in (3, 4)):
         raise MediaError(f"frames have shape {shape}, expected [N, H, W, 3], or [1, 3, N, H, W] in -1…1")
     if signed:

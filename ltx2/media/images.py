@@ -1,4 +1,5 @@
-"""A photograph made ready for the video encoder, as the models were trained: H.264 round trip, resize to cover, centre crop."""
+"""A photograph made ready for the video encoder, as the models were trained: H.264 round trip, resize to cover, centre
+crop."""
 
 import io
 import warnings
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageOps
 
+from ..atomic_files import reason
 from ..errors import Ltx2Warning, MediaError, RequestError, is_out_of_memory
-from .files import check_source, reason
 from .frames import uint8_frames
+from .paths import check_source
 
 MAX_PIXELS = 89_478_485  # Pillow's own bound: 256 MiB of RGB
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -33,7 +35,9 @@ def open_image(source) -> np.ndarray:
     elif isinstance(source, (str, Path)):
         name = file = check_source(source)
     else:
-        raise MediaError(f"a picture cannot be made from {type(source).__name__}: pass a path, bytes, PIL, numpy or torch")
+        raise MediaError(
+            f"a picture cannot be made from {type(source).__name__}: pass a path, bytes, PIL, numpy or torch"
+        )
     try:
         image = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -48,9 +52,16 @@ def open_image(source) -> np.ndarray:
 
 def _open_array(source) -> np.ndarray:
     if source.ndim == 4 and source.shape[0] != 1:
-        raise MediaError(f"a picture has shape {list(source.shape)}, expected one picture [H, W, 3], found {source.shape[0]}")
-    frames = uint8_frames(source if source.ndim != 2 else source[..., None].repeat(3, -1) if isinstance(source, np.ndarray)
-                          else source[..., None].expand(-1, -1, 3))
+        raise MediaError(
+            f"a picture has shape {list(source.shape)}, expected one picture [H, W, 3], found {source.shape[0]}"
+        )
+    frames = uint8_frames(
+        source
+        if source.ndim != 2
+        else source[..., None].repeat(3, -1)
+        if isinstance(source, np.ndarray)
+        else source[..., None].expand(-1, -1, 3)
+    )
     _check_size(frames.shape[2], frames.shape[1], "the picture")
     return frames[0]
 
@@ -85,15 +96,21 @@ def _to_srgb(image: Image.Image, profile: bytes | None, name) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(f"{name} has a colour profile that cannot be used ({reason(error)}): taken as sRGB", Ltx2Warning, stacklevel=2)
+        warnings.warn(
+            f"{name} has a colour profile that cannot be used ({reason(error)}): taken as sRGB",
+            Ltx2Warning,
+            stacklevel=2,
+        )
         return image
 
 
 def h264_round_trip(image: np.ndarray, crf: float | None) -> np.ndarray:
-    """What an H.264 encoder at quality ``crf`` leaves of a picture: the models saw compressed video, a clean photograph freezes them.
+    """What an H.264 encoder at quality ``crf`` leaves of a picture: the models saw compressed video, a clean photograph
+    freezes them.
 
-    image: uint8 [H, W, 3]; the result is cut to even sides at the right and bottom. crf 0 or None, or a side below 2, leaves
-    the picture as it is. Warns and does nothing where PyAV or its libx264 is absent. Checked against ltx-core 1.0.0.
+    image: uint8 [H, W, 3]; the result is cut to even sides at the right and bottom. crf 0 or None, or a side below 2,
+    leaves the picture as it is. Warns and does nothing where PyAV or its libx264 is absent. Checked against ltx-core
+    1.0.0.
     """
     if not crf:
         return image
@@ -107,8 +124,12 @@ def h264_round_trip(image: np.ndarray, crf: float | None) -> np.ndarray:
 
         av.codec.Codec("libx264", "w")
     except (ImportError, ValueError):
-        warnings.warn("pictures are used without the H.264 round trip, so the video may hardly move: PyAV with libx264 is not "
-                      "installed (`pip install av`)", Ltx2Warning, stacklevel=2)
+        warnings.warn(
+            "pictures are used without the H.264 round trip, so the video may hardly move: PyAV with libx264 is not "
+            "installed (`pip install av`)",
+            Ltx2Warning,
+            stacklevel=2,
+        )
         return image
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -123,9 +144,11 @@ def h264_round_trip(image: np.ndarray, crf: float | None) -> np.ndarray:
 
 
 def cover_geometry(source: tuple[int, int], target: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Size (height, width) that just covers ``target``, and the top left of the centre crop. Sizes are rounded up, offsets down."""
+    """Size (height, width) that just covers ``target``, and the top left of the centre crop. Sizes are rounded up,
+    offsets down."""
     (height, width), (to_height, to_width) = source, target
-    # scale = max(to_height / height, to_width / width), kept as a fraction: a float product may land just above an integer
+    # scale = max(to_height / height, to_width / width), kept as a fraction: a float product may land just above an
+    # integer
     above, below = (to_height, height) if to_height * width >= to_width * height else (to_width, width)
     resized = -(-height * above // below), -(-width * above // below)
     return resized, ((resized[0] - to_height) // 2, (resized[1] - to_width) // 2)
@@ -145,8 +168,8 @@ def cover(image: np.ndarray, height: int, width: int) -> torch.Tensor:
 def prepare_image(source, height: int, width: int, *, crf: float | None) -> torch.Tensor:
     """A picture ready for the video encoder: float32 [1, 3, 1, H, W] in -1…1.
 
-    source: see :func:`open_image`. crf: of the H.264 round trip, which comes before the resize; 0 or None turns it off (right
-    for frames that came out of our own decoder). Raises MediaError and RequestError.
+    source: see :func:`open_image`. crf: of the H.264 round trip, which comes before the resize; 0 or None turns it off
+    (right for frames that came out of our own decoder). Raises MediaError and RequestError.
     """
     _check_target(height, width)
     return cover(h264_round_trip(open_image(source), crf), height, width)[None, :, None]

@@ -7,19 +7,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..atomic_files import partial_path, publish, reason
 from ..errors import MediaError
 from ..values import Waveform
-from .files import check_target, partial_path, publish, reason
+from .paths import check_target
 
 FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
 _DATA_LIMIT = 2**32 - 64  # sizes in a WAV header are 32 bits
 
 
 def checked_samples(sound: Waveform, name: str = "sound") -> torch.Tensor:
-    """Samples [C, N] float32 on the CPU. Raises MediaError for a wrong shape, NaN or infinity, or an impossible rate."""
+    """Samples [C, N] float32 on the CPU. Raises MediaError for a wrong shape, NaN or infinity, or an impossible
+    rate."""
     samples = sound.samples
     if samples.ndim != 2 or not 1 <= samples.shape[0] <= 8 or not samples.is_floating_point():
-        raise MediaError(f"{name} has shape {list(samples.shape)} and type {samples.dtype}, expected float [channels, samples]")
+        raise MediaError(
+            f"{name} has shape {list(samples.shape)} and type {samples.dtype}, expected float [channels, samples]"
+        )
     if not 1000 <= sound.sample_rate <= 768_000:
         raise MediaError(f"{name} has {sound.sample_rate} samples per second, expected 1000 to 768000")
     samples = samples.detach().to("cpu", torch.float32)
@@ -48,8 +52,10 @@ def write_wav(path, sound: Waveform | Iterable[Waveform], *, format: str = "pcm1
             written = _write_piece(file, first, format)
             for piece in pieces:
                 if (piece.samples.shape[0], piece.sample_rate) != (channels, rate):
-                    raise MediaError(f"pieces of {path} differ: {channels} channels at {rate} Hz, then {piece.samples.shape[0]} "
-                                     f"at {piece.sample_rate} Hz")
+                    raise MediaError(
+                        f"pieces of {path} differ: {channels} channels at {rate} Hz, then {piece.samples.shape[0]} "
+                        f"at {piece.sample_rate} Hz"
+                    )
                 written += _write_piece(file, piece, format)
                 if written > _DATA_LIMIT:
                     raise MediaError(f"{path} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts")

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
+from ..atomic_files import partial_path, publish, reason
 from ..clock import parse_fps, samples_of_frames, seconds_of_frames
 from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
-from .files import check_target, partial_path, publish, reason, require_av
 from .frames import uint8_frames
+from .paths import check_target, require_av
 from .sound import checked_samples, write_wav
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -31,16 +32,26 @@ _BT709, _LIMITED = 1, 1  # numbers of the H.264 standard: colour matrix, primari
 class VideoWriter:
     """Writes an MP4 frame by frame; frames and sound may come in any order and in pieces.
 
-    path: the file, which appears whole at the end or not at all. fps: see clock.parse_fps. sample_rate: of the sound to come,
-    None for a silent film. channels: 1, 2, 6 or 8. crf: H.264 quality, lower is better. metadata: tags; values that are not
-    text become JSON. Sound is as long as the picture to the sample: round(frames / fps · rate); missing sound becomes silence,
-    and sound after the last frame is left out with a warning. Use it in a ``with`` block. Every method raises MediaError.
+    path: the file, which appears whole at the end or not at all. fps: see clock.parse_fps. sample_rate: of the sound to
+    come, None for a silent film. channels: 1, 2, 6 or 8. crf: H.264 quality, lower is better. metadata: tags; values
+    that are not text become JSON. Sound is as long as the picture to the sample: round(frames / fps · rate); missing
+    sound becomes silence, and sound after the last frame is left out with a warning. Use it in a ``with`` block. Every
+    method raises MediaError.
 
     Sound ahead of the picture waits as the tensors that were handed in; the picture never waits.
     """
 
-    def __init__(self, path, *, fps, sample_rate: int | None = None, channels: int = 2, crf: float = 18, preset: str = "medium",
-                 metadata: Mapping[str, object] | None = None):
+    def __init__(
+        self,
+        path,
+        *,
+        fps,
+        sample_rate: int | None = None,
+        channels: int = 2,
+        crf: float = 18,
+        preset: str = "medium",
+        metadata: Mapping[str, object] | None = None,
+    ):
         av = require_av()
         self.path = check_target(path)
         self.fps = parse_fps(fps)
@@ -51,13 +62,18 @@ class VideoWriter:
         self._waiting: deque[torch.Tensor] = deque()
         self._partial = partial_path(self.path)
         if sample_rate is not None and sample_rate not in AAC_RATES:
-            raise MediaError(f"sound has {sample_rate} samples per second, MP4 takes {', '.join(map(str, AAC_RATES))}: resample it")
+            raise MediaError(
+                f"sound has {sample_rate} samples per second, MP4 takes {', '.join(map(str, AAC_RATES))}: resample it"
+            )
         if sample_rate is not None and channels not in _LAYOUTS:
             raise MediaError(f"sound has {channels} channels, expected {', '.join(map(str, _LAYOUTS))}")
-        # The edit list states the length of the sound in ticks of the movie clock. With the default of 1/1000 s it could not
-        # be exact to the sample.
+        # The edit list states the length of the sound in ticks of the movie clock. With the default of 1/1000 s it
+        # could not be exact to the sample.
         ticks = math.lcm(sample_rate or 1000, self.fps.numerator)
-        options = {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks if ticks < 2**31 else sample_rate or 1000)}
+        options = {
+            "movflags": "faststart+use_metadata_tags",
+            "movie_timescale": str(ticks if ticks < 2**31 else sample_rate or 1000),
+        }
         self._container = None
         self._picture = None
         try:
@@ -65,7 +81,8 @@ class VideoWriter:
             for key, value in (metadata or {}).items():
                 self._container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
             self._picture = self._container.add_stream(
-                "libx264", rate=self.fps, options={"crf": str(crf), "preset": preset})
+                "libx264", rate=self.fps, options={"crf": str(crf), "preset": preset}
+            )
             self._picture.pix_fmt = "yuv420p"
             context = self._picture.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
@@ -90,7 +107,8 @@ class VideoWriter:
             self.abort()
 
     def write_frames(self, chunk) -> None:
-        """Append frames in any of the layouts of frames.uint8_frames. The first chunk sets the size, which must be even."""
+        """Append frames in any of the layouts of frames.uint8_frames. The first chunk sets the size, which must be
+        even."""
         with self._whole_or_nothing():
             av = require_av()
             for frame in uint8_frames(chunk):
@@ -109,13 +127,17 @@ class VideoWriter:
                 raise MediaError(f"{self.path} was begun without sound: pass sample_rate to write sound")
             samples = checked_samples(sound)
             if (sound.sample_rate, samples.shape[0]) != (self.sample_rate, self.channels):
-                raise MediaError(f"sound for {self.path} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file was begun "
-                                 f"with {self.channels} at {self.sample_rate} Hz")
+                raise MediaError(
+                    f"sound for {self.path} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file was "
+                    "begun "
+                    f"with {self.channels} at {self.sample_rate} Hz"
+                )
             self._waiting.append(samples)
             self._write_waiting(samples_of_frames(self.frames, self.fps, self.sample_rate))
 
     def close(self) -> Path:
-        """Finish the film: sound to the picture's length, everything on disk, the file under its name. Returns the path."""
+        """Finish the film: sound to the picture's length, everything on disk, the file under its name. Returns the
+        path."""
         if self._container is None:
             return self.path
         with self._whole_or_nothing():
@@ -147,12 +169,16 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if not self.frames:
             if height % 2 or width % 2:
-                raise MediaError(f"frames are {width}x{height}, H.264 needs even sides: use {max(2, width // 2 * 2)}x"
-                                 f"{max(2, height // 2 * 2)}")
+                raise MediaError(
+                    f"frames are {width}x{height}, H.264 needs even sides: use {max(2, width // 2 * 2)}x"
+                    f"{max(2, height // 2 * 2)}"
+                )
             self._picture.width, self._picture.height = width, height
         elif (width, height) != (self._picture.width, self._picture.height):
-            raise MediaError(f"frame {self.frames} is {width}x{height}, the film was begun with {self._picture.width}x"
-                             f"{self._picture.height}")
+            raise MediaError(
+                f"frame {self.frames} is {width}x{height}, the film was begun with {self._picture.width}x"
+                f"{self._picture.height}"
+            )
 
     def _write_waiting(self, limit: int) -> None:
         """Encode whole blocks of the waiting sound as far as the picture reaches."""
@@ -163,8 +189,13 @@ class VideoWriter:
         end = samples_of_frames(self.frames, self.fps, self.sample_rate)
         over = self._samples + self._waiting_samples() - end
         if over > samples_of_frames(1, self.fps, self.sample_rate):  # less than a frame is only rounding
-            warnings.warn(f"{over / self.sample_rate:.2f} s of sound after the last frame of {self.path.name} are left out (picture "
-                          f"{float(seconds_of_frames(self.frames, self.fps)):.2f} s)", Ltx2Warning, stacklevel=3)
+            warnings.warn(
+                f"{over / self.sample_rate:.2f} s of sound after the last frame of {self.path.name} are left out "
+                "(picture "
+                f"{float(seconds_of_frames(self.frames, self.fps)):.2f} s)",
+                Ltx2Warning,
+                stacklevel=3,
+            )
         while self._samples < end:
             samples = self._take(min(_AAC_BLOCK, end - self._samples))
             self._encode_sound(samples)
@@ -192,7 +223,8 @@ class VideoWriter:
 
 
 class _Guard:
-    """Any error or interruption inside a writer throws the half file away; errors of the file system become one sentence."""
+    """Any error or interruption inside a writer throws the half file away; errors of the file system become one
+    sentence."""
 
     def __init__(self, writer):
         self.writer = writer
@@ -209,9 +241,11 @@ class _Guard:
             raise MediaError(f"cannot write {self.writer.path}: {reason(error)}") from error
 
 
-def write_video(path, frames, *, fps, sound: Waveform | None = None, crf: float = 18,
-                metadata: Mapping[str, object] | None = None) -> Path:
-    """Write one MP4 from frames (one chunk, or an iterable of chunks made on the way) and a whole sound track. Returns the path."""
+def write_video(
+    path, frames, *, fps, sound: Waveform | None = None, crf: float = 18, metadata: Mapping[str, object] | None = None
+) -> Path:
+    """Write one MP4 from frames (one chunk, or an iterable of chunks made on the way) and a whole sound track. Returns
+    the path."""
     rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
     with VideoWriter(path, fps=fps, sample_rate=rate, channels=channels, crf=crf, metadata=metadata) as writer:
         if sound is not None:
@@ -221,8 +255,9 @@ def write_video(path, frames, *, fps, sound: Waveform | None = None, crf: float 
     return writer.path
 
 
-def write_png_sequence(folder, frames, *, first: int = 0, sound: Waveform | None = None,
-                       metadata: Mapping[str, str] | None = None) -> list[Path]:
+def write_png_sequence(
+    folder, frames, *, first: int = 0, sound: Waveform | None = None, metadata: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write ``frame_000000.png`` … into a new or empty folder, which appears whole or not at all. Returns the files.
 
     frames: one chunk or an iterable of chunks, in the layouts of frames.uint8_frames. first: number of the first file.

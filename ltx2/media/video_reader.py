@@ -8,11 +8,12 @@ from fractions import Fraction
 import numpy as np
 import torch
 
+from ..atomic_files import reason
 from ..clock import exact_seconds, samples_of_seconds, seconds_of_frames
 from ..errors import MediaError
 from ..values import Waveform
-from .files import check_source, reason, require_av
 from .images import MAX_PIXELS
+from .paths import check_source, require_av
 
 MAX_CLIP_BYTES = 16 * 2**30  # read_video holds everything; longer films go through the iterators
 _PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
@@ -23,7 +24,8 @@ _PIECE_SAMPLES = 1 << 16
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file states: exact frame count, and samples per channel from frame 0 on; sample_rate 0 = no sound."""
+    """What a video file states: exact frame count, and samples per channel from frame 0 on; sample_rate 0 = no
+    sound."""
 
     width: int
     height: int
@@ -68,8 +70,8 @@ def video_info(path) -> VideoInfo:
 def iterate_frames(path, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 RGB in order, from frame ``start`` (negative: from the end), ``count`` of them or all.
 
-    The n-th frame is the n-th that is shown, wherever the keyframes are. Holds one frame at a time. Raises MediaError when
-    the file has fewer frames than asked for.
+    The n-th frame is the n-th that is shown, wherever the keyframes are. Holds one frame at a time. Raises MediaError
+    when the file has fewer frames than asked for.
     """
     with _opened(path) as container:
         stream = _video_stream(container, path)
@@ -96,9 +98,9 @@ def iterate_frames(path, start: int = 0, count: int | None = None) -> Iterator[n
 def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
     """The sound track in pieces: float32 [C, n] in -1…1 at the file's rate, consecutive and sample-exact.
 
-    Time 0 is the first frame of the picture (of the sound where there is no picture). With ``seconds`` the pieces add up to
-    exactly round((start + seconds) · rate) − round(start · rate) samples, silence after the track's end; else they run to
-    its end. Gaps are silence. Encoder delay and padding are left out. Raises MediaError.
+    Time 0 is the first frame of the picture (of the sound where there is no picture). With ``seconds`` the pieces add
+    up to exactly round((start + seconds) · rate) − round(start · rate) samples, silence after the track's end; else
+    they run to its end. Gaps are silence. Encoder delay and padding are left out. Raises MediaError.
     """
     with _opened(path) as container:
         if not container.streams.audio:
@@ -153,7 +155,8 @@ def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
 
 
 def read_sound(path) -> Waveform:
-    """The first sound track of any file that PyAV reads: float32 [C, N] in -1…1 at the file's own rate. Raises MediaError."""
+    """The first sound track of any file that PyAV reads: float32 [C, N] in -1…1 at the file's own rate. Raises
+    MediaError."""
     pieces = list(iterate_sound(path))
     if not pieces:
         raise MediaError(f"{path} has a sound track without samples")
@@ -163,14 +166,16 @@ def read_sound(path) -> Waveform:
 def read_video(path, start: int = 0, count: int | None = None) -> Clip:
     """Frames ``start`` (negative: from the end) to ``start + count`` of a video, and the sound of just these frames.
 
-    Without ``count`` the rest of the picture and of the sound track, which may be longer. Raises MediaError for what is not
-    a video, for frames that the file does not have, and above 16 GiB of frames (use :func:`iterate_frames`).
+    Without ``count`` the rest of the picture and of the sound track, which may be longer. Raises MediaError for what is
+    not a video, for frames that the file does not have, and above 16 GiB of frames (use :func:`iterate_frames`).
     """
     info = video_info(path)
     start, frames = _span(path, info.frames, start, count)
     size = frames * info.height * info.width * 3
     if size > MAX_CLIP_BYTES:
-        raise MediaError(f"{path}: {frames} frames need {size / 2**30:.0f} GiB at once, read fewer or iterate over them")
+        raise MediaError(
+            f"{path}: {frames} frames need {size / 2**30:.0f} GiB at once, read fewer or iterate over them"
+        )
     out = np.empty((frames, info.height, info.width, 3), np.uint8)
     done = 0
     for frame in iterate_frames(path, start, frames):
@@ -210,7 +215,9 @@ def _video_stream(container, path):
         raise MediaError(f"{path} has no picture track")
     stream = container.streams.video[0]
     if stream.width * stream.height > MAX_PIXELS:
-        raise MediaError(f"{path} has frames of {stream.width}x{stream.height}, above the bound of {MAX_PIXELS:,} pixels")
+        raise MediaError(
+            f"{path} has frames of {stream.width}x{stream.height}, above the bound of {MAX_PIXELS:,} pixels"
+        )
     return stream
 
 
@@ -239,8 +246,8 @@ def _start(container) -> Fraction:
 
 
 def _stated_end(container, track) -> Fraction | None:
-    """End of the sound on the container's clock where it is exact. MP4 states it in its edit list; elsewhere the decoder
-    drops the padding itself and a stated duration may be a guess."""
+    """End of the sound on the container's clock where it is exact. MP4 states it in its edit list; elsewhere the
+    decoder drops the padding itself and a stated duration may be a guess."""
     if "mp4" not in container.format.name or not track.duration:
         return None
     return ((track.start_time or 0) + track.duration) * track.time_base

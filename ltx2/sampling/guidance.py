@@ -1,8 +1,8 @@
 """Guidance on denoised predictions: away from the negative prompt, from a perturbed pass and from isolated streams.
 
 prediction = c + (cfg − 1)(c − negative) + stg (c − perturbed) + (modality − 1)(c − isolated), then rescaled towards the
-deviation of c. Papers: classifier-free guidance (Ho and Salimans 2022), spatio-temporal skip guidance (Hyung et al. 2024),
-rescale (Lin et al. 2023). Checked against ltx-core 1.0.0.
+deviation of c. Papers: classifier-free guidance (Ho and Salimans 2022), spatio-temporal skip guidance (Hyung et al.
+2024), rescale (Lin et al. 2023). Checked against ltx-core 1.0.0.
 """
 
 from collections.abc import Mapping
@@ -68,10 +68,11 @@ def skips(guidance: StreamGuidance, step: int) -> bool:
 
 
 def combine(predictions: Mapping[str, torch.Tensor], guidance: StreamGuidance) -> torch.Tensor:
-    """One stream's guided prediction [B, T, C] from its passes (x0, any dtype); in float32, in the positive pass's dtype.
+    """One stream's guided prediction [B, T, C] from its passes (x0, any dtype); in float32, in the positive pass's
+    dtype.
 
-    A pass that did not run counts as equal to the positive one. The deviation of the rescale is taken per sample over all
-    tokens and channels, so that a sample does not depend on its neighbours in the batch.
+    A pass that did not run counts as equal to the positive one. The deviation of the rescale is taken per sample over
+    all tokens and channels, so that a sample does not depend on its neighbours in the batch.
     """
     positive = predictions[POSITIVE].float()
     result = positive

@@ -1,4 +1,5 @@
-"""Random numbers and what is done with them: one generator per sample, a fixed order of draws, and the blend with known latents."""
+"""Random numbers and what is done with them: one generator per sample, a fixed order of draws, and the blend with known
+latents."""
 
 from collections.abc import Sequence
 
@@ -19,9 +20,14 @@ def generators(seed: int, samples: int, device: torch.device | str = "cpu") -> l
     return [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(samples)]
 
 
-def draw(shape: Sequence[int], sources: Sequence[torch.Generator], *, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
-    """Normal noise [len(sources), *shape]; row i comes from generator i alone and is drawn on that generator's device."""
-    rows = [torch.randn((1, *shape), generator=source, dtype=dtype, device=source.device).to(device) for source in sources]
+def draw(
+    shape: Sequence[int], sources: Sequence[torch.Generator], *, dtype: torch.dtype, device: torch.device | str
+) -> torch.Tensor:
+    """Normal noise [len(sources), *shape]; row i comes from generator i alone and is drawn on that generator's
+    device."""
+    rows = [
+        torch.randn((1, *shape), generator=source, dtype=dtype, device=source.device).to(device) for source in sources
+    ]
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
@@ -40,10 +46,14 @@ def draw_tokens(
     return AVTokens(video, audio)
 
 
-def add_noise(latent: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor, scale: float) -> torch.Tensor:
-    """The state a stage starts from: ``lerp(clean, lerp(latent, noise, scale), mask)`` in float32, in the latent's dtype.
+def add_noise(
+    latent: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """The state a stage starts from: ``lerp(clean, lerp(latent, noise, scale), mask)`` in float32, in the latent's
+    dtype.
 
-    latent: where generation starts (zeros, or the stage before); clean: what is known; mask [B, T, 1]: 1 generates, 0 keeps;
+    latent: where generation starts (zeros, or the stage before); clean: what is known; mask [B, T, 1]: 1 generates, 0
+    keeps;
     scale: 1 for a fresh start, the first sigma when re-noising, 0 for a frozen stream.
     """
     # written as sums of products: exact at scale 0 and 1 and at mask 0 and 1, where lerp is not

@@ -1,8 +1,8 @@
 """Samplers: from noise along a sigma schedule to a clean latent.
 
 Each takes ``denoise(x, sigma, step) -> x0``, the starting tokens, the sigmas (float32 [steps + 1], on the CPU) and
-``restore(x0) -> x0``, which puts known tokens back into a prediction. ``after_step(step, x0)`` is called after every step.
-States stay in the dtype they come in; the arithmetic is float32 (float64 in res_2s).
+``restore(x0) -> x0``, which puts known tokens back into a prediction. ``after_step(step, x0)`` is called after every
+step. States stay in the dtype they come in; the arithmetic is float32 (float64 in res_2s).
 """
 
 import math
@@ -24,7 +24,9 @@ RES_2S_SMALL_STEP, RES_2S_LOW_SIGMA, RES_2S_ITERATIONS = 0.5, 0.03, 100
 ETA_RES_2S = 0.5
 
 
-def euler(denoise: Denoise, x: AVTokens, sigmas: torch.Tensor, *, restore: Restore, after_step: AfterStep | None = None) -> AVTokens:
+def euler(
+    denoise: Denoise, x: AVTokens, sigmas: torch.Tensor, *, restore: Restore, after_step: AfterStep | None = None
+) -> AVTokens:
     """First-order steps along the velocity (x − x0)/σ."""
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         x0 = restore(denoise(x, float(sigma), step))
@@ -43,7 +45,8 @@ def gradient_estimation(
     after_step: AfterStep | None = None,
     gamma: float = 2.0,
 ) -> AVTokens:
-    """Euler with a velocity extrapolated from the last two steps (paper "Interpreting and Improving Diffusion Models", 2306.04848)."""
+    """Euler with a velocity extrapolated from the last two steps (paper "Interpreting and Improving Diffusion Models",
+    2306.04848)."""
     previous = None
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         x0 = restore(denoise(x, float(sigma), step))
@@ -72,9 +75,11 @@ def euler_ancestral(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> AVTokens:
-    """Euler that steps further down and adds fresh noise, for rectified flow: signal 1 − σ and noise σ stay in proportion.
+    """Euler that steps further down and adds fresh noise, for rectified flow: signal 1 − σ and noise σ stay in
+    proportion.
 
-    generators: one per sample, drawing video then audio at every step but the last. The 2.5 distilled model's first stage.
+    generators: one per sample, drawing video then audio at every step but the last. The 2.5 distilled model's first
+    stage.
     """
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         x0 = restore(denoise(x, float(sigma), step))
@@ -106,10 +111,11 @@ def res_2s(
     substep_generators: Sequence[torch.Generator],
     after_step: AfterStep | None = None,
 ) -> AVTokens:
-    """Second-order exponential integrator with noise added at the middle and the end of each step (paper 2308.02157, "RES").
+    """Second-order exponential integrator with noise added at the middle and the end of each step (paper 2308.02157,
+    "RES").
 
-    Two predictions a step, and one more at the end. step_generators and substep_generators: one per sample each, drawing
-    video then audio. The sampler of the HQ preset.
+    Two predictions a step, and one more at the end. step_generators and substep_generators: one per sample each,
+    drawing video then audio. The sampler of the HQ preset.
     """
     dtype = x.video.dtype if x.video is not None else x.audio.dtype
     levels = sigmas.double()
@@ -169,8 +175,11 @@ def _wide_noise(like: torch.Tensor, sources: Sequence[torch.Generator]) -> torch
     return torch.cat(rows)
 
 
-def _sde_step(x: torch.Tensor, target: torch.Tensor, sigma: torch.Tensor, sigma_next: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Part of the way from x (at sigma) to target (at sigma_next), the rest made up with noise; signal and noise add to 1."""
+def _sde_step(
+    x: torch.Tensor, target: torch.Tensor, sigma: torch.Tensor, sigma_next: torch.Tensor, noise: torch.Tensor
+) -> torch.Tensor:
+    """Part of the way from x (at sigma) to target (at sigma_next), the rest made up with noise; signal and noise add to
+    1."""
     up = min(float(sigma_next) * ETA_RES_2S, float(sigma_next) * 0.9999)
     if up == 0:
         return target

@@ -28,9 +28,11 @@ def dev_sigmas(
     max_shift: float = MAX_SHIFT,
     terminal: float | None = TERMINAL,
 ) -> torch.Tensor:
-    """Schedule of the dev models: evenly spaced, shifted towards noise, stretched so that the last step starts at ``terminal``.
+    """Schedule of the dev models: evenly spaced, shifted towards noise, stretched so that the last step starts at
+    ``terminal``.
 
-    tokens: video tokens the shift is meant for. The released pipelines pass 4096 whatever the size; HQ passes the stage-1 count.
+    tokens: video tokens the shift is meant for. The released pipelines pass 4096 whatever the size; HQ passes the
+    stage-1 count.
     terminal: None leaves out the stretch. Raises RequestError for less than one step.
     """
     _check_steps(steps)
@@ -46,8 +48,8 @@ def dev_sigmas(
 def distilled_subset(steps: int) -> tuple[int, ...]:
     """Which of the nine distilled noise levels a run of 1…8 steps visits.
 
-    The first and last always; between them the choice with the smallest largest gap, then the smallest last gap, then the
-    smallest sum of squared gaps.
+    The first and last always; between them the choice with the smallest largest gap, then the smallest last gap, then
+    the smallest sum of squared gaps.
     """
     if not 1 <= steps <= len(DISTILLED) - 1:
         raise RequestError(f"{steps} distilled steps, expected 1 to {len(DISTILLED) - 1}: use a dev schedule for more")
@@ -93,7 +95,8 @@ def linear_quadratic_sigmas(steps: int, *, threshold: float = 0.025, linear_step
 def check_sigmas(sigmas: torch.Tensor | Sequence[float], *, to_zero: bool = False) -> torch.Tensor:
     """A sigma list as a float32 CPU tensor [steps + 1], if it is one.
 
-    Raises RequestError unless there are two values or more, all in 0…1, each below the one before, and (``to_zero``) the last 0.
+    Raises RequestError unless there are two values or more, all in 0…1, each below the one before, and (``to_zero``)
+    the last 0.
     """
     try:
         values = torch.as_tensor(sigmas, dtype=torch.float32).detach().cpu().flatten()

@@ -1,1 +1,2 @@
-"""The stages from a request to frames and sound, one file each in the order they run; plain functions over frozen values."""
+"""The stages from a request to frames and sound, one file each in the order they run; plain functions over frozen
+values."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..networks import audio_codec
+from ..networks.audio import codec as audio_codec
 from ..values import Progress, Waveform
 
 
@@ -18,10 +18,11 @@ def decode_audio(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[Progress], None] | None = None,
 ) -> Waveform:
-    """Sound [2, N] float32 on the CPU of one normalised latent [1, 8, T, 16], at the vocoder's rate; N = (4T − 3) / 100 s.
+    """Sound [2, N] float32 on the CPU of one normalised latent [1, 8, T, 16], at the vocoder's rate; N = (4T − 3) / 100
+    s.
 
-    decoder (weights of ``dtype``) and vocoder on ``device``. Raises RequestError for another shape, MediaError for a latent
-    that is not finite.
+    decoder (weights of ``dtype``) and vocoder on ``device``. Raises RequestError for another shape, MediaError for a
+    latent that is not finite.
     """
     if progress is not None:
         progress(Progress("audio decoding", 0, 1))

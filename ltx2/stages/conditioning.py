@@ -1,7 +1,8 @@
 """What is known of a clip in advance, as latents and masks: pictures, clips, a last latent, and sound.
 
-Everything in place is clean latents and a mask (1 generates, 0 keeps). What belongs between latent frames becomes guides:
-extra tokens that the model looks at and that are dropped at the end. Later writes win. Checked against ltx-core 1.0.0.
+Everything in place is clean latents and a mask (1 generates, 0 keeps). What belongs between latent frames becomes
+guides: extra tokens that the model looks at and that are dropped at the end. Later writes win. Checked against ltx-core
+1.0.0.
 """
 
 import warnings
@@ -14,8 +15,8 @@ import torch
 from .. import clock
 from ..errors import Ltx2Warning, RequestError
 from ..media.images import prepare_clip, prepare_image
-from ..networks.video_plan import encode, plan_encode
-from ..networks.video_vae import VideoEncoder
+from ..networks.video_vae.model import VideoEncoder
+from ..networks.video_vae.plan import encode, plan_encode
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
 from .memory import free_bytes
 
@@ -40,7 +41,8 @@ class Conditioning:
     """All that is known of a clip at one stage's size; a part that is None leaves everything to be generated.
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
-    [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and count as noiseless.
+    [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and
+    count as noiseless.
     """
 
     video: torch.Tensor | None = None
@@ -75,8 +77,8 @@ def place_latent(
 ) -> Conditioning:
     """Put latents in place from ``latent_frame`` on.
 
-    latent: [C, h, w], [C, f, h, w] or [1 or B, C, f, h, w]; shape: of the clip's latent, [B, C, F, h, w]. Raises RequestError
-    when it does not fit.
+    latent: [C, h, w], [C, f, h, w] or [1 or B, C, f, h, w]; shape: of the clip's latent, [B, C, F, h, w]. Raises
+    RequestError when it does not fit.
     """
     _check_strength(strength, "conditioning latent")
     if latent.ndim == 3:
@@ -84,14 +86,19 @@ def place_latent(
     if latent.ndim == 4:
         latent = latent[None]
     batch, channels, frames, height, width = shape
-    fits = latent.ndim == 5 and len(latent) in (1, batch) and (latent.shape[1], *latent.shape[3:]) == (channels, height, width)
+    fits = (
+        latent.ndim == 5
+        and len(latent) in (1, batch)
+        and (latent.shape[1], *latent.shape[3:]) == (channels, height, width)
+    )
     if not fits:
         found = f"{list(latent.shape)}, expected {[batch, channels, 'frames', height, width]}"
         raise RequestError(f"conditioning latent has shape {found}: use latents of the same picture size and batch")
     last = latent_frame + latent.shape[2]
     if not 0 <= latent_frame < last <= frames:
         raise RequestError(
-            f"conditioning latent covers latent frames {latent_frame} to {last - 1}, the clip has {frames} (0 to {frames - 1}): "
+            f"conditioning latent covers latent frames {latent_frame} to {last - 1}, the clip has {frames} (0 to "
+            f"{frames - 1}): "
             "place it earlier or make the clip longer"
         )
     size = max(len(latent), 1 if conditioning.video is None else len(conditioning.video))
@@ -109,7 +116,8 @@ def place_latent(
 
 
 def add_guide(conditioning: Conditioning, latent: torch.Tensor, *, frame: int, strength: float) -> Conditioning:
-    """Add latents [1 or B, C, f, h, w] as guide tokens from picture frame ``frame`` on, in place of a guide at that very frame."""
+    """Add latents [1 or B, C, f, h, w] as guide tokens from picture frame ``frame`` on, in place of a guide at that
+    very frame."""
     _check_strength(strength, "guide")
     kept = tuple(guide for guide in conditioning.guides if guide.frame != frame)
     return replace(conditioning, guides=(*kept, Guide(latent, frame, strength)))
@@ -127,9 +135,13 @@ def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_
     if not 0 <= condition.mask <= 1:
         raise RequestError(f"audio mask is {condition.mask:g}, expected 0 (keep) to 1 (generate anew)")
     if condition.frozen and known < audio_latents:
-        raise RequestError(f"own sound has {known} audio latents, the clip needs {audio_latents}: pad it with silence before encoding")
+        raise RequestError(
+            f"own sound has {known} audio latents, the clip needs {audio_latents}: pad it with silence before encoding"
+        )
     if known > audio_latents and not condition.frozen:
-        raise RequestError(f"{known} audio latents are known, the clip has {audio_latents}: make the clip longer or keep fewer")
+        raise RequestError(
+            f"{known} audio latents are known, the clip has {audio_latents}: make the clip longer or keep fewer"
+        )
     size = (len(latent), 1, audio_latents, 1)
     clean = latent.new_zeros(len(latent), latent.shape[1], audio_latents, latent.shape[3])
     mask = torch.ones(size, dtype=torch.float32, device=latent.device)
@@ -154,8 +166,8 @@ def encode_pictures(
 ) -> torch.Tensor:
     """Normalised latents [1, 128, F, H/32, W/32] of pictures [1, 3, 8k+1, H, W] in -1…1, which may lie anywhere.
 
-    encoder: on ``device`` with weights of ``dtype``; how it goes about it is chosen for the memory that is free (``free`` bytes,
-    what the device tells unless given).
+    encoder: on ``device`` with weights of ``dtype``; how it goes about it is chosen for the memory that is free
+    (``free`` bytes, what the device tells unless given).
     Raises RequestError for sizes that do not fit.
     """
     encoder.check(pixels)
@@ -182,13 +194,16 @@ def condition_video(
 ) -> Conditioning:
     """Everything that a request knows of the picture, at one stage's size: the last latent, then images, then clips.
 
-    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip. encode_pixels:
-    pictures [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves. conditioning: what to add to.
-    What stands at frame 0 is put in place; what comes later becomes guides. Raises RequestError and MediaError.
+    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip.
+    encode_pixels: pictures [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves.
+    conditioning: what to add to. What stands at frame 0 is put in place; what comes later becomes guides. Raises
+    RequestError and MediaError.
     """
     result = conditioning or Conditioning()
     if latent is not None:
-        result = place_latent(result, latent.latent, latent_frame=latent.latent_frame, strength=latent.strength, shape=shape)
+        result = place_latent(
+            result, latent.latent, latent_frame=latent.latent_frame, strength=latent.strength, shape=shape
+        )
     encoded: dict[tuple, torch.Tensor] = {}
     for image in images:
         _check_frame(image.frame, frames, "image")
@@ -204,20 +219,33 @@ def condition_video(
             below = clock.snap_frames(max(count, 1), "down")
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > frames:
-            raise RequestError(f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has {frames}")
-        result = _place(result, encode_pixels(prepare_clip(clip.frames, height, width)), _on_grid(clip.frame, count), clip.strength, shape)
+            raise RequestError(
+                f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has {frames}"
+            )
+        result = _place(
+            result,
+            encode_pixels(prepare_clip(clip.frames, height, width)),
+            _on_grid(clip.frame, count),
+            clip.strength,
+            shape,
+        )
     return result
 
 
-def encode_own_audio(waveform: Waveform, encode_sound: Callable[[Waveform], torch.Tensor], *, audio_latents: int) -> AudioCondition:
-    """A sound track of one's own as a condition: silence added or the end cut so that it fills the clip, heard as it was given.
+def encode_own_audio(
+    waveform: Waveform, encode_sound: Callable[[Waveform], torch.Tensor], *, audio_latents: int
+) -> AudioCondition:
+    """A sound track of one's own as a condition: silence added or the end cut so that it fills the clip, heard as it
+    was given.
 
     encode_sound: Waveform → latents [1, 8, T, 16].
     """
     needed = clock.decoded_samples(audio_latents, waveform.sample_rate)
     samples = waveform.samples
     if samples.numel() and not samples.any():
-        message = f"the sound track given is silent ({samples.shape[-1]} samples, all 0): leave it out to have sound made"
+        message = (
+            f"the sound track given is silent ({samples.shape[-1]} samples, all 0): leave it out to have sound made"
+        )
         warnings.warn(message, Ltx2Warning, stacklevel=2)
     if samples.shape[-1] < needed:
         samples = torch.nn.functional.pad(samples, (0, needed - samples.shape[-1]))
@@ -263,7 +291,11 @@ def _on_grid(frame: int, count: int) -> int:
     if frame == 0 or count == 1 or (frame - 1) % clock.FRAMES_PER_LATENT == 0:
         return frame
     snapped = clock.snap_frames(frame, "down") if frame > clock.FRAMES_PER_LATENT else 1
-    warnings.warn(f"a clip condition at frame {frame} begins at frame {snapped}, where a latent frame starts", Ltx2Warning, stacklevel=3)
+    warnings.warn(
+        f"a clip condition at frame {frame} begins at frame {snapped}, where a latent frame starts",
+        Ltx2Warning,
+        stacklevel=3,
+    )
     return snapped
 
 

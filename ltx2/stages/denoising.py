@@ -1,7 +1,7 @@
 """One denoising stage: from noise along a sigma schedule to clean latents of both streams.
 
-The transformer gives velocities per token; a token's timestep is its mask times sigma, so what is known counts as clean.
-Each step: predict, guide, put the known tokens back, step. Checked against ltx-core 1.0.0 and FastVideo's stage.
+The transformer gives velocities per token; a token's timestep is its mask times sigma, so what is known counts as
+clean. Each step: predict, guide, put the known tokens back, step. Checked against ltx-core 1.0.0 and FastVideo's stage.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,23 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import RequestError
-from ..networks.block import Perturbation
-from ..networks.rope import audio_positions, video_positions
-from ..networks.transformer import StreamInput
+from ..networks.layers.rope import audio_positions, video_positions
+from ..networks.transformer.block import Perturbation
+from ..networks.transformer.model import StreamInput
 from ..sampling import noise as sampling_noise
 from ..sampling import samplers
-from ..sampling.guidance import ISOLATED, NEGATIVE, PERTURBED, POSITIVE, Guidance, StreamGuidance, at_sigma, combine, passes, skips
+from ..sampling.guidance import (
+    ISOLATED,
+    NEGATIVE,
+    PERTURBED,
+    POSITIVE,
+    Guidance,
+    StreamGuidance,
+    at_sigma,
+    combine,
+    passes,
+    skips,
+)
 from ..sampling.schedules import check_sigmas
 from ..sampling.tokens import AVTokens, patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from ..values import AVLatent, Progress, TextContext
@@ -25,7 +36,10 @@ SAMPLERS = ("euler", "euler_ancestral", "res_2s", "gradient_estimation")
 ISOLATION = Perturbation(skip_audio_to_video=None, skip_video_to_audio=None)
 
 # What a stage calls for velocities: networks.transformer.Transformer or a host's wrapping of it.
-Model = Callable[[StreamInput | None, StreamInput | None, Sequence[Perturbation] | None], tuple[torch.Tensor | None, torch.Tensor | None]]
+Model = Callable[
+    [StreamInput | None, StreamInput | None, Sequence[Perturbation] | None],
+    tuple[torch.Tensor | None, torch.Tensor | None],
+]
 
 
 @dataclass(frozen=True)
@@ -66,13 +80,16 @@ def denoise(
     progress: Callable[[Progress], None] | None = None,
     stage: str = "denoising",
 ) -> AVLatent:
-    """Denoise both streams (or the one that ``start`` has) and return their latents in the dtype of ``start``, on ``device``.
+    """Denoise both streams (or the one that ``start`` has) and return their latents in the dtype of ``start``, on
+    ``device``.
 
-    model: transformer on ``device`` computing in ``dtype``. start: zeros for a fresh clip, the upsampled latents for a refine.
-    noise: see latent_preparation. guidance: one, or by noise level. seeds: of the samples, for the samplers that add noise.
-    noise_scale: how much noise the start is mixed with, the first sigma unless given. passes_at_once: guidance passes to stack
-    into one call, which needs that many times the memory and gives the same result. progress: called before the first step
-    and after each with the prediction so far as preview; raising from it stops the stage.
+    model: transformer on ``device`` computing in ``dtype``. start: zeros for a fresh clip, the upsampled latents for a
+    refine.
+    noise: see latent_preparation. guidance: one, or by noise level. seeds: of the samples, for the samplers that add
+    noise.
+    noise_scale: how much noise the start is mixed with, the first sigma unless given. passes_at_once: guidance passes
+    to stack into one call, which needs that many times the memory and gives the same result. progress: called before
+    the first step and after each with the prediction so far as preview; raising from it stops the stage.
     Tokens with mask 0 come back bit for bit as given. Raises RequestError for settings that do not fit together.
     """
     sigmas = check_sigmas(sigmas)
@@ -80,7 +97,12 @@ def denoise(
     with torch.no_grad():
         video, audio = streams(start, conditioning, fps, video_position_offset_seconds, device)
         scale = float(sigmas[0]) if noise_scale is None else noise_scale
-        x = AVTokens(*(None if s is None else _noised(s, n.to(device), scale) for s, n in ((video, noise.video), (audio, noise.audio))))
+        x = AVTokens(
+            *(
+                None if s is None else _noised(s, n.to(device), scale)
+                for s, n in ((video, noise.video), (audio, noise.audio))
+            )
+        )
         clean = AVTokens(*(None if s is None else s.clean for s in (video, audio)))
         mask = AVTokens(*(None if s is None else s.mask for s in (video, audio)))
         predict = predictor(
@@ -110,7 +132,9 @@ def streams(
 ) -> tuple[Stream | None, Stream | None]:
     """Both streams of a stage before noise is added; guides stand behind the video's own tokens."""
     return (
-        None if start.video is None else _video_stream(start.video.to(device), conditioning, fps, offset_seconds, device),
+        None
+        if start.video is None
+        else _video_stream(start.video.to(device), conditioning, fps, offset_seconds, device),
         None if start.audio is None else _audio_stream(start.audio.to(device), conditioning, device),
     )
 
@@ -184,19 +208,26 @@ def predictor(
         )
         if active.video or active.audio:
             settings = Guidance(
-                settings.video if active.video else StreamGuidance(), settings.audio if active.audio else StreamGuidance()
+                settings.video if active.video else StreamGuidance(),
+                settings.audio if active.audio else StreamGuidance(),
             )
             wanted = passes(settings, video=video is not None, audio=audio is not None)
             found: dict[str, AVTokens] = {}
             for first in range(0, len(wanted), passes_at_once):
                 found |= _run(wanted[first : first + passes_at_once], x, sigma, settings, active)
             last = AVTokens(
-                combine({n: p.video for n, p in found.items()}, settings.video).to(x.video.dtype) if active.video else last.video,
-                combine({n: p.audio for n, p in found.items()}, settings.audio).to(x.audio.dtype) if active.audio else last.audio,
+                combine({n: p.video for n, p in found.items()}, settings.video).to(x.video.dtype)
+                if active.video
+                else last.video,
+                combine({n: p.audio for n, p in found.items()}, settings.audio).to(x.audio.dtype)
+                if active.audio
+                else last.audio,
             )
         return last
 
-    def _run(names: Sequence[str], x: AVTokens, sigma: float, settings: Guidance, active: AVTokens) -> dict[str, AVTokens]:
+    def _run(
+        names: Sequence[str], x: AVTokens, sigma: float, settings: Guidance, active: AVTokens
+    ) -> dict[str, AVTokens]:
         """Some passes in one call, stacked on the batch axis."""
         inputs = AVTokens(
             None if video is None else stack(video, x.video, sigma, [contexts[n].video for n in names], active.video),
@@ -206,12 +237,16 @@ def predictor(
         left_out = [_perturbation(name, settings) for name in names for _ in range(batch)]
         velocities = AVTokens(*model(inputs.video, inputs.audio, left_out if any(left_out) else None))
         predictions = [
-            [None] * len(names) if velocity is None else _x0(tokens, velocity, stream.mask, 0.0 if stream.frozen else sigma)
+            [None] * len(names)
+            if velocity is None
+            else _x0(tokens, velocity, stream.mask, 0.0 if stream.frozen else sigma)
             for stream, tokens, velocity in ((video, x.video, velocities.video), (audio, x.audio, velocities.audio))
         ]
         return {name: AVTokens(*pair) for name, *pair in zip(names, *predictions)}
 
-    def stack(stream: Stream, tokens: torch.Tensor, sigma: float, context: list[torch.Tensor], enabled: bool) -> StreamInput:
+    def stack(
+        stream: Stream, tokens: torch.Tensor, sigma: float, context: list[torch.Tensor], enabled: bool
+    ) -> StreamInput:
         batch, count = len(tokens), len(context)
         level = 0.0 if stream.frozen else sigma
         return StreamInput(
@@ -252,7 +287,9 @@ def _latents(tokens: AVTokens, start: AVLatent, video: Stream | None, audio: Str
 
 def _moved(context: TextContext, device, dtype) -> TextContext:
     return replace(
-        context, video=context.video.to(device, dtype), audio=None if context.audio is None else context.audio.to(device, dtype)
+        context,
+        video=context.video.to(device, dtype),
+        audio=None if context.audio is None else context.audio.to(device, dtype),
     )
 
 
@@ -277,12 +314,20 @@ def _check(start, noise, positive, negative, guidance, conditioning: Conditionin
         raise RequestError(f"sampler is {sampler!r}, expected one of {', '.join(SAMPLERS)}")
     batch = len(start.video if start.video is not None else start.audio)
     if sampler in ("euler_ancestral", "res_2s") and (seeds is None or len(seeds) != batch):
-        raise RequestError(f"sampler {sampler} needs a seed for each of the {batch} samples, got {0 if seeds is None else len(seeds)}")
+        raise RequestError(
+            f"sampler {sampler} needs a seed for each of the {batch} samples, got {0 if seeds is None else len(seeds)}"
+        )
     if start.audio is not None and positive.audio is None:
-        raise RequestError("the text context has no audio part, but sound is to be made: encode the prompt with both connectors")
+        raise RequestError(
+            "the text context has no audio part, but sound is to be made: encode the prompt with both connectors"
+        )
     levels = [guidance] if isinstance(guidance, Guidance) else guidance.values()
-    if negative is None and any(NEGATIVE in passes(g, video=start.video is not None, audio=start.audio is not None) for g in levels):
-        raise RequestError("text guidance is above 1 but there is no negative prompt: give one, or set the guidance scale to 1")
+    if negative is None and any(
+        NEGATIVE in passes(g, video=start.video is not None, audio=start.audio is not None) for g in levels
+    ):
+        raise RequestError(
+            "text guidance is above 1 but there is no negative prompt: give one, or set the guidance scale to 1"
+        )
     if negative is not None and start.audio is not None and negative.audio is None:
         raise RequestError("the negative text context has no audio part, but sound is to be made")
     wanted = AVTokens(
@@ -299,7 +344,8 @@ def _check(start, noise, positive, negative, guidance, conditioning: Conditionin
             continue
         if known.shape[1:] != latent.shape[1:] or len(known) not in (1, batch):
             raise RequestError(
-                f"known {name} latents have shape {list(known.shape)}, the latent to denoise {list(latent.shape)}: make them of one size"
+                f"known {name} latents have shape {list(known.shape)}, the latent to denoise {list(latent.shape)}: "
+                "make them of one size"
             )
     if start.video is not None:
         for guide in conditioning.guides:

@@ -39,7 +39,11 @@ def empty_latent(
         audio_latents = clock.audio_latents(frames, fps, audio_rule)
     size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
     video = torch.zeros(samples, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
-    audio = torch.zeros(samples, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device) if audio_latents else None
+    audio = (
+        torch.zeros(samples, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device)
+        if audio_latents
+        else None
+    )
     return AVLatent(video, audio)
 
 
@@ -53,8 +57,9 @@ def draw_noise(
 ) -> AVTokens:
     """Starting noise of one stage, as tokens: video with the guides' tokens behind it, then audio.
 
-    generators: one per sample (sampling.noise.generators); a second stage draws on from the same ones. Video is drawn before
-    audio and always in token order, so that both stages, and batches of any size, agree with the released pipelines. dtype and
+    generators: one per sample (sampling.noise.generators); a second stage draws on from the same ones. Video is drawn
+    before audio and always in token order, so that both stages, and batches of any size, agree with the released
+    pipelines. dtype and
     device: of the result, those of the latent unless given.
     """
     given = latent.video if latent.video is not None else latent.audio
@@ -79,6 +84,8 @@ def noise_from_latents(noise: AVLatent, *, conditioning: Conditioning | None = N
     video = None if noise.video is None else patchify_video(noise.video)
     if video is not None and conditioning is not None and conditioning.guides:
         sources = sampling_noise.generators(guide_seed, len(video))
-        extra = sampling_noise.draw((conditioning.guide_tokens, video.shape[2]), sources, dtype=video.dtype, device=video.device)
+        extra = sampling_noise.draw(
+            (conditioning.guide_tokens, video.shape[2]), sources, dtype=video.dtype, device=video.device
+        )
         video = torch.cat([video, extra], dim=1)
     return AVTokens(video, None if noise.audio is None else patchify_audio(noise.audio))

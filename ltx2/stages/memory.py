@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..networks.following import follows_input
+from ..networks.layers.offload_ops import follows_input
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
 
-# Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward and tables included (10 to 12 measured).
+# Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward and tables included
+# (10 to 12 measured).
 TENSORS_PER_TOKEN = 12
 # What to count on where a machine does not tell.
 UNKNOWN_FREE_BYTES = 4 * 2**30
@@ -22,8 +23,9 @@ UNKNOWN_FREE_BYTES = 4 * 2**30
 def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
     """The module on a device for as long as the block runs.
 
-    A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped straight
-    from its file, is never touched. A module that is there already, or whose layers follow their input, is used as it is.
+    A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped
+    straight from its file, is never touched. A module that is there already, or whose layers follow their input, is
+    used as it is.
     """
     if is_on(module, device) or follows_input(module):
         yield module
@@ -98,7 +100,9 @@ def free_bytes(device: torch.device | str) -> int:
     return UNKNOWN_FREE_BYTES
 
 
-def denoising_bytes(*, width: int, video_tokens: int, samples: int = 1, passes: int = 1, dtype: torch.dtype = torch.bfloat16) -> int:
+def denoising_bytes(
+    *, width: int, video_tokens: int, samples: int = 1, passes: int = 1, dtype: torch.dtype = torch.bfloat16
+) -> int:
     """What one call of a transformer of this width holds beside its weights, about."""
     return TENSORS_PER_TOKEN * width * video_tokens * samples * passes * dtype.itemsize
 

@@ -14,7 +14,7 @@ from ..checkpoint.lora import Lora, read_lora
 from ..checkpoint.reader import open_checkpoint
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
-from ..networks.following import FOLLOWING_OPS
+from ..networks.layers.offload_ops import FOLLOWING_OPS
 from ..text.cache import ContextCache
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
 from ..text.layers import with_ops
@@ -31,12 +31,14 @@ class PipelineConfig:
     """Settings of a whole pipeline.
 
     device: where networks run. Types: of each component's weights and arithmetic; latents: of the states between steps.
-    offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``layers`` brings the
-    transformer and the text encoder layer by layer, for cards smaller than they are; ``none`` loads all to the device at once.
+    offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``layers``
+    brings the transformer and the text encoder layer by layer, for cards smaller than they are; ``none`` loads all to
+    the device at once.
     video_decoding: ``auto`` by free memory, ``whole``, ``stream`` (exact pieces) or ``tiles``.
-    pass_batching: guidance passes in one call: ``auto`` when memory allows, ``always``, ``never``. quantized: weights of quantised
-    files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``). noise_device: ``cpu``
-    makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at 4096 tokens; None for the models' own.
+    pass_batching: guidance passes in one call: ``auto`` when memory allows, ``always``, ``never``. quantized: weights
+    of quantised files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``).
+    noise_device: ``cpu`` makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at
+    4096 tokens; None for the models' own.
     """
 
     device: str = "cpu"
@@ -62,11 +64,12 @@ class PipelineConfig:
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for it.
+    """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for
+    it.
 
-    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far. residence:
-    of a host that keeps the networks itself; None: they are brought to the config's device and dropped again. release and
-    transformer may be missing (None) where only other steps are run.
+    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far.
+    residence: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
+    again. release and transformer may be missing (None) where only other steps are run.
     """
 
     config: PipelineConfig
@@ -113,10 +116,10 @@ def load_models(
 ) -> Models:
     """Load every network that the files hold.
 
-    checkpoints: one file that holds all, or the split files of a release. text_encoder: Gemma, a file or folder. upsampler: the
-    spatial x2 latent upsampler. loras: files with strengths, merged into the transformer. distilled_lora: the one that a dev
-    model refines with; the transformer itself never has it. Raises CheckpointError (not a checkpoint, no transformer, LoRA with
-    no matching key); other networks may be missing until they are needed.
+    checkpoints: one file that holds all, or the split files of a release. text_encoder: Gemma, a file or folder.
+    upsampler: the spatial x2 latent upsampler. loras: files with strengths, merged into the transformer.
+    distilled_lora: the one that a dev model refines with; the transformer itself never has it. Raises CheckpointError
+    (not a checkpoint, no transformer, LoRA with no matching key); other networks may be missing until they are needed.
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     checkpoint = open_checkpoint(paths)
@@ -147,13 +150,21 @@ def load_models(
     large = {"ops": FOLLOWING_OPS} if config.offload == "layers" else {}
     transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options, **large)
     done += 1
-    encoder = step("text_encoder", load_text_encoder, text_encoder, dtype=config.text_encoder) if text_encoder is not None else None
+    encoder = (
+        step("text_encoder", load_text_encoder, text_encoder, dtype=config.text_encoder)
+        if text_encoder is not None
+        else None
+    )
     if encoder is not None and large:
         model = with_ops(encoder.model, FOLLOWING_OPS, dtype=config.text_encoder)
         encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
     found = {
-        "text_projection": step("text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder, **large),
-        "connectors": step("connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read, **large),
+        "text_projection": step(
+            "text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder, **large
+        ),
+        "connectors": step(
+            "connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read, **large
+        ),
         "video_encoder": step("video_encoder", load.load_video_encoder, checkpoint, dtype=config.video_vae),
         "video_decoder": step("video_decoder", load.load_video_decoder, checkpoint, dtype=config.video_vae),
         "audio_encoder": step("audio_encoder", load.load_audio_encoder, checkpoint, dtype=config.audio_vae),

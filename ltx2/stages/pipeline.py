@@ -32,10 +32,11 @@ Report = Callable[[Progress], None] | None
 class Segment:
     """A finished segment; its pictures are decoded when they are asked for, the same ones every time.
 
-    latent: of all samples, on the CPU: the last stage's video and the audio that is heard. sounds: one a sample, None in a
-    silent film. draws: states of the samples' generators, which decoding draws on from, each time from the same place.
-    seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on a GPU,
-    None elsewhere.
+    latent: of all samples, on the CPU: the last stage's video and the audio that is heard. sounds: one a sample, None
+    in a silent film. draws: states of the samples' generators, which decoding draws on from, each time from the same
+    place.
+    seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on
+    a GPU, None elsewhere.
     """
 
     latent: AVLatent
@@ -72,7 +73,8 @@ class Segment:
 
 
 def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
-    """Settings and clip of a request: what its stages run with, and notes on adjustments. Only release and file names are asked.
+    """Settings and clip of a request: what its stages run with, and notes on adjustments. Only release and file names
+    are asked.
 
     Raises RequestError for what cannot be made; warns of what the models were not trained for.
     """
@@ -83,7 +85,11 @@ def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str,
     plan = resolve(preset, models.release, request.overrides)
     geometry, notes = check_request(request, preset, plan)
     _warn_without_lora(models, plan)
-    return plan, geometry, (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes)
+    return (
+        plan,
+        geometry,
+        (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes),
+    )
 
 
 def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
@@ -102,7 +108,8 @@ def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str
 def generate(models: Models, request: Request, *, progress: Report = None) -> Segment:
     """Make one segment, except for its pictures, which the result decodes when asked.
 
-    progress: called at every prompt, step and tile; its preview is an AVLatent while denoising. Raising from it stops the work.
+    progress: called at every prompt, step and tile; its preview is an AVLatent while denoising. Raising from it stops
+    the work.
     Raises RequestError, CheckpointError and MediaError, each before the first long stage where it can be known.
     """
     plan, geometry, notes = prepare(models, request)
@@ -119,7 +126,13 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     with clock.running("conditioning"):
         sound = steps.known_sound(models, request.audio, audio_latents=geometry.audio_latents)
         known = steps.known_at(models, request, stages, sound, progress=progress)
-    common = {"positive": positive, "negative": negative, "generators": generators, "seeds": seeds, "progress": progress}
+    common = {
+        "positive": positive,
+        "negative": negative,
+        "generators": generators,
+        "seeds": seeds,
+        "progress": progress,
+    }
 
     with clock.running("denoising"):
         start = steps.fresh_latent(models, stages[0], request.samples)
@@ -144,9 +157,17 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
         return steps.decode_pixels(models, latent.video[sample : sample + 1], draws[sample], progress=report)
 
     return Segment(
-        latent=latent, sounds=sounds, geometry=geometry, plan=plan, seed=seed, notes=notes, seconds=clock.seconds, peak_bytes=peak,
-        draws=draws, decoder=decode,
-    )  # fmt: skip
+        latent=latent,
+        sounds=sounds,
+        geometry=geometry,
+        plan=plan,
+        seed=seed,
+        notes=notes,
+        seconds=clock.seconds,
+        peak_bytes=peak,
+        draws=draws,
+        decoder=decode,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -180,7 +201,10 @@ def _check_blocks(models: Models, plan: Plan) -> None:
     count = models.transformer.config.layers
     own = () if models.release is None else models.release.stg_blocks
     for stage in (plan.denoise, *([plan.refine.stage] if plan.refine else [])):
-        for scale, blocks in ((stage.stg_scale_video, stage.stg_blocks_video), (stage.stg_scale_audio, stage.stg_blocks_audio)):
+        for scale, blocks in (
+            (stage.stg_scale_video, stage.stg_blocks_video),
+            (stage.stg_scale_audio, stage.stg_blocks_audio),
+        ):
             missing = [block for block in blocks or () if not 0 <= block < count]
             if scale and missing and tuple(blocks) != tuple(own):
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
@@ -190,8 +214,11 @@ def _warn_without_lora(models: Models, plan: Plan) -> None:
     stages: list[StageSettings] = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
     if models.distilled_lora is None and plan.preset.guided and any(stage.distilled_lora_strength for stage in stages):
         warnings.warn(
-            f"preset {plan.preset.name} runs a dev model in few steps without its distilled LoRA: the result will be soft; name the "
-            f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override distilled_lora_strength to 0",
+            f"preset {plan.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
+            "be soft; name the "(
+                f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
+                "distilled_lora_strength to 0"
+            ),
             Ltx2Warning,
             stacklevel=3,
         )
@@ -203,12 +230,16 @@ def _check_memory(models: Models, plan: Plan, geometry: Geometry, samples: int) 
     if torch.device(config.device).type == "cpu":
         weights = 0  # mapped from the file
     needed = weights + memory.denoising_bytes(
-        width=models.transformer.config.width, video_tokens=geometry.video_tokens, samples=samples, dtype=config.transformer
+        width=models.transformer.config.width,
+        video_tokens=geometry.video_tokens,
+        samples=samples,
+        dtype=config.transformer,
     )
     free = memory.free_bytes(config.device)
     if needed > free:
         warnings.warn(
-            f"denoising {geometry} needs about {needed / 2**30:.1f} GiB on {config.device}, {free / 2**30:.1f} GiB are free: make it "
+            f"denoising {geometry} needs about {needed / 2**30:.1f} GiB on {config.device}, {free / 2**30:.1f} GiB "
+            "are free: make it "
             "smaller or shorter if it fails",
             Ltx2Warning,
             stacklevel=3,

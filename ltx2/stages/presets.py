@@ -1,4 +1,5 @@
-"""Presets by name, and what reaches each stage: explicit settings beat the checkpoint's defaults, which beat the preset's.
+"""Presets by name, and what reaches each stage: explicit settings beat the checkpoint's defaults, which beat the
+preset's.
 
 The first four are the reference pipeline's; numbers checked against FastVideo 0.2.1 and the models' own pipelines.
 """
@@ -26,10 +27,10 @@ SCHEDULES = ("dev", "distilled", "refine")
 class StageSettings:
     """How one stage denoises.
 
-    schedule: ``dev``, ``distilled`` (1 to 8 steps) or ``refine`` (2 or 3); sigmas: an explicit list instead. shift_by_size: the
-    dev schedule is shifted for this very clip's token count rather than for 4096 tokens. stg_blocks: None takes the
-    checkpoint's. image_crf: H.264 quality for conditioning pictures. distilled_lora_strength: of the LoRA that makes a dev
-    model fit for few steps, on this stage's copy of the transformer.
+    schedule: ``dev``, ``distilled`` (1 to 8 steps) or ``refine`` (2 or 3); sigmas: an explicit list instead.
+    shift_by_size: the dev schedule is shifted for this very clip's token count rather than for 4096 tokens. stg_blocks:
+    None takes the checkpoint's. image_crf: H.264 quality for conditioning pictures. distilled_lora_strength: of the
+    LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer.
     """
 
     num_inference_steps: int = 8
@@ -55,7 +56,8 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """Whether a second stage at twice the size follows, and how. add_noise False starts it from the upsampled latents as they are.
+    """Whether a second stage at twice the size follows, and how. add_noise False starts it from the upsampled latents
+    as they are.
 
     video_position_offset_sec: None takes the request's.
     """
@@ -70,8 +72,8 @@ class RefineSettings:
 class Preset:
     """A named set of defaults.
 
-    from_checkpoint: settings of the first stage that the checkpoint's release overrules. audio_from: the stage whose sound is
-    heard when there are two.
+    from_checkpoint: settings of the first stage that the checkpoint's release overrules. audio_from: the stage whose
+    sound is heard when there are two.
     """
 
     name: str
@@ -94,17 +96,35 @@ class Preset:
 
 
 _GUIDED = StageSettings(
-    num_inference_steps=40, schedule="dev", cfg_scale_video=3.0, cfg_scale_audio=7.0, modality_scale_video=3.0, modality_scale_audio=3.0,
-    stg_scale_video=1.0, stg_scale_audio=1.0, stg_blocks_video=(29,), stg_blocks_audio=(29,), rescale_scale_video=0.7,
+    num_inference_steps=40,
+    schedule="dev",
+    cfg_scale_video=3.0,
+    cfg_scale_audio=7.0,
+    modality_scale_video=3.0,
+    modality_scale_audio=3.0,
+    stg_scale_video=1.0,
+    stg_scale_audio=1.0,
+    stg_blocks_video=(29,),
+    stg_blocks_audio=(29,),
+    rescale_scale_video=0.7,
     rescale_scale_audio=0.7,
-)  # fmt: skip
+)
 _DEV_DEFAULTS = ("num_inference_steps", "stg_blocks_video", "stg_blocks_audio", "image_crf")
 _DISTILLED_DEFAULTS = ("sampler", "image_crf")
 _GUIDED_2_3 = replace(_GUIDED, num_inference_steps=30, stg_blocks_video=(28,), stg_blocks_audio=(28,))
 _HQ = replace(
-    _GUIDED, num_inference_steps=15, shift_by_size=True, sampler="res_2s", stg_scale_video=0.0, stg_scale_audio=0.0,
-    stg_blocks_video=None, stg_blocks_audio=None, rescale_scale_video=0.45, rescale_scale_audio=1.0, distilled_lora_strength=0.25,
-)  # fmt: skip
+    _GUIDED,
+    num_inference_steps=15,
+    shift_by_size=True,
+    sampler="res_2s",
+    stg_scale_video=0.0,
+    stg_scale_audio=0.0,
+    stg_blocks_video=None,
+    stg_blocks_audio=None,
+    rescale_scale_video=0.45,
+    rescale_scale_audio=1.0,
+    distilled_lora_strength=0.25,
+)
 # Distilled models need no LoRA to refine.
 _PLAIN_REFINE = StageSettings(num_inference_steps=3, schedule="refine")
 
@@ -114,21 +134,27 @@ def _refine(steps: int, *, enabled: bool = True) -> RefineSettings:
 
 
 PRESETS: tuple[Preset, ...] = (
-    Preset("ltx2_base", "LTX-2 dev: 40 guided steps", 768, 512, _GUIDED, from_checkpoint=_DEV_DEFAULTS, audio_from="denoise",
+    Preset("ltx2_base", "LTX-2 dev: 40 guided steps", 768, 512, _GUIDED, from_checkpoint=_DEV_DEFAULTS,
+    audio_from="denoise",
            negative_prompt="full"),
     Preset("ltx2_3_base", "LTX-2.3 and 2.5 dev: 30 guided steps", 768, 512, _GUIDED_2_3, from_checkpoint=_DEV_DEFAULTS,
            audio_from="denoise", negative_prompt="full"),
-    Preset("ltx2_distilled", "LTX-2 distilled: 8 steps at full size", 1536, 1024, StageSettings(), refine=_refine(2, enabled=False),
+    Preset("ltx2_distilled", "LTX-2 distilled: 8 steps at full size", 1536, 1024, StageSettings(), refine=_refine(2,
+    enabled=False),
            from_checkpoint=_DISTILLED_DEFAULTS),
     Preset("ltx2_3_distilled", "LTX-2.3 and 2.5 distilled: 8 steps at full size", 1536, 1024, StageSettings(),
            refine=_refine(2, enabled=False), from_checkpoint=_DISTILLED_DEFAULTS),
-    Preset("ltx2_two_stage", "distilled: 8 steps at half size, 2 at full size", 1536, 1024, StageSettings(), refine=_refine(2),
+    Preset("ltx2_two_stage", "distilled: 8 steps at half size, 2 at full size", 1536, 1024, StageSettings(),
+    refine=_refine(2),
            from_checkpoint=_DISTILLED_DEFAULTS),
-    Preset("ltx2_fast", "distilled preview: 5 steps at half size, 2 at full size", 768, 512, StageSettings(num_inference_steps=5),
+    Preset("ltx2_fast", "distilled preview: 5 steps at half size, 2 at full size", 768, 512,
+    StageSettings(num_inference_steps=5),
            refine=_refine(2), from_checkpoint=_DISTILLED_DEFAULTS),
-    Preset("ltx2_quality", "distilled: 8 steps at half size, 3 at full size", 1536, 1024, StageSettings(), refine=_refine(3),
+    Preset("ltx2_quality", "distilled: 8 steps at half size, 3 at full size", 1536, 1024, StageSettings(),
+    refine=_refine(3),
            from_checkpoint=_DISTILLED_DEFAULTS),
-    Preset("ltx2_hq", "dev with the distilled LoRA: 15 second-order steps at half size, 3 at full size", 1920, 1088, _HQ,
+    Preset("ltx2_hq", "dev with the distilled LoRA: 15 second-order steps at half size, 3 at full size", 1920, 1088,
+    _HQ,
            refine=RefineSettings(True, stage=replace(_PLAIN_REFINE, sampler="res_2s", distilled_lora_strength=0.5)),
            audio_from="denoise", negative_prompt="full"),
 )  # fmt: skip
@@ -170,12 +196,14 @@ def preset_for(file_names: Iterable[str], release: ModelVersion) -> Preset:
     return find_preset("ltx2_base" if old else "ltx2_3_base")
 
 
-def resolve(preset: Preset, release: ModelVersion | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
+def resolve(
+    preset: Preset, release: ModelVersion | None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> Plan:
     """Settings of each stage. overrides: by stage (``denoise``, ``refine``) and name, each reaching that stage only.
 
-    release: the checkpoint's, None when it is unknown. ``guidance_scale``, ``modality_scale``, ``stg_scale``, ``stg_blocks``,
-    ``rescale_scale`` and ``skip_step`` set both streams where the same mapping does not set one by itself. None leaves a
-    setting alone. Raises RequestError for unknown stages, names and values.
+    release: the checkpoint's, None when it is unknown. ``guidance_scale``, ``modality_scale``, ``stg_scale``,
+    ``stg_blocks``, ``rescale_scale`` and ``skip_step`` set both streams where the same mapping does not set one by
+    itself. None leaves a setting alone. Raises RequestError for unknown stages, names and values.
     """
     overrides = overrides or {}
     for stage, given in overrides.items():
@@ -191,7 +219,9 @@ def resolve(preset: Preset, release: ModelVersion | None, overrides: Mapping[str
         refine = replace(refine, image_crf=float(release.image_crf))
     denoise = _override(denoise, overrides.get("denoise", {}), "denoise")
     refine = _override(refine, refine_values, "refine")
-    top = {name: _parse(_REFINE_ONLY[name], value, f"refine.{name}") for name, value in top.items() if value is not None}
+    top = {
+        name: _parse(_REFINE_ONLY[name], value, f"refine.{name}") for name, value in top.items() if value is not None
+    }
     settings = replace(preset.refine, stage=refine, **top)
     settings = replace(settings, stage=_with_blocks(refine, release))
     plan = Plan(preset, _with_blocks(denoise, release), settings if settings.enabled else None)
@@ -211,15 +241,20 @@ def guidance_of(settings: StageSettings) -> Guidance:
             return getattr(settings, f"{key}_{name}")
 
         return StreamGuidance(
-            cfg=value("cfg_scale"), modality=value("modality_scale"), stg=value("stg_scale"), rescale=value("rescale_scale"),
-            stg_blocks=value("stg_blocks") or (), skip_step=value("skip_step"),
-        )  # fmt: skip
+            cfg=value("cfg_scale"),
+            modality=value("modality_scale"),
+            stg=value("stg_scale"),
+            rescale=value("rescale_scale"),
+            stg_blocks=value("stg_blocks") or (),
+            skip_step=value("skip_step"),
+        )
 
     return Guidance(stream("video"), stream("audio"))
 
 
 def sigmas_of(settings: StageSettings, *, tokens: int, shift: tuple[float, float] | None = None) -> torch.Tensor:
-    """A stage's sigma list. tokens: of its video latent, guides not counted; shift: of the dev schedule at 1024 and 4096 tokens."""
+    """A stage's sigma list. tokens: of its video latent, guides not counted; shift: of the dev schedule at 1024 and
+    4096 tokens."""
     if settings.sigmas is not None:
         return schedules.check_sigmas(settings.sigmas, to_zero=True)
     if settings.schedule == "refine":
@@ -228,7 +263,10 @@ def sigmas_of(settings: StageSettings, *, tokens: int, shift: tuple[float, float
         return schedules.distilled_sigmas(settings.num_inference_steps)
     base, high = shift or (schedules.BASE_SHIFT, schedules.MAX_SHIFT)
     return schedules.dev_sigmas(
-        settings.num_inference_steps, tokens=tokens if settings.shift_by_size else schedules.MAX_TOKENS, base_shift=base, max_shift=high
+        settings.num_inference_steps,
+        tokens=tokens if settings.shift_by_size else schedules.MAX_TOKENS,
+        base_shift=base,
+        max_shift=high,
     )
 
 
@@ -276,7 +314,12 @@ def _override(settings: StageSettings, given: Mapping[str, Any], stage: str) -> 
         raise RequestError(f"{stage}.{unknown[0]} is no setting of stage {stage}, expected one of {', '.join(known)}")
     changes: dict[str, Any] = {}
     for name, value in itertools.chain(
-        ((f"{_PAIRS[name]}_{stream}", given[name]) for name in given if name in _PAIRS for stream in ("video", "audio")),
+        (
+            (f"{_PAIRS[name]}_{stream}", given[name])
+            for name in given
+            if name in _PAIRS
+            for stream in ("video", "audio")
+        ),
         ((name, value) for name, value in given.items() if name not in _PAIRS),
     ):
         if value is not None:

@@ -1,7 +1,7 @@
 """The second stage: the first one's latents at twice the size, partly noised again and denoised in a few steps.
 
-Its start is ``upsampled``; conditions are encoded again at full size, and ``denoising.denoise`` does the rest with the refine
-schedule, whose first sigma says how much noise is mixed in.
+Its start is ``upsampled``; conditions are encoded again at full size, and ``denoising.denoise`` does the rest with the
+refine schedule, whose first sigma says how much noise is mixed in.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, weight_shapes
-from ..checkpoint.quantized_linear import QuantizedLinear
+from ..checkpoint.quantization.linear import QuantizedLinear
 from ..config.upsampler import UpsamplerConfig
 from ..errors import RequestError
-from ..networks.following import follows_input
-from ..networks.statistics import PerChannelStatistics
-from ..networks.upsampler import LatentUpsampler, upsample
+from ..networks.layers.offload_ops import follows_input
+from ..networks.layers.statistics import PerChannelStatistics
+from ..networks.video_vae.latent_upsampler import LatentUpsampler, upsample
 from ..values import AVLatent, Progress
 from .memory import copy_to, is_on, lent, resident
 
@@ -25,7 +25,9 @@ def check_upsampler(config: UpsamplerConfig) -> None:
     """Raise RequestError for an upsampler that does more or less than to double height and width."""
     if (config.spatial, config.temporal, config.scale) != (True, False, (2, 1)):
         does = "adds frames" if config.temporal else f"enlarges {config.scale[0] / config.scale[1]:g} times"
-        raise RequestError(f"the upsampler {does}, expected one that doubles height and width: load the spatial x2 upsampler")
+        raise RequestError(
+            f"the upsampler {does}, expected one that doubles height and width: load the spatial x2 upsampler"
+        )
 
 
 def upsampled(
@@ -38,8 +40,9 @@ def upsampled(
 ) -> AVLatent:
     """The first stage's latents with the picture at twice the height and width; the sound stays as it is.
 
-    statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one sample after the other;
-    the result has the latent's. Raises RequestError when there is no video or the upsampler is of another kind.
+    statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one sample after
+    the other; the result has the latent's. Raises RequestError when there is no video or the upsampler is of another
+    kind.
     """
     if latent.video is None:
         raise RequestError("there is no video latent to enlarge")
@@ -57,11 +60,14 @@ def upsampled(
 
 
 @contextmanager
-def stage_transformer(transformer: nn.Module, lora: Lora | None, strength: float, *, device: torch.device | str) -> Iterator[nn.Module]:
+def stage_transformer(
+    transformer: nn.Module, lora: Lora | None, strength: float, *, device: torch.device | str
+) -> Iterator[nn.Module]:
     """The transformer of one stage, on ``device`` for as long as the block runs, with a LoRA on top where there is one.
 
-    The given module, with whatever LoRAs the user merged into it, is left as it is: no other stage sees this one. Where it has
-    to be copied to the device anyway, each weight gets its difference on the way, so that there is one copy only.
+    The given module, with whatever LoRAs the user merged into it, is left as it is: no other stage sees this one. Where
+    it has to be copied to the device anyway, each weight gets its difference on the way, so that there is one copy
+    only.
     Raises CheckpointError for a LoRA of another model.
     """
     if lora is None or strength == 0:

@@ -22,12 +22,12 @@ class Request:
     """One segment to make. What is None comes from the checkpoint or the preset.
 
     width, height: pixels; frames or seconds: length (seconds are taken to the nearest possible count); fps: see
-    clock.parse_fps. seed: of the first sample, sample i uses seed + i. snap: sizes and frame counts that the models cannot
-    take are taken to the nearest ones, and the result says so, instead of being refused.
+    clock.parse_fps. seed: of the first sample, sample i uses seed + i. snap: sizes and frame counts that the models
+    cannot take are taken to the nearest ones, and the result says so, instead of being refused.
     audio: a Waveform is heard as it is, and the picture made to go with it; an AudioCondition holds known latents.
-    latents: known video latents at the first stage's size and at the second's (or None). audio_latents: exact length of the
-    sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film. positive, negative: contexts encoded
-    before, in place of prompts. overrides: by stage and name (presets.resolve).
+    latents: known video latents at the first stage's size and at the second's (or None). audio_latents: exact length of
+    the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film. positive, negative:
+    contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
     """
 
     prompt: str = ""
@@ -82,11 +82,14 @@ class Geometry:
         return replace(self, width=self.width // 2, height=self.height // 2)
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
+        return (
+            f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
+        )
 
 
 def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LATENT) -> tuple[int, int]:
-    """Width and height of about so many pixels in all, both multiples of ``multiple``, as near to the aspect as that allows."""
+    """Width and height of about so many pixels in all, both multiples of ``multiple``, as near to the aspect as that
+    allows."""
     near = clock.snap_size(max(1, round((float(aspect) * pixels) ** 0.5)), multiple)
     widths = (near - multiple, near, near + multiple)
     sizes = [(width, clock.snap_size(max(1, round(width / aspect)), multiple)) for width in widths if width > 0]
@@ -127,12 +130,19 @@ def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometr
     end = max(offset + geometry.seconds, clock.audio_latent_span(max(audio_latents, 1) - 1)[1])
     if end > clock.WINDOW_SECONDS:
         warnings.warn(
-            f"the clip reaches {float(end):.2f} s, the models were trained up to {clock.WINDOW_SECONDS} s: make it in segments",
+            (
+                f"the clip reaches {float(end):.2f} s, the models were trained up to {clock.WINDOW_SECONDS} s: make it "
+                "in segments"
+            ),
             Ltx2Warning,
             stacklevel=2,
         )
     if fps > FASTEST_TRAINED:
-        warnings.warn(f"{float(fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}", Ltx2Warning, stacklevel=2)
+        warnings.warn(
+            f"{float(fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}",
+            Ltx2Warning,
+            stacklevel=2,
+        )
     return geometry, tuple(notes)
 
 
@@ -143,7 +153,9 @@ def _check_texts(request: Request, plan: Plan) -> None:
 
 def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -> int:
     if request.frames is not None and request.seconds is not None:
-        raise RequestError(f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them")
+        raise RequestError(
+            f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them"
+        )
     if request.seconds is not None:
         seconds = clock.exact_seconds(request.seconds)
         if seconds <= 0:
@@ -171,14 +183,17 @@ def _size(request: Request, preset: Preset, plan: Plan, notes: list[str]) -> tup
     width, height = (preset.width, preset.height) if request.width is None else (request.width, request.height)
     # the first of two stages works at half size
     multiple = clock.PIXELS_PER_LATENT * (2 if plan.refine is not None else 1)
-    near = tuple(clock.snap_size(side, multiple) if isinstance(side, int) and side > 0 else 0 for side in (width, height))
+    near = tuple(
+        clock.snap_size(side, multiple) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
+    )
     if 0 in near:
         raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
     if near != (width, height):
         if not request.snap:
             two = " for two stages" if plan.refine is not None else ""
             raise RequestError(
-                f"size is {width}x{height}, expected multiples of {multiple}{two}: use {near[0]}x{near[1]}, or turn snapping on"
+                f"size is {width}x{height}, expected multiples of {multiple}{two}: use {near[0]}x{near[1]}, or turn "
+                "snapping on"
             )
         notes.append(f"{width}x{height} became {near[0]}x{near[1]}")
     return near
@@ -189,9 +204,13 @@ def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
     for name, conditions in (("image", request.images), ("clip", request.clips)):
         for condition in conditions:
             if not isinstance(condition.frame, int) or not 0 <= condition.frame < geometry.frames:
-                raise RequestError(f"{name} condition is at frame {condition.frame}, the clip has frames 0 to {geometry.frames - 1}")
+                raise RequestError(
+                    f"{name} condition is at frame {condition.frame}, the clip has frames 0 to {geometry.frames - 1}"
+                )
             if not 0 <= condition.strength <= 1:
-                raise RequestError(f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)")
+                raise RequestError(
+                    f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)"
+                )
     for clip in request.clips:
         count = len(clip.frames)
         if not clock.is_whole_clip(count):
@@ -199,10 +218,14 @@ def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > geometry.frames:
             end = clip.frame + count - 1
-            raise RequestError(f"a clip condition covers frames {clip.frame} to {end}, the clip has frames 0 to {geometry.frames - 1}")
+            raise RequestError(
+                f"a clip condition covers frames {clip.frame} to {end}, the clip has frames 0 to {geometry.frames - 1}"
+            )
     if request.latents is not None and plan.refine is not None and request.latents[1] is None:
         raise RequestError("known video latents are given for the first stage only: give those of the second stage too")
     if isinstance(request.audio, AudioCondition):
         known, total = request.audio.latent.shape[2], geometry.audio_latents
         if not request.audio.frozen and known > total:
-            raise RequestError(f"{known} audio latents are known, the clip has {total}: make the clip longer or keep fewer")
+            raise RequestError(
+                f"{known} audio latents are known, the clip has {total}: make the clip longer or keep fewer"
+            )

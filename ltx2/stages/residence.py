@@ -20,7 +20,8 @@ class Residence(Protocol):
         """The device a network runs on; None means the transformer's."""
 
     def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[nn.Module, ...]]:
-        """The networks on their device, all at once. activation_bytes: what they will need beside their weights, about."""
+        """The networks on their device, all at once. activation_bytes: what they will need beside their weights,
+        about."""
 
     def transformer(
         self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
@@ -46,7 +47,9 @@ class OwnResidence:
             yield tuple(held.enter_context(memory.resident(module, self.device)) for module in modules)
 
     @contextmanager
-    def transformer(self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0) -> Iterator[nn.Module]:
+    def transformer(
+        self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+    ) -> Iterator[nn.Module]:
         with stage_transformer(module, lora, strength, device=self.device) as there:
             yield there
 

@@ -1,8 +1,9 @@
-"""The steps of a segment, one function each: the pipeline runs them in a row, a host may run them one by one with the same result.
+"""The steps of a segment, one function each: the pipeline runs them in a row, a host may run them one by one with the
+same result.
 
-Each brings the networks it needs to their device (residence) and hands back what the next one takes. Draws come from one
-generator per sample, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2 video, stage-2 audio,
-then what the video decoder draws.
+Each brings the networks it needs to their device (residence) and hands back what the next one takes. Draws come from
+one generator per sample, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2 video,
+stage-2 audio, then what the video decoder draws.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import clock
-from ..networks.audio_codec import encode_waveform
+from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import passes
 from ..sampling.tokens import AVTokens
@@ -31,7 +32,8 @@ from .video_decoding import decode_video, plan_video, room_to_decode
 
 Report = Callable[[Progress], None] | None
 
-# What networks hold beside their weights, about: one prompt in the language model, a clip's sound, a value of a latent to enlarge.
+# What networks hold beside their weights, about: one prompt in the language model, a clip's sound, a value of a latent
+# to enlarge.
 TEXT_BYTES = 2**30
 SOUND_BYTES = 2**30
 UPSAMPLER_BYTES_PER_VALUE = 400
@@ -69,13 +71,18 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
     found = [models.contexts.find(models.context_identity, prompt) for prompt in prompts]
     if all(context is not None for context in found):
         return found
-    encoder, projection, (video, audio) = models.need("text_encoder"), models.need("text_projection"), models.need("connectors")
+    encoder, projection, (video, audio) = (
+        models.need("text_encoder"),
+        models.need("text_projection"),
+        models.need("connectors"),
+    )
     networks = [encoder.model, projection, video, *([audio] if audio is not None else [])]
     # the language model goes before anything else comes to the device
     with models.where.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *connectors):
         connectors = (connectors[0], connectors[1] if audio is not None else None)
-        contexts = encode_prompts(replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts,
-                                  progress=progress)  # fmt: skip
+        contexts = encode_prompts(
+            replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts, progress=progress
+        )
     # the cache holds them on the CPU; what a stage needs it moves
     return [replace(c, video=c.video.cpu(), audio=None if c.audio is None else c.audio.cpu()) for c in contexts]
 
@@ -101,7 +108,9 @@ def wants_negative(settings: StageSettings) -> bool:
     return "negative" in passes(guidance_of(settings))
 
 
-def known_sound(models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int) -> AudioCondition | None:
+def known_sound(
+    models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int
+) -> AudioCondition | None:
     """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip."""
     if not isinstance(audio, Waveform):
         return audio
@@ -117,7 +126,8 @@ def known_sound(models: Models, audio: AudioCondition | Waveform | None, *, audi
 def known_at(
     models: Models, request: Request, stages: Sequence[Stage], sound: AudioCondition | None, *, progress: Report = None
 ) -> list[Conditioning]:
-    """What a request knows, at the size of each stage; pictures are encoded for all of them while the encoder is there."""
+    """What a request knows, at the size of each stage; pictures are encoded for all of them while the encoder is
+    there."""
     known = Conditioning()
     if sound is not None:
         known = place_audio(known, sound, audio_latents=stages[0].geometry.audio_latents)
@@ -160,9 +170,14 @@ def fresh_latent(models: Models, stage: Stage, samples: int) -> AVLatent:
     """The zeros that a first stage starts from, on the transformer's device."""
     size = stage.geometry
     return empty_latent(
-        width=size.width, height=size.height, frames=size.frames, audio_latents=size.audio_latents, samples=samples,
-        dtype=models.config.latents, device=models.where.device_of(models.transformer),
-    )  # fmt: skip
+        width=size.width,
+        height=size.height,
+        frames=size.frames,
+        audio_latents=size.audio_latents,
+        samples=samples,
+        dtype=models.config.latents,
+        device=models.where.device_of(models.transformer),
+    )
 
 
 def run_stage(
@@ -189,7 +204,10 @@ def run_stage(
     if noise is None:
         noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
     room = memory.denoising_bytes(
-        width=models.transformer.config.width, video_tokens=size.video_tokens, samples=len(generators), dtype=config.transformer
+        width=models.transformer.config.width,
+        video_tokens=size.video_tokens,
+        samples=len(generators),
+        dtype=config.transformer,
     )
     lora, strength = models.distilled_lora, settings.distilled_lora_strength
     with models.where.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
@@ -231,7 +249,8 @@ def enlarge(models: Models, latent: AVLatent, *, progress: Report = None) -> AVL
 def decode_sounds(
     models: Models, latent: AVLatent, known: AudioCondition | None = None, *, progress: Report = None
 ) -> tuple[Waveform | None, ...]:
-    """The sound of each sample on the CPU: decoded, or the track of one's own as it was given; None for silent samples."""
+    """The sound of each sample on the CPU: decoded, or the track of one's own as it was given; None for silent
+    samples."""
     samples = len(latent.video if latent.video is not None else latent.audio)
     if known is not None and known.frozen and known.waveform is not None:
         return (known.waveform,) * samples
@@ -246,7 +265,9 @@ def decode_sounds(
         )
 
 
-def decode_pixels(models: Models, latent: torch.Tensor, state: torch.Tensor, *, progress: Report = None) -> Iterator[torch.Tensor]:
+def decode_pixels(
+    models: Models, latent: torch.Tensor, state: torch.Tensor, *, progress: Report = None
+) -> Iterator[torch.Tensor]:
     """Pieces [1, 3, n, H, W] around -1…1 of one sample's video latent, in order of time, each as soon as it is decoded.
 
     state: of the sample's generator after its last stage, which some decoders draw on from.
@@ -280,5 +301,10 @@ def _passes_at_once(models: Models, guidance, geometry: Geometry, samples: int) 
         return 1
     free = models.where.free_bytes(models.transformer)
     return memory.passes_that_fit(
-        wanted, free, width=models.transformer.config.width, video_tokens=geometry.video_tokens, samples=samples, dtype=config.transformer
+        wanted,
+        free,
+        width=models.transformer.config.width,
+        video_tokens=geometry.video_tokens,
+        samples=samples,
+        dtype=config.transformer,
     )

@@ -20,8 +20,9 @@ def encode_prompts(
 ) -> list[TextContext]:
     """Contexts of prompts, in order: video [1, 1024, Dv] and audio [1, 1024, Da].
 
-    All modules on one device. cache: contexts of these very weights that were encoded before are not encoded again. progress:
-    called before each prompt and at the end; raising from it stops the work. Raises RequestError and CheckpointError.
+    All modules on one device. cache: contexts of these very weights that were encoded before are not encoded again.
+    progress: called before each prompt and at the end; raising from it stops the work. Raises RequestError and
+    CheckpointError.
     """
     contexts = []
     for i, prompt in enumerate(prompts):

@@ -7,10 +7,15 @@ import torch
 from torch import nn
 
 from ..errors import RequestError
-from ..networks.diffusion_decoder import DiffusionDecoder
-from ..networks.diffusion_tiling import DEFAULT_TILING, DiffusionPlan, plan_diffusion_decode, stream_diffusion_decode
-from ..networks.video_plan import TILES, DecodePlan, decode, decode_bytes, plan_decode
-from ..networks.video_streaming import DEFAULT_PIECE_FRAMES
+from ..networks.video_vae.diffusion_decoder import DiffusionDecoder
+from ..networks.video_vae.diffusion_tiling import (
+    DEFAULT_TILING,
+    DiffusionPlan,
+    plan_diffusion_decode,
+    stream_diffusion_decode,
+)
+from ..networks.video_vae.plan import TILES, DecodePlan, decode, decode_bytes, plan_decode
+from ..networks.video_vae.streaming import DEFAULT_PIECE_FRAMES
 from ..values import Progress
 from .memory import free_bytes
 
@@ -29,19 +34,29 @@ def decode_video(
     dtype: torch.dtype,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Decode a normalised latent [1, 128, F, h, w]: yields pixels [1, 3, n, 32h, 32w] around -1…1 on the CPU, in order of time.
+    """Decode a normalised latent [1, 128, F, h, w]: yields pixels [1, 3, n, 32h, 32w] around -1…1 on the CPU, in order
+    of time.
 
-    decoder: convolutional or diffusion, on ``device`` with weights of ``dtype``. plan: how (:func:`plan_video`), chosen for the
-    memory that is free when left out. generator: of the noise that some decoders take; the next draws of the sample's own, so
-    that a result depends on its seed alone. progress may raise to stop; so does dropping the iterator. Raises RequestError.
+    decoder: convolutional or diffusion, on ``device`` with weights of ``dtype``. plan: how (:func:`plan_video`), chosen
+    for the memory that is free when left out. generator: of the noise that some decoders take; the next draws of the
+    sample's own, so that a result depends on its seed alone. progress may raise to stop; so does dropping the iterator.
+    Raises RequestError.
     """
     if latent.ndim != 5 or len(latent) != 1:
-        raise RequestError(f"video latent has shape {list(latent.shape)}, expected one sample [1, 128, frames, rows, columns]")
+        raise RequestError(
+            f"video latent has shape {list(latent.shape)}, expected one sample [1, 128, frames, rows, columns]"
+        )
     plan = plan or plan_video(decoder, tuple(latent.shape), device=device, dtype=dtype)
     latent = latent.to(device, dtype)
     if isinstance(decoder, DiffusionDecoder):
         pieces = stream_diffusion_decode(
-            decoder, latent, tiling=plan.tiling, low_memory=plan.low_memory, generator=generator, progress=progress, device="cpu"
+            decoder,
+            latent,
+            tiling=plan.tiling,
+            low_memory=plan.low_memory,
+            generator=generator,
+            progress=progress,
+            device="cpu",
         )
     else:
         pieces = decode(decoder, latent, plan, device="cpu", generator=generator, progress=progress)
@@ -62,9 +77,11 @@ def plan_video(
     dtype: torch.dtype,
     free: int | None = None,
 ) -> DecodePlan | DiffusionPlan:
-    """How to decode a latent of a shape: ``auto`` by the memory that is free, ``whole``, ``stream`` (exact pieces) or ``tiles``.
+    """How to decode a latent of a shape: ``auto`` by the memory that is free, ``whole``, ``stream`` (exact pieces) or
+    ``tiles``.
 
-    A diffusion decoder has no exact pieces: ``stream`` means tiles there too. free: bytes, what the device tells unless given.
+    A diffusion decoder has no exact pieces: ``stream`` means tiles there too. free: bytes, what the device tells unless
+    given.
     """
     if mode not in MODES:
         raise RequestError(f"video decoding is {mode!r}, expected one of {', '.join(MODES)}")
@@ -78,13 +95,16 @@ def plan_video(
     if mode == "auto":
         return plan_decode(decoder.config, shape, free, dtype)
     piece = None if mode == "whole" else DEFAULT_PIECE_FRAMES
-    return DecodePlan(mode, decode_bytes(decoder.config, shape, dtype, piece), piece, TILES[0] if mode == "tiles" else None)
+    return DecodePlan(
+        mode, decode_bytes(decoder.config, shape, dtype, piece), piece, TILES[0] if mode == "tiles" else None
+    )
 
 
 def room_to_decode(
     decoder: nn.Module, shape: tuple[int, ...], *, mode: str = "auto", device: torch.device | str, dtype: torch.dtype
 ) -> int:
-    """Bytes beside the weights that decoding asks a host for: ``auto`` takes what a middle-sized card has, at the most."""
+    """Bytes beside the weights that decoding asks a host for: ``auto`` takes what a middle-sized card has, at the
+    most."""
     plan = plan_video(decoder, shape, mode=mode, device=device, dtype=dtype, free=ROOM_TO_DECODE)
     return plan.peak_bytes if isinstance(plan, DiffusionPlan) else plan.estimate_bytes
 

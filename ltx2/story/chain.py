@@ -1,8 +1,8 @@
 """A story carried out: segments in order, each recorded when it is on disk, then one film written as a stream.
 
-What makes a segment is hashed: its entry in the script, the pictures it names, the models, and the state it starts from. A segment
-whose hash is recorded and whose files are whole is kept; everything else is made. So a killed run goes on where it was, a changed
-segment is made anew together with what depends on it, and nothing is made twice.
+What makes a segment is hashed: its entry in the script, the pictures it names, the models, and the state it starts
+from. A segment whose hash is recorded and whose files are whole is kept; everything else is made. So a killed run goes
+on where it was, a changed segment is made anew together with what depends on it, and nothing is made twice.
 """
 
 import contextlib
@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..continuation.capture import NextSegment, capture_state, condition_next
-from ..continuation.durable import clean_stale_temps, write_atomic
-from ..continuation.overlap import SegmentPlan, cut_segment, first_segment
-from ..continuation.seam_metrics import SeamReport
-from ..continuation.seams import FinishedSegment, join_segments
+from ..atomic_files import clean_stale_temps, partial_path, write_atomic
 from ..errors import Ltx2Error, StoryError
-from ..media.files import partial_path
+from ..film.handoff import NextSegment, capture_state, condition_next
+from ..film.join import FinishedSegment, join_segments
+from ..film.seam_metrics import SeamReport
+from ..film.timeline import SegmentPlan, cut_segment, first_segment
 from ..media.video import VideoWriter
 from ..values import AudioCondition, ClipCondition, Waveform
 from .journal import Journal, open_journal
@@ -42,8 +41,8 @@ _FOLDER_NAME = re.compile(r"\d{4,5}-[0-9a-f]{12}")
 class SegmentTask:
     """One segment to make, with all that is known in advance.
 
-    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of its sound,
-    None as long as the picture.
+    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of
+    its sound, None as long as the picture.
     """
 
     index: int
@@ -83,8 +82,8 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
 
 @dataclass(frozen=True)
 class MadeSegment:
-    """What a generator gives back: frames in chunks (see media.uint8_frames), the normalised audio latent [1, 8, T, 16] and the
-    decoded sound (both None in a silent film), and what to tell the user."""
+    """What a generator gives back: frames in chunks (see media.uint8_frames), the normalised audio latent [1, 8, T, 16]
+    and the decoded sound (both None in a silent film), and what to tell the user."""
 
     frames: Iterable
     audio_latents: torch.Tensor | None
@@ -97,8 +96,8 @@ Generate = Callable[[SegmentTask], MadeSegment]
 
 @dataclass(frozen=True)
 class StoryResult:
-    """made, kept: indices of the segments; film: the file; seams: reports; written: whether the film was written anew; last: the
-    folder of the last segment, with its state."""
+    """made, kept: indices of the segments; film: the file; seams: reports; written: whether the film was written anew;
+    last: the folder of the last segment, with its state."""
 
     film: Path
     made: tuple[int, ...]
@@ -122,9 +121,10 @@ def run_story(
 ) -> StoryResult:
     """Make what is missing of a story in the folder ``work``, and the film ``out``.
 
-    identity: text that changes when other models or settings are used, so that their segments are made anew; model: short name kept
-    in states. redo: segments to make again although they are there; what follows is kept where the result is the same. say: told what
-    happens, a line at a time. metadata: tags of the film. Raises StoryError, and whatever ``generate`` raises.
+    identity: text that changes when other models or settings are used, so that their segments are made anew; model:
+    short name kept in states. redo: segments to make again although they are there; what follows is kept where the
+    result is the same. say: told what happens, a line at a time. metadata: tags of the film. Raises StoryError, and
+    whatever ``generate`` raises.
     """
     work, out, say = Path(work), Path(out), say or (lambda text: None)
     redo = _checked_redo(redo, script)
@@ -161,11 +161,14 @@ def _checked_redo(redo: Iterable[int], script: StoryScript) -> set[int]:
     wanted = set(redo)
     for index in wanted:
         if not 0 <= index < len(script.segments):
-            raise StoryError(f"segment {index + 1} cannot be made again: the script has segments 1 to {len(script.segments)}")
+            raise StoryError(
+                f"segment {index + 1} cannot be made again: the script has segments 1 to {len(script.segments)}"
+            )
     return wanted
 
 
-# --- one segment -----------------------------------------------------------------------------------------------------------
+# --- one segment
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _inputs_hash(script: StoryScript, index: int, before: dict | None, identity: str) -> str:
@@ -197,7 +200,9 @@ def _image_hash(script: StoryScript, segment: SegmentScript, image: StoryImage) 
     try:
         return file_sha256(image.path)
     except OSError as error:
-        raise StoryError(f"{script.path}, line {segment.line}: the image {image.path} cannot be read: {error.strerror}") from error
+        raise StoryError(
+            f"{script.path}, line {segment.line}: the image {image.path} cannot be read: {error.strerror}"
+        ) from error
 
 
 def _seed(script: StoryScript, segment: SegmentScript, index: int) -> int:
@@ -211,7 +216,17 @@ def _kept(record: dict | None, work: Path, inputs: str) -> dict | None:
     return record if is_whole(work / SEGMENTS_FOLDER / record["folder"], record["files"]) else None
 
 
-def _make(script, index: int, before: dict | None, inputs: str, generate: Generate, journal: Journal, work: Path, model: str, say) -> dict:
+def _make(
+    script,
+    index: int,
+    before: dict | None,
+    inputs: str,
+    generate: Generate,
+    journal: Journal,
+    work: Path,
+    model: str,
+    say,
+) -> dict:
     """Make one segment, put it on disk, record it."""
     planned = _planned(script, index, before, work, model)
     task = dataclasses.replace(
@@ -246,20 +261,33 @@ def _make(script, index: int, before: dict | None, inputs: str, generate: Genera
     name = f"{index:04d}-{inputs[:12]}"
     folder = work / SEGMENTS_FOLDER / name
     files = write_segment(folder, made.frames, made.sound, script.fps, script.video_overlap, state_of)
-    return journal.append("segment", index=index, inputs=inputs, folder=name, files=files, plan=_plan_json(plan), seed=task.seed)
+    return journal.append(
+        "segment", index=index, inputs=inputs, folder=name, files=files, plan=_plan_json(plan), seed=task.seed
+    )
 
 
 def _planned(script: StoryScript, index: int, before: dict | None, work: Path, model: str) -> NextSegment:
     """Where a segment lies on the film, and what it starts from."""
     segment = script.segments[index]
     if before is None or segment.cut:
-        plan = first_segment(segment.frames, script.fps) if before is None else cut_segment(_plan_of(before), segment.frames)
+        plan = (
+            first_segment(segment.frames, script.fps)
+            if before is None
+            else cut_segment(_plan_of(before), segment.frames)
+        )
         return NextSegment(index, plan, None, None, plan.offset, plan.audio_latents)
     state = read_state(work / SEGMENTS_FOLDER / before["folder"])
     size = (script.width, script.height) if script.width is not None else None
     try:
         return condition_next(
-            state, segment.frames, script.fps, size=size, model=model, seed=script.seed, strength=segment.strength, noise=script.noise
+            state,
+            segment.frames,
+            script.fps,
+            size=size,
+            model=model,
+            seed=script.seed,
+            strength=segment.strength,
+            noise=script.noise,
         )
     except Ltx2Error as error:
         raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
@@ -267,22 +295,35 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, m
 
 def _plan_json(plan: SegmentPlan) -> dict[str, Any]:
     found = dataclasses.asdict(plan)
-    return {name: [value.numerator, value.denominator] if isinstance(value, Fraction) else value for name, value in found.items()}
+    return {
+        name: [value.numerator, value.denominator] if isinstance(value, Fraction) else value
+        for name, value in found.items()
+    }
 
 
 def _plan_of(record: dict) -> SegmentPlan:
     try:
-        return SegmentPlan(**{name: Fraction(*value) if isinstance(value, list) else value for name, value in record["plan"].items()})
+        return SegmentPlan(
+            **{name: Fraction(*value) if isinstance(value, list) else value for name, value in record["plan"].items()}
+        )
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise StoryError(f"the journal's record of segment {record.get('index')} is damaged: {error}; use a new work folder") from error
+        raise StoryError(
+            f"the journal's record of segment {record.get('index')} is damaged: {error}; use a new work folder"
+        ) from error
 
 
-# --- the film --------------------------------------------------------------------------------------------------------------
+# --- the film
+# --------------------------------------------------------------------------------------------------------------
 
 
-def _film(script, records, journal: Journal, work: Path, out: Path, say, metadata) -> tuple[tuple[SeamReport, ...], bool]:
+def _film(
+    script, records, journal: Journal, work: Path, out: Path, say, metadata
+) -> tuple[tuple[SeamReport, ...], bool]:
     """Write the film, unless it is there already from the same segments."""
-    told = {"segments": [record["files"] for record in records], "hold": dataclasses.asdict(script.hold) if script.hold else None}
+    told = {
+        "segments": [record["files"] for record in records],
+        "hold": dataclasses.asdict(script.hold) if script.hold else None,
+    }
     inputs = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     where = str(out.resolve())
     for entry in reversed(journal.entries):

@@ -30,7 +30,9 @@ def pipeline_generator(models: Models, *, progress: Callable[[Progress], None] |
 def request_of(task: SegmentTask) -> Request:
     """The pipeline's request for a segment of a story."""
     last = task.frames - 1
-    images = tuple(ImageCondition(open_image(i.path), last if i.frame is None else i.frame, i.strength) for i in task.images)
+    images = tuple(
+        ImageCondition(open_image(i.path), last if i.frame is None else i.frame, i.strength) for i in task.images
+    )
     return Request(
         prompt=task.prompt,
         negative_prompt=task.negative,
@@ -78,7 +80,8 @@ def model_text(models: Models) -> str:
 
 
 def identity_of(paths: Iterable[str | Path], settings: Iterable[object] = ()) -> str:
-    """A text that differs for other weight files or settings: names do not count, sizes and samples of the content do."""
+    """A text that differs for other weight files or settings: names do not count, sizes and samples of the content
+    do."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

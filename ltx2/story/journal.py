@@ -1,7 +1,8 @@
-"""The journal of a story: one line of JSON for each thing that is done and on disk, so that a killed run goes on where it was.
+"""The journal of a story: one line of JSON for each thing that is done and on disk, so that a killed run goes on where
+it was.
 
-A line is written after everything it speaks of is durable, and is durable itself before the run goes on. Each ends in a checksum
-of its own; a last line that was cut short is dropped, a damaged one in the middle is an error.
+A line is written after everything it speaks of is durable, and is durable itself before the run goes on. Each ends in a
+checksum of its own; a last line that was cut short is dropped, a damaged one in the middle is an error.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..continuation.durable import file_lock, sync_folder
+from ..atomic_files import file_lock, sync_folder
 from ..errors import ContinuationError, StoryError
 
 JOURNAL_FILE = "journal.jsonl"
@@ -80,7 +81,9 @@ def read_journal(path: str | Path) -> tuple[list[dict[str, Any]], int]:
     if not path.exists():
         return [], 0
     if path.stat().st_size > _MAX_BYTES:
-        raise StoryError(f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}: begin in a new work folder")
+        raise StoryError(
+            f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}: begin in a new work folder"
+        )
     data = path.read_bytes()
     entries, whole = [], 0
     lines = data.split(b"\n")
@@ -91,9 +94,13 @@ def read_journal(path: str | Path) -> tuple[list[dict[str, Any]], int]:
         if entry is None:
             if number == len(lines) - 1:
                 break  # torn by a disk that wrote the end of the line first
-            raise StoryError(f"{path}, line {number}: the entry is damaged; remove this line and all after it to compute those anew")
+            raise StoryError(
+                f"{path}, line {number}: the entry is damaged; remove this line and all after it to compute those anew"
+            )
         if entry.get("v") != _VERSION:
-            raise StoryError(f"{path}, line {number}: journal version {entry.get('v')!r}, expected {_VERSION}: use a new work folder")
+            raise StoryError(
+                f"{path}, line {number}: journal version {entry.get('v')!r}, expected {_VERSION}: use a new work folder"
+            )
         entries.append(entry)
         whole += len(line) + 1
     return entries, whole

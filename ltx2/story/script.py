@@ -1,24 +1,24 @@
 """The story script: a readable YAML file with one prompt a segment. Errors name the line.
 
-    fps: 24                     # also 23.976 or 24000/1001
-    size: 768x512
-    seed: 10                    # segment i uses seed + i unless it has its own
-    preset: ltx2_fast
-    negative: "blurry, watermark"
-    overlap: {video: 9, audio: 49}       # in frames; what each segment repeats of the one before
-    hold: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # against drift, 0…1; off by default
-    noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
-    override: {denoise.num_inference_steps: 6}
-    defaults: {seconds: 5}      # for every segment that does not say otherwise
-    segments:
-      - A harbour at dawn, gulls call.       # a prompt alone, or
-      - prompt: The camera rises over the roofs, bells ring.
-        seconds: 4              # of the clip the model makes, the repeated part included; or frames: 97
-        seed: 77
-        strength: 0.9           # how firmly it starts from the segment before; 1 = exactly
-      - prompt: A street full of people.
-        cut: true               # a new scene: starts from nothing
-        image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
+fps: 24                     # also 23.976 or 24000/1001
+size: 768x512
+seed: 10                    # segment i uses seed + i unless it has its own
+preset: ltx2_fast
+negative: "blurry, watermark"
+overlap: {video: 9, audio: 49}       # in frames; what each segment repeats of the one before
+hold: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # against drift, 0…1; off by default
+noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
+override: {denoise.num_inference_steps: 6}
+defaults: {seconds: 5}      # for every segment that does not say otherwise
+segments:
+  - A harbour at dawn, gulls call.       # a prompt alone, or
+  - prompt: The camera rises over the roofs, bells ring.
+    seconds: 4              # of the clip the model makes, the repeated part included; or frames: 97
+    seed: 77
+    strength: 0.9           # how firmly it starts from the segment before; 1 = exactly
+  - prompt: A street full of people.
+    cut: true               # a new scene: starts from nothing
+    image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
 """
 
 import difflib
@@ -33,10 +33,10 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from ..clock import frames_for_seconds, is_whole_clip, parse_fps, snap_frames
-from ..continuation.capture import ContextNoise
-from ..continuation.hold import Hold
-from ..continuation.overlap import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 from ..errors import Ltx2Error, StoryError
+from ..film.drift import Hold
+from ..film.handoff import ContextNoise
+from ..film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 
 MAX_SEGMENTS = 10_000
 MAX_BYTES = 16 * 2**20
@@ -115,7 +115,9 @@ def parse_script(text: str, path: str | Path = "script.yaml") -> StoryScript:
         root = yaml.compose(text, Loader=_ShallowLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise StoryError(f"{path}, line {mark.line + 1 if mark else '?'}: not YAML, {error.problem or error.context}") from error
+        raise StoryError(
+            f"{path}, line {mark.line + 1 if mark else '?'}: not YAML, {error.problem or error.context}"
+        ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise StoryError(f"{path}: not YAML, {' '.join(str(error).split())[:200]}") from error
     if root is None:
@@ -148,7 +150,20 @@ def parse_script(text: str, path: str | Path = "script.yaml") -> StoryScript:
     )
 
 
-_STORY = ("title", "fps", "size", "seed", "preset", "negative", "overlap", "hold", "noise", "override", "defaults", "segments")
+_STORY = (
+    "title",
+    "fps",
+    "size",
+    "seed",
+    "preset",
+    "negative",
+    "overlap",
+    "hold",
+    "noise",
+    "override",
+    "defaults",
+    "segments",
+)
 _SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut")
 _DEFAULTS = ("seconds", "frames", "negative", "strength")
 
@@ -167,7 +182,9 @@ def _segments(reader: "_Reader", node, defaults: dict, fps: Fraction, overlap: i
         length = ("seconds", "frames")
         if all(name in own for name in length):
             raise reader.error(own["frames"], "the segment has seconds and frames: give one of them")
-        merged = {name: value for name, value in defaults.items() if name not in length or not any(n in own for n in length)}
+        merged = {
+            name: value for name, value in defaults.items() if name not in length or not any(n in own for n in length)
+        }
         merged |= own
         frames = reader.value(merged, "frames", None, _whole_clip)
         if frames is None:
@@ -176,11 +193,16 @@ def _segments(reader: "_Reader", node, defaults: dict, fps: Fraction, overlap: i
         starts_anew = cut or index == 0
         if not starts_anew and min(frames, before) <= overlap:
             short = "segment" if frames <= before else "segment before"
-            raise reader.error(item, f"the {short} has {min(frames, before)} frames, {overlap} of which are repeated: make it longer")
+            raise reader.error(
+                item, f"the {short} has {min(frames, before)} frames, {overlap} of which are repeated: make it longer"
+            )
         before = frames
         images = _images(reader, merged["image"], frames) if "image" in merged else ()
         if not starts_anew and any(image.frame is not None and image.frame < overlap for image in images):
-            raise reader.error(merged["image"], "the segment starts from the one before: give the image a later frame, or say cut: true")
+            raise reader.error(
+                merged["image"],
+                "the segment starts from the one before: give the image a later frame, or say cut: true",
+            )
         yield SegmentScript(
             line=item.start_mark.line + 1,
             prompt=reader.value(merged, "prompt", "", _prompt),
@@ -196,7 +218,11 @@ def _segments(reader: "_Reader", node, defaults: dict, fps: Fraction, overlap: i
 def _images(reader: "_Reader", node, frames: int) -> tuple[StoryImage, ...]:
     if isinstance(node, yaml.SequenceNode):
         return tuple(image for item in node.value for image in _images(reader, item, frames))
-    found = {"file": node} if isinstance(node, yaml.ScalarNode) else reader.mapping(node, "image", ("file", "frame", "strength"))
+    found = (
+        {"file": node}
+        if isinstance(node, yaml.ScalarNode)
+        else reader.mapping(node, "image", ("file", "frame", "strength"))
+    )
     if "file" not in found:
         raise reader.error(node, "the image has no file")
     path = reader.path.parent / reader.value(found, "file", "", _prompt)
@@ -230,7 +256,9 @@ class _ShallowLoader(yaml.SafeLoader):
     def compose_node(self, parent, index):
         self.depth += 1
         if self.depth > MAX_NESTING:
-            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_NESTING} levels", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"nested deeper than {MAX_NESTING} levels", self.peek_event().start_mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

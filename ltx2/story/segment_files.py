@@ -1,6 +1,7 @@
 """A finished segment on disk: exact pictures, exact sound, the state it leaves, all verified by hash.
 
-``picture.mov`` holds every frame as PNG (any player shows it), ``sound.safetensors`` the float samples, ``state.safetensors`` the state.
+``picture.mov`` holds every frame as PNG (any player shows it), ``sound.safetensors`` the float samples,
+``state.safetensors`` the state.
 """
 
 import contextlib
@@ -12,24 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic_files import atomic_folder, reason, sync, write_synced
 from ..continuation.attachments import attachment_bytes, load_attachment
-from ..continuation.durable import atomic_folder, write_synced
 from ..continuation.frame_files import decode_frame, encode_png
 from ..continuation.state import LTX2ContinuationState
-from ..continuation.tensor_files import read_tensors, tensor_metadata, write_tensors
+from ..continuation.tensors import read_tensors, tensor_metadata, write_tensors
 from ..errors import MediaError, StoryError
-from ..media.files import reason, require_av, sync
 from ..media.frames import uint8_frames
+from ..media.paths import require_av
 from ..values import Waveform
 
 PICTURE, SOUND, STATE = "picture.mov", "sound.safetensors", "state.safetensors"
 
 
-def write_segment(folder: Path, frames: Iterable, sound: Waveform | None, fps: Fraction, keep_last: int, state_of) -> dict[str, dict]:
+def write_segment(
+    folder: Path, frames: Iterable, sound: Waveform | None, fps: Fraction, keep_last: int, state_of
+) -> dict[str, dict]:
     """Write a segment's files durably; returns bytes and SHA-256 by name.
 
-    frames: chunks in order, gone through once. state_of: called with the last ``keep_last`` frames [n, H, W, 3] and the count of all,
-    returns the state. The folder appears, or replaces an older one, only when all is on disk.
+    frames: chunks in order, gone through once. state_of: called with the last ``keep_last`` frames [n, H, W, 3] and the
+    count of all, returns the state. The folder appears, or replaces an older one, only when all is on disk.
     """
     with _told(folder), atomic_folder(folder) as temp:
         tail: deque[np.ndarray] = deque(maxlen=keep_last)
@@ -39,7 +42,9 @@ def write_segment(folder: Path, frames: Iterable, sound: Waveform | None, fps: F
             write_synced(temp / SOUND, write_tensors({"samples": samples}, {"sample_rate": str(sound.sample_rate)}))
         state = state_of(np.stack(tail), count)
         write_synced(temp / STATE, attachment_bytes(state, "safetensors"))
-        return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temp.iterdir())}
+        return {
+            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temp.iterdir())
+        }
 
 
 @contextlib.contextmanager
@@ -63,7 +68,10 @@ def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) ->
                     if not count:
                         stream.height, stream.width = size = frame.shape[:2]
                     elif frame.shape[:2] != size:
-                        raise StoryError(f"frame {count} is {frame.shape[1]}x{frame.shape[0]} px, the ones before {size[1]}x{size[0]}")
+                        raise StoryError(
+                            f"frame {count} is {frame.shape[1]}x{frame.shape[0]} px, the ones before "
+                            f"{size[1]}x{size[0]}"
+                        )
                     packet = av.Packet(encode_png(frame))
                     packet.stream, packet.is_keyframe = stream, True
                     packet.time_base, packet.pts, packet.dts, packet.duration = 1 / fps, count, count, 1

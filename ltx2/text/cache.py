@@ -51,7 +51,9 @@ def _bytes(context: TextContext) -> int:
 
 
 def _moved(context: TextContext, device) -> TextContext:
-    return replace(context, video=context.video.to(device), audio=None if context.audio is None else context.audio.to(device))
+    return replace(
+        context, video=context.video.to(device), audio=None if context.audio is None else context.audio.to(device)
+    )
 
 
 # Values looked at per tensor; a fine-tuned or merged weight differs nearly everywhere.
@@ -60,7 +62,8 @@ SAMPLES = 64
 
 @torch.inference_mode()
 def fingerprint(*modules: nn.Module | None) -> str:
-    """A short digest of names, shapes and sampled values of all weights: equal for equal weights, cheap for large ones."""
+    """A short digest of names, shapes and sampled values of all weights: equal for equal weights, cheap for large
+    ones."""
     digest = hashlib.sha256()
     samples = []
     for module in modules:

@@ -1,4 +1,5 @@
-"""Prompt enhancement: the Gemma 3 that reads the prompt first writes a fuller one. Optional, and off unless asked for."""
+"""Prompt enhancement: the Gemma 3 that reads the prompt first writes a fuller one. Optional, and off unless asked
+for."""
 
 import torch
 from torch import nn
@@ -13,15 +14,21 @@ DEFAULT_SEED = 10
 
 _RULES = """\
 Write the description of one film shot from the user's idea, for a model that makes pictures and sound together.
-- One paragraph of plain prose in the present tense, 120 to 200 words, in the order in which things happen. No headings, no lists.
-- Start with what is seen. Say who or what moves, how, and what changes from beginning to end; use concrete verbs, not moods.
+- One paragraph of plain prose in the present tense, 120 to 200 words, in the order in which things happen. No \
+headings, no lists.
+- Start with what is seen. Say who or what moves, how, and what changes from beginning to end; use concrete verbs, \
+not moods.
 - Say how the camera stands or moves, from how near, and what the light and the colours are like.
-- Say what is heard: voices, steps, weather, music. Spoken words go in quotation marks, exactly as the user gave them; say who speaks.
-- Keep every fact the user gives. Add only what such a scene must have anyway; invent no new people, names, places, text or plot.
-- If the idea names a style (film, animation, drawing), say so in the first sentence; otherwise describe it as filmed reality.
+- Say what is heard: voices, steps, weather, music. Spoken words go in quotation marks, exactly as the user gave \
+them; say who speaks.
+- Keep every fact the user gives. Add only what such a scene must have anyway; invent no new people, names, places, \
+text or plot.
+- If the idea names a style (film, animation, drawing), say so in the first sentence; otherwise describe it as \
+filmed reality.
 """
 _FROM_IMAGE = """\
-- The shot starts from a picture that the viewer already sees. Do not describe how that picture looks: describe what happens
+- The shot starts from a picture that the viewer already sees. Do not describe how that picture looks: describe what \
+happens
   from there on, and keep people, clothes, place and light as they are.
 """
 SYSTEM_PROMPTS = {"text": _RULES, "image": _RULES + _FROM_IMAGE}
@@ -39,7 +46,8 @@ def clean_answer(text: str) -> str:
 
 
 def chat_text(prompt: str, *, from_image: bool = False) -> str:
-    """The conversation in Gemma 3's turn format, ready for its answer. Gemma 3 has no system turn: the rules open the user's."""
+    """The conversation in Gemma 3's turn format, ready for its answer. Gemma 3 has no system turn: the rules open the
+    user's."""
     system = SYSTEM_PROMPTS["image" if from_image else "text"]
     return f"<start_of_turn>user\n{system}\nuser prompt: {prompt.strip()}<end_of_turn>\n<start_of_turn>model\n"
 
@@ -56,12 +64,16 @@ def enhance_prompt(
 ) -> str:
     """A fuller prompt, written by the text encoder itself; the same seed gives the same text.
 
-    from_image: the shot starts from a picture, so only what happens next is written. temperature 0 takes the likeliest word.
+    from_image: the shot starts from a picture, so only what happens next is written. temperature 0 takes the likeliest
+    word.
     Returns the prompt unchanged when the model answers nothing.
     Errors: RequestError for an encoder that cannot write (Gemma 4 LTX is trained to read only).
     """
     if encoder.family != GEMMA3:
-        raise RequestError("Prompt enhancement needs the Gemma 3 text encoder; the Gemma 4 of LTX-2.5 cannot write: turn enhancement off.")
+        raise RequestError(
+            "Prompt enhancement needs the Gemma 3 text encoder; the Gemma 4 of LTX-2.5 cannot write: turn "
+            "enhancement off."
+        )
     tokenizer, model = encoder.tokenizer, encoder.model
     ids = [tokenizer.bos, *tokenizer.text_ids(chat_text(prompt, from_image=from_image))]
     stops = {index for index in (tokenizer.token_id("<eos>"), tokenizer.token_id("<end_of_turn>")) if index is not None}
@@ -72,7 +84,9 @@ def enhance_prompt(
         output = model(input_ids=step, past_key_values=memory, use_cache=True)
         memory = output.past_key_values
         # the output head is the embedding matrix, so nothing more needs loading
-        logits = nn.functional.linear(output.last_hidden_state[:, -1], model.embed_tokens.weight)[0].float().cpu()  # [V]
+        logits = (
+            nn.functional.linear(output.last_hidden_state[:, -1], model.embed_tokens.weight)[0].float().cpu()
+        )  # [V]
         logits = logits[: tokenizer.size]
         if temperature > 0:
             index = int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator))

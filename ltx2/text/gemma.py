@@ -1,4 +1,5 @@
-"""Prompts → text contexts: Gemma reads the prompt, every one of its hidden states goes into the projection, the connectors finish.
+"""Prompts → text contexts: Gemma reads the prompt, every one of its hidden states goes into the projection, the
+connectors finish.
 
 Hidden states are handed on one by one while the model runs, so that no more than one is ever kept.
 Checked against the released pipelines (ltx-core 1.0.0) and transformers 5.23.
@@ -30,8 +31,10 @@ from .tokenizer import MAX_TOKENS, PromptTokenizer, from_folder, from_sentencepi
 class TextEncoder:
     """A tokenizer and the language model it feeds.
 
-    family: ``gemma3`` or ``gemma4``; version: the release named in the file, or None; identity: changes when the files do;
-    name: for messages. compute_device: where prompts are run when weights may lie elsewhere; None: where the weights are.
+    family: ``gemma3`` or ``gemma4``; version: the release named in the file, or None; identity: changes when the files
+    do;
+    name: for messages. compute_device: where prompts are run when weights may lie elsewhere; None: where the weights
+    are.
     """
 
     model: nn.Module
@@ -61,7 +64,8 @@ class TextEncoder:
 
 
 def encoder_files(path: str | Path) -> list[Path]:
-    """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in ``text_encoder/`` in it).
+    """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in
+    ``text_encoder/`` in it).
 
     Errors: CheckpointError when there is none, or a shard that the index names is absent.
     """
@@ -78,7 +82,9 @@ def encoder_files(path: str | Path) -> list[Path]:
             files = [folder / shard for shard in shards]
             absent = [file.name for file in files if not file.is_file()]
             if absent:
-                raise CheckpointError(f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download.")
+                raise CheckpointError(
+                    f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download."
+                )
             return files
         files = sorted(folder.glob("*.safetensors"))
         if files:
@@ -103,10 +109,11 @@ def load_text_encoder(
     device="cpu",
     quantized: str = "dequantize",
 ) -> TextEncoder:
-    """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3 also from GGUF.
+    """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3
+    also from GGUF.
 
-    tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none (GGUF); else looked for beside
-    the file. quantized: ``dequantize`` at load, or ``on_use``.
+    tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none (GGUF); else looked for
+    beside the file. quantized: ``dequantize`` at load, or ``on_use``.
     Errors: CheckpointError (not a Gemma, damaged, no tokenizer), MissingPackageError (transformers absent or too old).
     """
     path = Path(path)
@@ -117,18 +124,23 @@ def load_text_encoder(
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
-    model = build(lambda: empty_language_model(family, shapes, config), component, dtype=dtype, device=device, quantized=quantized)
+    model = build(
+        lambda: empty_language_model(family, shapes, config), component, dtype=dtype, device=device, quantized=quantized
+    )
     fill_computed_buffers(model, device)
     reader = _tokenizer(checkpoint.tensors, path, Path(tokenizer) if tokenizer else None, name)
     rows = model.embed_tokens.num_embeddings
     if reader.size > rows:
-        raise CheckpointError(f"The tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release.")
+        raise CheckpointError(
+            f"The tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release."
+        )
     version = (config or {}).get("gemma_version") or checkpoint.metadata.get("gemma_version")
     return TextEncoder(model, reader, family, version, files_identity(files), name)
 
 
 def _config(metadata: Mapping[str, str], folder: Path | None, name: str) -> dict[str, Any] | None:
-    """The Hugging Face config: from the metadata of a single file or from the folder's config.json; None = from shapes."""
+    """The Hugging Face config: from the metadata of a single file or from the folder's config.json; None = from
+    shapes."""
     if folder is None or not (folder / "config.json").is_file():
         return hugging_face_config(metadata, name)
     path = folder / "config.json"
@@ -149,24 +161,30 @@ def _tokenizer(tensors, path: Path, given: Path | None, name: str) -> PromptToke
         return from_folder(path.parent)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{name} holds no tokenizer (no spiece_model or tokenizer_json inside): put the release's tokenizer.json beside it."
+            f"{name} holds no tokenizer (no spiece_model or tokenizer_json inside): put the release's "
+            "tokenizer.json beside it."
         ) from error
 
 
 def check_gemma_version(
-    encoder: TextEncoder, metadata: Mapping[str, str], transformer_name: str = "the transformer", expected_model: str | None = None
+    encoder: TextEncoder,
+    metadata: Mapping[str, str],
+    transformer_name: str = "the transformer",
+    expected_model: str | None = None,
 ) -> None:
     """Compare the encoder's release with the one that the transformer was trained with (2.5 names it in its metadata).
 
-    expected_model: the language model of the transformer's release, such as "Gemma 3 12B"; both kinds have the same width, so
-    nothing but this tells them apart where the metadata is silent.
-    Errors: CheckpointError when both are known and differ, or when the transformer asks for one and the encoder has another kind.
+    expected_model: the language model of the transformer's release, such as "Gemma 3 12B"; both kinds have the same
+    width, so nothing but this tells them apart where the metadata is silent.
+    Errors: CheckpointError when both are known and differ, or when the transformer asks for one and the encoder has
+    another kind.
     """
     text = metadata.get("gemma_source_checkpoint")
     if not text:
         if expected_model and not expected_model.lower().replace(" ", "").startswith(encoder.family):
             raise CheckpointError(
-                f"{transformer_name} was trained with {expected_model}, {encoder.name} is {RELEASES[encoder.family]}: load a "
+                f"{transformer_name} was trained with {expected_model}, {encoder.name} is "
+                f"{RELEASES[encoder.family]}: load a "
                 f"{expected_model} file."
             )
         return
@@ -174,13 +192,16 @@ def check_gemma_version(
         expected = json.loads(text)["gemma_version"]
     except (ValueError, KeyError, TypeError) as error:
         found = f"gemma_source_checkpoint {text[:60]!r}"
-        raise CheckpointError(f"The metadata of {transformer_name} is damaged ({found}): get the file again.") from error
+        raise CheckpointError(
+            f"The metadata of {transformer_name} is damaged ({found}): get the file again."
+        ) from error
     if encoder.version is None and str(expected).startswith(encoder.family):
         return
     if encoder.version != expected:
         found = encoder.version or RELEASES[encoder.family]
         raise CheckpointError(
-            f"{transformer_name} was trained with the text encoder {expected}, {encoder.name} is {found}: load the {expected} file."
+            f"{transformer_name} was trained with the text encoder {expected}, {encoder.name} is {found}: load the "
+            f"{expected} file."
         )
 
 
@@ -190,7 +211,8 @@ def check_gemma_version(
 
 @contextmanager
 def _watched(model: nn.Module, take: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
-    """Hand each hidden state to ``take(index, state)`` as soon as it exists: 0 the embedding, i the output of layer i-1.
+    """Hand each hidden state to ``take(index, state)`` as soon as it exists: 0 the embedding, i the output of layer
+    i-1.
 
     The last layer's output counts only after the final norm, as in ``output_hidden_states``.
     """
@@ -226,7 +248,9 @@ def run_hidden_states(
 
 
 @torch.inference_mode()
-def project_prompt(encoder: TextEncoder, projection: nn.Module, prompt: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def project_prompt(
+    encoder: TextEncoder, projection: nn.Module, prompt: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Features of one prompt, before the connectors: video [1, 1024, Dv], audio [1, 1024, Da], mask [1, 1024].
 
     Only the prompt's own tokens are run: padding never reaches the result. They come first, zeros follow.
@@ -250,7 +274,8 @@ def check_width(encoder: TextEncoder, projection: nn.Module) -> None:
     found, expected = (encoder.states, encoder.width), (config.states, config.hidden_width)
     if found != expected:
         raise CheckpointError(
-            f"The text encoder {encoder.name} gives {found[0]} states of {found[1]}, the checkpoint's text projection expects "
+            f"The text encoder {encoder.name} gives {found[0]} states of {found[1]}, the checkpoint's text "
+            "projection expects "
             f"{expected[0]} of {expected[1]}: load {' or '.join(RELEASES.values())}."
         )
 

@@ -37,9 +37,8 @@ def family_of(shapes: Shapes) -> str:
     if "layers.0.self_attn.q_norm.weight" in shapes and "layers.0.pre_feedforward_layernorm.weight" in shapes:
         return GEMMA3
     raise CheckpointError(
-        "The text encoder is neither Gemma 3 nor Gemma 4 (no layers.0.self_attn.q_norm.weight): use the one of your LTX-2 version, "
-        + " or ".join(RELEASES.values())
-        + "."
+        "The text encoder is neither Gemma 3 nor Gemma 4 (no layers.0.self_attn.q_norm.weight): use the one of your "
+        "LTX-2 version, " + " or ".join(RELEASES.values()) + "."
     )
 
 
@@ -149,7 +148,9 @@ def fill_computed_buffers(model: nn.Module, device="cpu") -> nn.Module:
     model.embed_tokens.register_buffer("embed_scale", scale, persistent=False)
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in model.state_dict()]
     if left:
-        raise MissingPackageError(f"The installed transformers wants to compute {left[0]}, which is new: install transformers 5.23.")
+        raise MissingPackageError(
+            f"The installed transformers wants to compute {left[0]}, which is new: install transformers 5.23."
+        )
     return model
 
 
@@ -161,7 +162,11 @@ def hugging_face_config(metadata: Mapping[str, str], name: str) -> dict[str, Any
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"The gemma_config in the metadata of {name} is not JSON ({error}): get the file again.") from error
+        raise CheckpointError(
+            f"The gemma_config in the metadata of {name} is not JSON ({error}): get the file again."
+        ) from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"The gemma_config in the metadata of {name} is {type(config).__name__}, not an object: get the file again.")
+        raise CheckpointError(
+            f"The gemma_config in the metadata of {name} is {type(config).__name__}, not an object: get the file again."
+        )
     return config

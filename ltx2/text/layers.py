@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from ..networks.ops import Ops
+from ..networks.layers.ops import Ops
 
 
 class RowsAtUse(nn.Module):
-    """An embedding whose table stays where it was loaded, mapped from its file: a prompt needs a few hundred rows of it.
+    """An embedding whose table stays where it was loaded, mapped from its file: a prompt needs a few hundred rows of
+    it.
 
     ids [B, T] on any device → [B, T, D] of ``dtype`` there. The table is no parameter, so nobody moves it.
     """
@@ -44,11 +45,14 @@ class Following(nn.Module):
         tensors = dict(chain(self.layer.named_parameters(), self.layer.named_buffers()))
         if all(tensor.device == x.device for tensor in tensors.values()):
             return self.layer(x, *args, **keywords)
-        return functional_call(self.layer, {name: tensor.to(x.device) for name, tensor in tensors.items()}, (x, *args), keywords)
+        return functional_call(
+            self.layer, {name: tensor.to(x.device) for name, tensor in tensors.items()}, (x, *args), keywords
+        )
 
 
 def with_ops(model: nn.Module, ops: Ops, *, dtype: torch.dtype) -> nn.Module:
-    """The model, its linear layers now those of ``ops`` with the same weights, computing in ``dtype``; other weights follow their input.
+    """The model, its linear layers now those of ``ops`` with the same weights, computing in ``dtype``; other weights
+    follow their input.
 
     Changes the model that was given and returns it.
     """

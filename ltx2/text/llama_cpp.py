@@ -26,7 +26,8 @@ _WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm"}
 
 
 def official_name(name: str) -> str | None:
-    """``blk.3.attn_q.weight`` → ``layers.3.self_attn.q_proj.weight``; None for what the encoder does not use (the output head)."""
+    """``blk.3.attn_q.weight`` → ``layers.3.self_attn.q_proj.weight``; None for what the encoder does not use (the
+    output head)."""
     stem, _, kind = name.rpartition(".")
     if stem in _WHOLE:
         return f"{_WHOLE[stem]}.{kind}"

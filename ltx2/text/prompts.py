@@ -3,15 +3,22 @@
 from ..errors import RequestError
 
 _PICTURE = (
-    "low quality, worst quality, blurry, out of focus, grainy, noisy, pixelated, compression artifacts, banding, overexposed, "
-    "underexposed, washed out colours, oversaturated, flicker, strobing, jitter, shaky camera, ghosting, motion smear, frozen picture, "
-    "unnatural motion, warped geometry, melting objects, inconsistent perspective, cartoonish skin, plastic skin, distorted face, "
-    "asymmetric eyes, bad teeth, deformed hands, extra fingers, missing fingers, extra limbs, duplicated people, wrong proportions"
+    "low quality, worst quality, blurry, out of focus, grainy, noisy, pixelated, compression artifacts, banding, "
+    "overexposed, "
+    "underexposed, washed out colours, oversaturated, flicker, strobing, jitter, shaky camera, ghosting, motion "
+    "smear, frozen picture, "
+    "unnatural motion, warped geometry, melting objects, inconsistent perspective, cartoonish skin, plastic skin, "
+    "distorted face, "
+    "asymmetric eyes, bad teeth, deformed hands, extra fingers, missing fingers, extra limbs, duplicated people, "
+    "wrong proportions"
 )
-_OVERLAYS = "subtitles, captions, on-screen text, logo, watermark, signature, user interface, blurred box, border, letterbox"
+_OVERLAYS = (
+    "subtitles, captions, on-screen text, logo, watermark, signature, user interface, blurred box, border, letterbox"
+)
 _CUTS = "fade from black, fade to black, abrupt cut, slideshow"
 _SOUND = (
-    "muffled voice, robotic voice, mumbled speech, speech that stops mid-sentence, lips out of sync, clipping, distortion, hiss, hum, "
+    "muffled voice, robotic voice, mumbled speech, speech that stops mid-sentence, lips out of sync, clipping, "
+    "distortion, hiss, hum, "
     "echo, crackle, silence, off-key music"
 )
 
@@ -26,7 +33,8 @@ NEGATIVE_PRESETS = {
 
 
 def negative_prompt(text: str = "full") -> str:
-    """The negative prompt meant by a preset's name (``full``, ``picture``, ``sound``, ``short``, ``none``) or the text itself."""
+    """The negative prompt meant by a preset's name (``full``, ``picture``, ``sound``, ``short``, ``none``) or the text
+    itself."""
     return NEGATIVE_PRESETS.get(text.strip().lower(), text)
 
 

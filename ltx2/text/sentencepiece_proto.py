@@ -71,14 +71,21 @@ def parse(proto: bytes, name: str = "spiece_model") -> SentencePieceModel:
         for number, value in _fields(proto):
             if number == 1:
                 piece = dict(_fields(value))
-                pieces.append(Piece(piece[1].decode("utf-8"), struct.unpack("<f", piece.get(2, b"\0\0\0\0"))[0], piece.get(3, NORMAL)))
+                pieces.append(
+                    Piece(
+                        piece[1].decode("utf-8"),
+                        struct.unpack("<f", piece.get(2, b"\0\0\0\0"))[0],
+                        piece.get(3, NORMAL),
+                    )
+                )
             elif number == 2:
                 model_type = dict(_fields(value)).get(3, model_type)
             elif number == 3:
                 add_dummy_prefix = bool(dict(_fields(value)).get(3, 1))
     except (IndexError, KeyError, AttributeError, TypeError, UnicodeDecodeError, struct.error) as error:
         raise CheckpointError(
-            f"The sentencepiece model in {name} is damaged ({error or type(error).__name__}): get the text encoder file again."
+            f"The sentencepiece model in {name} is damaged ({error or type(error).__name__}): get the text encoder "
+            "file again."
         ) from error
     if not pieces:
         raise CheckpointError(f"The sentencepiece model in {name} has no pieces: get the text encoder file again.")
@@ -101,11 +108,23 @@ def to_tokenizer_json(model: SentencePieceModel, name: str = "spiece_model") -> 
     merges = []
     for piece in sorted((p for p in model.pieces if p.kind == NORMAL), key=lambda p: -p.score):
         text = piece.text
-        merges += [[text[:cut], text[cut:]] for cut in range(1, len(text)) if text[:cut] in mergeable and text[cut:] in mergeable]
+        merges += [
+            [text[:cut], text[cut:]]
+            for cut in range(1, len(text))
+            if text[:cut] in mergeable and text[cut:] in mergeable
+        ]
     unknown = next((piece.text for piece in model.pieces if piece.kind == UNKNOWN), None)
     # Pieces the user defined match as a whole, also inside words; normalised, because "▁▁" stands for two spaces.
     added = [
-        {"id": index, "content": piece.text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+        {
+            "id": index,
+            "content": piece.text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": True,
+            "special": False,
+        }
         for index, piece in enumerate(model.pieces)
         if piece.kind == USER_DEFINED
     ]

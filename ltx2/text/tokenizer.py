@@ -43,7 +43,9 @@ def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:
     except Exception as error:  # tokenizers raises bare Exception
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"The tokenizer in {name} cannot be read ({error}): get the text encoder again.") from error
+        raise CheckpointError(
+            f"The tokenizer in {name} cannot be read ({error}): get the text encoder again."
+        ) from error
     # Post-processors differ between files (some add BOS, some do not), so special tokens are ours to add.
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -82,11 +84,14 @@ def from_sentencepiece(proto: bytes, name: str) -> PromptTokenizer:
 
 
 def from_folder(folder: Path) -> PromptTokenizer:
-    """The tokenizer of a Hugging Face folder: ``tokenizer.json``, else ``tokenizer.model``; also in ``tokenizer/`` in or beside it."""
+    """The tokenizer of a Hugging Face folder: ``tokenizer.json``, else ``tokenizer.model``; also in ``tokenizer/`` in
+    or beside it."""
     places = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
     for file_name, read in (("tokenizer.json", from_tokenizer_json), ("tokenizer.model", from_sentencepiece)):
         for place in places:
             path = place / file_name
             if path.is_file():
                 return read(path.read_bytes(), str(path))
-    raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it.")
+    raise CheckpointError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it."
+    )

@@ -26,7 +26,9 @@ def header(infos: list[bytes], values: list[bytes] = (), version: int = 3, tenso
     return b"GGUF" + struct.pack("<IQQ", version, count, len(values)) + b"".join(values) + b"".join(infos)
 
 
-def write(path: Path, tensors: dict[str, tuple[tuple[int, ...], int, bytes]], values: list[bytes] = (), version: int = 3) -> Path:
+def write(
+    path: Path, tensors: dict[str, tuple[tuple[int, ...], int, bytes]], values: list[bytes] = (), version: int = 3
+) -> Path:
     """A sound file of name → (shape, type number, bytes)."""
     infos, data = [], b""
     for name, (shape, kind, raw) in tensors.items():

@@ -3,21 +3,41 @@
 import torch
 
 from ltx2.config.transformer import ConnectorConfig, TextProjectionConfig, TransformerConfig
-from ltx2.networks.connectors import Connector, TextProjection
-from ltx2.networks.transformer import StreamInput, Transformer
+from ltx2.networks.transformer.connectors import Connector, TextProjection
+from ltx2.networks.transformer.model import StreamInput, Transformer
 
 WIDTH, AUDIO_WIDTH = 32, 16
 PREFIX = "model.diffusion_model."
-_SIZES = {"layers": 2, "heads": 2, "head_dim": 16, "in_channels": 8, "out_channels": 8, "context_width": WIDTH, "audio_heads": 2,
-          "audio_head_dim": 8, "audio_in_channels": 8, "audio_out_channels": 8, "audio_context_width": AUDIO_WIDTH}  # fmt: skip
+_SIZES = {
+    "layers": 2,
+    "heads": 2,
+    "head_dim": 16,
+    "in_channels": 8,
+    "out_channels": 8,
+    "context_width": WIDTH,
+    "audio_heads": 2,
+    "audio_head_dim": 8,
+    "audio_in_channels": 8,
+    "audio_out_channels": 8,
+    "audio_context_width": AUDIO_WIDTH,
+}
 CONFIGS = {
-    "2.0": TransformerConfig(**_SIZES, gated_attention=False, text_modulation=False, prompt_timesteps=False, caption_channels=24),
+    "2.0": TransformerConfig(
+        **_SIZES, gated_attention=False, text_modulation=False, prompt_timesteps=False, caption_channels=24
+    ),
     "2.3": TransformerConfig(**_SIZES),
     "2.5": TransformerConfig(**_SIZES, feed_forward_bias=False, keyframe_embedding=True),
 }
 # What the metadata of a file says, as far as tensors do not.
-METADATA = {"num_attention_heads": 2, "attention_head_dim": 16, "audio_num_attention_heads": 2, "audio_attention_head_dim": 8,
-            "cross_attention_dim": WIDTH, "audio_cross_attention_dim": AUDIO_WIDTH, "frequencies_precision": "float64"}  # fmt: skip
+METADATA = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "audio_num_attention_heads": 2,
+    "audio_attention_head_dim": 8,
+    "cross_attention_dim": WIDTH,
+    "audio_cross_attention_dim": AUDIO_WIDTH,
+    "frequencies_precision": "float64",
+}
 
 
 def tensors_of(network: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -30,7 +50,9 @@ def transformer(version: str = "2.3", seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def connector(width: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    return tensors_of(Connector(ConnectorConfig(heads=2, head_dim=width // 2, layers=1, registers=4), device="meta"), seed)
+    return tensors_of(
+        Connector(ConnectorConfig(heads=2, head_dim=width // 2, layers=1, registers=4), device="meta"), seed
+    )
 
 
 def connectors() -> dict[str, torch.Tensor]:

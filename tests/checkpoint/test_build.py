@@ -8,13 +8,13 @@ from torch import nn
 
 from ltx2.checkpoint import models
 from ltx2.checkpoint.layout import find_component
-from ltx2.checkpoint.quantized_linear import QuantizedLinear
+from ltx2.checkpoint.quantization.linear import QuantizedLinear
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError, RequestError
 
 from . import small
 from .files import save
-from .test_quantized import about
+from .quantization.test_quantized import about
 
 E4M3 = torch.float8_e4m3fn
 
@@ -27,13 +27,19 @@ def test_missing_unexpected_and_misshapen_tensors(tmp_path):
     sound = small.transformer()
     gone = [name for name in sound if name.startswith("transformer_blocks.1.attn1.")]
     lacking = {name: tensor for name, tensor in sound.items() if name not in gone}
-    with pytest.raises(CheckpointError, match=rf"a.safetensors has {len(gone)} missing tensors \(transformer_blocks.1.attn1.*, …\)"):
+    with pytest.raises(
+        CheckpointError, match=rf"a.safetensors has {len(gone)} missing tensors \(transformer_blocks.1.attn1.*, …\)"
+    ):
         models.load_transformer(opened(tmp_path, lacking))
     extra = {**sound, "transformer_blocks.0.more": torch.ones(1), "transformer_blocks.0.other": torch.ones(1)}
-    with pytest.raises(CheckpointError, match=r"2 unexpected tensors \(transformer_blocks.0.more, transformer_blocks.0.other\)"):
+    with pytest.raises(
+        CheckpointError, match=r"2 unexpected tensors \(transformer_blocks.0.more, transformer_blocks.0.other\)"
+    ):
         models.load_transformer(opened(tmp_path, extra))
     wrong = {**sound, "transformer_blocks.1.attn1.to_q.weight": torch.ones(3, 3)}
-    with pytest.raises(CheckpointError, match=r"1 tensors of another shape \(transformer_blocks.1.attn1.to_q.weight is \[3, 3\]"):
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors of another shape \(transformer_blocks.1.attn1.to_q.weight is \[3, 3\]"
+    ):
         models.load_transformer(opened(tmp_path, wrong))
 
 
@@ -74,7 +80,9 @@ def test_quantised_weights_dequantised_and_kept(tmp_path):
     kept = models.load_transformer(checkpoint, dtype=torch.float32, quantized="on_use")
     layers = [module for module in kept.modules() if isinstance(module, QuantizedLinear)]
     assert len(layers) == sum(name.endswith("_scale") for name in stored)
-    assert torch.equal(small.run(at_load), small.run(plain)) and torch.allclose(small.run(kept), small.run(plain), atol=1e-6)
+    assert torch.equal(small.run(at_load), small.run(plain)) and torch.allclose(
+        small.run(kept), small.run(plain), atol=1e-6
+    )
     sizes = [sum(p.nbytes for p in network.parameters()) for network in (kept, plain)]
     assert sizes[1] - sizes[0] == sum(3 * t.numel() - 4 for name, t in stored.items() if t.dtype == E4M3)
     with pytest.raises(RequestError, match="'later'"):
@@ -85,11 +93,17 @@ def test_other_types_of_storage_keep_their_layers_too(tmp_path):
     tensors = small.transformer()
     name = "transformer_blocks.0.attn1.to_q"
     scale = tensors[f"{name}.weight"].abs().amax(1, keepdim=True) / 127
-    stored = {**tensors, f"{name}.weight": (tensors[f"{name}.weight"] / scale).round().to(torch.int8), f"{name}.weight_scale": scale}
+    stored = {
+        **tensors,
+        f"{name}.weight": (tensors[f"{name}.weight"] / scale).round().to(torch.int8),
+        f"{name}.weight_scale": scale,
+    }
     stored[f"{name}.comfy_quant"] = about(format="int8_tensorwise")
     network = models.load_transformer(opened(tmp_path, stored), quantized="on_use")
     layer = network.transformer_blocks[0].attn1.to_q
-    assert layer.form.name == "int8" and torch.allclose(layer.dense("cpu", torch.float32), tensors[f"{name}.weight"], atol=2e-3)
+    assert layer.form.name == "int8" and torch.allclose(
+        layer.dense("cpu", torch.float32), tensors[f"{name}.weight"], atol=2e-3
+    )
     assert torch.isfinite(small.run(network)).all()
 
 
@@ -105,7 +119,9 @@ class _EmptyUntilLoaded(nn.Module):
 
 
 def test_layers_of_a_host_that_are_empty_until_loaded(tmp_path):
-    ops = types.SimpleNamespace(**{name: getattr(nn, name) for name in ("RMSNorm", "LayerNorm")}, Linear=_EmptyUntilLoaded)
+    ops = types.SimpleNamespace(
+        **{name: getattr(nn, name) for name in ("RMSNorm", "LayerNorm")}, Linear=_EmptyUntilLoaded
+    )
     stored, dense = quantised(small.transformer())
     plain = models.load_transformer(opened(tmp_path, dense))
     for mode in ("dequantize", "on_use"):

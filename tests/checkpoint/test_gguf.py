@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from ltx2.checkpoint.gguf_blocks import BLOCK_TYPES, dequantize_blocks
+from ltx2.checkpoint.quantization.gguf_blocks import BLOCK_TYPES, dequantize_blocks
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError
 
@@ -107,12 +107,18 @@ def test_damaged_headers_never_give_another_error(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("kind", [k for k, block in BLOCK_TYPES.items() if block.formula], ids=lambda k: BLOCK_TYPES[k].name)
+@pytest.mark.parametrize(
+    "kind", [k for k, block in BLOCK_TYPES.items() if block.formula], ids=lambda k: BLOCK_TYPES[k].name
+)
 def test_pieces_of_blocks_make_the_same_weights(kind, monkeypatch):
     block = BLOCK_TYPES[kind]
-    data = torch.randint(0, 256, (7, block.block_bytes), dtype=torch.uint8, generator=torch.Generator().manual_seed(kind))
+    data = torch.randint(
+        0, 256, (7, block.block_bytes), dtype=torch.uint8, generator=torch.Generator().manual_seed(kind)
+    )
     whole, pieces = torch.empty(2, 7, block.block_weights)
     dequantize_blocks(block, data.flatten(), whole)
-    monkeypatch.setattr("ltx2.checkpoint.gguf_blocks.weights_at_once", lambda device: 2 * block.block_weights)
+    monkeypatch.setattr(
+        "ltx2.checkpoint.quantization.gguf_blocks.weights_at_once", lambda device: 2 * block.block_weights
+    )
     dequantize_blocks(block, data.flatten(), pieces)
     assert torch.equal(pieces.nan_to_num(), whole.nan_to_num()) and whole.any()

@@ -28,7 +28,9 @@ def config(**blocks) -> dict[str, str]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_transformer_under_any_prefix(tmp_path, version, prefix):
     tensors = small.transformer(version)
-    checkpoint = opened(tmp_path, small.prefixed(tensors | small.connectors(), prefix), config(transformer=small.METADATA))
+    checkpoint = opened(
+        tmp_path, small.prefixed(tensors | small.connectors(), prefix), config(transformer=small.METADATA)
+    )
     found = components(checkpoint)
     assert set(found) == {"transformer", "video_connector", "audio_connector"}
     assert set(found["transformer"].tensors) == set(tensors)
@@ -43,7 +45,12 @@ def test_without_metadata_shapes_decide(tmp_path, version):
     checkpoint = opened(tmp_path, small.transformer(version) | small.connectors())
     assert models.load_transformer(checkpoint).config == small.CONFIGS[version]
     video, audio = models.load_connectors(checkpoint)
-    assert (video.config.width, audio.config.width, video.config.heads, video.config.layers) == (small.WIDTH, small.AUDIO_WIDTH, 2, 1)
+    assert (video.config.width, audio.config.width, video.config.heads, video.config.layers) == (
+        small.WIDTH,
+        small.AUDIO_WIDTH,
+        2,
+        1,
+    )
 
 
 def test_connectors_of_a_file_of_their_own_are_described_by_the_transformers(tmp_path):
@@ -94,14 +101,23 @@ def test_missing_components_name_the_released_file(tmp_path):
 def test_sound_and_picture_halves_under_bare_names_are_told_apart(tmp_path):
     video = {"encoder.conv_in.conv.weight": torch.ones(4, 3, 3, 3, 3)}
     video["decoder.up_blocks.0.res_blocks.0.conv1.conv.weight"] = torch.ones(1, 1, 1, 1, 1)
-    video |= {f"per_channel_statistics.{name}": torch.ones(4) for name in ("mean-of-means", "std-of-means", "channel", "mean-of-stds")}
-    audio = {"encoder.conv_in.conv.weight": torch.ones(4, 2, 3, 3), "decoder.conv_in.conv.weight": torch.ones(4, 2, 3, 3)}
+    video |= {
+        f"per_channel_statistics.{name}": torch.ones(4)
+        for name in ("mean-of-means", "std-of-means", "channel", "mean-of-stds")
+    }
+    audio = {
+        "encoder.conv_in.conv.weight": torch.ones(4, 2, 3, 3),
+        "decoder.conv_in.conv.weight": torch.ones(4, 2, 3, 3),
+    }
     both = open_checkpoint(opened(tmp_path, video, None, "video").paths, opened(tmp_path, audio, None, "audio").paths)
     found = components(both)
     assert set(found) == {"video_encoder", "video_decoder", "audio_encoder", "audio_decoder"}
     assert {name: component.paths[0].stem for name, component in found.items()} == {
-        "video_encoder": "video", "video_decoder": "video", "audio_encoder": "audio", "audio_decoder": "audio"
-    }  # fmt: skip
+        "video_encoder": "video",
+        "video_decoder": "video",
+        "audio_encoder": "audio",
+        "audio_decoder": "audio",
+    }
     statistics = [name for name in found["video_encoder"].tensors if name.startswith("per_channel_statistics.")]
     assert sorted(statistics) == ["per_channel_statistics.mean-of-means", "per_channel_statistics.std-of-means"]
 

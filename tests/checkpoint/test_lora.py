@@ -32,7 +32,9 @@ def lora_file(tmp_path, tensors, name="lora"):
 
 @pytest.fixture
 def transformer(tmp_path):
-    return models.load_transformer(open_checkpoint(save(tmp_path / "model.safetensors", small.prefixed(small.transformer()))))
+    return models.load_transformer(
+        open_checkpoint(save(tmp_path / "model.safetensors", small.prefixed(small.transformer())))
+    )
 
 
 STYLES = {
@@ -53,7 +55,9 @@ def test_every_spelling_changes_the_same_weight(tmp_path, transformer, style):
     prefix, a, b = STYLES[style]
     module = prefix.format(MODULE.replace(".", "_") if style == "underscores" else MODULE)
     down, up = factors()
-    lora = lora_file(tmp_path, {f"{module}.{a}.weight": down, f"{module}.{b}.weight": up, f"{module}.alpha": torch.tensor(1.0)})
+    lora = lora_file(
+        tmp_path, {f"{module}.{a}.weight": down, f"{module}.{b}.weight": up, f"{module}.alpha": torch.tensor(1.0)}
+    )
     match = match_lora(lora, weight_shapes(transformer))
     assert set(match.matched) == {f"{MODULE}.weight"} and not match.unmatched
     before = transformer.get_submodule(MODULE).weight.clone()
@@ -66,11 +70,17 @@ def test_every_spelling_changes_the_same_weight(tmp_path, transformer, style):
 def test_names_of_diffusers():
     known = {
         "transformer.proj_in": "patchify_proj",
-        "transformer.audio_time_embed.emb.timestep_embedder.linear_1": "audio_adaln_single.emb.timestep_embedder.linear_1",
+        "transformer.audio_time_embed.emb.timestep_embedder.linear_1": (
+            "audio_adaln_single.emb.timestep_embedder.linear_1"
+        ),
         "transformer.av_cross_attn_video_a2v_gate.linear": "av_ca_a2v_gate_adaln_single.linear",
         "transformer.transformer_blocks.3.attn1.norm_q": "transformer_blocks.3.attn1.q_norm",
-        "transformer.transformer_blocks.3.audio_a2v_cross_attn_scale_shift_table": "transformer_blocks.3.scale_shift_table_a2v_ca_audio",
-        "connectors.video_connector.transformer_blocks.1.attn1.to_q": "video_embeddings_connector.transformer_1d_blocks.1.attn1.to_q",
+        "transformer.transformer_blocks.3.audio_a2v_cross_attn_scale_shift_table": (
+            "transformer_blocks.3.scale_shift_table_a2v_ca_audio"
+        ),
+        "connectors.video_connector.transformer_blocks.1.attn1.to_q": (
+            "video_embeddings_connector.transformer_1d_blocks.1.attn1.to_q"
+        ),
         "connectors.video_text_proj_in": "video_aggregate_embed",
         "diffusion_model.transformer_blocks.7.ff.net.0.proj": "transformer_blocks.7.ff.net.0.proj",
     }
@@ -88,9 +98,7 @@ def test_whole_differences_of_weights_biases_and_tables(tmp_path, transformer):
 
 def test_several_at_strengths_share_what_they_leave(tmp_path, transformer):
     pairs = [factors(1), factors(2)]
-    loras = [
-        lora_file(tmp_path, pair(MODULE, down, up), str(i)) for i, (down, up) in enumerate(pairs)
-    ]
+    loras = [lora_file(tmp_path, pair(MODULE, down, up), str(i)) for i, (down, up) in enumerate(pairs)]
     changed = merge_loras(transformer, [(loras[0], 1.0), (loras[1], -0.25)])
     expected = transformer.get_submodule(MODULE).weight + pairs[0][1] @ pairs[0][0] - 0.25 * pairs[1][1] @ pairs[1][0]
     assert torch.allclose(changed.get_submodule(MODULE).weight, expected, atol=1e-6)
@@ -109,7 +117,9 @@ def test_merging_at_load_is_the_same(tmp_path, transformer):
 
 
 def test_half_precision_sums_are_rounded_once(tmp_path):
-    path = save(tmp_path / "model.safetensors", small.prefixed({n: t.bfloat16() for n, t in small.transformer().items()}))
+    path = save(
+        tmp_path / "model.safetensors", small.prefixed({n: t.bfloat16() for n, t in small.transformer().items()})
+    )
     network = models.load_transformer(open_checkpoint(path))
     down, up = factors()
     lora = lora_file(tmp_path, pair(MODULE, down, up))
@@ -136,7 +146,9 @@ def test_quantised_weights(tmp_path):
     assert torch.allclose(kept.get_submodule(MODULE).dense("cpu", torch.float32), dense[f"{MODULE}.weight"])
     twice = merge_loras(merged, [(lora, 0.5)]).get_submodule(MODULE).dense("cpu", torch.float32)
     assert torch.allclose(twice, dense[f"{MODULE}.weight"] + up @ down, atol=1e-6)
-    biased = merge_loras(kept, [(lora_file(tmp_path, {f"{MODULE}.diff_b": torch.ones(len(up))}), 0.5)]).get_submodule(MODULE)
+    biased = merge_loras(kept, [(lora_file(tmp_path, {f"{MODULE}.diff_b": torch.ones(len(up))}), 0.5)]).get_submodule(
+        MODULE
+    )
     assert torch.allclose(biased.bias, kept.get_submodule(MODULE).bias + 0.5, atol=1e-6)
 
 
@@ -144,15 +156,21 @@ def test_what_fits_is_reported(tmp_path, transformer):
     down, up = factors()
     lora = lora_file(tmp_path, pair(MODULE, down, up) | pair("transformer_blocks.47.attn1.to_q", down, up))
     match = match_lora(lora, weight_shapes(transformer))
-    assert match.unmatched == ("transformer_blocks.47.attn1.to_q",) and str(match) == "1 of 2 LoRA weights fit the model"
+    assert (
+        match.unmatched == ("transformer_blocks.47.attn1.to_q",) and str(match) == "1 of 2 LoRA weights fit the model"
+    )
     assert match_lora(lora, list(weight_shapes(transformer))).matched.keys() == match.matched.keys()
     found = match.matched[f"{MODULE}.weight"]
     assert isinstance(found, LowRank) and (found.rank, found.scale) == (RANK, 1.0)
-    assert torch.equal(found.host_tensors()["lora_up.weight"], up) and torch.equal(found.host_tensors()["lora_down.weight"], down)
+    assert torch.equal(found.host_tensors()["lora_up.weight"], up) and torch.equal(
+        found.host_tensors()["lora_down.weight"], down
+    )
 
 
 def test_connectors_take_their_part(tmp_path):
-    checkpoint = open_checkpoint(save(tmp_path / "model.safetensors", small.prefixed(small.transformer() | small.connectors())))
+    checkpoint = open_checkpoint(
+        save(tmp_path / "model.safetensors", small.prefixed(small.transformer() | small.connectors()))
+    )
     down, up = factors()
     name = "transformer_1d_blocks.0.attn1.to_q"
     lora = lora_file(tmp_path, small.prefixed(pair(name, down, up), "diffusion_model.video_embeddings_connector."))
@@ -170,7 +188,10 @@ def test_connectors_take_their_part(tmp_path):
         ({f"{MODULE}.lora_A.weight": torch.ones(2, 32)}, "one half"),
         (pair(MODULE, torch.ones(2, 32), torch.ones(32, 3)), "ranks disagree"),
         (pair(MODULE, torch.ones(0, 32), torch.ones(32, 0)), "ranks disagree"),
-        (pair(MODULE, torch.ones(2, 32), torch.ones(32, 2)) | {f"{MODULE}.alpha": torch.tensor(torch.nan)}, "no number"),
+        (
+            pair(MODULE, torch.ones(2, 32), torch.ones(32, 2)) | {f"{MODULE}.alpha": torch.tensor(torch.nan)},
+            "no number",
+        ),
         (pair(MODULE, torch.ones(2, 32), torch.ones(32, 2)) | {f"{MODULE}.dora_scale": torch.ones(32)}, "dora_scale"),
         ({f"{MODULE}.weight": torch.ones(2)}, "it is a model"),
         ({f"{MODULE}.alpha": torch.ones(1)}, "no LoRA weights"),

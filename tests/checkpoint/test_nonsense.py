@@ -12,8 +12,31 @@ from ltx2.errors import CheckpointError
 
 from .files import save
 
-LOADERS = {"spatial_upsampler": models.load_upsampler, "audio_vae": models.load_audio_decoder, "video_vae": models.load_video_encoder}
-VALUES = (None, 0, -5, 7, 10**9, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "2", True, [], ["x"], [[1]], {"a": 1}, [10**9] * 3)
+LOADERS = {
+    "spatial_upsampler": models.load_upsampler,
+    "audio_vae": models.load_audio_decoder,
+    "video_vae": models.load_video_encoder,
+}
+VALUES = (
+    None,
+    0,
+    -5,
+    7,
+    10**9,
+    10**30,
+    0.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "2",
+    True,
+    [],
+    ["x"],
+    [[1]],
+    {"a": 1},
+    [10**9] * 3,
+)
 
 
 def places(value, path=()):

@@ -36,7 +36,9 @@ def refused(path, *parts: str) -> str:
 def test_every_dtype_comes_back(tmp_path, dtype):
     if dtype.itemsize == 1 and dtype.is_floating_point:
         given = torch.tensor([[0.5, 1.0, 2.0]]).to(dtype)
-        assert torch.equal(open_checkpoint(save(tmp_path / "a.safetensors", {"x": given})).tensors["x"].load().float(), given.float())
+        assert torch.equal(
+            open_checkpoint(save(tmp_path / "a.safetensors", {"x": given})).tensors["x"].load().float(), given.float()
+        )
         return
     given = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(dtype)
     tensor = open_checkpoint(save(tmp_path / "a.safetensors", {"x": given})).tensors["x"]
@@ -68,7 +70,11 @@ def test_tensors_at_odd_places_are_read(tmp_path):
 
 def test_several_files_count_in_order(tmp_path):
     first = save(tmp_path / "1.safetensors", {"x": torch.ones(1), "y": torch.ones(1)}, {"model_version": "2.3.0"})
-    second = save(tmp_path / "2.safetensors", {"x": torch.zeros(1), "z": torch.zeros(1)}, {"model_version": "2.5.0", "license": "text"})
+    second = save(
+        tmp_path / "2.safetensors",
+        {"x": torch.zeros(1), "z": torch.zeros(1)},
+        {"model_version": "2.5.0", "license": "text"},
+    )
     together = open_checkpoint([first], second)
     assert together.paths == (first, second) and set(together.tensors) == {"x", "y", "z"}
     assert together.tensors["x"].load() == 1 and together.metadata == {"model_version": "2.3.0", "license": "text"}
@@ -76,7 +82,8 @@ def test_several_files_count_in_order(tmp_path):
     assert str(together) == "1.safetensors (and 1 more)"
 
 
-# --- F1 to F10: what a header may not be ---------------------------------------------------------------------------------
+# --- F1 to F10: what a header may not be
+# ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 7])
@@ -101,10 +108,18 @@ def test_only_a_length(tmp_path):
 
 @pytest.mark.parametrize(
     "raw, part",
-    [(b"[]", "starts with"), (b" {}", "starts with"), (b"{", "starts"), (b'{"a\xff": 1}', "UTF-8"), (b"{nonsense}", "not JSON"),
-     (b'{"a":' * 5000 + b"1" + b"}" * 5000, "not JSON"), (b'{"a":1' + b"0" * 5000 + b"}", "not JSON"), (b'{"a":NaN}', "describes")],
+    [
+        (b"[]", "starts with"),
+        (b" {}", "starts with"),
+        (b"{", "starts"),
+        (b'{"a\xff": 1}', "UTF-8"),
+        (b"{nonsense}", "not JSON"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "not JSON"),
+        (b'{"a":1' + b"0" * 5000 + b"}", "not JSON"),
+        (b'{"a":NaN}', "describes"),
+    ],
     ids=["list", "space", "brace", "utf8", "json", "deep", "digits", "nan"],
-)  # fmt: skip
+)
 def test_header_is_not_a_json_object(tmp_path, raw, part):
     refused(write(tmp_path / "a.safetensors", raw), part if part != "starts" else "")
 
@@ -117,7 +132,20 @@ def test_names_twice(tmp_path):
 
 @pytest.mark.parametrize(
     "offsets",
-    [(-1, 7), (8, 0), (0, 9), (0, 2**63), (0, 2**70), (1, 9), (0,), (0, 4, 8), (0.0, 8.0), (True, 8), ("0", "8"), (None, None)],
+    [
+        (-1, 7),
+        (8, 0),
+        (0, 9),
+        (0, 2**63),
+        (0, 2**70),
+        (1, 9),
+        (0,),
+        (0, 4, 8),
+        (0.0, 8.0),
+        (True, 8),
+        ("0", "8"),
+        (None, None),
+    ],
     ids=str,
 )
 def test_ranges(tmp_path, offsets):
@@ -126,7 +154,9 @@ def test_ranges(tmp_path, offsets):
 
 def test_overlap_hole_and_trailing_bytes(tmp_path):
     refused(write(tmp_path / "a.safetensors", {"x": one(), "y": one(offsets=(4, 12))}, b"\0" * 12), "over bytes of")
-    refused(write(tmp_path / "b.safetensors", {"x": one(), "y": one(offsets=(12, 20))}, b"\0" * 20), "4 bytes of no tensor")
+    refused(
+        write(tmp_path / "b.safetensors", {"x": one(), "y": one(offsets=(12, 20))}, b"\0" * 20), "4 bytes of no tensor"
+    )
     refused(write(tmp_path / "c.safetensors", {"x": one(offsets=(4, 12))}, b"\0" * 12), "no tensor")
     refused(write(tmp_path / "d.safetensors", {"x": one()}, b"\0" * 9), "1 bytes after its last tensor")
     refused(write(tmp_path / "e.safetensors", {}, b"\0"), "after its last tensor")
@@ -138,11 +168,27 @@ def test_many_tensors_over_one_range(tmp_path):
 
 @pytest.mark.parametrize(
     "entry",
-    [one(shape=(3,)), one(shape=(2, 2**40)), one(shape=(2**62, 2**62)), one(shape=(-2,)), one(shape=(2.0,)), one(shape=(True, 2)),
-     one(shape=[1] * 17 + [2]), one("F4"), one("Q8"), one(7), {"dtype": "F32", "shape": [2]}, {**one(), "more": 1}, 7, None, [],
-     {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]}, {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}],
+    [
+        one(shape=(3,)),
+        one(shape=(2, 2**40)),
+        one(shape=(2**62, 2**62)),
+        one(shape=(-2,)),
+        one(shape=(2.0,)),
+        one(shape=(True, 2)),
+        one(shape=[1] * 17 + [2]),
+        one("F4"),
+        one("Q8"),
+        one(7),
+        {"dtype": "F32", "shape": [2]},
+        {**one(), "more": 1},
+        7,
+        None,
+        [],
+        {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_shape_dtype_and_fields(tmp_path, entry):
     refused(write(tmp_path / "a.safetensors", {"x": entry}), "tensor x")
 
@@ -153,7 +199,9 @@ def test_metadata_is_strings(tmp_path, metadata):
 
 
 def test_too_much_metadata(tmp_path):
-    refused(write(tmp_path / "a.safetensors", {"__metadata__": {"a": "x" * 1_000_001}, "x": one()}), "1000002 characters")
+    refused(
+        write(tmp_path / "a.safetensors", {"__metadata__": {"a": "x" * 1_000_001}, "x": one()}), "1000002 characters"
+    )
 
 
 def test_a_huge_header_of_something_else_is_not_taken_apart(tmp_path):
@@ -165,15 +213,22 @@ def test_a_huge_header_of_something_else_is_not_taken_apart(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # kB
 
 
-# --- F11 to F13: other files, replaced files, links ----------------------------------------------------------------------
+# --- F11 to F13: other files, replaced files, links
+# ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "first, part",
-    [(b"PK\x03\x04", "zip archive"), (b"\x80\x02}q\x00.", "pickle"), (b"GGUF\x03\0\0\0", "GGUF"), (b"\x89PNG\r\n\x1a\n", "PNG"),
-     (b"<!DOCTYPE html>", "web page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")],
+    [
+        (b"PK\x03\x04", "zip archive"),
+        (b"\x80\x02}q\x00.", "pickle"),
+        (b"GGUF\x03\0\0\0", "GGUF"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+    ],
     ids=["zip", "pickle", "gguf", "png", "html", "lfs"],
-)  # fmt: skip
+)
 def test_other_kinds_of_file_are_named(tmp_path, first, part):
     path = tmp_path / "model.safetensors"
     path.write_bytes(first + b"\0" * 100)
@@ -233,7 +288,9 @@ def test_no_file_a_folder_and_a_pipe(tmp_path):
 
 
 def test_damaged_headers_never_give_another_error(tmp_path):
-    sound = save(tmp_path / "a.safetensors", {"x.weight": torch.randn(4, 4), "x.bias": torch.randn(4)}, {"config": "{}"}).read_bytes()
+    sound = save(
+        tmp_path / "a.safetensors", {"x.weight": torch.randn(4, 4), "x.bias": torch.randn(4)}, {"config": "{}"}
+    ).read_bytes()
     size = 8 + struct.unpack_from("<Q", sound)[0]
     chance = random.Random(0)
     path = tmp_path / "b.safetensors"

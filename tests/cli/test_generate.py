@@ -30,11 +30,30 @@ def call(tiny):
         generate.add_parser(verbs)
         frames = fields.get("frames", "9")
         args = parser.parse_args(
-            ["generate", "--checkpoint", str(files["transformer"]), "--text-encoder", str(files["text_encoder"]),
-             "--upsampler", str(files["spatial_upsampler"]), "--prompt", "a lake", "--size", fields.get("size", "64x64"),
-             "--preset", "ltx2_fast", "--steps", "1", "--device", "cpu", "--dtype", "fp32",
-             *(["--frames", frames] if frames else []), *map(str, more)]
-        )  # fmt: skip
+            [
+                "generate",
+                "--checkpoint",
+                str(files["transformer"]),
+                "--text-encoder",
+                str(files["text_encoder"]),
+                "--upsampler",
+                str(files["spatial_upsampler"]),
+                "--prompt",
+                "a lake",
+                "--size",
+                fields.get("size", "64x64"),
+                "--preset",
+                "ltx2_fast",
+                "--steps",
+                "1",
+                "--device",
+                "cpu",
+                "--dtype",
+                "fp32",
+                *(["--frames", frames] if frames else []),
+                *map(str, more),
+            ]
+        )
         return args.run(args)
 
     return run
@@ -42,9 +61,25 @@ def call(tiny):
 
 def test_a_film_from_a_photograph(call, photo, tmp_path, capsys):
     out = tmp_path / "new folder/x.mp4"
-    call("--image", f"{photo}@0:0.9", "--image", f"{photo}@last", "--seconds", "0.4", "--seed", "3", "--out", out, frames=None)
+    call(
+        "--image",
+        f"{photo}@0:0.9",
+        "--image",
+        f"{photo}@last",
+        "--seconds",
+        "0.4",
+        "--seed",
+        "3",
+        "--out",
+        out,
+        frames=None,
+    )
     printed = capsys.readouterr()
-    assert printed.out.split() == [*str(out).split()] and "0.4 s became 9 frames" in printed.err and "seed 3" in printed.err
+    assert (
+        printed.out.split() == [*str(out).split()]
+        and "0.4 s became 9 frames" in printed.err
+        and "seed 3" in printed.err
+    )
     info = media.video_info(out)
     assert (info.frames, info.width, info.height, info.sample_rate) == (9, 64, 64, 24000) and info.samples == 9000
     assert '"prompt": "a lake"' in info.metadata["ltx2"] and '"seed": 3' in info.metadata["ltx2"]
@@ -62,7 +97,9 @@ def test_sound_of_ones_own(call, tmp_path):
     sound = Waveform(torch.randn(2, 6000).clamp(-1, 1) * 0.5, 16000)
     media.write_wav(tmp_path / "own.wav", sound)
     call("--audio", tmp_path / "own.wav", "--out", tmp_path / "x")
-    assert torch.equal(media.read_sound(tmp_path / "x/sound.wav").samples, media.read_sound(tmp_path / "own.wav").samples)
+    assert torch.equal(
+        media.read_sound(tmp_path / "x/sound.wav").samples, media.read_sound(tmp_path / "own.wav").samples
+    )
 
 
 def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):

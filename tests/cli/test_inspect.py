@@ -22,8 +22,11 @@ def said(capsys, *arguments) -> str:
 def test_a_checkpoint_and_a_lora(tmp_path, capsys):
     metadata = {"model_version": "2.3.0", "license": "first line\nsecond \x1b[31mline" + "x" * 500}
     model = save(tmp_path / "model.safetensors", small.prefixed(small.transformer() | small.connectors()), metadata)
-    lora = save(tmp_path / "lora.safetensors", pair("patchify_proj", torch.ones(2, 8), torch.ones(small.WIDTH, 2))
-                | pair("more", torch.ones(2, 8), torch.ones(8, 2)))  # fmt: skip
+    lora = save(
+        tmp_path / "lora.safetensors",
+        pair("patchify_proj", torch.ones(2, 8), torch.ones(small.WIDTH, 2))
+        | pair("more", torch.ones(2, 8), torch.ones(8, 2)),
+    )
     out = said(capsys, lora, model)
     assert "version 2.3.0 (LTX-2.3, text encoder Gemma 3 12B)" in out and "transformer: " in out and "F32" in out
     assert "license: first line second  [31mline" in out and "characters)" in out and "\x1b" not in out

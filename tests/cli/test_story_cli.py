@@ -13,8 +13,9 @@ from PIL import Image
 
 from ltx2 import media
 from ltx2.cli import continue_, generate, story
-from ltx2.continuation import capture_state, first_segment, load_attachment, save_attachment
+from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import ContinuationError, RequestError, StoryError
+from ltx2.film import capture_state, first_segment
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -31,8 +32,18 @@ segments:
 
 
 def models_of(files):
-    return ["--checkpoint", files["transformer"], "--text-encoder", files["text_encoder"], "--upsampler", files["spatial_upsampler"],
-            "--device", "cpu", "--dtype", "fp32"]  # fmt: skip
+    return [
+        "--checkpoint",
+        files["transformer"],
+        "--text-encoder",
+        files["text_encoder"],
+        "--upsampler",
+        files["spatial_upsampler"],
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+    ]
 
 
 @pytest.fixture
@@ -63,17 +74,52 @@ def tell(call, tmp_path):
 def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_path, capsys):
     segments = tell()
     assert "3 segments made, 0 kept" in capsys.readouterr().err
-    request = ["--size", "64x64", "--frames", "17", "--preset", "ltx2_fast", "--steps", "1", "--override", "refine.num_inference_steps=2"]
-    call(generate, "--prompt", "a lake", *request, "--seed", "10", "--out", tmp_path / "0.mp4", "--save-state", tmp_path / "0.png")
+    request = [
+        "--size",
+        "64x64",
+        "--frames",
+        "17",
+        "--preset",
+        "ltx2_fast",
+        "--steps",
+        "1",
+        "--override",
+        "refine.num_inference_steps=2",
+    ]
+    call(
+        generate,
+        "--prompt",
+        "a lake",
+        *request,
+        "--seed",
+        "10",
+        "--out",
+        tmp_path / "0.mp4",
+        "--save-state",
+        tmp_path / "0.png",
+    )
     call(continue_, tmp_path / "0.png", "--prompt", "wind rises", *request[4:], "--out", tmp_path / "1.mp4")
-    call(continue_, tmp_path / "1.state.png", "--prompt", "birds", *request[4:], "--out", tmp_path / "2.mp4",
-         "--save-state", tmp_path / "2.json")  # fmt: skip
+    call(
+        continue_,
+        tmp_path / "1.state.png",
+        "--prompt",
+        "birds",
+        *request[4:],
+        "--out",
+        tmp_path / "2.mp4",
+        "--save-state",
+        tmp_path / "2.json",
+    )
     for index, path in enumerate(("0.png", "1.state.png", "2.json")):
         again = save_attachment(load_attachment(tmp_path / path).state, tmp_path / "again.safetensors")
         assert again.read_bytes() == (segments[index] / "state.safetensors").read_bytes(), index
     parts = [media.video_info(tmp_path / f"{i}.mp4") for i in range(3)]
     film = media.video_info(tmp_path / "film.mp4")
-    assert [p.frames for p in parts] == [17, 8, 8] and film.frames == 33 and film.samples == round(33 / 24 * film.sample_rate)
+    assert (
+        [p.frames for p in parts] == [17, 8, 8]
+        and film.frames == 33
+        and film.samples == round(33 / 24 * film.sample_rate)
+    )
     assert parts[1].samples == round(8 / 24 * film.sample_rate)
 
 
@@ -89,10 +135,26 @@ def test_resume_change_and_redo(tell, capsys):
 
 def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
     (tmp_path / "s.yaml").write_text(SCRIPT.format(more=""))
-    command = [sys.executable, "-m", "ltx2", "story", tmp_path / "s.yaml", "--work", tmp_path / "work", "--out", tmp_path / "film.mp4"]
-    process = subprocess.Popen([*map(str, command), *map(str, models_of(tiny("2.0")))], cwd=ROOT, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "ltx2",
+        "story",
+        tmp_path / "s.yaml",
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "film.mp4",
+    ]
+    process = subprocess.Popen(
+        [*map(str, command), *map(str, models_of(tiny("2.0")))], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     journal, until = tmp_path / "work" / "journal.jsonl", time.monotonic() + 120
-    while not (journal.exists() and b'"segment"' in journal.read_bytes()) and process.poll() is None and time.monotonic() < until:
+    while (
+        not (journal.exists() and b'"segment"' in journal.read_bytes())
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.02)
     process.kill()
     process.wait()
@@ -116,10 +178,28 @@ def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
     with pytest.raises(ContinuationError, match="does not exist"):
         call(continue_, tmp_path / "none.png", "--prompt", "x", "--out", tmp_path / "x.mp4")
     with pytest.raises(RequestError, match="expected a name that ends in .png"):
-        call(continue_, tmp_path / "none.png", "--prompt", "x", "--out", tmp_path / "x.mp4", "--save-state", tmp_path / "x.txt")
+        call(
+            continue_,
+            tmp_path / "none.png",
+            "--prompt",
+            "x",
+            "--out",
+            tmp_path / "x.mp4",
+            "--save-state",
+            tmp_path / "x.txt",
+        )
     state = capture_state(np.zeros((9, 64, 64, 3), np.uint8), None, first_segment(17, Fraction(24)))
     save_attachment(state, tmp_path / "s.png")
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
     with pytest.raises(RequestError, match="frames 0 to 8 come from the state"):
-        call(continue_, tmp_path / "s.png", "--prompt", "x", "--out", tmp_path / "x.mp4", "--image", tmp_path / "picture.png")
+        call(
+            continue_,
+            tmp_path / "s.png",
+            "--prompt",
+            "x",
+            "--out",
+            tmp_path / "x.mp4",
+            "--image",
+            tmp_path / "picture.png",
+        )
     assert not (tmp_path / "work" / "segments").exists() and not (tmp_path / "x.mp4").exists()

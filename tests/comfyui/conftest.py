@@ -32,7 +32,8 @@ def import_pack():
     spec = importlib.util.spec_from_file_location(PACK_NAME, where, submodule_search_locations=[str(hosting.ROOT)])
     sys.modules[PACK_NAME] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[PACK_NAME])
-    # a warning on its way from a test worker to the one who reports is looked up by name, where only the engine has that name
+    # a warning on its way from a test worker to the one who reports is looked up by name, where only the engine has
+    # that name
     sys.modules[f"{PACK_NAME}.ltx2.errors"].Ltx2Warning.__module__ = "ltx2.errors"
     return sys.modules[PACK_NAME]
 
@@ -93,7 +94,8 @@ def run(nodes):
 
 @pytest.fixture(scope="session")
 def made(run, pack, tiny, tmp_path_factory):
-    """One value of every kind that travels between nodes, shared by all tests of a worker, which leave them as they are."""
+    """One value of every kind that travels between nodes, shared by all tests of a worker, which leave them as they
+    are."""
     from .made import make
     from .shelf import shelves
 
@@ -114,7 +116,8 @@ def host(tmp_path_factory, tiny):
 
 @pytest.fixture(scope="session")
 def older_host(tmp_path_factory, tiny):
-    """A second machine: a server of the oldest supported version, where its checkout is there, with models and no files."""
+    """A second machine: a server of the oldest supported version, where its checkout is there, with models and no
+    files."""
     from . import real
 
     version = real.OLDEST if real.OLDEST in hosting.checkouts() else None

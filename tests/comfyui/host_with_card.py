@@ -1,8 +1,8 @@
 """The host as it runs with a card that has room for part of a network, on a machine without one (see second_device).
 
-KEEPS says what it may keep there. ``nothing``: as with --novram, all that it can leave behind stays in main memory; ``half`` of
-every network, the rest is brought at use; ``pages``: its dynamic loading (0.12 on), which fills what room there is while a network
-runs and brings the rest each time.
+KEEPS says what it may keep there. ``nothing``: as with --novram, all that it can leave behind stays in main memory;
+``half`` of every network, the rest is brought at use; ``pages``: its dynamic loading (0.12 on), which fills what room
+there is while a network runs and brings the rest each time.
 """
 
 import array
@@ -18,7 +18,8 @@ PLENTY = 10**12
 
 
 class Pages:
-    """Stands for the host's native library of virtual memory on a card: ranges that are filled as long as there is room."""
+    """Stands for the host's native library of virtual memory on a card: ranges that are filled as long as there is
+    room."""
 
     room = 400_000  # bytes for each network: some of a tiny one's weights
 
@@ -69,7 +70,9 @@ def give(monkeypatch, keeps: str) -> None:
     """The host finds a card. keeps: see above; the stand-in moves nothing, so it keeps nothing there."""
     import comfy.model_management as mm
 
-    monkeypatch.setattr(mm, "get_free_memory", lambda device=None, torch_free_too=False: (PLENTY, 0) if torch_free_too else PLENTY)
+    monkeypatch.setattr(
+        mm, "get_free_memory", lambda device=None, torch_free_too=False: (PLENTY, 0) if torch_free_too else PLENTY
+    )
     for name in ("get_torch_device", "text_encoder_device", "vae_device"):
         monkeypatch.setattr(mm, name, lambda: CARD)
     for name in ("unet_dtype", "vae_dtype", "lora_compute_dtype"):
@@ -97,7 +100,8 @@ def has_pages() -> bool:
 
 
 def settle(network: torch.nn.Module) -> None:
-    """Parameters that can be moved as they are, as the dynamic loading does with some; a Parameter of this machine cannot."""
+    """Parameters that can be moved as they are, as the dynamic loading does with some; a Parameter of this machine
+    cannot."""
     for layer in network.modules():
         for name, parameter in layer._parameters.items():
             if parameter is not None:
@@ -107,11 +111,15 @@ def settle(network: torch.nn.Module) -> None:
 def _keep(monkeypatch, mm, keeps):
     import comfy.ldm.modules.attention
 
-    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", comfy.ldm.modules.attention.attention_pytorch)
+    monkeypatch.setattr(
+        comfy.ldm.modules.attention, "optimized_attention", comfy.ldm.modules.attention.attention_pytorch
+    )
     monkeypatch.setattr(mm, "vram_state", mm.VRAMState.NO_VRAM if keeps == "nothing" else mm.VRAMState.NORMAL_VRAM)
     if keeps == "half":
         load = mm.LoadedModel.model_load
-        monkeypatch.setattr(mm.LoadedModel, "model_load", lambda self, *_, **how: load(self, self.model.model_size() / 2, **how))
+        monkeypatch.setattr(
+            mm.LoadedModel, "model_load", lambda self, *_, **how: load(self, self.model.model_size() / 2, **how)
+        )
     elif keeps == "pages":
         _fill_pages(monkeypatch)
 

@@ -1,7 +1,8 @@
 """Real ComfyUI servers for the tests, on the CPU: where a checkout is, its Python, starting and stopping it.
 
-``COMFYUI_DIR`` names a checkout; without it ``~/ComfyUI`` is taken when it is there. Checkouts of other versions beside it
-(``ComfyUI-0.8.0`` …) are used too. ``COMFYUI_PYTHON`` names the Python with the host's requirements; ``make host`` makes one.
+``COMFYUI_DIR`` names a checkout; without it ``~/ComfyUI`` is taken when it is there. Checkouts of other versions beside
+it (``ComfyUI-0.8.0`` …) are used too. ``COMFYUI_PYTHON`` names the Python with the host's requirements; ``make host``
+makes one.
 """
 
 import contextlib
@@ -44,7 +45,11 @@ def checkouts() -> dict[str, Path]:
 
 def host_python() -> Path | None:
     """A Python that has what the host needs, or None."""
-    places = [os.environ.get("COMFYUI_PYTHON"), ROOT / ".venv-host/bin/python", Path.home() / ".cache/comfy_host/venv/bin/python"]
+    places = [
+        os.environ.get("COMFYUI_PYTHON"),
+        ROOT / ".venv-host/bin/python",
+        Path.home() / ".cache/comfy_host/venv/bin/python",
+    ]
     return next((Path(p) for p in places if p and Path(p).is_file()), None)
 
 
@@ -85,8 +90,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(checkout: Path, base: Path, pack: Path = ROOT, pack_name: str = "ltx2-continuum", extra=(), wait_seconds: int = 180) -> Server:
-    """Start a host with the pack linked in and wait until it answers. Raises RuntimeError with the log's end when it does not."""
+def start(
+    checkout: Path, base: Path, pack: Path = ROOT, pack_name: str = "ltx2-continuum", extra=(), wait_seconds: int = 180
+) -> Server:
+    """Start a host with the pack linked in and wait until it answers. Raises RuntimeError with the log's end when it
+    does not."""
     for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     link = base / "custom_nodes" / pack_name
@@ -96,7 +104,8 @@ def start(checkout: Path, base: Path, pack: Path = ROOT, pack_name: str = "ltx2-
     flags = (checkout / "comfy/cli_args.py").read_text("utf-8")
     offline = [flag for flag in ("--offline", "--disable-api-nodes") if f'"{flag}"' in flags][:1]
     command = [
-        str(host_python()), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base),
+        str(host_python()), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory",
+        str(base),
         "--database-url", f"sqlite:///{base}/user/comfyui.db", "--disable-auto-launch", *offline, *extra,
     ]  # fmt: skip
     with log.open("wb") as sink:

@@ -1,4 +1,5 @@
-"""One value of every kind that travels between nodes, made by the nodes themselves on tiny models, for tests of all nodes."""
+"""One value of every kind that travels between nodes, made by the nodes themselves on tiny models, for tests of all
+nodes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,14 +61,17 @@ class PictureClock(torch.nn.Module):
 
 
 def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
-    """All values by name. names: tiny model files by role, which are in the host's folders; output: the host's output folder."""
+    """All values by name. names: tiny model files by role, which are in the host's folders; output: the host's output
+    folder."""
 
     def first(name, **inputs):
         return run(name, **inputs).args[0]
 
     parts = load(run, names)
     vaes = {"video_vae": parts["video_vae"], "audio_vae": parts["audio_vae"]}
-    positive, negative = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="short").args
+    positive, negative = run(
+        "EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="short"
+    ).args
     texts = {"positive": positive, "negative": negative}
     preset = first("Preset", preset="ltx2_hq", steps=1, refine_steps=2, sampler="euler", two_stages="on")
 
@@ -98,11 +102,34 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
     masks = [torch.ones(1, 1, *part.shape[2:]) for part in (finished.latent.video, finished.latent.audio)]
     saved = run("SaveState", state=state, filename_prefix="state", form="PNG card")
     return SimpleNamespace(
-        names=names, parts=parts, vaes=vaes, texts=texts, preset=preset, guidance=first("Guidance", stg_blocks="0", **GUIDANCE),
-        pictures=pictures, carried=carried, own=own, clip=clip, half=half, larger=larger, finished=finished, images=images,
-        audio=audio, state=state, segment=segment, next_segment=in_full(following)[3], own_clip=own_clip,
-        own_finished=in_stages(own_clip)[2], card=(output / saved.ui["images"][0]["filename"]).read_bytes(),
-        sigmas=torch.tensor([1.0, 0.6, 0.0]), noise=Noise(host.nested(*noise)), native=host.patcher(network), vae=Vae(),
-        audio_vae=AudioVae(), frames=samples.frames(9), sound=samples.sound(25 / 24),
-        latent=latent, masked={**latent, "noise_mask": host.nested(*masks)},
-    )  # fmt: skip
+        names=names,
+        parts=parts,
+        vaes=vaes,
+        texts=texts,
+        preset=preset,
+        guidance=first("Guidance", stg_blocks="0", **GUIDANCE),
+        pictures=pictures,
+        carried=carried,
+        own=own,
+        clip=clip,
+        half=half,
+        larger=larger,
+        finished=finished,
+        images=images,
+        audio=audio,
+        state=state,
+        segment=segment,
+        next_segment=in_full(following)[3],
+        own_clip=own_clip,
+        own_finished=in_stages(own_clip)[2],
+        card=(output / saved.ui["images"][0]["filename"]).read_bytes(),
+        sigmas=torch.tensor([1.0, 0.6, 0.0]),
+        noise=Noise(host.nested(*noise)),
+        native=host.patcher(network),
+        vae=Vae(),
+        audio_vae=AudioVae(),
+        frames=samples.frames(9),
+        sound=samples.sound(25 / 24),
+        latent=latent,
+        masked={**latent, "noise_mask": host.nested(*masks)},
+    )

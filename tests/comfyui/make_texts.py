@@ -2,7 +2,8 @@
 
     python -m tests.comfyui.make_texts
 
-What stands below the tables in a help page, and the Chinese locale, is written by hand; ``test_texts`` says what is missing there.
+What stands below the tables in a help page, and the Chinese locale, is written by hand; ``test_texts`` says what is
+missing there.
 """
 
 import json
@@ -25,7 +26,8 @@ def english(nodes: dict) -> dict:
             "description": schema.description,
             "inputs": {one.id: {"name": one.id.replace("_", " "), "tooltip": one.tooltip} for one in schema.inputs},
             "outputs": {
-                str(slot): {"name": one.display_name.replace("_", " "), "tooltip": one.tooltip} for slot, one in enumerate(schema.outputs)
+                str(slot): {"name": one.display_name.replace("_", " "), "tooltip": one.tooltip}
+                for slot, one in enumerate(schema.outputs)
             },
         }
     return dict(sorted(found.items()))

@@ -1,4 +1,5 @@
-"""Write ``example_workflows``: the page's JSON and the API form of each workflow in ``workflow_texts``, from a host's /object_info.
+"""Write ``example_workflows``: the page's JSON and the API form of each workflow in ``workflow_texts``, from a host's
+/object_info.
 
     python -m tests.comfyui.make_workflows
 
@@ -49,7 +50,11 @@ def api_form(info: dict, workflow: Workflow) -> dict:
     kinds = {node.name: node.kind for node in workflow.nodes}
 
     def value(given):
-        return [ids[given.node], info[kinds[given.node]]["output_name"].index(given.output)] if isinstance(given, Link) else given
+        return (
+            [ids[given.node], info[kinds[given.node]]["output_name"].index(given.output)]
+            if isinstance(given, Link)
+            else given
+        )
 
     form = {}
     for node in workflow.nodes:
@@ -76,7 +81,11 @@ def depths(workflow: Workflow) -> dict[str, int]:
     # a source stands just before its first user
     for node in reversed(workflow.nodes):
         if not any(isinstance(given, Link) for given in node.inputs.values()):
-            users = [found[n.name] for n in workflow.nodes if any(isinstance(g, Link) and g.node == node.name for g in n.inputs.values())]
+            users = [
+                found[n.name]
+                for n in workflow.nodes
+                if any(isinstance(g, Link) and g.node == node.name for g in n.inputs.values())
+            ]
             found[node.name] = max(0, min(users, default=1) - 1)
     return found
 
@@ -89,8 +98,19 @@ def height_of(info: dict, node: Node) -> int:
         else:
             sockets += 1
     height += 22 * max(sockets, len(info[node.kind]["output_name"]))
-    state = node.kind.removeprefix(OURS) in ("MakeState", "SaveState", "LoadState", "Generate", "Story", "AVLatentToState")
-    return height + (90 if state else 0) + (230 if node.kind in ("LoadImage", "SaveVideo", OURS + "DecodeToFile", OURS + "Story") else 0)
+    state = node.kind.removeprefix(OURS) in (
+        "MakeState",
+        "SaveState",
+        "LoadState",
+        "Generate",
+        "Story",
+        "AVLatentToState",
+    )
+    return (
+        height
+        + (90 if state else 0)
+        + (230 if node.kind in ("LoadImage", "SaveVideo", OURS + "DecodeToFile", OURS + "Story") else 0)
+    )
 
 
 def page_form(info: dict, workflow: Workflow) -> dict:
@@ -119,7 +139,16 @@ def page_form(info: dict, workflow: Workflow) -> dict:
                     values.append("image")
             if isinstance(given, Link):
                 slot = info[kinds[given.node]]["output_name"].index(given.output)
-                links.append([len(links) + 1, ids[given.node], slot, ids[node.name], len(sockets), info[kinds[given.node]]["output"][slot]])
+                links.append(
+                    [
+                        len(links) + 1,
+                        ids[given.node],
+                        slot,
+                        ids[node.name],
+                        len(sockets),
+                        info[kinds[given.node]]["output"][slot],
+                    ]
+                )
                 socket["link"] = len(links)
                 outputs[given.node][slot].append(len(links))
             sockets.append(socket)
@@ -129,12 +158,16 @@ def page_form(info: dict, workflow: Workflow) -> dict:
         properties: dict[str, Any] = {"Node name for S&R": node.kind}
         ours = node.kind.startswith(OURS)
         properties |= {"cnr_id": REGISTRY_ID, "ver": __version__} if ours else {"cnr_id": "comfy-core", "ver": "0.16.0"}
-        needed = [value for value in node.inputs.values() if value in MODELS] if not node.inputs.keys() & {"prompt"} else []
+        needed = (
+            [value for value in node.inputs.values() if value in MODELS] if not node.inputs.keys() & {"prompt"} else []
+        )
         if needed:
             properties["models"] = [{"name": n, "url": MODELS[n][1], "directory": MODELS[n][0]} for n in needed]
         entry = {
-            "id": ids[node.name], "type": node.kind, "pos": [column * (COLUMN + GAP_X), top], "size": [COLUMN, height], "flags": {},
-            "order": ids[node.name] - 1, "mode": 0, "inputs": sockets, "outputs": [], "properties": properties, "widgets_values": values,
+            "id": ids[node.name], "type": node.kind, "pos": [column * (COLUMN + GAP_X), top], "size": [COLUMN, height],
+            "flags": {},
+            "order": ids[node.name] - 1, "mode": 0, "inputs": sockets, "outputs": [], "properties": properties,
+            "widgets_values": values,
         }  # fmt: skip
         if node.title:
             entry["title"] = node.title
@@ -144,17 +177,21 @@ def page_form(info: dict, workflow: Workflow) -> dict:
         entry["outputs"] = [{"name": name, "type": kind, "links": found or None} for name, kind, found in described]
     nodes.append(_note(workflow, len(nodes) + 1))
     return {
-        "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links,
+        "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links),
+        "nodes": nodes, "links": links,
         "groups": [], "config": {}, "extra": {}, "version": 0.4,
     }  # fmt: skip
 
 
 def _note(workflow: Workflow, number: int) -> dict:
-    names = [name for node in workflow.nodes for name in node.inputs.values() if isinstance(name, str) and name in MODELS]
+    names = [
+        name for node in workflow.nodes for name in node.inputs.values() if isinstance(name, str) and name in MODELS
+    ]
     files = "\n".join(f"- **models/{MODELS[name][0]}**: [{name}]({MODELS[name][1]})" for name in dict.fromkeys(names))
     text = f"## {workflow.title}\n\n{workflow.note}\n\n**Models**\n\n{files}\n"
     return {
-        "id": number, "type": "MarkdownNote", "pos": [-COLUMN - GAP_X, 0], "size": [COLUMN, 420], "flags": {}, "order": number - 1,
+        "id": number, "type": "MarkdownNote", "pos": [-COLUMN - GAP_X, 0], "size": [COLUMN, 420], "flags": {},
+        "order": number - 1,
         "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text],
     }  # fmt: skip
 
@@ -173,7 +210,7 @@ def write(info: dict) -> None:
 
 
 if __name__ == "__main__":
-    from ltx2.checkpoint.tiny import write_tiny
+    from ltx2.tiny.write import write_tiny
 
     with tempfile.TemporaryDirectory() as folder:
         base = real.make_base(Path(folder) / "host", lambda version: write_tiny(Path(folder) / version, version))
@@ -183,6 +220,8 @@ if __name__ == "__main__":
             from .test_real_host import SNAPSHOT, normalised
             from .test_real_page import missing, thumbnails
 
-            SNAPSHOT.write_text(json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8")
+            SNAPSHOT.write_text(
+                json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8"
+            )
             if not missing:
                 thumbnails(host, Path(folder))

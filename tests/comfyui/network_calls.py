@@ -2,8 +2,8 @@
 
 import torch
 
-from ltx2.networks.rope import audio_positions, video_positions
-from ltx2.networks.transformer import StreamInput
+from ltx2.networks.layers.rope import audio_positions, video_positions
+from ltx2.networks.transformer.model import StreamInput
 from ltx2.text.gemma import run_hidden_states
 
 
@@ -41,7 +41,9 @@ def one(*given: torch.Tensor, **settings):
 
 def language_states(encoder, device) -> list[torch.Tensor]:
     states = []
-    run_hidden_states(encoder, torch.arange(3, 12)[None].to(device), None, lambda index, state: states.append(state.clone()))
+    run_hidden_states(
+        encoder, torch.arange(3, 12)[None].to(device), None, lambda index, state: states.append(state.clone())
+    )
     return states
 
 
@@ -51,7 +53,10 @@ def transformer(network, device) -> list[torch.Tensor]:
     tokens, latents, words, half = 8, 5, 4, torch.tensor([0.5])
     timesteps = torch.full((1, tokens), 0.5)
     timesteps[:, :4] = 0
-    sizes = (tokens, config.in_channels, config.context_width), (latents, config.audio_in_channels, config.audio_context_width)
+    sizes = (
+        (tokens, config.in_channels, config.context_width),
+        (latents, config.audio_in_channels, config.audio_context_width),
+    )
     positions = video_positions(2, 2, 2, 24, device="cpu"), audio_positions(latents, device="cpu")
     streams = []
     for (count, channels, width), where, steps in zip(sizes, positions, (timesteps, torch.full((1, latents), 0.5))):

@@ -1,4 +1,5 @@
-"""What the tests on a real host share: a base folder with tiny models, a running server, and API workflows cut down to size."""
+"""What the tests on a real host share: a base folder with tiny models, a running server, and API workflows cut down to
+size."""
 
 import contextlib
 import copy
@@ -83,7 +84,9 @@ def small(workflow: dict, frames: int = SMALL_FRAMES) -> dict:
         if node["class_type"] == f"{PREFIX}AddImage" and inputs["frame"]:
             inputs["frame"] = frames - 1 if inputs["frame"] > 60 else 8
         if isinstance(inputs.get("script"), str):
-            inputs["script"] = re.sub(r"size: *\S+", "size: 64x64", re.sub(r"seconds: *[\d.]+", f"frames: {frames}", inputs["script"]))
+            inputs["script"] = re.sub(
+                r"size: *\S+", "size: 64x64", re.sub(r"seconds: *[\d.]+", f"frames: {frames}", inputs["script"])
+            )
     return cut
 
 
@@ -95,7 +98,9 @@ def tiny_text(workflow: dict) -> dict:
     del given[gemma]
     for node in given.values():
         if node["class_type"] == "CLIPTextEncode":
-            node.update(class_type="TinyConditioning", inputs={"model": [model, 0], "seed": 0, "text": node["inputs"]["text"]})
+            node.update(
+                class_type="TinyConditioning", inputs={"model": [model, 0], "seed": 0, "text": node["inputs"]["text"]}
+            )
     return given
 
 

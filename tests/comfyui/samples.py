@@ -17,7 +17,8 @@ def sound(seconds: float, rate: int = 24000) -> dict:
 
 
 class FakeVae:
-    """Stands for the host's video VAE: encode(pixels [T, H, W, 3]) → [1, 128, F, h, w], the mean of each latent's pixels."""
+    """Stands for the host's video VAE: encode(pixels [T, H, W, 3]) → [1, 128, F, h, w], the mean of each latent's
+    pixels."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,5 @@
-"""A card on a machine that has none: tensors say that they are on it, keep their numbers in main memory, and refuse to meet others.
+"""A card on a machine that has none: tensors say that they are on it, keep their numbers in main memory, and refuse to
+meet others.
 
 So a network whose weights are partly elsewhere can be run, with its numbers, and whatever was left behind is found.
 """
@@ -24,7 +25,9 @@ class Placed(torch.Tensor):
     def __new__(cls, held: torch.Tensor, place: torch.device):
         sizes = {"strides": held.stride(), "storage_offset": held.storage_offset()}
         with torch.inference_mode(False):
-            made = torch.Tensor._make_wrapper_subclass(cls, held.shape, **sizes, dtype=held.dtype, device=place, dispatch_device=True)
+            made = torch.Tensor._make_wrapper_subclass(
+                cls, held.shape, **sizes, dtype=held.dtype, device=place, dispatch_device=True
+            )
         made.held, made.place = held, place
         return made
 
@@ -91,7 +94,9 @@ def card(monkeypatch):
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     before = torch._C._only_lift_cpu_tensors()
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=card) makes it in main memory and then asks to move it
+    torch._C._set_only_lift_cpu_tensors(
+        True
+    )  # torch.tensor(…, device=card) makes it in main memory and then asks to move it
     try:
         with _Machine():
             yield CARD
@@ -100,7 +105,8 @@ def card(monkeypatch):
 
 
 def _run(func, args, kwargs):
-    """An operation on what its tensors hold; the result is where they are. Raises RuntimeError unless they are at one place."""
+    """An operation on what its tensors hold; the result is where they are. Raises RuntimeError unless they are at one
+    place."""
     if func is torch.ops.prim.device.default:
         return _place(args[0])
     if func is aten._has_compatible_shallow_copy_type.default:
@@ -155,7 +161,11 @@ def _written(schema, args, kwargs) -> list:
     if not any(one.alias_info is not None and one.alias_info.is_write for one in schema.returns):
         return []
     given = {one.name: value for one, value in zip(schema.arguments, args)} | kwargs
-    return [given[one.name] for one in schema.arguments if one.alias_info is not None and one.alias_info.is_write and one.name in given]
+    return [
+        given[one.name]
+        for one in schema.arguments
+        if one.alias_info is not None and one.alias_info.is_write and one.name in given
+    ]
 
 
 def _tensors(values):

@@ -20,7 +20,8 @@ KINDS = ("checkpoints", "diffusion_models", "text_encoders", "vae", "loras", "la
 
 @contextlib.contextmanager
 def shelves(folders: Path, tiny):
-    """``put("2.3")`` → role → file name as the nodes take it; the files are in the host's folders while the block runs."""
+    """``put("2.3")`` → role → file name as the nodes take it; the files are in the host's folders while the block
+    runs."""
     import folder_paths
 
     def put(version):
@@ -63,7 +64,13 @@ def load(run, names, version="2.3", distilled=True):
         model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint=names["transformer"], distilled_lora=lora).args
     text_encoder = run("LoadTextEncoder", text_encoder=names["text_encoder"], model=model).args[0]
     upsampler = run("LoadUpsampler", upsampler=names["spatial_upsampler"]).args[0]
-    return {"model": model, "text_encoder": text_encoder, "video_vae": video_vae, "audio_vae": audio_vae, "upsampler": upsampler}
+    return {
+        "model": model,
+        "text_encoder": text_encoder,
+        "video_vae": video_vae,
+        "audio_vae": audio_vae,
+        "upsampler": upsampler,
+    }
 
 
 @pytest.fixture
@@ -78,11 +85,21 @@ PLAIN += (torch.dtype, torch.device, FunctionType, BuiltinFunctionType, MethodTy
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 OPAQUE = ("tokenizers", "sentencepiece")
 # of a host's patcher, beside its network
-PATCHES = ("patches", "object_patches", "hook_patches", "model_options", "attachments", "injections", "wrappers", "callbacks")
+PATCHES = (
+    "patches",
+    "object_patches",
+    "hook_patches",
+    "model_options",
+    "attachments",
+    "injections",
+    "wrappers",
+    "callbacks",
+)
 
 
 def digest(value) -> str:
-    """Of everything in a value that anybody could write into: tensors and arrays by their bytes, networks by weights and hooks.
+    """Of everything in a value that anybody could write into: tensors and arrays by their bytes, networks by weights
+    and hooks.
 
     Raises TypeError for a kind of value that it cannot look into.
     """

@@ -31,7 +31,9 @@ def test_three_segments_join_to_a_film(generated, run):
     assert [one.args[2].segment_index for one in outputs] == [0, 1, 2]
     assert [one.ui["states"][0]["segment_index"] for one in outputs] == [0, 1, 2]
     segments = {f"segment_{i + 1}": one.args[3] for i, one in enumerate(outputs)}
-    images, audio, fps, report = run("JoinSegments", hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0, **segments).args
+    images, audio, fps, report = run(
+        "JoinSegments", hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0, **segments
+    ).args
     assert len(images) == 33 + 24 + 24 and audio["waveform"].shape[-1] == round(81 / 24 * audio["sample_rate"])
     assert "seed 7" in outputs[2].args[4] and outputs[2].args[5] == 24.0
     # what is repeated was kept, but for what the decoder makes of it
@@ -84,13 +86,26 @@ def test_the_engine_alone_makes_the_same(generated, tiny):
 
     files, single = tiny("2.3"), torch.float32
     models = load_models(
-        files["transformer"], text_encoder=files["text_encoder"], upsampler=files["spatial_upsampler"],
-        config=PipelineConfig(transformer=single, text_encoder=single, video_vae=single, upsampler=single, latents=single),
-    )  # fmt: skip
-    made = generate(models, Request(
-        prompt="A lake at dawn.", preset="ltx2_fast", width=64, height=64, frames=33, seed=5, audio_rule="ceil",
-        overrides={"denoise": {"num_inference_steps": 1, "sampler": "euler"}},
-    ))  # fmt: skip
+        files["transformer"],
+        text_encoder=files["text_encoder"],
+        upsampler=files["spatial_upsampler"],
+        config=PipelineConfig(
+            transformer=single, text_encoder=single, video_vae=single, upsampler=single, latents=single
+        ),
+    )
+    made = generate(
+        models,
+        Request(
+            prompt="A lake at dawn.",
+            preset="ltx2_fast",
+            width=64,
+            height=64,
+            frames=33,
+            seed=5,
+            audio_rule="ceil",
+            overrides={"denoise": {"num_inference_steps": 1, "sampler": "euler"}},
+        ),
+    )
     images, audio = generated().args[:2]
     assert torch.allclose(images, torch.cat([pictures(piece) for piece in made.pixels()]), atol=1e-4)
     assert torch.allclose(audio["waveform"][0], made.sound.samples, atol=1e-4)

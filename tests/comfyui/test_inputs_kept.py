@@ -14,7 +14,8 @@ from .made import CLIP, GUIDANCE, KEPT
 from .shelf import digest, shelf  # noqa: F401
 
 GENERATE = {
-    "prompt": "A lake.", "negative_prompt": "short", "seconds": 17 / 24, "width": 64, "height": 64, "fps": 24.0, "preset": "ltx2_fast",
+    "prompt": "A lake.", "negative_prompt": "short", "seconds": 17 / 24, "width": 64, "height": 64, "fps": 24.0,
+    "preset": "ltx2_fast",
     "seed": 5, **KEPT,
 }  # fmt: skip
 SCRIPT = """size: 64x64
@@ -42,7 +43,15 @@ def decoding(m, **others):
 
 
 def to_latent(m, **others):
-    given = {"state": m.state, "vae": m.vae, "model": m.native, "seconds": 25 / 24, "divide": 1, "strength": 0.9, "audio_overlap": -1}
+    given = {
+        "state": m.state,
+        "vae": m.vae,
+        "model": m.native,
+        "seconds": 25 / 24,
+        "divide": 1,
+        "strength": 0.9,
+        "audio_overlap": -1,
+    }
     return {**given, **others}
 
 
@@ -53,7 +62,8 @@ CASES = {
     "LoadTextEncoder": lambda m: {"text_encoder": m.names["text_encoder"], "model": m.parts["model"]},
     "LoadUpsampler": lambda m: {"upsampler": m.names["spatial_upsampler"]},
     "ApplyLora": lambda m: {"model": m.parts["model"], "lora": m.names["distilled_lora"], "strength": 0.5},
-    "EncodePrompt": lambda m: {"text_encoder": m.parts["text_encoder"], "prompt": "A lake.", "negative_prompt": "short"},
+    "EncodePrompt": lambda m: {"text_encoder": m.parts["text_encoder"], "prompt": "A lake.",
+    "negative_prompt": "short"},
     "NegativePreset": lambda m: {"preset": "short"},
     "SizeHelper": lambda m: {"aspect": "16:9", "megapixels": 0.4, "multiple": "64"},
     "PrepareLatent": lambda m: {"conditions": m.carried, **CLIP},
@@ -63,7 +73,8 @@ CASES = {
     "UseAudio": lambda m: {"audio": m.sound, "conditions": m.pictures},
     "ContinueFrom": lambda m: {"state": m.state, "conditions": m.pictures, "video_overlap": 1},
     "Preset": lambda m: {
-        "preset": "ltx2_hq", "steps": 1, "refine_steps": 2, "sampler": "euler", "two_stages": "on", "overrides": "denoise.stg_scale=0.5",
+        "preset": "ltx2_hq", "steps": 1, "refine_steps": 2, "sampler": "euler", "two_stages": "on",
+        "overrides": "denoise.stg_scale=0.5",
     },
     "Guidance": lambda m: {"stg_blocks": "0", **GUIDANCE},
     "Denoise": denoising,
@@ -91,12 +102,14 @@ CASES = {
     "StateToAVLatent": lambda m: to_latent(m, latent=m.latent),
     "StateToAVLatent, masked": lambda m: to_latent(m, latent=m.masked),
     "StateToAVLatent, empty": to_latent,
-    "AVLatentToState": lambda m: {"latent": m.latent, "images": m.images, "audio": m.audio, "state": m.state, "fps": 24.0, **KEPT,
+    "AVLatentToState": lambda m: {"latent": m.latent, "images": m.images, "audio": m.audio, "state": m.state,
+    "fps": 24.0, **KEPT,
                                   "filename_prefix": "film/state"},
     "ImagesToState": lambda m: {"images": m.images, "audio": m.audio, "audio_vae": m.audio_vae, "fps": 24.0, **KEPT},
 }  # fmt: skip
-# the pack's own kinds of value may hold what their node was given, since its own nodes alone take them; what goes to the host's
-# nodes and those of others is a tensor of its own, but for frames, a copy of which would be as large as the clip
+# the pack's own kinds of value may hold what their node was given, since its own nodes alone take them; what goes to
+# the host's nodes and those of others is a tensor of its own, but for frames, a copy of which would be as large as the
+# clip
 OWN_KINDS = "LTX2_"
 VIEWS = {("AVLatentToState", "new_images")}
 

@@ -21,7 +21,11 @@ def test_every_release_loads(loaded, version):  # noqa: F811
     assert all(str(value) and len(str(value)) < 100 for value in found.values())
     # what has weights of some size is made of the host's layers
     for patcher in patchers:
-        plain = [type(layer) for layer in patcher.model.modules() if type(layer).__module__.startswith("torch.nn.modules.linear")]
+        plain = [
+            type(layer)
+            for layer in patcher.model.modules()
+            if type(layer).__module__.startswith("torch.nn.modules.linear")
+        ]
         assert not plain, type(patcher.model)
     assert text.encoder.compute_device == text.patcher.load_device
 
@@ -62,20 +66,39 @@ def test_what_a_file_lacks_is_said_when_it_is_needed(run, loaded, shelf, tmp_pat
         metadata = file.metadata()
     save_file(kept, folder / "decoder_only.safetensors", metadata)
     found = loaded("2.5")
-    files = {"transformer": names["transformer"], "video_vae": "decoder_only.safetensors", "audio_vae": names["audio_vae"]}
+    files = {
+        "transformer": names["transformer"],
+        "video_vae": "decoder_only.safetensors",
+        "audio_vae": names["audio_vae"],
+    }
     _, video_vae, _ = run("LoadSplitFiles", **files, distilled_lora="none").args
     assert video_vae.encoder is None and video_vae.decoder is not None and len(video_vae.get_models()) == 1
     conditions = run("AddImage", image=frames(1), frame=0, strength=1.0).args[0]
     clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0, conditions=conditions).args[0]
     positive = run("EncodePrompt", text_encoder=found["text_encoder"], prompt="A lake.", negative_prompt="").args[0]
     with pytest.raises(ValueError, match="video_encoder|video encoder"):
-        run("Denoise", model=found["model"], positive=positive, latent=clip, seed=1, video_vae=video_vae, preset=fast(run))
+        run(
+            "Denoise",
+            model=found["model"],
+            positive=positive,
+            latent=clip,
+            seed=1,
+            video_vae=video_vae,
+            preset=fast(run),
+        )
     with pytest.raises(ValueError, match="connect video_vae"):
         run("Denoise", model=found["model"], positive=positive, latent=clip, seed=1, preset=fast(run))
 
 
 def fast(run):
-    return run("Preset", preset="ltx2_fast", steps=1, refine_steps=0, sampler="as the preset says", two_stages="as the preset says").args[0]
+    return run(
+        "Preset",
+        preset="ltx2_fast",
+        steps=1,
+        refine_steps=0,
+        sampler="as the preset says",
+        two_stages="as the preset says",
+    ).args[0]
 
 
 def test_the_text_encoder_of_another_release_is_refused(run, loaded, shelf):  # noqa: F811
@@ -97,26 +120,35 @@ def test_quantised_files_stay_small_and_take_loras(run, loaded, shelf, tmp_path)
     folder = tmp_path / "models" / "checkpoints"
     with safe_open(folder / names["transformer"], "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-    for name in [name for name in tensors if "diffusion_model.transformer_blocks" in name and tensors[name].ndim == 2 and ".to_" in name]:
+    for name in [
+        name
+        for name in tensors
+        if "diffusion_model.transformer_blocks" in name and tensors[name].ndim == 2 and ".to_" in name
+    ]:
         scale = tensors[name].float().abs().max() / 448
         tensors[f"{name}_scale"] = scale
         tensors[name] = (tensors[name].float() / scale).to(torch.float8_e4m3fn)
     save_file(tensors, folder / "fp8-distilled.safetensors", metadata)
     parts = loaded()
     plain = parts["model"]
-    model = run("LoadCheckpoint", checkpoint="fp8-distilled.safetensors", distilled_lora=names["distilled_lora"]).args[0]
+    model = run("LoadCheckpoint", checkpoint="fp8-distilled.safetensors", distilled_lora=names["distilled_lora"]).args[
+        0
+    ]
     kept = [layer for layer in model.patcher.model.modules() if type(layer).__name__ == "QuantizedLinear"]
     assert kept and model.dtype == plain.dtype
     added = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=1.0).args[0]
     assert added.patcher.model is not model.patcher.model and not added.patcher.patches and added.loras[0][1] == 1.0
     twice = run("ApplyLora", model=added, lora=names["distilled_lora"], strength=-1.0).args[0]
-    positive, negative = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args
+    positive, negative = run(
+        "EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt=""
+    ).args
     clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0).args[0]
     given = {"positive": positive, "negative": negative, "latent": clip, "seed": 1, "preset": fast(run)}
     before = digest(model)
-    films = {name: run("Denoise", model=one, **given).args[0].latent.video.float() for name, one in (
-        ("plain", plain), ("fp8", model), ("lora", added), ("taken back", twice), ("again", model)
-    )}  # fmt: skip
+    films = {
+        name: run("Denoise", model=one, **given).args[0].latent.video.float()
+        for name, one in (("plain", plain), ("fp8", model), ("lora", added), ("taken back", twice), ("again", model))
+    }
     assert digest(model) == before and torch.equal(films["fp8"], films["again"])
     spread = (films["plain"] - films["lora"]).abs().mean()
     assert (films["plain"] - films["fp8"]).abs().mean() < 0.5 * spread

@@ -19,7 +19,13 @@ def segment(run, pack, frames=33, latents=35, seed=0, **inputs):
     generator = torch.Generator().manual_seed(seed)
     video = torch.randn(1, 128, (frames - 1) // 8 + 1, 2, 3, generator=generator)
     audio = torch.randn(1, 8, latents, 16, generator=generator)
-    given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9, "audio": samples.sound((4 * latents - 3) / 100), **inputs}
+    given = {
+        "fps": 24.0,
+        "video_overlap": 9,
+        "audio_overlap": 9,
+        "audio": samples.sound((4 * latents - 3) / 100),
+        **inputs,
+    }
     latent = {"samples": nested(pack, video, audio)}
     return run("AVLatentToState", latent=latent, images=samples.frames(frames), **given).args[:2], (video, audio)
 
@@ -27,7 +33,9 @@ def segment(run, pack, frames=33, latents=35, seed=0, **inputs):
 def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders):
     (state, _), (_, audio) = segment(run, pack)
     vae = samples.FakeVae()
-    latent, model, frames, fps = run("StateToAVLatent", state=state, vae=vae, seconds=1.375, divide=1, strength=1.0, audio_overlap=-1).args
+    latent, model, frames, fps = run(
+        "StateToAVLatent", state=state, vae=vae, seconds=1.375, divide=1, strength=1.0, audio_overlap=-1
+    ).args
     video, sound = latent["samples"].unbind()
     video_mask, audio_mask = latent["noise_mask"].unbind()
     assert (frames, fps, model) == (33, 24.0, None)
@@ -42,35 +50,69 @@ def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders
 def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, pack, folders):
     (state, _), _ = segment(run, pack, frames=33)
     with pytest.raises(ValueError, match="multiples of 64"):
-        run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=2, strength=1.0, audio_overlap=-1)
+        run(
+            "StateToAVLatent",
+            state=state,
+            vae=samples.FakeVae(),
+            seconds=1.375,
+            divide=2,
+            strength=1.0,
+            audio_overlap=-1,
+        )
     upsampled = {"samples": nested(pack, torch.zeros(1, 128, 5, 4, 6), torch.ones(1, 8, 35, 16)), "other": 1}
     before = upsampled["samples"].unbind()[0].clone()
     vae = samples.FakeVae()
-    latent = run("StateToAVLatent", state=state, vae=vae, latent=upsampled, seconds=9.0, divide=1, strength=0.8, audio_overlap=-1).args[0]
+    latent = run(
+        "StateToAVLatent", state=state, vae=vae, latent=upsampled, seconds=9.0, divide=1, strength=0.8, audio_overlap=-1
+    ).args[0]
     assert vae.calls == [(9, 128, 192, 3)] and latent["other"] == 1
     assert torch.allclose(latent["noise_mask"].unbind()[0].flatten()[:3], torch.tensor([0.2, 0.2, 1.0]))
     assert torch.equal(upsampled["samples"].unbind()[0], before), "inputs are never written to"
 
 
-def test_a_stage_of_a_graph_made_for_single_clips_gets_room_for_the_sound_before_the_picture(run, pack, folders, monkeypatch):
+def test_a_stage_of_a_graph_made_for_single_clips_gets_room_for_the_sound_before_the_picture(
+    run, pack, folders, monkeypatch
+):
     monkeypatch.setattr(pack.nodes.host, "with_picture_offset", lambda model, offset: (model, offset))
     (state, first), (_, audio) = segment(run, pack, audio_overlap=25)
     # as the host's empty latents make it: sound for 33 frames, while the carried sound starts 2/3 s before the picture
     empty = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
-    given = {"state": state, "vae": samples.FakeVae(), "model": "model", "seconds": 9.0, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    given = {
+        "state": state,
+        "vae": samples.FakeVae(),
+        "model": "model",
+        "seconds": 9.0,
+        "divide": 1,
+        "strength": 1.0,
+        "audio_overlap": -1,
+    }
     latent, (_, offset), frames, _ = run("StateToAVLatent", latent=empty, **given).args
     sound, mask = latent["samples"].unbind()[1], latent["noise_mask"].unbind()[1]
     known = int((mask == 0).sum())
     assert frames == 33 and abs(offset - 16 / 24) < 0.04
-    assert sound.shape[2] == mask.shape[2] == math.ceil((offset + 33 / 24) * 25) and torch.equal(sound[:, :, :known], audio[:, :, -known:])
+    assert sound.shape[2] == mask.shape[2] == math.ceil((offset + 33 / 24) * 25) and torch.equal(
+        sound[:, :, :known], audio[:, :, -known:]
+    )
     # the second stage has it already
     again = run("StateToAVLatent", latent=latent, **given).args[0]
     assert again["samples"].unbind()[1].shape == sound.shape
     waveform = samples.sound((4 * sound.shape[2] - 3) / 100)
-    made = run("AVLatentToState", latent=again, images=samples.frames(33, start=24), audio=waveform, state=state,
-               fps=24.0, video_overlap=9, audio_overlap=25).args  # fmt: skip
-    film = run("JoinSegments", segment_1=first, segment_2=made[1], hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0).args
-    assert film[1]["waveform"].shape[-1] == 57 * 1000 and film[1]["waveform"][..., -2000:].abs().max() > 0.1, "sound to the very end"
+    made = run(
+        "AVLatentToState",
+        latent=again,
+        images=samples.frames(33, start=24),
+        audio=waveform,
+        state=state,
+        fps=24.0,
+        video_overlap=9,
+        audio_overlap=25,
+    ).args
+    film = run(
+        "JoinSegments", segment_1=first, segment_2=made[1], hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0
+    ).args
+    assert film[1]["waveform"].shape[-1] == 57 * 1000 and film[1]["waveform"][..., -2000:].abs().max() > 0.1, (
+        "sound to the very end"
+    )
     assert made[3]["waveform"].shape[-1] == 24000
 
 
@@ -78,24 +120,39 @@ def test_the_state_is_saved_where_a_name_is_given(run, pack, folders):
     latent = {"samples": nested(pack, torch.zeros(1, 128, 5, 2, 3), torch.zeros(1, 8, 35, 16))}
     given = {"latent": latent, "images": samples.frames(33), "fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
     silent = run("AVLatentToState", **given)
-    assert not list((folders / "output").rglob("*.png")) and silent.ui["states"][0]["width"] == 96 and silent.args[3] is None
+    assert (
+        not list((folders / "output").rglob("*.png"))
+        and silent.ui["states"][0]["width"] == 96
+        and silent.args[3] is None
+    )
     state, _, images, _ = (saved := run("AVLatentToState", filename_prefix="film/part", **given)).args
     assert torch.equal(images, given["images"])
     assert saved.ui["images"] == [{"filename": "part_00001_.png", "subfolder": "film", "type": "output"}]
     loaded = run("LoadState", file=saved.ui["states"][0]["file"]).args[0]
-    assert digest(loaded.video_frames) == digest(state.video_frames) and torch.equal(loaded.audio_latents, state.audio_latents)
+    assert digest(loaded.video_frames) == digest(state.video_frames) and torch.equal(
+        loaded.audio_latents, state.audio_latents
+    )
     with pytest.raises(ValueError, match="leaves the output folder"):
         run("AVLatentToState", filename_prefix="../part", **given)
 
 
 def test_the_chain_joins_without_a_gap(run, pack, folders):
     (state, first), _ = segment(run, pack)
-    latent = run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1).args[0]
+    latent = run(
+        "StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1
+    ).args[0]
     count = latent["samples"].unbind()[1].shape[2]
     again = samples.frames(33, start=24)
     sound = samples.sound((4 * count - 3) / 100)
     after, second, new_images, new_audio = run(
-        "AVLatentToState", latent=latent, images=again, audio=sound, state=state, fps=99.0, video_overlap=9, audio_overlap=9
+        "AVLatentToState",
+        latent=latent,
+        images=again,
+        audio=sound,
+        state=state,
+        fps=99.0,
+        video_overlap=9,
+        audio_overlap=9,
     ).args
     assert after.segment_index == 1
     # picture and sound of this segment alone: the nine frames that repeat the one before are left out, in both
@@ -115,7 +172,15 @@ def test_the_chain_joins_without_a_gap(run, pack, folders):
 def test_a_carried_sound_that_starts_before_the_picture_needs_the_model(run, pack, folders):
     (state, _), _ = segment(run, pack, audio_overlap=25)
     with pytest.raises(ValueError, match="connect the model"):
-        run("StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=1, strength=1.0, audio_overlap=-1)
+        run(
+            "StateToAVLatent",
+            state=state,
+            vae=samples.FakeVae(),
+            seconds=1.375,
+            divide=1,
+            strength=1.0,
+            audio_overlap=-1,
+        )
 
 
 class OldAudioVae:
@@ -149,7 +214,9 @@ def test_frames_and_sound_alone_become_a_state(run, pack, folders, vae):
     loudness = torch.linspace(0, 1, 40).repeat_interleave(960)  # one step a latent at 24 kHz
     audio = {"waveform": loudness.repeat(1, 1, 1), "sample_rate": 24000}  # mono, 1.6 s
     images = samples.frames(36)  # 33 of them count, from frame 3 on: 0.125 s
-    state, segment = run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio, audio_vae=vae).args
+    state, segment = run(
+        "ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio, audio_vae=vae
+    ).args
     assert len(state.video_frames) == 9 and segment.plan.frames == 33 and segment.plan.audio_latents == 35
     assert torch.equal(segment.frames, images[3:])
     carried = state.audio_latents[0, 0, :, 0]
@@ -177,7 +244,8 @@ def test_native_sampling_keeps_what_the_state_knows(run, pack, folders):
 
     torch.manual_seed(0)
     settings = {
-        "image_model": "ltxav", "num_layers": 2, "caption_channels": 64, "positional_embedding_max_pos": [20, 2048, 2048],
+        "image_model": "ltxav", "num_layers": 2, "caption_channels": 64, "positional_embedding_max_pos": [20, 2048,
+        2048],
         "dtype": torch.float32, "num_attention_heads": 2, "attention_head_dim": 32, "cross_attention_dim": 64,
         "audio_num_attention_heads": 2, "audio_attention_head_dim": 16, "audio_cross_attention_dim": 32,
     }  # fmt: skip
@@ -199,10 +267,19 @@ def test_native_sampling_keeps_what_the_state_knows(run, pack, folders):
         noise = comfy.sample.prepare_noise(latent["samples"], 1)
         sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.6, 0.0])
         with torch.inference_mode():
-            out = guider.sample(noise, latent["samples"], sampler, sigmas, denoise_mask=latent["noise_mask"], seed=1, disable_pbar=True)
+            out = guider.sample(
+                noise, latent["samples"], sampler, sigmas, denoise_mask=latent["noise_mask"], seed=1, disable_pbar=True
+            )
         return out.unbind()
 
-    given = {"state": state, "vae": samples.FakeVae(), "seconds": 1.375, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    given = {
+        "state": state,
+        "vae": samples.FakeVae(),
+        "seconds": 1.375,
+        "divide": 1,
+        "strength": 1.0,
+        "audio_overlap": -1,
+    }
     latent, moved, _, _ = run("StateToAVLatent", model=model, **given).args
     video, audio = sampled(moved, latent)
     start_video, start_audio = latent["samples"].unbind()
@@ -221,21 +298,37 @@ def test_what_the_graph_has_fixed_already_stays_fixed(run, pack, folders):
     video, audio = torch.zeros(1, 128, 7, 2, 3), torch.full((1, 8, 35, 16), 0.5)  # 5 frames and two guides
     video_mask = torch.ones(1, 1, 7, 1, 1)
     video_mask[:, :, 5:] = 0.3
-    given = {"state": state, "vae": samples.FakeVae(), "seconds": 9.0, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    given = {
+        "state": state,
+        "vae": samples.FakeVae(),
+        "seconds": 9.0,
+        "divide": 1,
+        "strength": 1.0,
+        "audio_overlap": -1,
+    }
     latent = {"samples": nested(pack, video, audio), "noise_mask": nested(pack, video_mask, torch.zeros(1, 1, 64, 64))}
     before = digest([video_mask, video, audio])
     made, _, frames, _ = run("StateToAVLatent", latent=latent, **given).args
     after_video, after_audio = made["noise_mask"].unbind()
     assert frames == 33 and torch.allclose(after_video.flatten(), torch.tensor([0, 0, 1, 1, 1, 0.3, 0.3]))
-    assert after_audio[:, :, :35].eq(0).all() and made["samples"].unbind()[1][:, :, 20:35].eq(0.5).all(), "one's own sound is kept"
+    assert after_audio[:, :, :35].eq(0).all() and made["samples"].unbind()[1][:, :, 20:35].eq(0.5).all(), (
+        "one's own sound is kept"
+    )
     assert digest([video_mask, video, audio]) == before
     area = torch.ones(1, 128, 5, 2, 3)
     area[..., 0] = 0
-    latent = {"samples": nested(pack, video[:, :, :5], audio), "noise_mask": nested(pack, area, torch.ones(1, 8, 35, 16))}
+    latent = {
+        "samples": nested(pack, video[:, :, :5], audio),
+        "noise_mask": nested(pack, area, torch.ones(1, 8, 35, 16)),
+    }
     made = run("StateToAVLatent", latent=latent, **given).args[0]["noise_mask"].unbind()[0]
     assert made[:, :, :2].eq(0).all() and made[:, :, 2:, :, 1:].eq(1).all() and made[:, :, 2:, :, 0].eq(0).all()
     # a plain mask is the picture's
-    made = run("StateToAVLatent", latent={**latent, "noise_mask": torch.ones(1, 1, 4, 6)}, **given).args[0]["noise_mask"].unbind()
+    made = (
+        run("StateToAVLatent", latent={**latent, "noise_mask": torch.ones(1, 1, 4, 6)}, **given)
+        .args[0]["noise_mask"]
+        .unbind()
+    )
     assert made[0].amax((3, 4)).flatten().tolist() == [0, 0, 1, 1, 1] and made[1].flatten()[-1] == 1
 
 

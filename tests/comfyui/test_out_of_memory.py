@@ -1,4 +1,5 @@
-"""Memory that runs out inside a network: the host hears of it as it was said, nothing is left over, and the same run works again."""
+"""Memory that runs out inside a network: the host hears of it as it was said, nothing is left over, and the same run
+works again."""
 
 import contextlib
 import gc
@@ -14,11 +15,25 @@ from .shelf import digest
 DEVICE = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
 ERRORS = {
     DEVICE: "CUDA out of memory. Tried to allocate 2.00 GiB.",
-    RuntimeError: "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 GB.",
+    RuntimeError: "[enforce fail at alloc_cpu.cpp:117] "
+    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 GB.",
 }
-SMALL = {"prompt": "A lake.", "negative_prompt": "", "width": 64, "height": 64, "seconds": 9 / 24, "fps": 24.0, "preset": "ltx2_hq",
-         "seed": 5, "video_overlap": 1, "audio_overlap": 1}  # fmt: skip
-SCRIPT = "size: 64x64\npreset: ltx2_fast\noverride: {denoise.num_inference_steps: 1}\ndefaults: {frames: 17}\nsegments: [one, two]\n"
+SMALL = {
+    "prompt": "A lake.",
+    "negative_prompt": "",
+    "width": 64,
+    "height": 64,
+    "seconds": 9 / 24,
+    "fps": 24.0,
+    "preset": "ltx2_hq",
+    "seed": 5,
+    "video_overlap": 1,
+    "audio_overlap": 1,
+}
+SCRIPT = (
+    "size: 64x64\npreset: ltx2_fast\n"
+    "override: {denoise.num_inference_steps: 1}\ndefaults: {frames: 17}\nsegments: [one, two]\n"
+)
 
 
 def decoding(m, **others):
@@ -35,13 +50,16 @@ def denoising(m):
 
 # where it happens → node, its inputs, network, layer
 SITES = {
-    "text encoder": ("EncodePrompt", lambda m: {"text_encoder": m.parts["text_encoder"], "prompt": "A lake.", "negative_prompt": ""},
+    "text encoder": ("EncodePrompt", lambda m: {"text_encoder": m.parts["text_encoder"], "prompt": "A lake.",
+    "negative_prompt": ""},
                      lambda m: m.parts["text_encoder"].encoder.model, "layers.1.mlp"),
     "video encoder": ("Denoise", denoising, lambda m: m.parts["video_vae"].encoder.model, "conv_out"),
     "stage 1": ("Denoise", denoising, lambda m: m.parts["model"].patcher.model, "transformer_blocks.2"),
-    "upsampler": ("Upsample", lambda m: {"latent": m.half, "upsampler": m.parts["upsampler"], "video_vae": m.parts["video_vae"]},
+    "upsampler": ("Upsample", lambda m: {"latent": m.half, "upsampler": m.parts["upsampler"],
+    "video_vae": m.parts["video_vae"]},
                   lambda m: m.parts["upsampler"].patcher.model, "res_blocks.0"),
-    "stage 2": ("Refine", lambda m: {"model": m.parts["model"], "latent": m.larger, "video_vae": m.parts["video_vae"], **m.texts},
+    "stage 2": ("Refine", lambda m: {"model": m.parts["model"], "latent": m.larger, "video_vae": m.parts["video_vae"],
+    **m.texts},
                 lambda m: m.parts["model"].patcher.model, "transformer_blocks.2"),
     "stage 2 of a segment": ("Generate", lambda m: {**m.parts, **SMALL, "settings": m.preset},
                              lambda m: m.parts["model"].patcher.model, "transformer_blocks.2"),
@@ -72,7 +90,8 @@ def counted(layer, last: int = 0, kind=None, look=lambda: None):
 
 
 def heard(action, kind) -> bool:
-    """What a host does with an error: it frees all models when it knows the kind; whether it did. It keeps nothing of the error."""
+    """What a host does with an error: it frees all models when it knows the kind; whether it did. It keeps nothing of
+    the error."""
     import comfy.model_management as mm
 
     try:
@@ -91,7 +110,12 @@ def tensors() -> Counter:
 
 
 def files_of(base):
-    return {path.relative_to(base): path.read_bytes() for name in ("output", "temp") for path in (base / name).rglob("*") if path.is_file()}
+    return {
+        path.relative_to(base): path.read_bytes()
+        for name in ("output", "temp")
+        for path in (base / name).rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -142,7 +166,11 @@ def test_a_story_goes_on_with_what_is_finished(run, made, folders, kind):
         heard(lambda: story("film"), kind)
     assert told.seen, "the second segment was begun"
     film, (kept,) = folders / "output" / "film", (folders / "output" / "film" / "segments").iterdir()
-    assert kept.name.startswith("0000-") and {path.name for path in film.iterdir()} == {"segments", "journal.jsonl", ".lock"}
+    assert kept.name.startswith("0000-") and {path.name for path in film.iterdir()} == {
+        "segments",
+        "journal.jsonl",
+        ".lock",
+    }
     finished = files_of(folders)
     assert "1 segments made, 1 kept" in story("film").args[2]
     after = files_of(folders)

@@ -1,6 +1,7 @@
 """Networks of which the host left part in main memory give the same, with LoRAs and with weights that stay quantised.
 
-The machine needs no card: tensors only say that they are on one, and an operation on tensors of two places fails as it would there.
+The machine needs no card: tensors only say that they are on one, and an operation on tensors of two places fails as it
+would there.
 """
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ltx2.checkpoint import nvfp4
-from ltx2.checkpoint.gguf_blocks import BLOCK_TYPES
-from ltx2.checkpoint.quantized import PackedWeight
+from ltx2.checkpoint.quantization import nvfp4
+from ltx2.checkpoint.quantization.detection import PackedWeight
+from ltx2.checkpoint.quantization.gguf_blocks import BLOCK_TYPES
 from ltx2.config.transformer import transformer_config
 
 from ..networks.released_shapes import CONFIGS
@@ -25,14 +26,16 @@ from .shelf import loaded, shelf  # noqa: F401
 SAME = "as the preset says"
 LORA = "refine.distilled_lora_strength=0.8"
 FILM = {
-    "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0, "preset": "ltx2_fast",
+    "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0,
+    "preset": "ltx2_fast",
     "seed": 5, "video_overlap": 1, "audio_overlap": 1,
 }  # fmt: skip
 
 
 @pytest.fixture
 def card(monkeypatch):
-    """``card(keeps)``: from now on the host finds one and keeps so much of a network there. ``with card.running(): …``"""
+    """``card(keeps)``: from now on the host finds one and keeps so much of a network there. ``with card.running():
+    …``"""
 
     def give(keeps):
         if keeps != "nothing" and not REAL:
@@ -75,7 +78,9 @@ def weights(network) -> dict[str, torch.Tensor]:
 CASES = [("2.3", "nothing"), ("2.0", "half"), ("2.5", "half"), ("2.3", "pages")]
 
 
-@pytest.mark.parametrize("version, keeps", CASES if REAL else [(version, "nothing") for version in ("2.0", "2.3", "2.5")])
+@pytest.mark.parametrize(
+    "version, keeps", CASES if REAL else [(version, "nothing") for version in ("2.0", "2.3", "2.5")]
+)
 def test_every_network_gives_the_same(run, loaded, shelf, pack, card, version, keeps):  # noqa: F811
     import comfy.model_management as mm
 
@@ -89,7 +94,9 @@ def test_every_network_gives_the_same(run, loaded, shelf, pack, card, version, k
         network = patcher.model
         before = weights(network)
         with torch.inference_mode():
-            expected = call(merging.merge_loras(network, [(differences, 0.5)]) if name == "transformer" else network, CPU)
+            expected = call(
+                merging.merge_loras(network, [(differences, 0.5)]) if name == "transformer" else network, CPU
+            )
         with card.running():
             host.load(patcher)
             if keeps != "pages":
@@ -110,7 +117,11 @@ def write_fp8(path, plain):
     """A checkpoint whose blocks have weights of eight bits."""
     with safe_open(plain, "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-    for name in [name for name in tensors if ".transformer_blocks." in name and name.endswith("weight") and tensors[name].ndim == 2]:
+    for name in [
+        name
+        for name in tensors
+        if ".transformer_blocks." in name and name.endswith("weight") and tensors[name].ndim == 2
+    ]:
         scale = tensors[name].float().abs().max() / 448
         tensors |= {name: (tensors[name].float() / scale).to(torch.float8_e4m3fn), f"{name}_scale": scale}
     save_file(tensors, path, metadata)
@@ -126,7 +137,9 @@ def test_a_film_is_the_same(run, loaded, shelf, card, folders):  # noqa: F811
         parts = loaded("2.3")
         model = run("LoadCheckpoint", checkpoint="fp8.safetensors", distilled_lora=names["distilled_lora"]).args[0]
         model = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=0.5).args[0]
-        settings = run("Preset", preset="ltx2_fast", steps=1, refine_steps=2, sampler=SAME, two_stages=SAME, overrides=LORA).args[0]
+        settings = run(
+            "Preset", preset="ltx2_fast", steps=1, refine_steps=2, sampler=SAME, two_stages=SAME, overrides=LORA
+        ).args[0]
         return {**FILM, **parts, "model": model, "image": frames(1, 64, 64), "settings": settings}
 
     with torch.inference_mode():
@@ -156,13 +169,26 @@ def test_quantised_weights_of_every_format(pack, card, keeps):
     import comfy.model_management as mm
 
     card(keeps)
-    host, layers, formats = pack.nodes.host, pack.ltx2.checkpoint.quantized_linear, pack.ltx2.checkpoint.formats
-    kinds = {"fp8": formats.Fp8(), "int8": formats.Int8(64), "nvfp4": formats.Nvfp4(), "gguf": formats.Gguf(BLOCK_TYPES[8])}
+    host, layers, formats = (
+        pack.nodes.host,
+        pack.ltx2.checkpoint.quantization.linear,
+        pack.ltx2.checkpoint.quantization.formats,
+    )
+    kinds = {
+        "fp8": formats.Fp8(),
+        "int8": formats.Int8(64),
+        "nvfp4": formats.Nvfp4(),
+        "gguf": formats.Gguf(BLOCK_TYPES[8]),
+    }
     rank = noise(64, 80), noise(80, 256)
-    network = torch.nn.ModuleDict({
-        name: layers.QuantizedLinear(PackedWeight(form, (64, 256), PACKED[name]()), noise(64), [rank, (noise(64, 256),)])
-        for name, form in kinds.items()
-    })  # fmt: skip
+    network = torch.nn.ModuleDict(
+        {
+            name: layers.QuantizedLinear(
+                PackedWeight(form, (64, 256), PACKED[name]()), noise(64), [rank, (noise(64, 256),)]
+            )
+            for name, form in kinds.items()
+        }
+    )
     x = noise(3, 256)
     expected = [layer(x) for layer in network.values()]
     pack.nodes.models.brought_by_host(network)
@@ -189,16 +215,25 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 def test_the_host_patches_layers_and_the_pack_what_blocks_own(run, loaded, pack, folders):  # noqa: F811
     """A LoRA may change tables too, which no loading of the host would patch."""
     model = loaded()["model"]
-    network, names = model.patcher.model, ("transformer_blocks.0.scale_shift_table", "transformer_blocks.0.attn1.to_q.weight")
+    network, names = (
+        model.patcher.model,
+        ("transformer_blocks.0.scale_shift_table", "transformer_blocks.0.attn1.to_q.weight"),
+    )
     before = {name: network.get_parameter(name).detach().clone() for name in names}
-    differences = {f"diffusion_model.{name.removesuffix('.weight')}.diff": torch.ones_like(tensor) for name, tensor in before.items()}
+    differences = {
+        f"diffusion_model.{name.removesuffix('.weight')}.diff": torch.ones_like(tensor)
+        for name, tensor in before.items()
+    }
     save_file(differences, folders / "models" / "loras" / "tables.safetensors")
     once = run("ApplyLora", model=model, lora="tables.safetensors", strength=0.5).args[0]
     twice = run("ApplyLora", model=once, lora="tables.safetensors", strength=1.0).args[0]
     for value, added in ((once, 0.5), (twice, 1.5), (model, 0.0), (once, 0.5), (model, 0.0)):
         pack.nodes.host.load(value.patcher)
         for name in names:
-            assert torch.allclose(network.get_parameter(name), before[name] + added, atol=0.02 if added else 0), (name, added)
+            assert torch.allclose(network.get_parameter(name), before[name] + added, atol=0.02 if added else 0), (
+                name,
+                added,
+            )
 
 
 @pytest.mark.skipif(not REAL, reason="needs ComfyUI's own upsampler")
@@ -218,7 +253,8 @@ def test_comfyuis_own_upsampler(loaded, shelf, pack, card, keeps):  # noqa: F811
 
 
 def on_card_always(network) -> int:
-    """Bytes that dynamic loading does not leave behind: what is in no layer of the host's kind, and layers of up to 16 KiB."""
+    """Bytes that dynamic loading does not leave behind: what is in no layer of the host's kind, and layers of up to 16
+    KiB."""
     total = 0
     for layer in network.modules():
         own = sum(tensor.nbytes for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)))
@@ -228,17 +264,26 @@ def on_card_always(network) -> int:
 
 def test_little_of_a_released_transformer_has_to_be_on_the_card(pack):
     config = transformer_config(CONFIGS["2.3"], {})
-    network = pack.ltx2.networks.transformer.Transformer(config, ops=pack.nodes.host.OPS, device="meta", dtype=torch.bfloat16)
+    network = pack.ltx2.networks.transformer.model.Transformer(
+        config, ops=pack.nodes.host.OPS, device="meta", dtype=torch.bfloat16
+    )
     patcher = pack.nodes.host.patcher(network)
     assert not REAL or patcher.model_size() == sum(tensor.nbytes for tensor in network.parameters())
     assert on_card_always(network) < 13e6
     blocks = network.transformer_blocks
     for name, linear in [(name, layer) for name, layer in blocks.named_modules() if isinstance(layer, torch.nn.Linear)]:
-        parts = {"weight": torch.empty_like(linear.weight, dtype=torch.float8_e4m3fn), "scale": torch.empty((), device="meta")}
-        packed = PackedWeight(pack.ltx2.checkpoint.formats.Fp8(), tuple(linear.weight.shape), parts)
+        parts = {
+            "weight": torch.empty_like(linear.weight, dtype=torch.float8_e4m3fn),
+            "scale": torch.empty((), device="meta"),
+        }
+        packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.Fp8(), tuple(linear.weight.shape), parts)
         factors = linear.weight.new_empty(len(linear.weight), 384), linear.weight.new_empty(384, linear.weight.shape[1])
         stem, _, last = name.rpartition(".")
-        setattr(blocks.get_submodule(stem), last, pack.ltx2.checkpoint.quantized_linear.QuantizedLinear(packed, linear.bias, [factors]))
+        setattr(
+            blocks.get_submodule(stem),
+            last,
+            pack.ltx2.checkpoint.quantization.linear.QuantizedLinear(packed, linear.bias, [factors]),
+        )
     assert on_card_always(network) < 13e6
 
 

@@ -1,4 +1,5 @@
-"""The pack on real ComfyUI servers: node tests in the host's Python, every version's start, and the contract automation reads."""
+"""The pack on real ComfyUI servers: node tests in the host's Python, every version's start, and the contract automation
+reads."""
 
 import json
 import re
@@ -28,7 +29,16 @@ def test_partial_loading_in_every_versions_own_python():
 
 
 def node_tests(checkout: Path, *what: str) -> None:
-    command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(hosting.ROOT), *what]
+    command = [
+        str(hosting.host_python()),
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(hosting.ROOT),
+        *what,
+    ]
     environment = {**hosting.environment(), "CONTINUUM_HOST": "real", "COMFYUI_DIR": str(checkout)}
     done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-1000:]}"
@@ -36,7 +46,8 @@ def node_tests(checkout: Path, *what: str) -> None:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory, host, older_host):
-    """Every version: → (what it says of our nodes, its log). Those that no other test needs run for this alone, two at a time."""
+    """Every version: → (what it says of our nodes, its log). Those that no other test needs run for this alone, two at
+    a time."""
     main = hosting.version_of(hosting.main_checkout())
     kept = {main: host, **({real.OLDEST: older_host} if real.OLDEST in hosting.checkouts() else {})}
 
@@ -71,7 +82,9 @@ def normalised(info: dict) -> dict:
         files = isinstance(options.get("options"), list) and any(
             str(v).endswith((".safetensors", ".png", "[output]", ".gguf")) for v in options["options"]
         )
-        if isinstance(options.get("options"), list) and (files or not options["options"] or options["options"] == ["none"]):
+        if isinstance(options.get("options"), list) and (
+            files or not options["options"] or options["options"] == ["none"]
+        ):
             options["options"], kind = "files", "COMBO"
             options.pop("default", None)
         return [kind, options]
@@ -80,7 +93,11 @@ def normalised(info: dict) -> dict:
     for name in sorted(info):
         if name.startswith(real.PREFIX):
             node = info[name]
-            inputs = {group: {key: one(spec) for key, spec in given.items()} for group, given in node["input"].items() if group != "hidden"}
+            inputs = {
+                group: {key: one(spec) for key, spec in given.items()}
+                for group, given in node["input"].items()
+                if group != "hidden"
+            }
             kept = ("output", "output_name", "display_name", "description", "category", "output_node", "input_order")
             found[name] = {"input": inputs, **{key: node[key] for key in kept}}
             found[name]["input_order"] = {g: names for g, names in node["input_order"].items() if g != "hidden"}

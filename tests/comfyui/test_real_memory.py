@@ -1,4 +1,5 @@
-"""A real ComfyUI whose memory really runs out: it says so, lives on without a half file, and makes the film that it made before."""
+"""A real ComfyUI whose memory really runs out: it says so, lives on without a half file, and makes the film that it
+made before."""
 
 import copy
 import re
@@ -36,7 +37,9 @@ def changed(workflow: dict, kind: str, **inputs) -> dict:
 
 def test_a_host_that_ran_out_of_memory_goes_on(tmp_path, tiny):
     with real.running(real.make_base(tmp_path, tiny)) as host:
-        workflow = changed(real.small(real.api_workflow("text_to_video_two_stages")), "DecodeToFile", memory="streaming")
+        workflow = changed(
+            real.small(real.api_workflow("text_to_video_two_stages")), "DecodeToFile", memory="streaming"
+        )
         (node,), pid = real.nodes_of(workflow, "DecodeToFile"), host.server.process.pid
 
         def film(seed: int) -> bytes:
@@ -53,7 +56,10 @@ def test_a_host_that_ran_out_of_memory_goes_on(tmp_path, tiny):
                     bound(pid, small + ROOM_BYTES)
 
         with pytest.raises(RunFailed, match="DecodeToFile" + SAID):
-            host.run(changed(workflow, "PrepareLatent", width=384, height=384, length=97 / 24), on_progress=bound_in_the_middle)
+            host.run(
+                changed(workflow, "PrepareLatent", width=384, height=384, length=97 / 24),
+                on_progress=bound_in_the_middle,
+            )
         assert begun and real.all_files(host.base) == files
 
         bound(pid, address_space(pid) + ROOM_BYTES)

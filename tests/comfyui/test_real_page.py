@@ -22,7 +22,11 @@ def browser() -> str | None:
 
 
 PLAYWRIGHT = JS / "node_modules/playwright-core"
-NEEDED = {"node": shutil.which("node"), "chromium": browser(), f"playwright-core in {JS} (or HOST_JS)": PLAYWRIGHT.is_dir()}
+NEEDED = {
+    "node": shutil.which("node"),
+    "chromium": browser(),
+    f"playwright-core in {JS} (or HOST_JS)": PLAYWRIGHT.is_dir(),
+}
 missing = [what for what, found in NEEDED.items() if not found]
 pytestmark = [*real.pytestmark, pytest.mark.skipif(bool(missing), reason=f"the page needs {', '.join(missing)}")]
 # the one that is queued on the page, cut down to size
@@ -36,7 +40,9 @@ def visit(host, folder: Path, **plan) -> dict:
     shots.mkdir(parents=True, exist_ok=True)
     given = {"url": host.server.url, "js": str(JS), "browser": browser(), "shots": str(shots), **plan}
     (folder / "plan.json").write_text(json.dumps(given))
-    done = subprocess.run(["node", PAGE / "page.mjs", folder / "plan.json"], capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        ["node", PAGE / "page.mjs", folder / "plan.json"], capture_output=True, text=True, timeout=400
+    )
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     assert "failure" not in report, report["failure"]
@@ -107,7 +113,11 @@ def test_help_pages_and_templates_are_served(host):
     templates = host.server.get("/workflow_templates")["ltx2-continuum"]
     assert set(templates) == set(WORKFLOWS)
     for name in ("Generate", "Story"):
-        page = hosting.urllib.request.urlopen(f"{host.server.url}/extensions/ltx2-continuum/docs/{OURS}{name}.md").read().decode()
+        page = (
+            hosting.urllib.request.urlopen(f"{host.server.url}/extensions/ltx2-continuum/docs/{OURS}{name}.md")
+            .read()
+            .decode()
+        )
         assert page.startswith("# ")
 
 

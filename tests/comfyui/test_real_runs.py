@@ -1,4 +1,5 @@
-"""Runs on a real ComfyUI: every example to its film, states across restarts and servers, cancelling, refusals, and where files go."""
+"""Runs on a real ComfyUI: every example to its film, states across restarts and servers, cancelling, refusals, and
+where files go."""
 
 import copy
 import json
@@ -89,10 +90,15 @@ def test_every_example_makes_its_film(host, state_card, name):
 def test_running_twice_gives_the_same_and_changes_no_input(host, state_card):
     """The second run differs in a late node alone, so all earlier values come from the host's cache."""
     workflow = real.small(real.api_workflow("continue_from_state"))
-    images = {"class_type": "SaveImage", "inputs": {"images": [real.nodes_of(workflow, "Generate")[0], 0], "filename_prefix": "twice/one"}}
+    images = {
+        "class_type": "SaveImage",
+        "inputs": {"images": [real.nodes_of(workflow, "Generate")[0], 0], "filename_prefix": "twice/one"},
+    }
     first = pictures(host, host.run({**workflow, "90": images}))
     fresh = copy.deepcopy(workflow)
-    fresh[real.nodes_of(fresh, "Generate")[0]]["inputs"]["negative_prompt"] = "none"  # distilled presets do not look at it
+    fresh[real.nodes_of(fresh, "Generate")[0]]["inputs"]["negative_prompt"] = (
+        "none"  # distilled presets do not look at it
+    )
     images["inputs"]["filename_prefix"] = "twice/two"
     assert np.array_equal(pictures(host, host.run({**fresh, "90": images})), first)
 
@@ -103,12 +109,18 @@ def test_nodes_taken_from_the_cache_tell_of_their_states_again(host, state_card)
     for prefix in ("again/one", "again/two"):
         workflow[real.nodes_of(workflow, "SaveState")[0]]["inputs"]["filename_prefix"] = prefix
         outputs = host.run(workflow)
-        told.append({key: outputs[key]["states"] for name in ("Generate", "LoadState") for key in real.nodes_of(workflow, name)})
+        told.append(
+            {key: outputs[key]["states"] for name in ("Generate", "LoadState") for key in real.nodes_of(workflow, name)}
+        )
     assert told[0] == told[1] and all(states for states in told[0].values())
 
 
 def pictures(host, outputs: dict) -> np.ndarray:
-    files = [one for one in outputs_of(outputs, "images") if one["filename"].endswith(".png") and "state" not in one["filename"]]
+    files = [
+        one
+        for one in outputs_of(outputs, "images")
+        if one["filename"].endswith(".png") and "state" not in one["filename"]
+    ]
     return np.stack([np.asarray(Image.open(host.path(one))) for one in files])
 
 
@@ -123,7 +135,9 @@ def test_a_cancelled_run_leaves_the_host_usable(host, state_card):
         if node in real.nodes_of(slow, "Denoise"):
             steps.append(value)
             if len(steps) == 2:
-                urllib.request.urlopen(urllib.request.Request(host.server.url + "/interrupt", b"{}", method="POST"), timeout=30)
+                urllib.request.urlopen(
+                    urllib.request.Request(host.server.url + "/interrupt", b"{}", method="POST"), timeout=30
+                )
 
     with pytest.raises(RunFailed, match="interrupted"):
         host.run(slow, on_progress=cancel)
@@ -138,9 +152,13 @@ def test_a_story_is_resumed_and_changed_segments_alone_are_made_anew(host, befor
     workflow = real.small(real.api_workflow("story"))
     (node,) = real.nodes_of(workflow, "Story")
     workflow[node]["inputs"]["folder"] = "resumed/story"
-    workflow[node]["inputs"]["script"] = "size: 64x64\npreset: ltx2_fast\ndefaults: {frames: 17}\nsegments: [one, two]\n"
+    workflow[node]["inputs"]["script"] = (
+        "size: 64x64\npreset: ltx2_fast\ndefaults: {frames: 17}\nsegments: [one, two]\n"
+    )
     assert "2 segments made, 0 kept" in outputs_of(host.run(workflow), "text")[0]
-    workflow[node]["inputs"]["script"] = "size: 64x64\npreset: ltx2_fast\ndefaults: {frames: 17}\nsegments: [one, other]\n"
+    workflow[node]["inputs"]["script"] = (
+        "size: 64x64\npreset: ltx2_fast\ndefaults: {frames: 17}\nsegments: [one, other]\n"
+    )
     assert "1 segments made, 1 kept" in outputs_of(host.run(workflow), "text")[0]
 
 
@@ -194,12 +212,30 @@ def test_wrong_values_at_run_time_are_sentences(host, state_card):
 
 @pytest.mark.parametrize("two", [False, True], ids=["one server", "two servers"])
 def test_the_story_client(host, two, request, tmp_path):
-    servers = ["--server", host.server.url] + (["--server", request.getfixturevalue("older_host").server.url] if two else [])
+    servers = ["--server", host.server.url] + (
+        ["--server", request.getfixturevalue("older_host").server.url] if two else []
+    )
     small = ["--size", "64x64", "--seconds", "0.7", "--preset", "ltx2_fast"]
-    models = ["--checkpoint", "ltx-2.3-22b-distilled-fp8.safetensors", "--text-encoder", "gemma_3_12B_it_fp4_mixed.safetensors"]
+    models = [
+        "--checkpoint",
+        "ltx-2.3-22b-distilled-fp8.safetensors",
+        "--text-encoder",
+        "gemma_3_12B_it_fp4_mixed.safetensors",
+    ]
     models += ["--upsampler", "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"]
     script = hosting.ROOT / "examples/story_over_api.py"
-    command = [sys.executable, str(script), *servers, *models, *small, "--out", str(tmp_path), "A harbour.", "Roofs.", "A square."]
+    command = [
+        sys.executable,
+        str(script),
+        *servers,
+        *models,
+        *small,
+        "--out",
+        str(tmp_path),
+        "A harbour.",
+        "Roofs.",
+        "A square.",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     films = sorted(tmp_path.glob("*.mp4"))
@@ -216,7 +252,11 @@ def test_a_state_survives_a_restart_and_the_page_part_is_not_needed(host, before
     (join,), (card,) = real.nodes_of(film, "JoinSegments"), real.nodes_of(film, "SaveState")
     save_images = {"class_type": "SaveImage", "inputs": {"images": [two, 0], "filename_prefix": "restart/a"}}
     save_state = {"class_type": film[card]["class_type"], "inputs": {**film[card]["inputs"], "state": [one, 2]}}
-    together = {key: node for key, node in film.items() if node["class_type"].startswith(real.PREFIX) and key not in (three, join, card)}
+    together = {
+        key: node
+        for key, node in film.items()
+        if node["class_type"].startswith(real.PREFIX) and key not in (three, join, card)
+    }
     outputs = host.run({**together, "90": save_images, "91": save_state})
     expected = pictures(host, outputs)
     (saved,) = outputs["91"]["states"]
@@ -239,8 +279,14 @@ def test_a_state_survives_a_restart_and_the_page_part_is_not_needed(host, before
 
 def test_files_go_to_the_output_and_temp_folders_alone(host, before):
     """Last of all: whatever the runs of this module wrote."""
-    written = {path.relative_to(host.base).parts[0] for path in real.all_files(host.base) - before if path.name != real.STATE_INPUT}
+    written = {
+        path.relative_to(host.base).parts[0]
+        for path in real.all_files(host.base) - before
+        if path.name != real.STATE_INPUT
+    }
     assert written <= {"output", "temp", "input"}, written
-    uploaded = [path.name for path in real.all_files(host.base) - before if path.relative_to(host.base).parts[0] == "input"]
+    uploaded = [
+        path.name for path in real.all_files(host.base) - before if path.relative_to(host.base).parts[0] == "input"
+    ]
     assert all(name == real.STATE_INPUT or name.startswith("story_api") for name in uploaded), uploaded
     assert "Traceback" not in json.dumps(host.server.get("/queue"))

@@ -1,4 +1,5 @@
-"""ComfyUI's own two-stage LTX-2 templates with four of our nodes: extended on the page, run to start a film and run again to go on."""
+"""ComfyUI's own two-stage LTX-2 templates with four of our nodes: extended on the page, run to start a film and run
+again to go on."""
 
 import subprocess
 from pathlib import Path
@@ -22,7 +23,8 @@ SETTINGS = {
 }  # fmt: skip
 # which tiny file an input takes, by its name and what the template names there
 ROLES = {
-    "ckpt_name": "transformer", "unet_name": "transformer", "lora_name": "distilled_lora", "model_name": "spatial_upsampler",
+    "ckpt_name": "transformer", "unet_name": "transformer", "lora_name": "distilled_lora",
+    "model_name": "spatial_upsampler",
     "text_encoder": "text_encoder", "clip_name": "text_encoder", "vae_name": "video_vae",
 }  # fmt: skip
 
@@ -45,16 +47,22 @@ def extended(host, tiny, tmp_path_factory):
 
 def cut_down(workflow: dict, files: dict[str, Path], state: str = "") -> dict:
     """At the tiny models' size, with native conditioning of their width in place of Gemma's."""
-    checkpoint = next(key for key, node in workflow.items() if node["class_type"] in ("CheckpointLoaderSimple", "UNETLoader"))
+    checkpoint = next(
+        key for key, node in workflow.items() if node["class_type"] in ("CheckpointLoaderSimple", "UNETLoader")
+    )
     for key, node in workflow.items():
         kind, inputs, title = node["class_type"], node["inputs"], node["_meta"]["title"]
         for name, role in ROLES.items():
             if name in inputs:
                 inputs[name] = files["audio_vae" if "audio" in inputs[name] else role].name
         if kind == "CLIPTextEncode":
-            node.update(class_type="TinyConditioning", inputs={"model": [checkpoint, 0], "seed": len(key), "text": "a lake"})
+            node.update(
+                class_type="TinyConditioning", inputs={"model": [checkpoint, 0], "seed": len(key), "text": "a lake"}
+            )
         if kind == "EmptyImage":
-            inputs |= {name: SETTINGS[name.title()] for name in ("width", "height") if not isinstance(inputs[name], list)}
+            inputs |= {
+                name: SETTINGS[name.title()] for name in ("width", "height") if not isinstance(inputs[name], list)
+            }
         if kind.startswith("Primitive") and title in SETTINGS:
             inputs["value"] = SETTINGS[title]
         if "Enhance" in title:  # by Gemma

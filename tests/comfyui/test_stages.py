@@ -25,7 +25,14 @@ def in_stages(run, parts, clip, *, name="ltx2_fast", seed=5, steps=2, **inputs):
     """Denoise, Upsample and Refine of a clip."""
     texts = contexts(run, parts)
     vaes = {"video_vae": parts["video_vae"]}
-    given = {"model": parts["model"], "audio_vae": parts["audio_vae"], "preset": preset(run, name, steps), **texts, **vaes, **inputs}
+    given = {
+        "model": parts["model"],
+        "audio_vae": parts["audio_vae"],
+        "preset": preset(run, name, steps),
+        **texts,
+        **vaes,
+        **inputs,
+    }
     half = run("Denoise", latent=clip, seed=seed, **given).args[0]
     larger = run("Upsample", latent=half, upsampler=parts["upsampler"], **vaes).args[0]
     return run("Refine", model=parts["model"], latent=larger, **texts, **vaes).args[0]
@@ -45,14 +52,28 @@ def test_stage_nodes_and_generate_make_the_same_film(run, loaded, version, name)
     finished = in_stages(run, parts, clip, name=name)
     images, audio = decoded(run, parts, finished)
     made = run(
-        "Generate", prompt="A lake at dawn.", negative_prompt="short", seconds=9 / 24, width=64, height=64, fps=24.0, preset=name, seed=5,
-        video_overlap=1, audio_overlap=1, image=picture, settings=preset(run, name), **parts,
-    ).args  # fmt: skip
+        "Generate",
+        prompt="A lake at dawn.",
+        negative_prompt="short",
+        seconds=9 / 24,
+        width=64,
+        height=64,
+        fps=24.0,
+        preset=name,
+        seed=5,
+        video_overlap=1,
+        audio_overlap=1,
+        image=picture,
+        settings=preset(run, name),
+        **parts,
+    ).args
     assert torch.equal(images, made[0]) and torch.equal(audio["waveform"], made[1]["waveform"])
     assert audio["sample_rate"] == made[1]["sample_rate"]
     assert images.shape == (9, 64, 64, 3) and images.dtype == torch.float32
     assert images.std() > 0.01 and 0 <= images.min() <= images.max() <= 1
-    state, segment = run("MakeState", latent=finished, images=images, audio=audio, video_overlap=1, audio_overlap=1).args
+    state, segment = run(
+        "MakeState", latent=finished, images=images, audio=audio, video_overlap=1, audio_overlap=1
+    ).args
     assert segment.plan == made[3].plan
     assert all((a == b).all() for a, b in zip(state.video_frames, made[2].video_frames, strict=True))
     assert torch.equal(state.audio_latents, made[2].audio_latents)
@@ -94,7 +115,9 @@ def test_the_order_of_stages_is_checked(run, loaded):  # noqa: F811
         run("Refine", model=parts["model"], latent=clip, **texts)
     with pytest.raises(ValueError, match="still empty"):
         run("DecodeVideo", latent=clip, **vae)
-    single = run("Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, "ltx2_3_distilled", 1), **texts).args[0]
+    single = run(
+        "Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, "ltx2_3_distilled", 1), **texts
+    ).args[0]
     assert single.stage == "finished" and single.latent.video.shape == (1, 128, 2, 2, 2)
     with pytest.raises(ValueError, match="choose a preset of two stages"):
         run("Upsample", latent=single, upsampler=parts["upsampler"], **vae)
@@ -104,7 +127,14 @@ def test_the_order_of_stages_is_checked(run, loaded):  # noqa: F811
     with pytest.raises(ValueError, match="connect the latent that comes out of the last stage"):
         run("MakeState", latent=half, images=samples.frames(9), video_overlap=1, audio_overlap=0)
     with pytest.raises(ValueError, match="negative prompt"):
-        run("Denoise", model=parts["model"], latent=clip, seed=1, positive=texts["positive"], preset=preset(run, "ltx2_3_base", 1))
+        run(
+            "Denoise",
+            model=parts["model"],
+            latent=clip,
+            seed=1,
+            positive=texts["positive"],
+            preset=preset(run, "ltx2_3_base", 1),
+        )
     with pytest.raises(ValueError, match="no setting of stage denoise"):
         wrong = preset(run, overrides="denoise.nonsense=1")
         run("Denoise", model=parts["model"], latent=clip, seed=1, positive=texts["positive"], preset=wrong)
@@ -179,7 +209,8 @@ def test_a_cancelled_run_leaves_the_host_usable(run, loaded, pack, monkeypatch, 
         return hook
 
     given = {
-        "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0, "preset": "ltx2_hq",
+        "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0,
+        "preset": "ltx2_hq",
         "seed": 5, "video_overlap": 1, "audio_overlap": 1, "settings": preset(run, "ltx2_hq", 1), **parts,
     }  # fmt: skip
     before = run("Generate", **given).args[0]
@@ -221,7 +252,9 @@ def native_upsampler(parts, **settings):
 def test_the_hosts_own_upsampler_fits_and_others_are_refused(run, loaded, pack):  # noqa: F811
     parts = loaded()
     clip = run("PrepareLatent", **SMALL).args[0]
-    half = run("Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, steps=1), **contexts(run, parts)).args[0]
+    half = run(
+        "Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, steps=1), **contexts(run, parts)
+    ).args[0]
     given = {"latent": half, "video_vae": parts["video_vae"]}
     expected = run("Upsample", upsampler=parts["upsampler"], **given).args[0]
     # older hosts hand out the module, newer ones a patcher of it
@@ -240,7 +273,9 @@ def test_comfyuis_own_loader_fits(run, loaded, shelf):  # noqa: F811
     parts = loaded()
     native = LatentUpscaleModelLoader.execute(shelf("2.3")["spatial_upsampler"]).args[0]
     clip = run("PrepareLatent", **SMALL).args[0]
-    half = run("Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, steps=1), **contexts(run, parts)).args[0]
+    half = run(
+        "Denoise", model=parts["model"], latent=clip, seed=1, preset=preset(run, steps=1), **contexts(run, parts)
+    ).args[0]
     own, theirs = (
         run("Upsample", upsampler=upsampler, latent=half, video_vae=parts["video_vae"]).args[0].latent.video
         for upsampler in (parts["upsampler"], native)

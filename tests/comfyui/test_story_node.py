@@ -4,13 +4,18 @@ import pytest
 
 from .shelf import loaded, shelf  # noqa: F401
 
-SCRIPT = "size: 64x64\npreset: ltx2_fast\noverride: {denoise.num_inference_steps: 1}\ndefaults: {frames: 17}\nsegments:\n  - one\n  - two\n"
+SCRIPT = (
+    "size: 64x64\npreset: ltx2_fast\n"
+    "override: {denoise.num_inference_steps: 1}\ndefaults: {frames: 17}\nsegments:\n  - one\n  - two\n"
+)
 
 
 @pytest.fixture
 def story(run, loaded, folders):  # noqa: F811
     parts = loaded("2.3")
-    return lambda script=SCRIPT, folder="film", **options: run("Story", script=script, folder=folder, **{"redo": "", **parts, **options})
+    return lambda script=SCRIPT, folder="film", **options: run(
+        "Story", script=script, folder=folder, **{"redo": "", **parts, **options}
+    )
 
 
 def test_made_once_then_kept_then_changed(story, folders):
@@ -19,7 +24,11 @@ def test_made_once_then_kept_then_changed(story, folders):
     assert file == "film/film.mp4 [output]" and (folders / "output/film/film.mp4").is_file()
     assert "2 segments made, 0 kept" in report and "seam" in report.lower() and state.segment_index == 1
     (shown,) = first.ui["states"]
-    assert shown["segment_index"] == 1 and shown["file"].startswith("film/segments/0001-") and shown["file"].endswith(" [output]")
+    assert (
+        shown["segment_index"] == 1
+        and shown["file"].startswith("film/segments/0001-")
+        and shown["file"].endswith(" [output]")
+    )
     assert first.ui["images"] == [{"filename": "film.mp4", "subfolder": "film", "type": "output"}]
     again = story()
     assert "0 segments made, 2 kept" in again.args[2]

@@ -23,7 +23,9 @@ def test_every_node_has_a_help_page_that_names_all_of_it(nodes):
     for name, cls in nodes.items():
         schema = cls.GET_SCHEMA()
         page = (DOCS / f"LTX2Continuum{name}.md").read_text("utf-8")
-        assert page.startswith(f"# {schema.display_name}\n\n{schema.description}\n"), f"{name}: python -m tests.comfyui.make_texts"
+        assert page.startswith(f"# {schema.display_name}\n\n{schema.description}\n"), (
+            f"{name}: python -m tests.comfyui.make_texts"
+        )
         for one in schema.inputs:
             told = f"| `{one.id}` |" in page and one.tooltip.replace("|", "/") in page
             assert told, f"{name}.{one.id}: python -m tests.comfyui.make_texts"
@@ -69,7 +71,11 @@ def test_examples_are_ready_for_the_registry(name):
     assert named == set(used) & set(MODELS)
     for node in graph["nodes"]:
         for model in node["properties"].get("models", []):
-            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(model["name"]) and model["directory"]
+            assert (
+                model["url"].startswith("https://huggingface.co/")
+                and model["url"].endswith(model["name"])
+                and model["directory"]
+            )
     if name == "three_segment_film":
         assert len(WORKFLOWS[name].nodes) <= 10
     if name == "native_continuation":
@@ -85,7 +91,11 @@ def comfy_cli() -> str | None:
 @pytest.mark.skipif(os.environ.get("CONTINUUM_HOST") == "real", reason="the same on every host")
 def test_the_registry_accepts_the_pack(tmp_path):
     """In a copy of what git tracks, since the tool writes its archive into the folder it runs in."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=hosting.ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    listed = (
+        subprocess.run(["git", "ls-files", "-z"], cwd=hosting.ROOT, capture_output=True, check=True)
+        .stdout.decode()
+        .split("\0")
+    )
     for name in filter(None, listed):
         if (hosting.ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -96,13 +106,22 @@ def test_the_registry_accepts_the_pack(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     for verb in ("validate", "pack"):
         command = [comfy_cli(), "--skip-prompt", "node", verb]
-        done = subprocess.run(command, cwd=tmp_path, env={**environment, "PATH": path}, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**environment, "PATH": path}, capture_output=True, text=True, timeout=300
+        )
         said = done.stdout + done.stderr
         assert done.returncode == 0 and "error" not in said.lower(), said[-3000:]
         assert not re.search(r"\b(S102|S307|E702)\b", said), said[-3000:]
     with zipfile.ZipFile(tmp_path / "node.zip") as archive:
         names = archive.namelist()
-    needed = {"__init__.py", "pyproject.toml", "nodes/host.py", "web/continuum.js", "locales/zh/nodeDefs.json", "LICENSE"}
+    needed = {
+        "__init__.py",
+        "pyproject.toml",
+        "nodes/host.py",
+        "web/continuum.js",
+        "locales/zh/nodeDefs.json",
+        "LICENSE",
+    }
     assert needed <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".ci/"))]
     assert sum((tmp_path / name).stat().st_size for name in names) < 5_000_000

@@ -13,21 +13,40 @@ ONE_STAGE = "ltx2_3_distilled"
 
 def denoised(run, parts, conditions=None, **inputs):
     clip = run("PrepareLatent", **SMALL, **({"conditions": conditions} if conditions else {})).args[0]
-    given = {"model": parts["model"], "positive": contexts(run, parts)["positive"], "preset": preset(run, ONE_STAGE, 1), **inputs}
+    given = {
+        "model": parts["model"],
+        "positive": contexts(run, parts)["positive"],
+        "preset": preset(run, ONE_STAGE, 1),
+        **inputs,
+    }
     return run("Denoise", latent=clip, seed=1, **given).args[0]
 
 
 def test_parts_of_another_release(run, loaded, shelf):  # noqa: F811
     first, second, third = loaded("2.0"), loaded("2.3"), loaded("2.5")
-    with pytest.raises(ValueError, match="encoded for LTX-2.5, the model is LTX-2.3: load the text encoder for this model"):
+    with pytest.raises(
+        ValueError, match="encoded for LTX-2.5, the model is LTX-2.3: load the text encoder for this model"
+    ):
         denoised(run, second, positive=contexts(run, third)["positive"])
     with pytest.raises(ValueError, match="loaded for LTX-2.5, the model is LTX-2.3: connect this model"):
         run(
-            "Generate", prompt="A lake.", negative_prompt="", seconds=9 / 24, width=64, height=64, fps=24.0, preset=ONE_STAGE, seed=1,
-            video_overlap=1, audio_overlap=1, **{**second, "text_encoder": third["text_encoder"]},
-        )  # fmt: skip
+            "Generate",
+            prompt="A lake.",
+            negative_prompt="",
+            seconds=9 / 24,
+            width=64,
+            height=64,
+            fps=24.0,
+            preset=ONE_STAGE,
+            seed=1,
+            video_overlap=1,
+            audio_overlap=1,
+            **{**second, "text_encoder": third["text_encoder"]},
+        )
     picture = run("AddImage", image=samples.frames(1), frame=0, strength=1.0).args[0]
-    with pytest.raises(ValueError, match="is of LTX-2.0, the clip's model is LTX-2.3: load the video VAE of LTX-2.3 or 2.5"):
+    with pytest.raises(
+        ValueError, match="is of LTX-2.0, the clip's model is LTX-2.3: load the video VAE of LTX-2.3 or 2.5"
+    ):
         denoised(run, second, picture, video_vae=first["video_vae"])
     clip = denoised(run, second)
     for node, inputs in (("DecodeVideo", {}), ("DecodeToFile", {"filename_prefix": "film/part"})):
@@ -35,9 +54,15 @@ def test_parts_of_another_release(run, loaded, shelf):  # noqa: F811
             run(node, latent=clip, video_vae=first["video_vae"], **inputs)
     # 2.3 and 2.5 share their latents
     assert run("DecodeVideo", latent=clip, video_vae=third["video_vae"]).args[0].shape == (9, 64, 64, 3)
-    with pytest.raises(ValueError, match="is of LTX-2.3 or 2.5, the clip's model is LTX-2.0: load the video VAE of LTX-2.0"):
+    with pytest.raises(
+        ValueError, match="is of LTX-2.3 or 2.5, the clip's model is LTX-2.0: load the video VAE of LTX-2.0"
+    ):
         run("DecodeVideo", latent=denoised(run, first), video_vae=second["video_vae"])
-    files = {"transformer": shelf("2.5")["transformer"], "audio_vae": shelf("2.5")["audio_vae"], "distilled_lora": "none"}
+    files = {
+        "transformer": shelf("2.5")["transformer"],
+        "audio_vae": shelf("2.5")["audio_vae"],
+        "distilled_lora": "none",
+    }
     with pytest.raises(ValueError, match="is of LTX-2.0, the clip's model is LTX-2.5"):
         run("LoadSplitFiles", video_vae=shelf("2.0")["transformer"], **files)
     half = denoised(run, second, preset=preset(run, "ltx2_fast", 1))

@@ -55,7 +55,7 @@ MODELS = {
 
 HARBOUR = (
     "A small fishing harbour at dawn in soft fog. The camera glides slowly past wooden boats that rock at their moorings. An old man in a "
-    "blue jacket coils a rope, looks up and says, \"It will be a fine day.\" Gulls call, water laps against the hulls, a bell rings far away."
+    'blue jacket coils a rope, looks up and says, "It will be a fine day." Gulls call, water laps against the hulls, a bell rings far away.'
 )
 ROOFS = (
     "The camera rises from the harbour over red tiled roofs as the sun breaks through the fog. Smoke drifts from a chimney. The bell rings "
@@ -76,7 +76,9 @@ def _loaders() -> tuple[Node, ...]:
     )
 
 
-def _stages(prompt: str, conditions: Link | None = None, preset: str = "ltx2_quality", own_audio: bool = False) -> tuple[Node, ...]:
+def _stages(
+    prompt: str, conditions: Link | None = None, preset: str = "ltx2_quality", own_audio: bool = False
+) -> tuple[Node, ...]:
     """From the prompt to a finished latent in two stages."""
     vae = {"video_vae": Link("load", "video_vae")} if conditions else {}
     sound = {"audio_vae": Link("load", "audio_vae")} if own_audio else {}
@@ -94,17 +96,34 @@ def _stages(prompt: str, conditions: Link | None = None, preset: str = "ltx2_qua
 
 
 def _to_file(prefix: str) -> Node:
-    return ours("film", "DecodeToFile", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae"),
-                audio_vae=Link("load", "audio_vae"), filename_prefix=prefix)  # fmt: skip
+    return ours(
+        "film",
+        "DecodeToFile",
+        latent=Link("refine", "latent"),
+        video_vae=Link("load", "video_vae"),
+        audio_vae=Link("load", "audio_vae"),
+        filename_prefix=prefix,
+    )
 
 
 def _segment(name: str, prompt: str, before: str | None = None, **more) -> Node:
     state = {"state": Link(before, "state")} if before else {}
     return ours(
-        name, "Generate", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"), video_vae=Link("load", "video_vae"),
-        audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"), prompt=prompt, seconds=_SECONDS, width=_WIDTH,
-        height=_HEIGHT, preset="ltx2_quality", **state, **more,
-    )  # fmt: skip
+        name,
+        "Generate",
+        model=Link("load", "model"),
+        text_encoder=Link("gemma", "text_encoder"),
+        video_vae=Link("load", "video_vae"),
+        audio_vae=Link("load", "audio_vae"),
+        upsampler=Link("upscaler", "upsampler"),
+        prompt=prompt,
+        seconds=_SECONDS,
+        width=_WIDTH,
+        height=_HEIGHT,
+        preset="ltx2_quality",
+        **state,
+        **more,
+    )
 
 
 def _video(images: Link, audio: Link, fps: Link, prefix: str) -> tuple[Node, ...]:

@@ -14,7 +14,9 @@ def test_other_models_are_refused():
         transformer_config(None, {"blocks.0.weight": (1, 1)})
 
 
-@pytest.mark.parametrize("key, value", [("activation_fn", "geglu"), ("qk_norm", "layer_norm"), ("share_ff", True), ("rope_type", "none")])
+@pytest.mark.parametrize(
+    "key, value", [("activation_fn", "geglu"), ("qk_norm", "layer_norm"), ("share_ff", True), ("rope_type", "none")]
+)
 def test_parts_that_no_release_has_are_refused(key, value):
     with pytest.raises(CheckpointError, match=key):
         transformer_config({**CONFIGS["2.3"], key: value}, {})

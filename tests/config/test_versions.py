@@ -10,10 +10,16 @@ from tests.networks.released_shapes import transformer_shapes
 @pytest.mark.parametrize(
     "text, version",
     [
-        ("2.3.0", (2, 3, 0)), ("2.5.0", (2, 5, 0)), ("2.3.rc1", (2, 3)), ("2.4-rc2", (2, 4)), (" 2.5 ", (2, 5)), ("", None), ("dev", None),
+        ("2.3.0", (2, 3, 0)),
+        ("2.5.0", (2, 5, 0)),
+        ("2.3.rc1", (2, 3)),
+        ("2.4-rc2", (2, 4)),
+        (" 2.5 ", (2, 5)),
+        ("", None),
+        ("dev", None),
         (None, None),
     ],
-)  # fmt: skip
+)
 def test_parse_version(text, version):
     assert parse_version(text) == version
 
@@ -21,13 +27,23 @@ def test_parse_version(text, version):
 @pytest.mark.parametrize(
     "text, steps, blocks, crf, ancestral",
     [
-        (None, 40, (29,), 33, False), ("2.0.0", 40, (29,), 33, False), ("2.1", 40, (29,), 33, False), ("2.3.0", 30, (28,), 33, False),
-        ("2.4-rc2", 30, (28,), 18, False), ("2.5.0", 30, (28,), 18, True), ("2.5.3", 30, (28,), 18, True),
+        (None, 40, (29,), 33, False),
+        ("2.0.0", 40, (29,), 33, False),
+        ("2.1", 40, (29,), 33, False),
+        ("2.3.0", 30, (28,), 33, False),
+        ("2.4-rc2", 30, (28,), 18, False),
+        ("2.5.0", 30, (28,), 18, True),
+        ("2.5.3", 30, (28,), 18, True),
     ],
-)  # fmt: skip
+)
 def test_defaults_of_a_version(text, steps, blocks, crf, ancestral):
     found = release(parse_version(text))
-    assert (found.steps, found.stg_blocks, found.image_crf, found.ancestral_distilled) == (steps, blocks, crf, ancestral)
+    assert (found.steps, found.stg_blocks, found.image_crf, found.ancestral_distilled) == (
+        steps,
+        blocks,
+        crf,
+        ancestral,
+    )
 
 
 @pytest.mark.parametrize("text", ["1.9", "2.6.0", "3.0"])

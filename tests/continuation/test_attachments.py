@@ -29,7 +29,7 @@ from ltx2.continuation import (
 )
 from ltx2.continuation.attachments import FORMS
 from ltx2.continuation.frame_files import decode_frame, encode_png
-from ltx2.continuation.tensor_files import read_tensors
+from ltx2.continuation.tensors import read_tensors
 from ltx2.errors import BlobNotFoundError, ContinuationError, Ltx2Error
 
 from .test_codec import DTYPES, full_state
@@ -119,7 +119,8 @@ def test_describe(tmp_path):
     json.dumps(found, allow_nan=False)
 
 
-# --- damage and hostility ----------------------------------------------------------------------------------------------
+# --- damage and hostility
+# ----------------------------------------------------------------------------------------------
 
 
 def refused(data, words="."):
@@ -132,7 +133,9 @@ def refused(data, words="."):
 @pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
 @pytest.mark.parametrize("form", ("safetensors", "card", "json"))
 def test_every_cut_and_many_flips_are_noticed(form):
-    data = attachment_bytes(full_state(video_frames=[formula_frame(0, 8, 12)], audio_latents=full_state().audio_latents[:, :, :2]), form)
+    data = attachment_bytes(
+        full_state(video_frames=[formula_frame(0, 8, 12)], audio_latents=full_state().audio_latents[:, :, :2]), form
+    )
     want = described(load_attachment_bytes(data).state)
     for cut in range(0, len(data) - (2 if form == "json" else 0), 13):
         refused(data[:cut])
@@ -211,7 +214,9 @@ def test_damaged_headers(changes, words):
 
 
 def test_twice_the_same_name_in_a_header():
-    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    header = (
+        b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    )
     refused(struct.pack("<Q", len(header)) + header + b"\0", "twice")
 
 
@@ -272,7 +277,10 @@ def test_cards_are_checked():
     refused(before + chunk(b"ltXs", b"LT") + after, "that is none")
     refused(before + data[at - 4 : at + 4 + length] + b"\0\0\0\0" + after, "checksum")
     refused(before + chunk(b"ltXs", body) * 2 + after, "more than one state")
-    refused(before + b"".join(chunk(b"tEXt", b"%d\0b" % i) for i in range(1001)) + chunk(b"ltXs", body) + after, "1000 texts")
+    refused(
+        before + b"".join(chunk(b"tEXt", b"%d\0b" % i) for i in range(1001)) + chunk(b"ltXs", body) + after,
+        "1000 texts",
+    )
 
 
 def test_folders_are_checked(tmp_path):

@@ -51,7 +51,9 @@ def test_every_form_is_shown_and_converted(form, tmp_path, capsys):
     assert found["video"] == expected["video"] and found["audio"] == expected["audio"] and found["form"] == "card"
 
 
-@pytest.mark.parametrize("name", ("m01_wrong_kind", "m14_strength_nan", "m36_packed_count_too_big", "m48_audio_not_safetensors"))
+@pytest.mark.parametrize(
+    "name", ("m01_wrong_kind", "m14_strength_nan", "m36_packed_count_too_big", "m48_audio_not_safetensors")
+)
 def test_a_bad_state_is_one_sentence(name):
     vector = next(v for v in MALFORMED if v["name"] == name)
     with pytest.raises(ContinuationError) as caught:

@@ -12,7 +12,14 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from ltx2.continuation import InMemoryBlobStore, LTX2ContinuationState, StateLimits, audio_mask, read_envelope, write_envelope
+from ltx2.continuation import (
+    InMemoryBlobStore,
+    LTX2ContinuationState,
+    StateLimits,
+    audio_mask,
+    read_envelope,
+    write_envelope,
+)
 from ltx2.errors import BlobNotFoundError, ContinuationError, Ltx2Warning
 
 from .vectors import GivenBlobs, described, formula_frame, formula_latents
@@ -46,12 +53,17 @@ def test_decode_of_encode_is_the_same_state(dtype, threshold):
     state, store = full_state(dtype), InMemoryBlobStore()
     where = {} if threshold is None else {"blob_store": store, "inline_threshold_bytes": threshold}
     envelope = state.to_continuation_state(**where)
-    again = decode(read_envelope(json.dumps({"kind": envelope.kind, "payload": envelope.payload}, allow_nan=False)), blob_store=store)
+    again = decode(
+        read_envelope(json.dumps({"kind": envelope.kind, "payload": envelope.payload}, allow_nan=False)),
+        blob_store=store,
+    )
     assert described(again) == described(state)
     assert again.audio_latents.dtype == dtype and torch.equal(again.audio_latents, state.audio_latents)
     members = envelope.payload["video"], envelope.payload["audio"]
     if threshold == 0:
-        assert len(store) == 2 and all("blob_id" in m and not {"frames_b64", "safetensors_b64"} & set(m) for m in members)
+        assert len(store) == 2 and all(
+            "blob_id" in m and not {"frames_b64", "safetensors_b64"} & set(m) for m in members
+        )
         assert members[0]["frame_count"] == 9
     else:
         assert len(store) == 0 and not any("blob_id" in m for m in members)
@@ -163,7 +175,9 @@ def test_audio_strength_is_read_in_the_sense_it_was_meant():
     assert audio_mask(full_state(audio_conditioning_strength=1.0))[0] == 0.0
     assert audio_mask(full_state(audio_conditioning_strength=1.0))[1]
     assert audio_mask(full_state(audio_conditioning_strength=0.25)) == (0.25, "")
-    assert audio_mask(full_state(audio_conditioning_strength=1.0, metadata={"comfy_ltx2": {"audio_strength_is": "mask"}})) == (1.0, "")
+    assert audio_mask(
+        full_state(audio_conditioning_strength=1.0, metadata={"comfy_ltx2": {"audio_strength_is": "mask"}})
+    ) == (1.0, "")
     assert audio_mask(full_state(audio_conditioning_strength=1.0, audio_latents=None)) == (1.0, "")
     assert audio_mask(full_state(audio_conditioning_strength=1.0, audio_conditioning_num_frames=0)) == (1.0, "")
 

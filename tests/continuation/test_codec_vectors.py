@@ -71,7 +71,9 @@ def test_pass_through_keeps_everything(vector):
     state = read(vector)
     again = state.to_continuation_state().payload
     assert list(again) == list(payload)
-    without_pictures = {key: value for key, value in payload.items() if "frames_b64" not in payload.get("video", {}) or key != "video"}
+    without_pictures = {
+        key: value for key, value in payload.items() if "frames_b64" not in payload.get("video", {}) or key != "video"
+    }
     assert {key: again[key] for key in without_pictures} == without_pictures  # sound and ids to the byte
     envelope = read_envelope(write_envelope(state.to_continuation_state()))
     assert described(LTX2ContinuationState.from_continuation_state(envelope)) == described(state)
@@ -81,7 +83,9 @@ def test_pass_through_keeps_everything(vector):
 def test_malformed_vectors_behave_as_advised(vector):
     name, store = vector["name"], blobs_of(vector)
     if name in ACCEPTED:
-        assert "accept" in vector["advice"] or "treat as no frames" in vector["advice"] or "blob wins" in vector["advice"]
+        assert (
+            "accept" in vector["advice"] or "treat as no frames" in vector["advice"] or "blob wins" in vector["advice"]
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             state = read(vector, store=store)

@@ -23,7 +23,26 @@ from ltx2.errors import BlobNotFoundError, ContinuationError
 from .test_codec import full_state
 from .vectors import DATA, described
 
-BAD_IDS = ("", "a/b", "../x", "..", "a\\b", "C:", "a\0b", "x" * 300, "ａｂ", "CON", "nul", "com1", "a.", "a b", "~", "%TEMP%", 5, None)
+BAD_IDS = (
+    "",
+    "a/b",
+    "../x",
+    "..",
+    "a\\b",
+    "C:",
+    "a\0b",
+    "x" * 300,
+    "ａｂ",
+    "CON",
+    "nul",
+    "com1",
+    "a.",
+    "a b",
+    "~",
+    "%TEMP%",
+    5,
+    None,
+)
 
 
 @pytest.fixture(params=("memory", "files"))
@@ -105,7 +124,9 @@ def test_damaged_blobs_are_refused(tmp_path):
 def test_data_without_a_record_does_not_count(tmp_path):
     store = FileBlobStore(tmp_path)
     blob_id = store.put(b"x")
-    os.rename(tmp_path / f"{blob_id}.json", tmp_path / "moved.json")  # a crash between the two writes, or another id's record
+    os.rename(
+        tmp_path / f"{blob_id}.json", tmp_path / "moved.json"
+    )  # a crash between the two writes, or another id's record
     assert blob_id not in store and "moved" not in store
     with pytest.raises(BlobNotFoundError):
         store.get(blob_id)

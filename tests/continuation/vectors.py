@@ -1,4 +1,5 @@
-"""The published test vectors of ``ltx2.v1``: payloads of the reference writer, malformed ones, and what each decodes to."""
+"""The published test vectors of ``ltx2.v1``: payloads of the reference writer, malformed ones, and what each decodes
+to."""
 
 import hashlib
 import json
@@ -70,7 +71,11 @@ def described(state) -> dict:
     found["audio"] = None
     if latents is not None:
         data = latents.contiguous().view(torch.uint8).numpy().tobytes()
-        found["audio"] = {"dtype": str(latents.dtype).removeprefix("torch."), "shape": list(latents.shape), "sha256": sha(data)}
+        found["audio"] = {
+            "dtype": str(latents.dtype).removeprefix("torch."),
+            "shape": list(latents.shape),
+            "sha256": sha(data),
+        }
     return found
 
 

@@ -1,4 +1,5 @@
-"""Recompute golden files: ``python -m tests.golden DIR…`` prints ``name  max_abs_diff`` a line, exit 1 above 1e-4 (fp32)."""
+"""Recompute golden files: ``python -m tests.golden DIR…`` prints ``name  max_abs_diff`` a line, exit 1 above 1e-4
+(fp32)."""
 
 import importlib
 import json

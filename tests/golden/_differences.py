@@ -11,5 +11,6 @@ def absolute(ours: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def relative(ours: torch.Tensor, wanted: torch.Tensor, smallest_scale: float = 1e-3) -> float:
-    """The largest difference in units of the largest wanted value, which counts as ``smallest_scale`` where it is smaller."""
+    """The largest difference in units of the largest wanted value, which counts as ``smallest_scale`` where it is
+    smaller."""
     return absolute(ours, wanted) / max(float(wanted.abs().max()), smallest_scale)

@@ -1,7 +1,7 @@
 """Write the transformer's golden files anew with ltx-core 1.0.0: ``python -m tests.golden._make_transformer DIR``.
 
-Weights are exact in bfloat16 and stored so. What ltx-core 1.0.0 lacks (the modulation timesteps of later versions, LTX-2.5) is
-added from outside, see ``tests/networks/transformer_references.py``.
+Weights are exact in bfloat16 and stored so. What ltx-core 1.0.0 lacks (the modulation timesteps of later versions,
+LTX-2.5) is added from outside, see ``tests/networks/transformer_references.py``.
 """
 
 import json
@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tests.networks import transformer_references as references
-from tests.networks import transformer_samples as samples
+from tests.networks.transformer import references, samples
 
 from ._weights import PREFIX
 
@@ -34,7 +33,9 @@ def main(folder: Path) -> None:
         config = samples.small_config(version)
         weights = samples.small_transformer(config, seed).state_dict()
         modules = samples.small_text_path(config, seed)
-        text_weights = {f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()}
+        text_weights = {
+            f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
+        }
         named = {PREFIX + name: tensor for name, tensor in weights.items()}
         named |= {name if name.startswith("text") else PREFIX + name: tensor for name, tensor in text_weights.items()}
         beside = {"weights": f"weights_{version}.safetensors"}
@@ -46,9 +47,15 @@ def main(folder: Path) -> None:
         for case in cases:
             given = samples.inputs(config, seed + 40, case)
             outputs = dict(zip(("video", "audio"), references.ltx_core(config, weights, given)))
-            tensors = flat("input.video", given["video"]) | flat("input.audio", given["audio"]) | flat("output", outputs)
+            tensors = (
+                flat("input.video", given["video"]) | flat("input.audio", given["audio"]) | flat("output", outputs)
+            )
             perturbations = json.dumps(given["perturbations"])
-            save_file(tensors, folder / f"dit_{version}_{case}.safetensors", metadata={**beside, "perturbations": perturbations})
+            save_file(
+                tensors,
+                folder / f"dit_{version}_{case}.safetensors",
+                metadata={**beside, "perturbations": perturbations},
+            )
         if version in ("2.0", "2.3"):
             states, mask = samples.text_states(config, seed + 40)
             contexts = dict(zip(("video", "audio"), references.ltx_core_contexts(config, text_weights, states, mask)))

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from ltx2.config.audio import audio_vae_config, vocoder_config
-from ltx2.networks.audio_vae import AudioDecoder, AudioEncoder
-from ltx2.networks.mel import waveform_to_mel
-from ltx2.networks.vocoder import make_vocoder
+from ltx2.networks.audio.mel import waveform_to_mel
+from ltx2.networks.audio.vae import AudioDecoder, AudioEncoder
+from ltx2.networks.audio.vocoder import make_vocoder
 from ltx2.values import Waveform
 
 from ._differences import relative
@@ -32,11 +32,14 @@ def load(path: Path, metadata: dict):
 
 
 def network(component: str, config: dict, weights: dict):
-    """A function (input, its name) → output, from official names with their prefixes. Weights stay in their stored type."""
+    """A function (input, its name) → output, from official names with their prefixes. Weights stay in their stored
+    type."""
     if component == "mel":
         mel = audio_vae_config(config, {})
         # The name of an input tells its rate: wave16k, wave44k.
-        return lambda waves, name: torch.cat([waveform_to_mel(Waveform(wave, sample_rate_of(name)), mel) for wave in waves])
+        return lambda waves, name: torch.cat(
+            [waveform_to_mel(Waveform(wave, sample_rate_of(name)), mel) for wave in waves]
+        )
     if component == "vocoder":
         bare = {name.removeprefix("vocoder."): tensor for name, tensor in weights.items()}
         module = make_vocoder(vocoder_config(config, {name: tuple(t.shape) for name, t in bare.items()}))

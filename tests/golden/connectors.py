@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ltx2.config.transformer import connector_config, text_projection_config
-from ltx2.networks.connectors import Connector, TextProjection
+from ltx2.networks.transformer.connectors import Connector, TextProjection
 
 from ._differences import absolute
 from ._weights import loaded, shapes, under, weights_beside

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, safe_open
 
 from ltx2.config.diffusion_decoder import diffusion_decoder_config
-from ltx2.networks.diffusion_decoder import DiffusionDecoder
+from ltx2.networks.video_vae.diffusion_decoder import DiffusionDecoder
 
 from ._differences import relative
 

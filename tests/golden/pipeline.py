@@ -55,8 +55,13 @@ def guidance_differences(data):
 def noise_differences(data):
     _, _, frames, height, width = data["video_shape"]
     sources = noise.generators(data["seed"], 1, data["device"])
-    tokens = noise.draw_tokens(frames * height * width, data["audio_shape"][2], sources, dtype=torch.float32, device="cpu")
-    yield "noise_order.video", furthest(unpatchify_video(tokens.video, frames, height, width).flatten()[:8], data["video_first8"])
+    tokens = noise.draw_tokens(
+        frames * height * width, data["audio_shape"][2], sources, dtype=torch.float32, device="cpu"
+    )
+    yield (
+        "noise_order.video",
+        furthest(unpatchify_video(tokens.video, frames, height, width).flatten()[:8], data["video_first8"]),
+    )
     yield "noise_order.audio", furthest(unpatchify_audio(tokens.audio).flatten()[:8], data["audio_first8"])
 
 
@@ -64,7 +69,10 @@ def length_differences(data):
     for case in data:
         frames, fps = case["frames"], Fraction(case["fps"])
         for rule in clock.AUDIO_LENGTH_RULES:
-            yield f"audio_lengths.{frames}@{fps}.{rule}", abs(clock.audio_latents(frames, fps, rule) - case[f"latents_{rule}"])
+            yield (
+                f"audio_lengths.{frames}@{fps}.{rule}",
+                abs(clock.audio_latents(frames, fps, rule) - case[f"latents_{rule}"]),
+            )
 
 
 def stage_differences(data):
@@ -82,8 +90,8 @@ def run_stage(data, case, **settings):
     video, audio = ramp["video_noise"], ramp["audio_noise"]
     conditioning = Conditioning()
     if case["conditioned"]:
-        # The toy predicts its own x0 for kept tokens too, which counts in the deviation of the rescale. A velocity cannot say
-        # that at timestep 0, only very near it.
+        # The toy predicts its own x0 for kept tokens too, which counts in the deviation of the rescale. A velocity
+        # cannot say that at timestep 0, only very near it.
         masks = {name: torch.tensor(values).clamp_min(NEARLY_KEPT) for name, values in data["masks"].items()}
         conditioning = Conditioning(
             video=ramp["video_clean"],
@@ -128,7 +136,8 @@ def guidance_of(case) -> Guidance:
 
 
 class Toy:
-    """The reference's toy model, as velocities: x0 = base · (1 − timestep / 2) + a shift that tells the passes apart."""
+    """The reference's toy model, as velocities: x0 = base · (1 − timestep / 2) + a shift that tells the passes
+    apart."""
 
     def __init__(self, video_base, audio_base):
         self.bases = patchify_video(video_base), patchify_audio(audio_base)

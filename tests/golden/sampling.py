@@ -40,7 +40,9 @@ def sampler_differences(path):
     data = load_file(path)
     with safe_open(path, "pt") as file:
         loop = file.metadata()["loop"]
-    latent, clean, mask = (AVTokens(data[f"video.{name}"], data[f"audio.{name}"]) for name in ("latent", "clean", "mask"))
+    latent, clean, mask = (
+        AVTokens(data[f"video.{name}"], data[f"audio.{name}"]) for name in ("latent", "clean", "mask")
+    )
     result = run(loop, latent, clean, mask, data["sigmas"])
     for stream in ("video", "audio"):
         yield f"{path.stem}.{stream}", absolute(getattr(result, stream).float(), data[f"{stream}.out"].float())
@@ -59,7 +61,10 @@ def run(loop, latent, clean, mask, sigmas):
     if name == "euler_ancestral":
         return samplers.euler_ancestral(toy, latent, sigmas, restore=restore, generators=noise.generators(int(seed), 1))
     if name == "res2s":
-        sources = {"step_generators": noise.generators(int(seed), 1), "substep_generators": noise.generators(int(seed) + 10_000, 1)}
+        sources = {
+            "step_generators": noise.generators(int(seed), 1),
+            "substep_generators": noise.generators(int(seed) + 10_000, 1),
+        }
         return samplers.res_2s(toy, latent, sigmas, restore=restore, **sources)
     sampler = {"euler": samplers.euler, "gradient_estimation": samplers.gradient_estimation}[name]
     return sampler(toy, latent, sigmas, restore=restore)

@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ltx2.config.transformer import transformer_config
-from ltx2.networks.block import Perturbation
-from ltx2.networks.transformer import StreamInput, Transformer
+from ltx2.networks.transformer.block import Perturbation
+from ltx2.networks.transformer.model import StreamInput, Transformer
 
 from ._differences import absolute
 from ._weights import loaded, shapes, weights_beside
@@ -34,7 +34,9 @@ def differences(path: Path):
     config, weights = weights_beside(path, metadata)
     model = build(config, weights)
     with torch.no_grad():
-        outputs = model(*(stream_input(tensors, name) for name in ("video", "audio")), perturbations(metadata.get("perturbations")))
+        outputs = model(
+            *(stream_input(tensors, name) for name in ("video", "audio")), perturbations(metadata.get("perturbations"))
+        )
     for name, output in zip(("video", "audio"), outputs):
         if f"output.{name}" in tensors:
             yield f"{path.stem}.{name}", absolute(output, tensors[f"output.{name}"])
@@ -55,4 +57,7 @@ def perturbations(text: str | None) -> list[Perturbation] | None:
     samples = json.loads(text or "null")
     if samples is None:
         return None
-    return [Perturbation(**{PERTURBATIONS[kind]: None if blocks is None else tuple(blocks) for kind, blocks in s}) for s in samples]
+    return [
+        Perturbation(**{PERTURBATIONS[kind]: None if blocks is None else tuple(blocks) for kind, blocks in s})
+        for s in samples
+    ]

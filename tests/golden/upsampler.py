@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from ltx2.config.duration import duration_config
 from ltx2.config.upsampler import upsampler_config
-from ltx2.networks.duration import DurationHead
-from ltx2.networks.upsampler import LatentUpsampler
+from ltx2.networks.transformer.duration_head import DurationHead
+from ltx2.networks.video_vae.latent_upsampler import LatentUpsampler
 
 from ._differences import relative
 
@@ -23,7 +23,11 @@ def matches(path: Path, metadata: dict) -> bool:
 def load(path: Path, metadata: dict):
     """The network of a golden file, and its inputs and outputs."""
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-    weights = {name[len("weight.") :].removeprefix("duration_head."): t for name, t in tensors.items() if name.startswith("weight.")}
+    weights = {
+        name[len("weight.") :].removeprefix("duration_head."): t
+        for name, t in tensors.items()
+        if name.startswith("weight.")
+    }
     inputs = {name[len("input.") :]: t for name, t in tensors.items() if name.startswith("input.")}
     outputs = {name[len("output.") :]: t for name, t in tensors.items() if name.startswith("output.")}
     factory, read = KINDS[metadata["component"]]

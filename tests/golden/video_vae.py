@@ -1,4 +1,5 @@
-"""Video encoder and convolutional decoder goldens: random weights under official names, inputs, outputs of a published release."""
+"""Video encoder and convolutional decoder goldens: random weights under official names, inputs, outputs of a published
+release."""
 
 import json
 from pathlib import Path
@@ -7,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltx2.config.video_vae import video_vae_config
-from ltx2.networks.video_vae import VideoDecoder, VideoEncoder
+from ltx2.networks.video_vae.model import VideoDecoder, VideoEncoder
 
 from ._differences import relative
 
@@ -25,8 +26,12 @@ def load(path: Path, metadata: dict):
     half = f"weight.vae.{component[6:]}."
     weights = {name[len(half) :]: t for name, t in tensors.items() if name.startswith(half)}
     prefix = "weight.vae."
-    weights |= {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(f"{prefix}per_channel_statistics.")}
-    config = video_vae_config(json.loads(metadata["config"])["vae"], {name: tuple(t.shape) for name, t in weights.items()})
+    weights |= {
+        name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(f"{prefix}per_channel_statistics.")
+    }
+    config = video_vae_config(
+        json.loads(metadata["config"])["vae"], {name: tuple(t.shape) for name, t in weights.items()}
+    )
     network = KINDS[component](config)
     network.load_state_dict(weights, strict=True)
     inputs = {name[6:]: t for name, t in tensors.items() if name.startswith("input.")}

@@ -48,8 +48,17 @@ def test_all_sources_give_the_same_picture(tmp_path):
     picture = Image.fromarray(pixels)
     picture.save(tmp_path / "a.png")
     floats = torch.from_numpy(pixels).float() / 255
-    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), encoded(picture), picture, pixels, torch.from_numpy(pixels), floats,
-                   floats[None], floats.numpy()):
+    for source in (
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        encoded(picture),
+        picture,
+        pixels,
+        torch.from_numpy(pixels),
+        floats,
+        floats[None],
+        floats.numpy(),
+    ):
         opened = open_image(source)
         assert opened.dtype == np.uint8 and np.array_equal(opened, pixels)
 
@@ -93,8 +102,20 @@ def test_broken_colour_profile_warns():
 def test_unreadable_pictures_are_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("not a picture")
     good = encoded(Image.fromarray(gradient()), "JPEG")
-    for source in (tmp_path / "text.png", b"", good[:200], good[:20], tmp_path / "absent.png", tmp_path, 7, torch.zeros(2, 8, 8, 3),
-                   np.zeros((4, 4, 7)), torch.full((4, 4, 3), float("nan")), torch.full((4, 4, 3), 200.0), np.zeros((0, 4, 3), np.uint8)):
+    for source in (
+        tmp_path / "text.png",
+        b"",
+        good[:200],
+        good[:20],
+        tmp_path / "absent.png",
+        tmp_path,
+        7,
+        torch.zeros(2, 8, 8, 3),
+        np.zeros((4, 4, 7)),
+        torch.full((4, 4, 3), float("nan")),
+        torch.full((4, 4, 3), 200.0),
+        np.zeros((0, 4, 3), np.uint8),
+    ):
         with pytest.raises(MediaError) as caught:
             open_image(source)
         assert "\n" not in str(caught.value)

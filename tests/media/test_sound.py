@@ -20,7 +20,9 @@ def noise(samples=5001, channels=2, rate=48000):
 def test_what_is_written_comes_back(tmp_path, format, bound, channels, rate):
     sound = noise(channels=channels, rate=rate)
     back = read_sound(write_wav(tmp_path / "a.wav", sound, format=format))
-    assert back.sample_rate == rate and back.samples.shape == sound.samples.shape and back.samples.dtype == torch.float32
+    assert (
+        back.sample_rate == rate and back.samples.shape == sound.samples.shape and back.samples.dtype == torch.float32
+    )
     assert (back.samples - sound.samples).abs().max() <= bound + 1e-7 * (bound > 0)
     again = read_sound(write_wav(tmp_path / "b.wav", back, format=format))
     assert torch.equal(again.samples, back.samples)  # a second trip changes nothing
@@ -47,9 +49,14 @@ def test_pieces_are_one_file(tmp_path):
 
 
 def test_wrong_sound_is_one_sentence(tmp_path):
-    for sound, message in ((Waveform(torch.zeros(5), 48000), "channels, samples"), (Waveform(torch.zeros(2, 5), 3), "samples per second"),
-                           (Waveform(torch.full((1, 5), float("inf")), 48000), "infinite"), ([], "no sound"),
-                           ([noise(5, 1), noise(5, 2)], "differ"), (Waveform(torch.zeros(1, 5, dtype=torch.int16), 48000), "float")):
+    for sound, message in (
+        (Waveform(torch.zeros(5), 48000), "channels, samples"),
+        (Waveform(torch.zeros(2, 5), 3), "samples per second"),
+        (Waveform(torch.full((1, 5), float("inf")), 48000), "infinite"),
+        ([], "no sound"),
+        ([noise(5, 1), noise(5, 2)], "differ"),
+        (Waveform(torch.zeros(1, 5, dtype=torch.int16), 48000), "float"),
+    ):
         with pytest.raises(MediaError, match=message):
             write_wav(tmp_path / "a.wav", sound)
     with pytest.raises(MediaError, match="pcm16, pcm24, float32"):

@@ -38,13 +38,17 @@ def leftovers(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-@pytest.mark.parametrize("fps, rate", [(24, 24000), (24, 48000), ("24000/1001", 48000), (25, 48000), ("30000/1001", 44100), (50, 16000)])
+@pytest.mark.parametrize(
+    "fps, rate", [(24, 24000), (24, 48000), ("24000/1001", 48000), (25, 48000), ("30000/1001", 44100), (50, 16000)]
+)
 def test_121_frames_keep_every_frame_and_sample(tmp_path, fps, rate):
     exact = parse_fps(fps)
     samples = samples_of_frames(121, exact, rate)
     assert samples == round(Fraction(121) / exact * rate)
     sound = tone(samples, rate)
-    path = write_video(tmp_path / "a.mp4", numbered(121), fps=fps, sound=sound, metadata={"prompt": {"seed": 10}, "title": "ä"})
+    path = write_video(
+        tmp_path / "a.mp4", numbered(121), fps=fps, sound=sound, metadata={"prompt": {"seed": 10}, "title": "ä"}
+    )
     info = video_info(path)
     assert (info.frames, info.fps, info.samples, info.sample_rate, info.channels) == (121, exact, samples, rate, 2)
     assert json.loads(info.metadata["prompt"]) == {"seed": 10} and info.metadata["title"] == "ä"
@@ -77,7 +81,9 @@ def test_any_stretch_is_frame_exact(tmp_path):
 
 def test_stretches_of_sound_join_without_a_seam(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(100), fps=24, sound=tone(200_000, 48000))
-    pieces = [p.samples.shape[1] for s in range(0, 100, 25) for p in iterate_sound(path, Fraction(s, 24), Fraction(25, 24))]
+    pieces = [
+        p.samples.shape[1] for s in range(0, 100, 25) for p in iterate_sound(path, Fraction(s, 24), Fraction(25, 24))
+    ]
     assert sum(pieces) == 200_000
     beyond = torch.cat([p.samples for p in iterate_sound(path, 4, 3)], dim=1)
     assert beyond.shape == (2, 3 * 48000) and not beyond[:, 9000:].any()
@@ -97,7 +103,9 @@ def test_order_of_frames_and_sound_does_not_matter(tmp_path):
                 writer.write_sound(sound) if what == "s" else writer.write_frames(frames)
         results.append(read_video(tmp_path / f"{name}.mp4"))
     for clip in results:
-        assert torch.equal(clip.sound.samples, results[0].sound.samples) and np.array_equal(clip.frames, results[0].frames)
+        assert torch.equal(clip.sound.samples, results[0].sound.samples) and np.array_equal(
+            clip.frames, results[0].frames
+        )
 
 
 def test_sound_that_waits_is_bounded(tmp_path):
@@ -178,7 +186,9 @@ def test_interruption_leaves_no_half_file(tmp_path, error):
 
 def test_failure_inside_the_encoder_leaves_nothing(tmp_path, monkeypatch):
     writer = VideoWriter(tmp_path / "a.mp4", fps=24)  # no with block
-    monkeypatch.setattr("ltx2.media.video.publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "ltx2.media.video.publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     writer.write_frames(numbered(2))
     with pytest.raises(MediaError, match="No space left"):
         writer.close()
@@ -188,14 +198,24 @@ def test_failure_inside_the_encoder_leaves_nothing(tmp_path, monkeypatch):
 def test_wrong_frames_and_sound_are_one_sentence(tmp_path):
     target = tmp_path / "a.mp4"
     nan = torch.full((1, 3, 1, 32, 32), float("nan"))
-    for frames, message in ((numbered(1, 33, 48), "48x32"), (np.zeros((1, 2, 3, 32, 32, 1)), "shape"), (numbered(0), "no frames"),
-                            (nan, "NaN"), (torch.zeros(2, 3, 1, 32, 32), "batch"), ([], "no frames"),
-                            (np.zeros((1, 32, 32, 3), np.int64), "int64"), ([numbered(1), numbered(1, 64)], "begun with")):
+    for frames, message in (
+        (numbered(1, 33, 48), "48x32"),
+        (np.zeros((1, 2, 3, 32, 32, 1)), "shape"),
+        (numbered(0), "no frames"),
+        (nan, "NaN"),
+        (torch.zeros(2, 3, 1, 32, 32), "batch"),
+        ([], "no frames"),
+        (np.zeros((1, 32, 32, 3), np.int64), "int64"),
+        ([numbered(1), numbered(1, 64)], "begun with"),
+    ):
         with pytest.raises(MediaError, match=message) as caught:
             write_video(target, frames, fps=24)
         assert "\n" not in str(caught.value)
-    for sound, message in ((Waveform(torch.zeros(2, 9), 12345), "resample"), (Waveform(torch.zeros(3, 9), 48000), "channels"),
-                           (Waveform(torch.full((2, 9), float("nan")), 48000), "NaN")):
+    for sound, message in (
+        (Waveform(torch.zeros(2, 9), 12345), "resample"),
+        (Waveform(torch.zeros(3, 9), 48000), "channels"),
+        (Waveform(torch.full((2, 9), float("nan")), 48000), "NaN"),
+    ):
         with pytest.raises(MediaError, match=message):
             write_video(target, numbered(2), fps=24, sound=sound)
     with pytest.raises(MediaError, match="begun without sound"), VideoWriter(target, fps=24) as writer:
@@ -239,7 +259,9 @@ def test_unreadable_videos_are_one_sentence(tmp_path, monkeypatch):
 def test_png_sequence(tmp_path):
     frames = numbered(5)
     names = write_png_sequence(tmp_path / "png", (frames[i] for i in range(5)), first=3, metadata={"prompt": "a hill"})
-    assert [p.name for p in names] == [f"frame_{i:06d}.png" for i in range(3, 8)] and all(p.parent == tmp_path / "png" for p in names)
+    assert [p.name for p in names] == [f"frame_{i:06d}.png" for i in range(3, 8)] and all(
+        p.parent == tmp_path / "png" for p in names
+    )
     for name, frame in zip(names, frames):
         with Image.open(name) as image:
             assert np.array_equal(np.asarray(image), frame) and image.text["prompt"] == "a hill"

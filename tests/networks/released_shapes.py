@@ -1,16 +1,23 @@
-"""Every tensor of the released transformers and connectors, written down as tables: name → shape, and their configurations."""
+"""Every tensor of the released transformers and connectors, written down as tables: name → shape, and their
+configurations."""
 
 COMMON = {
     "num_layers": 48, "num_attention_heads": 32, "attention_head_dim": 128, "in_channels": 128, "out_channels": 128,
-    "cross_attention_dim": 4096, "caption_channels": 3840, "audio_num_attention_heads": 32, "audio_attention_head_dim": 64,
+    "cross_attention_dim": 4096, "caption_channels": 3840, "audio_num_attention_heads": 32,
+    "audio_attention_head_dim": 64,
     "audio_out_channels": 128, "audio_cross_attention_dim": 2048, "connector_attention_head_dim": 128, "norm_eps": 1e-6,
-    "positional_embedding_theta": 10000.0, "positional_embedding_max_pos": [20, 2048, 2048], "audio_positional_embedding_max_pos": [20],
+    "positional_embedding_theta": 10000.0, "positional_embedding_max_pos": [20, 2048, 2048],
+    "audio_positional_embedding_max_pos": [20],
     "timestep_scale_multiplier": 1000, "av_ca_timestep_scale_multiplier": 1000.0, "use_middle_indices_grid": True,
     "rope_type": "split", "frequencies_precision": "float64", "connector_positional_embedding_max_pos": [4096],
-    "activation_fn": "gelu-approximate", "attention_bias": True, "attention_type": "default", "norm_elementwise_affine": False,
-    "norm_num_groups": 32, "num_embeds_ada_norm": 1000, "num_vector_embeds": None, "dropout": 0.0, "double_self_attention": False,
-    "only_cross_attention": False, "cross_attention_norm": True, "upcast_attention": False, "use_linear_projection": False,
-    "qk_norm": "rms_norm", "standardization_norm": "rms_norm", "positional_embedding_type": "rope", "av_cross_ada_norm": True,
+    "activation_fn": "gelu-approximate", "attention_bias": True, "attention_type": "default",
+    "norm_elementwise_affine": False,
+    "norm_num_groups": 32, "num_embeds_ada_norm": 1000, "num_vector_embeds": None, "dropout": 0.0,
+    "double_self_attention": False,
+    "only_cross_attention": False, "cross_attention_norm": True, "upcast_attention": False,
+    "use_linear_projection": False,
+    "qk_norm": "rms_norm", "standardization_norm": "rms_norm", "positional_embedding_type": "rope",
+    "av_cross_ada_norm": True,
     "causal_temporal_positioning": True, "use_audio_video_cross_attention": True, "share_ff": False,
 }  # fmt: skip
 LATER = {
@@ -22,7 +29,13 @@ LATER = {
 CONFIGS = {
     "2.0": {**COMMON, "connector_num_attention_heads": 30, "connector_num_layers": 2},
     "2.3": {**COMMON, **LATER, "text_encoder_norm_type": "per_token_rms"},
-    "2.5": {**COMMON, **LATER, "text_encoder_norm_type": "PER_TOKEN_RMS", "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
+    "2.5": {
+        **COMMON,
+        **LATER,
+        "text_encoder_norm_type": "PER_TOKEN_RMS",
+        "ff_bias": False,
+        "use_keyframes_abs_pos_embedding": True,
+    },
 }
 
 
@@ -32,12 +45,23 @@ def linear(name: str, rows: int, columns: int, bias: bool = True) -> dict:
 
 def adaln(name: str, width: int, rows: int) -> dict:
     inner = f"{name}.emb.timestep_embedder.linear"
-    return linear(f"{inner}_1", width, 256) | linear(f"{inner}_2", width, width) | linear(f"{name}.linear", rows * width, width)
+    return (
+        linear(f"{inner}_1", width, 256)
+        | linear(f"{inner}_2", width, width)
+        | linear(f"{name}.linear", rows * width, width)
+    )
 
 
 def attention(name: str, width: int, context: int, inner: int, gates: int) -> dict:
-    shapes = linear(f"{name}.to_q", inner, width) | linear(f"{name}.to_k", inner, context) | linear(f"{name}.to_v", inner, context)
-    shapes |= linear(f"{name}.to_out.0", width, inner) | {f"{name}.q_norm.weight": (inner,), f"{name}.k_norm.weight": (inner,)}
+    shapes = (
+        linear(f"{name}.to_q", inner, width)
+        | linear(f"{name}.to_k", inner, context)
+        | linear(f"{name}.to_v", inner, context)
+    )
+    shapes |= linear(f"{name}.to_out.0", width, inner) | {
+        f"{name}.q_norm.weight": (inner,),
+        f"{name}.k_norm.weight": (inner,),
+    }
     return shapes | (linear(f"{name}.to_gate_logits", gates, width) if gates else {})
 
 
@@ -49,7 +73,9 @@ def transformer_shapes(version: str) -> dict[str, tuple[int, ...]]:
     out |= linear("proj_out", 128, video) | linear("audio_proj_out", 128, audio)
     out |= {"scale_shift_table": (2, video), "audio_scale_shift_table": (2, audio)}
     out |= adaln("adaln_single", video, rows) | adaln("audio_adaln_single", audio, rows)
-    out |= adaln("av_ca_video_scale_shift_adaln_single", video, 4) | adaln("av_ca_audio_scale_shift_adaln_single", audio, 4)
+    out |= adaln("av_ca_video_scale_shift_adaln_single", video, 4) | adaln(
+        "av_ca_audio_scale_shift_adaln_single", audio, 4
+    )
     out |= adaln("av_ca_a2v_gate_adaln_single", video, 1) | adaln("av_ca_v2a_gate_adaln_single", audio, 1)
     if later:
         out |= adaln("prompt_adaln_single", video, 2) | adaln("audio_prompt_adaln_single", audio, 2)
@@ -60,16 +86,28 @@ def transformer_shapes(version: str) -> dict[str, tuple[int, ...]]:
         out["keyframes_abs_pos_embedding"] = (1, video)
     for i in range(48):
         block = f"transformer_blocks.{i}."
-        out |= attention(f"{block}attn1", video, video, video, gates) | attention(f"{block}attn2", video, video, video, gates)
-        out |= attention(f"{block}audio_attn1", audio, audio, audio, gates) | attention(f"{block}audio_attn2", audio, audio, audio, gates)
+        out |= attention(f"{block}attn1", video, video, video, gates) | attention(
+            f"{block}attn2", video, video, video, gates
+        )
+        out |= attention(f"{block}audio_attn1", audio, audio, audio, gates) | attention(
+            f"{block}audio_attn2", audio, audio, audio, gates
+        )
         out |= attention(f"{block}audio_to_video_attn", video, audio, audio, gates)
         out |= attention(f"{block}video_to_audio_attn", audio, video, audio, gates)
         for name, width, bias in (("ff", video, version != "2.5"), ("audio_ff", audio, True)):
-            out |= linear(f"{block}{name}.net.0.proj", 4 * width, width, bias) | linear(f"{block}{name}.net.2", width, 4 * width, bias)
+            out |= linear(f"{block}{name}.net.0.proj", 4 * width, width, bias) | linear(
+                f"{block}{name}.net.2", width, 4 * width, bias
+            )
         out |= {f"{block}scale_shift_table": (rows, video), f"{block}audio_scale_shift_table": (rows, audio)}
-        out |= {f"{block}scale_shift_table_a2v_ca_video": (5, video), f"{block}scale_shift_table_a2v_ca_audio": (5, audio)}
+        out |= {
+            f"{block}scale_shift_table_a2v_ca_video": (5, video),
+            f"{block}scale_shift_table_a2v_ca_audio": (5, audio),
+        }
         if later:
-            out |= {f"{block}prompt_scale_shift_table": (2, video), f"{block}audio_prompt_scale_shift_table": (2, audio)}
+            out |= {
+                f"{block}prompt_scale_shift_table": (2, video),
+                f"{block}audio_prompt_scale_shift_table": (2, audio),
+            }
     return out
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from ltx2.config.transformer import connector_config, text_projection_config, transformer_config
-from ltx2.networks.connectors import Connector, TextProjection
-from ltx2.networks.transformer import Transformer
+from ltx2.networks.transformer.connectors import Connector, TextProjection
+from ltx2.networks.transformer.model import Transformer
 
 from .released_shapes import CONFIGS, connector_shapes, projection_shapes, transformer_shapes
 

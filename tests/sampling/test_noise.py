@@ -17,7 +17,9 @@ def sha256(tensor):
 
 def test_official_order_video_tokens_then_audio_tokens():
     _, _, frames, height, width = ORDER["video_shape"]
-    tokens = noise.draw_tokens(frames * height * width, 5, noise.generators(ORDER["seed"], 1), dtype=torch.float32, device="cpu")
+    tokens = noise.draw_tokens(
+        frames * height * width, 5, noise.generators(ORDER["seed"], 1), dtype=torch.float32, device="cpu"
+    )
     video, audio = unpatchify_video(tokens.video, frames, height, width), unpatchify_audio(tokens.audio)
     assert list(video.shape) == ORDER["video_shape"] and list(audio.shape) == ORDER["audio_shape"]
     assert video.flatten()[:8].tolist() == pytest.approx(ORDER["video_first8"], abs=1e-6)

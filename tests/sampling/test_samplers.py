@@ -21,7 +21,10 @@ def run(sampler, denoise, x=None, restore=lambda x0: x0, after_step=None, seed=1
     if sampler is samplers.euler_ancestral:
         extra = {"generators": noise.generators(seed, batch)}
     if sampler is samplers.res_2s:
-        extra = {"step_generators": noise.generators(seed, batch), "substep_generators": noise.generators(seed + 100, batch)}
+        extra = {
+            "step_generators": noise.generators(seed, batch),
+            "substep_generators": noise.generators(seed + 100, batch),
+        }
     return sampler(denoise, start() if x is None else x, SIGMAS, restore=restore, after_step=after_step, **extra)
 
 

@@ -7,7 +7,11 @@ from ltx2.stages.models import PipelineConfig, load_models
 
 # Single precision is faster than bfloat16 on a CPU.
 FAST = PipelineConfig(
-    transformer=torch.float32, text_encoder=torch.float32, video_vae=torch.float32, upsampler=torch.float32, latents=torch.float32
+    transformer=torch.float32,
+    text_encoder=torch.float32,
+    video_vae=torch.float32,
+    upsampler=torch.float32,
+    latents=torch.float32,
 )
 
 

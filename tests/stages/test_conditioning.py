@@ -52,7 +52,11 @@ def test_later_writes_win():
     latent = torch.full((1, 4, 2, 2, 3), 7.0)
     result = known(
         latent=LatentCondition(latent),
-        images=[ImageCondition(picture(255)), ImageCondition(picture(255), frame=9), ImageCondition(picture(0), frame=9)],
+        images=[
+            ImageCondition(picture(255)),
+            ImageCondition(picture(255), frame=9),
+            ImageCondition(picture(0), frame=9),
+        ],
     )
     assert torch.allclose(result.video[:, :, 0], torch.tensor(1.0)) and (result.video[:, :, 1] == 7).all()
     assert [(g.frame, float(g.latent.mean())) for g in result.guides] == [(9, -1.0)]
@@ -153,6 +157,8 @@ def test_own_sound_fills_the_clip():
 
 
 def test_says_what_it_holds():
-    conditioning = add_guide(known(images=[ImageCondition(picture(0))]), torch.zeros(1, 4, 1, 2, 3), frame=5, strength=1)
+    conditioning = add_guide(
+        known(images=[ImageCondition(picture(0))]), torch.zeros(1, 4, 1, 2, 3), frame=5, strength=1
+    )
     assert str(conditioning) == "conditioning: 1 latent frames, 1 guides"
     assert str(Conditioning()) == "conditioning: nothing"

@@ -31,7 +31,9 @@ class Model:
         self.calls.append((video, audio, perturbations))
         both = 0.0
         if video is not None and audio is not None:
-            isolated = [p.skip_audio_to_video is None for p in perturbations] if perturbations else [False] * len(video.latent)
+            isolated = (
+                [p.skip_audio_to_video is None for p in perturbations] if perturbations else [False] * len(video.latent)
+            )
             weight = torch.tensor([0.0 if skip else 1.0 for skip in isolated])[:, None, None]
             both = weight * audio.latent.mean((1, 2), keepdim=True)
 
@@ -57,7 +59,13 @@ def run(model=None, latent=None, *, seed=5, conditioning=NOTHING, **settings):
     settings.setdefault("positive", CONTEXT)
     settings.setdefault("seeds", range(seed, seed + batch))
     return denoise(
-        model or Model(), latent, **{"sigmas": SIGMAS, **settings}, conditioning=conditioning, fps=24, device="cpu", dtype=torch.float32
+        model or Model(),
+        latent,
+        **{"sigmas": SIGMAS, **settings},
+        conditioning=conditioning,
+        fps=24,
+        device="cpu",
+        dtype=torch.float32,
     )
 
 
@@ -100,10 +108,14 @@ def test_known_tokens_come_back_bit_for_bit(sampler):
     mask = torch.ones(1, 1, 3, 2, 3)
     mask[:, :, :2] = 0
     sound = torch.randn(1, 8, 6, 16).bfloat16()
-    conditioning = place_audio(Conditioning(video=video, video_mask=mask), AudioCondition(sound), audio_latents=latent.audio.shape[2])
+    conditioning = place_audio(
+        Conditioning(video=video, video_mask=mask), AudioCondition(sound), audio_latents=latent.audio.shape[2]
+    )
     result = run(latent=latent, conditioning=conditioning, sampler=sampler)
     assert result.video.dtype == torch.bfloat16
-    assert torch.equal(result.video[:, :, :2], video[:, :, :2]) and not torch.equal(result.video[:, :, 2], video[:, :, 2])
+    assert torch.equal(result.video[:, :, :2], video[:, :, :2]) and not torch.equal(
+        result.video[:, :, 2], video[:, :, 2]
+    )
     assert torch.equal(result.audio[:, :, :6], sound)
 
 
@@ -114,7 +126,9 @@ def test_same_seed_same_result_and_each_sample_by_itself(sampler):
     both, again = run(latent=start(2), **settings), run(latent=start(2), **settings)
     assert torch.equal(both.video, again.video) and torch.equal(both.audio, again.audio)
     second = run(latent=start(1), seed=6, **settings)
-    assert torch.allclose(both.video[1:], second.video, atol=1e-6) and torch.allclose(both.audio[1:], second.audio, atol=1e-6)
+    assert torch.allclose(both.video[1:], second.video, atol=1e-6) and torch.allclose(
+        both.audio[1:], second.audio, atol=1e-6
+    )
     assert not torch.equal(both.video[0], both.video[1])
 
 
@@ -144,7 +158,12 @@ def test_frozen_sound_is_not_guided():
     sound = torch.randn(1, 8, start().audio.shape[2], 16)
     conditioning = place_audio(Conditioning(), AudioCondition(sound, frozen=True), audio_latents=sound.shape[2])
     model = Model()
-    run(model, conditioning=conditioning, guidance=Guidance(StreamGuidance(stg=1, stg_blocks=(1,)), FULL), negative=NEGATIVE)
+    run(
+        model,
+        conditioning=conditioning,
+        guidance=Guidance(StreamGuidance(stg=1, stg_blocks=(1,)), FULL),
+        negative=NEGATIVE,
+    )
     assert len(model.calls) == 2 * 3
     assert model.calls[1][2][0].skip_video_self_attention == (1,) and not model.calls[1][2][0].skip_audio_self_attention
 
@@ -171,8 +190,12 @@ def test_offset_moves_the_picture_only():
 
 
 def test_one_stream_alone():
-    video_only = run(latent=AVLatent(start().video, None), positive=TextContext(CONTEXT.video, None), guidance=Guidance(FULL, FULL),
-                     negative=TextContext(NEGATIVE.video, None))
+    video_only = run(
+        latent=AVLatent(start().video, None),
+        positive=TextContext(CONTEXT.video, None),
+        guidance=Guidance(FULL, FULL),
+        negative=TextContext(NEGATIVE.video, None),
+    )
     assert video_only.audio is None and video_only.video.shape == start().video.shape
     sound_only = run(latent=AVLatent(None, start().audio))
     assert sound_only.video is None and sound_only.audio.shape == start().audio.shape
@@ -209,7 +232,9 @@ def test_refining_starts_from_the_latents_given():
 
 def test_progress_reports_each_step_with_the_picture_so_far():
     seen = []
-    run(conditioning=Conditioning(guides=(Guide(torch.zeros(1, 128, 1, 2, 3), 9),)), progress=seen.append, stage="first")
+    run(
+        conditioning=Conditioning(guides=(Guide(torch.zeros(1, 128, 1, 2, 3), 9),)), progress=seen.append, stage="first"
+    )
     assert [(p.stage, p.done, p.total) for p in seen] == [("first", i, 3) for i in range(4)]
     assert seen[0].preview is None and seen[1].preview.video.shape == start().video.shape
 
@@ -245,7 +270,10 @@ def test_noise_of_a_host_in_latent_layout():
         ({"positive": TextContext(CONTEXT.video, None)}, "no audio part"),
         ({"sigmas": (0.5, 0.9, 0.0)}, "does not descend"),
         ({"noise": AVTokens(torch.zeros(1, 3, 128), None)}, "video noise is for"),
-        ({"conditioning": Conditioning(video=torch.zeros(1, 128, 2, 2, 3), video_mask=torch.zeros(1, 1, 2, 2, 3))}, "of one size"),
+        (
+            {"conditioning": Conditioning(video=torch.zeros(1, 128, 2, 2, 3), video_mask=torch.zeros(1, 1, 2, 2, 3))},
+            "of one size",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(settings, sentence):
@@ -257,7 +285,14 @@ def test_nothing_to_denoise():
     nothing = AVTokens(None, None)
     with pytest.raises(RequestError, match="nothing to denoise"):
         denoise(
-            Model(), AVLatent(None, None), sigmas=SIGMAS, noise=nothing, positive=CONTEXT, fps=24, device="cpu", dtype=torch.float32
+            Model(),
+            AVLatent(None, None),
+            sigmas=SIGMAS,
+            noise=nothing,
+            positive=CONTEXT,
+            fps=24,
+            device="cpu",
+            dtype=torch.float32,
         )
 
 

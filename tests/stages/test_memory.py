@@ -21,9 +21,13 @@ def test_a_copy_leaves_the_module_at_home_alone():
 
 def test_a_copy_in_another_type_and_with_changed_weights():
     home = network()
-    copy = memory.copy_to(home, "cpu", torch.bfloat16, change=lambda name, weight: weight + 1 if name == "0.weight" else weight)
+    copy = memory.copy_to(
+        home, "cpu", torch.bfloat16, change=lambda name, weight: weight + 1 if name == "0.weight" else weight
+    )
     assert copy[0].weight.dtype == torch.bfloat16 and copy.table.dtype == torch.int64
-    assert torch.equal(copy[0].weight, home[0].weight.bfloat16() + 1) and torch.equal(copy[0].bias, home[0].bias.bfloat16())
+    assert torch.equal(copy[0].weight, home[0].weight.bfloat16() + 1) and torch.equal(
+        copy[0].bias, home[0].bias.bfloat16()
+    )
     assert copy(torch.zeros(1, 3, dtype=torch.bfloat16)).shape == (1, 4)
 
 

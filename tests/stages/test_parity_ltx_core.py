@@ -35,10 +35,13 @@ def test_tokens_and_their_order():
 
 
 def test_a_clip_as_guides():
-    """Positions and masks of a clip that stands later on. A single picture now lasts one frame, in the package still eight."""
+    """Positions and masks of a clip that stands later on. A single picture now lasts one frame, in the package still
+    eight."""
     made, state = official()
     latent = torch.randn(1, 128, 2, 2, 3)
-    expected = keyframes.VideoConditionByKeyframeIndex(keyframes=latent, frame_idx=9, strength=0.75).apply_to(state, made)
+    expected = keyframes.VideoConditionByKeyframeIndex(keyframes=latent, frame_idx=9, strength=0.75).apply_to(
+        state, made
+    )
     start = empty_latent(width=96, height=64, frames=25, fps=Fraction(24))
     conditioning = add_guide(Conditioning(), latent, frame=9, strength=0.75)
     video, _ = streams(start, conditioning, 24, 0, "cpu")
@@ -64,12 +67,16 @@ def test_noise_is_drawn_and_mixed_alike(scale):
     conditioning = add_guide(conditioning, latent, frame=12, strength=1.0)
     known = patchify_video(conditioning.video)
     official_state = types.LatentState(
-        latent=torch.cat([known, patchify_video(latent)], dim=1), denoise_mask=torch.ones(1, 30, 1), positions=state.positions,
+        latent=torch.cat([known, patchify_video(latent)], dim=1),
+        denoise_mask=torch.ones(1, 30, 1),
+        positions=state.positions,
         clean_latent=state.clean_latent,
-    )  # fmt: skip
+    )
     official_state.denoise_mask[:, :6] = 0
     official_state.denoise_mask[:, 24:] = 0
     expected = noisers.GaussianNoiser(torch.Generator().manual_seed(5))(official_state, noise_scale=scale).latent
     drawn = draw_noise(start, noise.generators(5, 1), conditioning=conditioning)
     video, _ = streams(start, conditioning, 24, 0, "cpu")
-    assert torch.allclose(noise.add_noise(video.latent, video.clean, video.mask, drawn.video, scale), expected, atol=1e-6)
+    assert torch.allclose(
+        noise.add_noise(video.latent, video.clean, video.mask, drawn.video, scale), expected, atol=1e-6
+    )

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ltx2 import clock, media
 from ltx2.errors import CheckpointError, Ltx2Warning, RequestError
-from ltx2.networks.following import follows_input
+from ltx2.networks.layers.offload_ops import follows_input
 from ltx2.stages import memory
 from ltx2.stages.conditioning import encode_pictures
 from ltx2.stages.models import PipelineConfig, load_models
@@ -52,7 +52,13 @@ def test_every_preset_end_to_end(models, version, preset):
     rate = segment.sound.sample_rate
     assert segment.sound.samples.shape == (2, clock.decoded_samples(latents, rate)) and rate in (24000, 48000)
     two_stages = next(p for p in PRESETS if p.name == preset).refine.enabled
-    assert set(segment.seconds) == {"text encoding", "conditioning", "denoising", "audio decoding", *(["refining"] * two_stages)}
+    assert set(segment.seconds) == {
+        "text encoding",
+        "conditioning",
+        "denoising",
+        "audio decoding",
+        *(["refining"] * two_stages),
+    }
 
 
 def test_the_same_request_gives_the_same_film_to_the_bit(models):
@@ -87,9 +93,15 @@ def test_what_is_known_comes_back_as_given(models, preset):
 
 
 def test_pictures_later_on_and_partly_kept(models):
-    images = (ImageCondition(PICTURE, strength=0.5), ImageCondition(PICTURE, frame=5), ImageCondition(255 - PICTURE, frame=8))
+    images = (
+        ImageCondition(PICTURE, strength=0.5),
+        ImageCondition(PICTURE, frame=5),
+        ImageCondition(255 - PICTURE, frame=8),
+    )
     plain, guided = run(models("2.3")), run(models("2.3"), images=images)
-    assert guided.latent.video.shape == plain.latent.video.shape and not torch.equal(guided.latent.video, plain.latent.video)
+    assert guided.latent.video.shape == plain.latent.video.shape and not torch.equal(
+        guided.latent.video, plain.latent.video
+    )
 
 
 def test_known_latents_for_both_stages(models):
@@ -152,7 +164,11 @@ def test_overrides_of_one_stage_leave_the_other(models):
         if report.stage in ("denoising", "refining"):
             seen.append((report.stage, report.total, type(report.preview)))
 
-    run(models("2.3"), overrides={"denoise": {"num_inference_steps": 1}, "refine": {"num_inference_steps": 3}}, progress=watch)
+    run(
+        models("2.3"),
+        overrides={"denoise": {"num_inference_steps": 1}, "refine": {"num_inference_steps": 3}},
+        progress=watch,
+    )
     assert {(stage, total) for stage, total, _ in seen} == {("denoising", 1), ("refining", 3)}
     assert seen[-1][2] is AVLatent
 
@@ -210,7 +226,11 @@ def test_bfloat16_by_default(tiny):
     files = tiny("2.3")
     networks = load_models(files["transformer"], text_encoder=files["text_encoder"])
     assert next(networks.transformer.parameters()).dtype == torch.bfloat16
-    assert {p.dtype for p in networks.vocoder.parameters()} == {p.dtype for p in networks.audio_decoder.parameters()} == {torch.float32}
+    assert (
+        {p.dtype for p in networks.vocoder.parameters()}
+        == {p.dtype for p in networks.audio_decoder.parameters()}
+        == {torch.float32}
+    )
     segment = run(networks, preset="ltx2_distilled", images=(ImageCondition(PICTURE),))
     assert segment.latent.video.dtype == torch.bfloat16 and torch.isfinite(segment.sound.samples).all()
 
@@ -220,7 +240,10 @@ def test_user_loras_are_merged_at_load(tiny, models, tmp_path):
     changed = load_models(files["transformer"], loras=[(files["distilled_lora"], 0.5)], config=FAST).transformer
     usual = models("2.3").transformer
     assert any(not torch.equal(a, b) for a, b in zip(changed.parameters(), usual.parameters()))
-    save_file({"blocks.0.lora_A.weight": torch.zeros(2, 3), "blocks.0.lora_B.weight": torch.zeros(3, 2)}, tmp_path / "other.safetensors")
+    save_file(
+        {"blocks.0.lora_A.weight": torch.zeros(2, 3), "blocks.0.lora_B.weight": torch.zeros(3, 2)},
+        tmp_path / "other.safetensors",
+    )
     with pytest.raises(CheckpointError, match="fits none of the model's weights"):
         load_models(files["transformer"], loras=[(tmp_path / "other.safetensors", 1.0)], config=FAST)
 
@@ -235,7 +258,10 @@ def test_user_loras_are_merged_at_load(tiny, models, tmp_path):
         ({"overrides": {"denoise": {"sigmas": [0.3, 0.8, 0]}}}, "does not descend"),
         ({"overrides": {"refine": {"steps": 2}}}, "refine.steps"),
         ({"audio": AudioCondition(torch.zeros(1, 8, 99, 16))}, "99 audio latents are known"),
-        ({"latents": (LatentCondition(torch.zeros(1, 128, 1, 2, 2)), LatentCondition(torch.zeros(1, 128, 1, 2, 2)))}, "same picture size"),
+        (
+            {"latents": (LatentCondition(torch.zeros(1, 128, 1, 2, 2)), LatentCondition(torch.zeros(1, 128, 1, 2, 2)))},
+            "same picture size",
+        ),
     ],
 )
 def test_bad_requests_are_told_in_a_sentence(models, fields, sentence):
@@ -286,7 +312,11 @@ def test_settings_of_a_pipeline_are_checked():
 
 def test_layers_that_follow_their_input_give_the_same_segment(tiny):
     files = tiny("2.3")
-    given = {"text_encoder": files["text_encoder"], "upsampler": files["spatial_upsampler"], "distilled_lora": files["distilled_lora"]}
+    given = {
+        "text_encoder": files["text_encoder"],
+        "upsampler": files["spatial_upsampler"],
+        "distilled_lora": files["distilled_lora"],
+    }
     request = Request(prompt="rain on a roof", preset="ltx2_hq", width=128, height=64, frames=9, seed=3)
     latents = []
     for offload in ("stage", "layers"):

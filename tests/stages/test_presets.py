@@ -26,8 +26,15 @@ def plan(name, version=V2_3, **overrides) -> Plan:
 def test_the_known_presets():
     names = [preset.name for preset in PRESETS]
     assert names == [
-        "ltx2_base", "ltx2_3_base", "ltx2_distilled", "ltx2_3_distilled", "ltx2_two_stage", "ltx2_fast", "ltx2_quality", "ltx2_hq",
-    ]  # fmt: skip
+        "ltx2_base",
+        "ltx2_3_base",
+        "ltx2_distilled",
+        "ltx2_3_distilled",
+        "ltx2_two_stage",
+        "ltx2_fast",
+        "ltx2_quality",
+        "ltx2_hq",
+    ]
     assert len({(preset.name, preset.version) for preset in PRESETS}) == len(PRESETS)
     assert all((p.frames, p.fps, p.seed) == (121, 24, 10) for p in PRESETS)
 
@@ -101,9 +108,16 @@ def test_refine_runs_one_pass_unless_asked():
 
 def test_overrides_reach_exactly_their_stage():
     usual = plan("ltx2_quality")
-    changed = plan("ltx2_quality", refine={"num_inference_steps": 2, "guidance_scale": 2, "image_crf": 5, "video_position_offset_sec": 1})
+    changed = plan(
+        "ltx2_quality",
+        refine={"num_inference_steps": 2, "guidance_scale": 2, "image_crf": 5, "video_position_offset_sec": 1},
+    )
     assert changed.denoise == usual.denoise
-    assert (changed.refine.stage.num_inference_steps, changed.refine.stage.cfg_scale_audio, changed.refine.stage.image_crf) == (2, 2.0, 5.0)
+    assert (
+        changed.refine.stage.num_inference_steps,
+        changed.refine.stage.cfg_scale_audio,
+        changed.refine.stage.image_crf,
+    ) == (2, 2.0, 5.0)
     assert changed.refine.video_position_offset_sec == 1.0
     changed = plan("ltx2_quality", denoise={"num_inference_steps": 4}, refine={"num_inference_steps": 2})
     assert (changed.denoise.num_inference_steps, changed.refine.stage.num_inference_steps) == (4, 2)
@@ -154,7 +168,10 @@ def test_overrides_as_text():
     assert parse_override("refine.num_inference_steps=2") == ("refine", "num_inference_steps", 2)
     assert parse_override("denoise.sampler=res_2s") == ("denoise", "sampler", "res_2s")
     assert parse_override("denoise.sigmas=[1, 0.5, 0]") == ("denoise", "sigmas", [1, 0.5, 0])
-    assert plan("ltx2_base", denoise=dict([parse_override("denoise.stg_blocks=3,4")[1:]])).denoise.stg_blocks_video == (3, 4)
+    assert plan("ltx2_base", denoise=dict([parse_override("denoise.stg_blocks=3,4")[1:]])).denoise.stg_blocks_video == (
+        3,
+        4,
+    )
     with pytest.raises(RequestError, match="STAGE.NAME=VALUE"):
         parse_override("steps=2")
     assert {"enabled", "add_noise"} <= set(override_names("refine")) - set(override_names("denoise"))

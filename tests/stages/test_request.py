@@ -20,7 +20,13 @@ def check(preset="ltx2_base", **fields):
 
 def test_the_preset_fills_what_is_not_said():
     geometry, notes = check()
-    assert (geometry.width, geometry.height, geometry.frames, geometry.fps, geometry.audio_latents) == (768, 512, 121, 24, 127)
+    assert (geometry.width, geometry.height, geometry.frames, geometry.fps, geometry.audio_latents) == (
+        768,
+        512,
+        121,
+        24,
+        127,
+    )
     assert not notes and geometry.video_tokens == 16 * 16 * 24
     assert str(geometry) == "768x512, 121 frames at 24 fps (5.04 s)"
 

@@ -39,9 +39,16 @@ def test_a_host_is_asked_for_every_network(models):
     own = models("2.3")
     picture = torch.rand(64, 64, 3)
     request = Request(
-        prompt="A lake.", preset="ltx2_hq", width=64, height=64, frames=9, images=(ImageCondition(picture),), seed=2,
-        audio=Waveform(torch.rand(2, 9000) - 0.5, 16000), overrides={"denoise": {"num_inference_steps": 2}},
-    )  # fmt: skip
+        prompt="A lake.",
+        preset="ltx2_hq",
+        width=64,
+        height=64,
+        frames=9,
+        images=(ImageCondition(picture),),
+        seed=2,
+        audio=Waveform(torch.rand(2, 9000) - 0.5, 16000),
+        overrides={"denoise": {"num_inference_steps": 2}},
+    )
     host = Recording()
     hosted = generate(replace(own, residence=host, contexts=type(own.contexts)()), request)
     plain = generate(own, request)
@@ -49,7 +56,12 @@ def test_a_host_is_asked_for_every_network(models):
     assert all(torch.equal(a, b) for a, b in zip(hosted.pixels(), plain.pixels()))
     names = [name for name, _ in host.asked]
     assert names == [
-        ("Gemma3TextModel", "TextProjection", "Connector", "Connector"), ("AudioEncoder",), ("VideoEncoder",),
-        ("Transformer", True, 0.25), ("LatentUpsampler",), ("Transformer", True, 0.5), ("VideoDecoder",),
-    ]  # fmt: skip
+        ("Gemma3TextModel", "TextProjection", "Connector", "Connector"),
+        ("AudioEncoder",),
+        ("VideoEncoder",),
+        ("Transformer", True, 0.25),
+        ("LatentUpsampler",),
+        ("Transformer", True, 0.5),
+        ("VideoDecoder",),
+    ]
     assert all(room > 0 for name, room in host.asked if name != ("VideoEncoder",))

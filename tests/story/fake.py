@@ -35,7 +35,8 @@ def endless_sound(start: int, samples: int) -> torch.Tensor:
 
 
 class Fake:
-    """Callable as a story's generator; ``calls`` are the indices it was asked for. The shade depends on prompt, seed and past."""
+    """Callable as a story's generator; ``calls`` are the indices it was asked for. The shade depends on prompt, seed
+    and past."""
 
     def __init__(self, fps=Fraction(24), chunk: int = 5):
         self.calls, self.tasks, self.fps, self.chunk = [], [], fps, chunk
@@ -49,7 +50,12 @@ class Fake:
         shade = hashlib.sha256(f"{task.prompt} {task.seed}".encode() + past).digest()[0]
         known = 0 if task.clip is None else len(task.clip.frames)
         frames = [task.clip.frames[i] if i < known else frame(first_frame + i, shade) for i in range(task.frames)]
-        latents = torch.arange(first_latent, first_latent + task.audio_latents).float().reshape(1, 1, -1, 1).repeat(1, 8, 1, 16)
+        latents = (
+            torch.arange(first_latent, first_latent + task.audio_latents)
+            .float()
+            .reshape(1, 1, -1, 1)
+            .repeat(1, 8, 1, 16)
+        )
         samples = decoded_samples(task.audio_latents, RATE)
         sound = Waveform(endless_sound(first_latent * RATE // 25, samples), RATE)
         chunks = (np.stack(frames[i : i + self.chunk]) for i in range(0, len(frames), self.chunk))

@@ -13,8 +13,8 @@ import torch
 
 from ltx2.clock import parse_fps
 from ltx2.continuation import load_attachment, save_attachment
-from ltx2.continuation.capture import capture_state, condition_next
 from ltx2.errors import StoryError
+from ltx2.film.handoff import capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import chain as story_chain
 from ltx2.story.chain import SegmentTask, run_story
@@ -113,7 +113,9 @@ def test_redo_makes_one_again_and_keeps_what_is_the_same(tmp_path):
     class Other(Fake):
         def __call__(self, task):
             made = super().__call__(task)
-            return story_chain.MadeSegment([255 - chunk for chunk in made.frames], made.audio_latents + 1000, made.sound)
+            return story_chain.MadeSegment(
+                [255 - chunk for chunk in made.frames], made.audio_latents + 1000, made.sound
+            )
 
     result, generate = run(script, tmp_path, Other(), redo=[1])
     assert generate.calls == [1, 2] and result.kept == (0,)
@@ -147,12 +149,27 @@ def test_a_chain_is_a_run_of_one_and_continuations(tmp_path):
         carried = load_attachment(save_attachment(state, tmp_path / form)).state
         following = condition_next(carried, 25, seed=script.seed)
         task = SegmentTask(
-            index, f"scene {index}", None, 25, script.fps, None, None, following.seed, None, {}, (), following.audio_latents,
-            following.clip, following.audio, following.offset_seconds,
-        )  # fmt: skip
+            index,
+            f"scene {index}",
+            None,
+            25,
+            script.fps,
+            None,
+            None,
+            following.seed,
+            None,
+            {},
+            (),
+            following.audio_latents,
+            following.clip,
+            following.audio,
+            following.offset_seconds,
+        )
         made = Fake()(task)
         frames = np.concatenate(list(made.frames))
-        state = capture_state(frames, made.audio_latents, following.plan, audio_overlap=15, sample_rate=RATE, seed=following.seed)
+        state = capture_state(
+            frames, made.audio_latents, following.plan, audio_overlap=15, sample_rate=RATE, seed=following.seed
+        )
         stored = folders(tmp_path)[index]
         assert np.array_equal(frames, np.concatenate(list(StoredFrames(stored))))
         assert torch.equal(made.sound.samples, read_sound(stored).samples)
@@ -174,7 +191,10 @@ def test_seeds_count_up_and_options_reach_the_generator(tmp_path):
     script = story(3, lines={1: "seed: 7"}, head=head)
     _, generate = run(script, tmp_path)
     assert [t.seed for t in generate.tasks] == [100, 7, 102]
-    assert all((t.width, t.height, t.preset, t.negative, t.overrides) == (16, 16, "p", "n", {"denoise.x": 2}) for t in generate.tasks)
+    assert all(
+        (t.width, t.height, t.preset, t.negative, t.overrides) == (16, 16, "p", "n", {"denoise.x": 2})
+        for t in generate.tasks
+    )
 
 
 def test_silent_stories(tmp_path):
@@ -218,7 +238,8 @@ def test_holds_change_the_film_and_not_the_segments(tmp_path):
     assert generate.calls == [] and result.written and before.pop("film") != after.pop("film") and before == after
 
 
-# --- kills -------------------------------------------------------------------------------------------------------------
+# --- kills
+# -------------------------------------------------------------------------------------------------------------
 
 
 def killed_run(script, tmp_path, step):

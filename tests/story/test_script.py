@@ -14,10 +14,21 @@ def test_the_documented_example(tmp_path):
     text = "\n".join(line[4:] for line in story_script.__doc__.splitlines() if line.startswith("    "))
     (tmp_path / "street.jpg").write_bytes(b"x")
     script = parse_script(text, tmp_path / "story.yaml")
-    assert script.fps == 24 and (script.width, script.height) == (768, 512) and script.seed == 10 and script.preset == "ltx2_fast"
-    assert script.hold.colour == 0.5 and script.noise.video == 0 and script.overrides == {"denoise.num_inference_steps": 6}
+    assert (
+        script.fps == 24
+        and (script.width, script.height) == (768, 512)
+        and script.seed == 10
+        and script.preset == "ltx2_fast"
+    )
+    assert (
+        script.hold.colour == 0.5 and script.noise.video == 0 and script.overrides == {"denoise.num_inference_steps": 6}
+    )
     first, second, third = script.segments
-    assert first.prompt == "A harbour at dawn, gulls call." and first.frames == 121 and first.negative == "blurry, watermark"
+    assert (
+        first.prompt == "A harbour at dawn, gulls call."
+        and first.frames == 121
+        and first.negative == "blurry, watermark"
+    )
     assert (second.frames, second.seed, second.strength) == (97, 77, 0.9)
     assert third.cut and third.images == (StoryImage(tmp_path / "street.jpg"),)
     assert script.total_frames == 121 + 88 + 121 and "3 segments" in str(script)
@@ -39,7 +50,9 @@ segments:
 """
     script = parse_script(text, tmp_path / "s.yaml")
     assert script.fps == Fraction(24000, 1001)
-    assert [s.frames for s in script.segments] == [49, 97, 49, 49] and script.segments[2].prompt == "three, on two lines"
+    assert [s.frames for s in script.segments] == [49, 97, 49, 49] and script.segments[
+        2
+    ].prompt == "three, on two lines"
     assert script.segments[2].images[0] == StoryImage(tmp_path / "a.png", None, 0.7)
     assert [i.frame for i in script.segments[3].images] == [0, 24]
     assert [s.line for s in script.segments] == [5, 6, 7, 11]
@@ -123,4 +136,8 @@ def test_anchors_that_multiply_are_harmless():
 def test_the_example_in_the_documentation():
     text = (Path(__file__).resolve().parents[2] / "docs" / "story.md").read_text("utf-8")
     script = parse_script(text.split("```yaml\n")[1].split("```")[0])
-    assert [s.frames for s in script.segments] == [121, 97, 121] and script.segments[2].negative == "night" and script.segments[2].cut
+    assert (
+        [s.frames for s in script.segments] == [121, 97, 121]
+        and script.segments[2].negative == "night"
+        and script.segments[2].cut
+    )

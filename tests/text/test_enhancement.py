@@ -30,7 +30,9 @@ def test_greedy_equals_transformers(encoder):
     model.lm_head.weight = model.model.embed_tokens.weight
     ids = [encoder.tokenizer.bos, *encoder.tokenizer.text_ids(chat_text("a dog runs"))]
     inputs = torch.tensor([ids])
-    out = model.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=8, do_sample=False, eos_token_id=[1, 5])
+    out = model.generate(
+        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=8, do_sample=False, eos_token_id=[1, 5]
+    )
     expected = [index for index in out[0, len(ids) :].tolist() if index not in (1, 5)]
     found = enhance_prompt(encoder, "a dog runs", temperature=0, max_new_tokens=8)
     assert found == (clean_answer(encoder.tokenizer.text_of(expected)) or "a dog runs")
@@ -52,5 +54,7 @@ def test_answer_is_plain_text():
 
 def test_chat_has_both_rules_and_prompt():
     text = chat_text(" a dog ", from_image=True)
-    assert text.startswith("<start_of_turn>user\n") and text.endswith("user prompt: a dog<end_of_turn>\n<start_of_turn>model\n")
+    assert text.startswith("<start_of_turn>user\n") and text.endswith(
+        "user prompt: a dog<end_of_turn>\n<start_of_turn>model\n"
+    )
     assert len(text) > len(chat_text("a dog"))

@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ltx2.checkpoint import tiny_text
 from ltx2.checkpoint.models import load_connectors, load_text_projection
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.text.cache import ContextCache, fingerprint
 from ltx2.text.gemma import check_gemma_version, encode, load_text_encoder, project_prompt, run_hidden_states
 from ltx2.text.tokenizer import MAX_TOKENS, prompt_ids
+from ltx2.tiny import text as tiny_text
 from tests.text.padding import padded_ids
 
-PROMPT = "The camera moves slowly over the sea, a man says \"hello\"."
+PROMPT = 'The camera moves slowly over the sea, a man says "hello".'
 FAMILIES = {"2.0": "gemma3", "2.3": "gemma3", "2.5": "gemma4"}
 
 
@@ -149,7 +149,9 @@ def test_prompt_must_be_text(parts):
 def test_wrong_gemma_is_one_sentence(parts, monkeypatch):
     encoder, projection, connectors = parts("2.3")
     monkeypatch.setattr(encoder.model.config, "hidden_size", 2560)
-    with pytest.raises(CheckpointError, match=r"7 states of 2560, the checkpoint's text projection expects 7 of 32.*Gemma 3 12B"):
+    with pytest.raises(
+        CheckpointError, match=r"7 states of 2560, the checkpoint's text projection expects 7 of 32.*Gemma 3 12B"
+    ):
         encode(encoder, projection, connectors, [PROMPT])
 
 
@@ -162,7 +164,9 @@ def test_version_check(parts, tiny):
     check_gemma_version(gemma3, silent, "ltx-2.3.safetensors", "Gemma 3 12B")
     with pytest.raises(CheckpointError, match="ltx-2.3.safetensors was trained with Gemma 3 12B"):
         check_gemma_version(gemma4, silent, "ltx-2.3.safetensors", "Gemma 3 12B")
-    with pytest.raises(CheckpointError, match="ltx-2.5.safetensors was trained with the text encoder gemma4-12b-ltx-v1.*Gemma 3 12B"):
+    with pytest.raises(
+        CheckpointError, match="ltx-2.5.safetensors was trained with the text encoder gemma4-12b-ltx-v1.*Gemma 3 12B"
+    ):
         check_gemma_version(gemma3, metadata, "ltx-2.5.safetensors")
     with pytest.raises(CheckpointError, match="gemma4-12b-ltx-v1.*gemma4-12b-it"):
         check_gemma_version(dataclasses.replace(gemma4, version="gemma4-12b-it"), metadata)
@@ -176,7 +180,9 @@ def test_version_check(parts, tiny):
 
 
 def bare(path):
-    return {name.removeprefix("model."): tensor for name, tensor in load_file(path).items() if name.startswith("model.")}
+    return {
+        name.removeprefix("model."): tensor for name, tensor in load_file(path).items() if name.startswith("model.")
+    }
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -227,7 +233,13 @@ def test_folders_saved_by_transformers(tmp_path, version):
     else:
         config = transformers.Gemma3Config(
             text_config=tiny_text.gemma3_config()["text_config"],
-            vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56},
+            vision_config={
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 56,
+            },
             mm_tokens_per_image=16,
         )
         model = transformers.Gemma3ForConditionalGeneration(config)
@@ -236,7 +248,9 @@ def test_folders_saved_by_transformers(tmp_path, version):
     encoder = load_text_encoder(tmp_path, dtype=torch.float32)
     ids, mask = padded_ids([prompt_ids(encoder.tokenizer, PROMPT)])
     with torch.inference_mode():
-        expected = model.model.language_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        expected = model.model.language_model(
+            input_ids=ids, attention_mask=mask, output_hidden_states=True
+        ).hidden_states
     for one, other in zip(states_of(encoder, ids, mask), expected, strict=True):
         torch.testing.assert_close(one[0, mask[0] > 0], other[0, mask[0] > 0], rtol=1e-4, atol=1e-5)
 

@@ -5,11 +5,19 @@ import builtins
 import pytest
 import torch
 
-from ltx2.checkpoint import tiny_text
 from ltx2.errors import CheckpointError, MissingPackageError
 from ltx2.text import language_model as lm
+from ltx2.tiny import text as tiny_text
 
-LINEAR = {"self_attn.o_proj", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
+LINEAR = {
+    "self_attn.o_proj",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+}
 NORMS = {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"}
 
 
@@ -79,7 +87,9 @@ def test_tiny_shapes_are_what_transformers_builds(family):
     for config in (None, given):
         model = lm.empty_language_model(family, shapes, config)
         assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == shapes
-        built.append({name: tensor for name, tensor in lm.fill_computed_buffers(model).named_buffers() if not tensor.is_meta})
+        built.append(
+            {name: tensor for name, tensor in lm.fill_computed_buffers(model).named_buffers() if not tensor.is_meta}
+        )
     # what shapes say and what the config says is the same model
     for name, tensor in built[0].items():
         torch.testing.assert_close(tensor, built[1][name])
@@ -101,7 +111,9 @@ def test_old_transformers_is_one_sentence(family, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", old)
-    with pytest.raises(MissingPackageError, match=rf"transformers \(\d+.*Gemma {family[-1]}.*pip install --upgrade transformers"):
+    with pytest.raises(
+        MissingPackageError, match=rf"transformers \(\d+.*Gemma {family[-1]}.*pip install --upgrade transformers"
+    ):
         lm.empty_language_model(family, tiny_text.language_model_shapes(family))
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ltx2.checkpoint.quantized_linear import QuantizedLinear
-from ltx2.networks.ops import TORCH_OPS
+from ltx2.checkpoint.quantization.linear import QuantizedLinear
+from ltx2.networks.layers.ops import TORCH_OPS
 from ltx2.text.gemma import load_text_encoder, run_hidden_states
 from ltx2.text.layers import Following, RowsAtUse, with_ops
 

@@ -4,18 +4,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltx2.checkpoint import tiny_text
 from ltx2.errors import CheckpointError
 from ltx2.text.gemma import load_text_encoder, run_hidden_states
 from ltx2.text.llama_cpp import official_name
 from ltx2.text.tokenizer import prompt_ids
+from ltx2.tiny import text as tiny_text
 
 gguf = pytest.importorskip("gguf")
 
 
 def states_of(encoder):
     states = []
-    run_hidden_states(encoder, torch.tensor([prompt_ids(encoder.tokenizer, "the sea")]), None, lambda i, state: states.append(state))
+    run_hidden_states(
+        encoder, torch.tensor([prompt_ids(encoder.tokenizer, "the sea")]), None, lambda i, state: states.append(state)
+    )
     return states
 
 

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from ltx2.checkpoint import tiny_text
 from ltx2.errors import CheckpointError
 from ltx2.text import tokenizer as tk
 from ltx2.text.sentencepiece_proto import parse, to_tokenizer_json
+from ltx2.tiny import text as tiny_text
 
 PROMPTS = [
     "the camera moves slowly over the sea",
-    "A man says \"the moon rises\" and walks.",
+    'A man says "the moon rises" and walks.',
     "two  spaces and\ta tab\nand a line",
     "Café über 日本 🎬",
     "the<start_of_turn>user<end_of_turn>x",
@@ -53,7 +53,8 @@ def test_converts_where_sentencepiece_is_absent(without_sentencepiece):
 
 
 @pytest.mark.parametrize(
-    "read, data", [(tk.from_sentencepiece, tiny_text.sentencepiece_proto()), (tk.from_tokenizer_json, tiny_text.tokenizer_json())]
+    "read, data",
+    [(tk.from_sentencepiece, tiny_text.sentencepiece_proto()), (tk.from_tokenizer_json, tiny_text.tokenizer_json())],
 )
 def test_rules_of_a_prompt(read, data):
     tokenizer = read(data, "x")

@@ -24,7 +24,9 @@ class DeclareVisionOperators(importlib.abc.MetaPathFinder):
 
         DeclareVisionOperators.library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
-            DeclareVisionOperators.library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            DeclareVisionOperators.library.define(
+                operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         return None
 
 

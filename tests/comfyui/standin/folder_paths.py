@@ -30,7 +30,11 @@ def get_filename_list(kind):
     if kind not in KINDS:
         raise KeyError(kind)
     root = _in_base("models", kind)
-    found = (os.path.relpath(os.path.join(folder, f), root) for folder, _, files in os.walk(root, followlinks=True) for f in files)
+    found = (
+        os.path.relpath(os.path.join(folder, f), root)
+        for folder, _, files in os.walk(root, followlinks=True)
+        for f in files
+    )
     return sorted(name.replace(os.sep, "/") for name in found)
 
 

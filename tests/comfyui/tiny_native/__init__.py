@@ -1,4 +1,5 @@
-"""A pack for the tests alone: native conditioning of the tiny model's width, since the host knows Gemma in one size only."""
+"""A pack for the tests alone: native conditioning of the tiny model's width, since the host knows Gemma in one size
+only."""
 
 import torch
 from comfy_api.latest import ComfyExtension, io
@@ -8,7 +9,9 @@ class TinyConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         inputs = [io.Model.Input("model"), io.Int.Input("seed", default=0), io.String.Input("text", default="")]
-        return io.Schema(node_id="TinyConditioning", category="testing", inputs=inputs, outputs=[io.Conditioning.Output()])
+        return io.Schema(
+            node_id="TinyConditioning", category="testing", inputs=inputs, outputs=[io.Conditioning.Output()]
+        )
 
     @classmethod
     def execute(cls, model, seed, text):

@@ -35,7 +35,9 @@ class manual_cast:
     class ConvTranspose1d(_Cast, torch.nn.ConvTranspose1d):
         def forward(self, x):
             weight, bias = self._cast(x)
-            return F.conv_transpose1d(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+            return F.conv_transpose1d(
+                x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            )
 
     class GroupNorm(_Cast, torch.nn.GroupNorm):
         def forward(self, x):

@@ -55,7 +55,11 @@ class ComfyNode:
         schema.validate()
         names = [one.id for one in schema.inputs]
         taken = inspect.signature(cls.execute).parameters
-        assert set(names) <= set(taken) or any(p.kind is p.VAR_KEYWORD for p in taken.values()), (cls.__name__, names, list(taken))
+        assert set(names) <= set(taken) or any(p.kind is p.VAR_KEYWORD for p in taken.values()), (
+            cls.__name__,
+            names,
+            list(taken),
+        )
         return schema
 
     @classmethod
@@ -67,7 +71,14 @@ class ComfyNode:
 def _kind(io_type, widget=False):
     class Input:
         def __init__(self, id, display_name=None, optional=False, tooltip=None, default=None, options=None, **extra):
-            self.id, self.optional, self.tooltip, self.default, self.options, self.extra = id, optional, tooltip, default, options, extra
+            self.id, self.optional, self.tooltip, self.default, self.options, self.extra = (
+                id,
+                optional,
+                tooltip,
+                default,
+                options,
+                extra,
+            )
             self.io_type, self.widget = io_type, widget
 
     class Output:
@@ -90,14 +101,35 @@ class FolderType(str, Enum):
     temp = "temp"
 
 
-_SOCKETS = ("Image", "Mask", "Latent", "Conditioning", "Sampler", "Sigmas", "Noise", "Guider", "Clip", "Vae", "Model", "Audio", "Video")
+_SOCKETS = (
+    "Image",
+    "Mask",
+    "Latent",
+    "Conditioning",
+    "Sampler",
+    "Sigmas",
+    "Noise",
+    "Guider",
+    "Clip",
+    "Vae",
+    "Model",
+    "Audio",
+    "Video",
+)
 io = SimpleNamespace(
-    ComfyNode=ComfyNode, NodeOutput=NodeOutput, Schema=Schema, Hidden=Hidden, UploadType=UploadType, FolderType=FolderType,
-    Custom=_kind, AnyType=_kind("*"), LatentUpscaleModel=_kind("LATENT_UPSCALE_MODEL"),
+    ComfyNode=ComfyNode,
+    NodeOutput=NodeOutput,
+    Schema=Schema,
+    Hidden=Hidden,
+    UploadType=UploadType,
+    FolderType=FolderType,
+    Custom=_kind,
+    AnyType=_kind("*"),
+    LatentUpscaleModel=_kind("LATENT_UPSCALE_MODEL"),
     **{name: _kind(name.upper()) for name in _SOCKETS},
     **{name: _kind(name.upper(), widget=True) for name in ("Int", "Float", "String", "Boolean", "Combo")},
     NumberDisplay=SimpleNamespace(number="number", slider="slider"),
-)  # fmt: skip
+)
 
 
 class _Ui:
@@ -125,7 +157,9 @@ class SavedImages(_Ui):
         return {"images": self.value}
 
 
-ui = SimpleNamespace(PreviewText=PreviewText, PreviewVideo=PreviewVideo, SavedResult=SavedResult, SavedImages=SavedImages)
+ui = SimpleNamespace(
+    PreviewText=PreviewText, PreviewVideo=PreviewVideo, SavedResult=SavedResult, SavedImages=SavedImages
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""Where the states of running sessions are kept, and the blobs that they own: the contract, and one in memory."""
+
+import abc
+import copy
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from ..errors import ContinuationError
+from .blob_stores import BlobStore
+from .state import ContinuationState, LTX2ContinuationState
+
+
+def state_blob_ids(state: ContinuationState | LTX2ContinuationState | None) -> set[str]:
+    """Ids of the blobs that a state or its envelope names; empty for None and for malformed members."""
+    if state is None:
+        return set()
+    if isinstance(state, LTX2ContinuationState):
+        found = [state.video_frames_blob_id, state.audio_latents_blob_id]
+        found += [state.carried.video_source[0] if state.carried.video_source else None, state.carried.audio_source]
+    else:
+        payload = state.payload if isinstance(state.payload, dict) else {}
+        members = (payload.get("video"), payload.get("audio"))
+        found = [member.get("blob_id") for member in members if isinstance(member, dict)]
+    return {blob_id for blob_id in found if isinstance(blob_id, str) and blob_id}
+
+
+def drop_state_blobs(state: ContinuationState | LTX2ContinuationState, store: BlobStore) -> None:
+    """Drop the blobs that a state names from a store; those that are not there are no error."""
+    for blob_id in state_blob_ids(state):
+        store.drop(blob_id)
+
+
+class SessionStore(abc.ABC):
+    """The current state of each running session. What comes out is a copy: changing it changes nothing in the store."""
+
+    @abc.abstractmethod
+    def store(self, session_id: str, state: ContinuationState) -> None:
+        """Set the state of a session, replacing the one before."""
+
+    @abc.abstractmethod
+    def snapshot(self, session_id: str) -> ContinuationState | None:
+        """The current state, or None."""
+
+    @abc.abstractmethod
+    def drop(self, session_id: str) -> None:
+        """Forget a session; one that is not there is no error."""
+
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[str]:
+        """Session ids, over a list taken now."""
+
+    def hydrate(self, state: ContinuationState, *, session_id: str | None = None) -> str:
+        """Install a state as a session, a new one unless an id is given; returns the id."""
+        session_id = session_id or uuid.uuid4().hex
+        self.store(session_id, state)
+        return session_id
+
+    def __contains__(self, session_id: object) -> bool:
+        return any(session_id == known for known in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class InMemorySessionStore(SessionStore):
+    """Sessions of one process, safe for its threads.
+
+    owned_blobs: a blob store whose blobs the sessions own: what no session names any more is dropped. ttl_seconds:
+    forget sessions not stored for so long. clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        owned_blobs: BlobStore | None = None,
+        ttl_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sessions: dict[str, tuple[float, ContinuationState]] = {}
+        self._lock = threading.RLock()
+        self._blobs, self._ttl, self._clock = owned_blobs, ttl_seconds, clock
+
+    def store(self, session_id: str, state: ContinuationState) -> None:
+        state = checked_copy(state)
+        with self._lock:
+            self._expire()
+            replaced = self._sessions.get(session_id)
+            self._sessions[session_id] = (self._clock(), state)
+            self._release(replaced)
+
+    def snapshot(self, session_id: str) -> ContinuationState | None:
+        with self._lock:
+            self._expire()
+            found = self._sessions.get(session_id)
+            return copy.deepcopy(found[1]) if found else None
+
+    def drop(self, session_id: str) -> None:
+        with self._lock:
+            self._release(self._sessions.pop(session_id, None))
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            self._expire()
+            return iter(list(self._sessions))
+
+    def _expire(self) -> None:
+        if self._ttl is None:
+            return
+        now = self._clock()
+        for session_id in [key for key, (stored, _) in self._sessions.items() if now - stored > self._ttl]:
+            self._release(self._sessions.pop(session_id))
+
+    def _release(self, entry: tuple[float, ContinuationState] | None) -> None:
+        if self._blobs is None or entry is None:
+            return
+        kept = set().union(*(state_blob_ids(state) for _, state in self._sessions.values()))
+        for blob_id in state_blob_ids(entry[1]) - kept:
+            self._blobs.drop(blob_id)
+
+
+def checked_copy(state: ContinuationState) -> ContinuationState:
+    """A deep copy of an envelope. Raises ContinuationError when it is none."""
+    kind, payload = getattr(state, "kind", None), getattr(state, "payload", None)
+    if not isinstance(kind, str) or not kind or not isinstance(payload, dict):
+        raise ContinuationError(f"a session keeps an envelope with kind and payload, got {type(state).__name__}")
+    return ContinuationState(kind, copy.deepcopy(payload))

@@ -1,0 +1,120 @@
+"""What the segment before says about itself, under ``metadata["comfy_ltx2"]`` of its state. All of it is optional to
+readers."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ..clock import parse_fps
+from ..errors import ContinuationError, RequestError
+from .timeline import SegmentPlan
+
+METADATA_KEY = "comfy_ltx2"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Producer:
+    """The finished segment: its plan, and what must agree for the next one.
+
+    plan: as it was carried out; video_overlap, audio_overlap: what its state was cut for, in video frames.
+    width, height: of its frames; model: free text, may be empty; seed: the one it ran with, or None.
+    """
+
+    plan: SegmentPlan
+    video_overlap: int
+    audio_overlap: int
+    width: int
+    height: int
+    model: str = ""
+    seed: int | None = None
+
+
+def producer_metadata(producer: Producer, next_start: Fraction) -> dict[str, Any]:
+    """The metadata object; ``next_start``: where the next segment's clock starts on the film. Rationals are [num,
+    den]."""
+    plan = producer.plan
+    found: dict[str, Any] = {
+        "v": _VERSION,
+        "fps": _pair(plan.fps),
+        "num_frames": plan.frames,
+        "width": producer.width,
+        "height": producer.height,
+        "video_overlap_frames": producer.video_overlap,
+        "audio_overlap_frames": producer.audio_overlap,
+        "audio_latent_frames": plan.audio_latents,
+        "segment_video_offset_sec": _pair(plan.offset),
+        "segment_start_sec": _pair(plan.start),
+        "global_start_sec": _pair(next_start),
+        "emitted_frames": plan.total_frames,
+        "audio_strength_is": "mask",
+    }
+    if plan.end_offset:
+        found["end_offset_frames"] = plan.end_offset
+    if producer.model:
+        found["model"] = producer.model
+    if producer.seed is not None:
+        found["seed"] = producer.seed
+    return found
+
+
+def read_producer(metadata: dict[str, Any], segment_index: int) -> Producer | None:
+    """The producer that a state's metadata describes, or None for a state of another program.
+
+    Raises ContinuationError when the object is there but damaged.
+    """
+    found = metadata.get(METADATA_KEY)
+    if not isinstance(found, dict) or not {
+        "fps",
+        "num_frames",
+        "audio_latent_frames",
+        "segment_video_offset_sec",
+    } <= set(found):
+        return None
+    try:
+        frames, latents = _count(found["num_frames"]), _count(found["audio_latent_frames"], least=0)
+        video_overlap = _count(found.get("video_overlap_frames", 0), least=0)
+        end_offset = _count(found.get("end_offset_frames", 0), least=0)
+        emitted = _count(found.get("emitted_frames", frames))
+        seed = found.get("seed")
+        plan = SegmentPlan(
+            index=segment_index,
+            frames=frames,
+            fps=parse_fps(tuple(found["fps"])),
+            audio_latents=latents,
+            offset=_fraction(found["segment_video_offset_sec"]),
+            start=_fraction(found.get("segment_start_sec", [0, 1])),
+            end_offset=end_offset,
+            # counted back from the film's length, so that the next segment's place comes out right
+            first_frame=emitted - (frames - end_offset),
+        )
+        return Producer(
+            plan=plan,
+            video_overlap=video_overlap,
+            audio_overlap=_count(found.get("audio_overlap_frames", 0), least=0),
+            width=_count(found.get("width", 0), least=0),
+            height=_count(found.get("height", 0), least=0),
+            model=str(found.get("model", ""))[:200],
+            seed=_count(seed, least=0) if seed is not None else None,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, RequestError) as error:
+        raise ContinuationError(f"metadata.{METADATA_KEY} of the state is damaged: {error}") from error
+
+
+def _pair(value: Fraction) -> list[int]:
+    return [value.numerator, value.denominator]
+
+
+def _fraction(pair) -> Fraction:
+    if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(n, int) for n in pair)):
+        raise ValueError(f"{str(pair)[:40]!r} is not [numerator, denominator]")
+    value = Fraction(*pair)
+    if not 0 <= value < 10**7:
+        raise ValueError(f"{str(pair)[:40]!r} is out of range")
+    return value
+
+
+def _count(value, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**64:
+        raise ValueError(f"{str(value)[:40]!r} is not a count")
+    return value

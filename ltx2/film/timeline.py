@@ -1,0 +1,273 @@
+"""The overlap plan: where each segment lies on the film's clock, and how much of the one before it repeats.
+
+A segment's picture frame i stands at ``offset + i / fps`` of its own clock, its audio latent k at about ``k / 25``; the
+clock itself starts at ``start`` on the film. The next segment's clock is shifted by a whole number of audio latents,
+and the rest of the shift goes into its picture offset. So picture and sound move by exactly the same time at every
+join, and nothing adds up. All times are fractions.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..clock import (
+    AUDIO_LATENTS_PER_SECOND,
+    WINDOW_SECONDS,
+    audio_latents_for,
+    decoded_audio_seconds,
+    is_whole_clip,
+    round_half_up,
+    samples_of_frames,
+    seconds_of_frames,
+    snap_frames,
+)
+from ..errors import Ltx2Warning, RequestError
+
+# What the published long-video application uses: 9 frames of picture, 49 frames' worth of sound.
+VIDEO_OVERLAP_FRAMES = 9
+AUDIO_OVERLAP_FRAMES = 49
+AUDIO_RULE = "ceil"
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """One segment on the film's clock.
+
+    index: number of the segment from 0; frames: pictures it generates; fps: exact.
+    offset: seconds added to its picture times; start: where its clock starts on the film, in seconds.
+    audio_latents: of the whole segment; audio_overlap_latents: how many of the first are known from the segment before
+    (0: none);
+    audio_shift: the latent of the segment before that its latent 0 repeats.
+    video_overlap: how many of its first frames repeat the segment before; the film leaves them out.
+    end_offset: how many of its last frames the film leaves out, because the next segment starts before them.
+    first_frame: number in the film of the first frame it adds.
+    """
+
+    index: int
+    frames: int
+    fps: Fraction
+    audio_latents: int
+    offset: Fraction = Fraction(0)
+    start: Fraction = Fraction(0)
+    audio_overlap_latents: int = 0
+    audio_shift: int = 0
+    video_overlap: int = 0
+    end_offset: int = 0
+    first_frame: int = 0
+
+    @property
+    def new_frames(self) -> int:
+        """Frames this segment adds to the film."""
+        return self.frames - self.end_offset - self.video_overlap
+
+    @property
+    def total_frames(self) -> int:
+        """Frames of the film up to and with this segment."""
+        return self.first_frame + self.new_frames
+
+    @property
+    def picture_start(self) -> Fraction:
+        """When on the film its first new frame shows."""
+        return self.start + self.offset + seconds_of_frames(self.video_overlap, self.fps)
+
+    @property
+    def picture_end(self) -> Fraction:
+        """When on the film its last used frame ends."""
+        return self.start + self.offset + seconds_of_frames(self.frames - self.end_offset, self.fps)
+
+    @property
+    def sound_end(self) -> Fraction:
+        """When on the film its decoded sound ends."""
+        return self.start + decoded_audio_seconds(self.audio_latents)
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length on its own clock, offset included: what the model's positions span."""
+        return self.offset + seconds_of_frames(self.frames, self.fps)
+
+    def total_samples(self, sample_rate: int) -> int:
+        """Samples per channel of the film up to and with this segment."""
+        return samples_of_frames(self.total_frames, self.fps, sample_rate)
+
+    def __str__(self) -> str:
+        return (
+            f"segment {self.index}: {self.frames} frames from {float(self.picture_start):.2f} s, "
+            f"{self.video_overlap} of them repeated, "
+            f"picture offset {float(self.offset):.3f} s, {self.audio_latents} audio latents, "
+            f"{self.audio_overlap_latents} known"
+        )
+
+
+def first_segment(
+    frames: int, fps: Fraction, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None, end_offset: int = 0
+) -> SegmentPlan:
+    """The plan of a segment with nothing before it; ``audio_latents``: its real count where the latent exists
+    already."""
+    _check_frames(frames, end_offset)
+    count = audio_latents_for(seconds_of_frames(frames, fps), audio_rule) if audio_latents is None else audio_latents
+    return _within_window(SegmentPlan(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
+
+
+def check_overlap(video_overlap: int) -> None:
+    """Raises RequestError for a number of repeated frames that is neither 8k+1 nor 0, a hard cut."""
+    if video_overlap and not is_whole_clip(video_overlap):
+        below = snap_frames(video_overlap, "down")
+        raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
+
+
+def next_segment(
+    previous: SegmentPlan,
+    frames: int,
+    *,
+    video_overlap: int = VIDEO_OVERLAP_FRAMES,
+    audio_overlap: int = AUDIO_OVERLAP_FRAMES,
+    audio_rule: str = AUDIO_RULE,
+    audio_latents: int | None = None,
+    earliest_latent: int = 0,
+    end_offset: int = 0,
+) -> SegmentPlan:
+    """The plan of the segment after ``previous``.
+
+    video_overlap: frames to repeat, 8k+1, or 0 for a hard cut. audio_overlap: sound to repeat, in video frames; less
+    than ``video_overlap`` counts as that much, 0 repeats none. audio_latents: the segment's real count where its latent
+    exists already.
+    earliest_latent: the first latent of ``previous`` that is still at hand.
+    Raises RequestError when the overlap does not fit either segment; warns beyond the model's window of 20 s.
+    """
+    _check_frames(frames, end_offset)
+    fps, used = previous.fps, previous.frames - previous.end_offset
+    check_overlap(video_overlap)
+    for name, count in (("segment before", used), ("next segment", frames - end_offset)):
+        if video_overlap >= count:
+            raise RequestError(
+                f"video overlap is {video_overlap} frames but the {name} has {count}: make it longer or the overlap "
+                "smaller"
+            )
+    shift, offset, start = clock_shift(previous, video_overlap, audio_overlap, earliest_latent)
+    known = 0
+    if audio_overlap > 0:
+        known = previous.audio_latents - shift
+        if previous.end_offset:
+            end = offset + seconds_of_frames(video_overlap, fps)
+            known = min(known, math.floor(AUDIO_LATENTS_PER_SECOND * end + Fraction(3, 4)))
+        if known < 1:
+            have = previous.audio_latents
+            raise RequestError(
+                f"the segment before has {have} audio latents, too few for an overlap that starts at latent {shift}"
+            )
+    count = (
+        audio_latents_for(offset + seconds_of_frames(frames, fps), audio_rule)
+        if audio_latents is None
+        else audio_latents
+    )
+    if known >= count:
+        raise RequestError(
+            f"{known} of {count} audio latents would be known: make the segment longer or the sound overlap smaller"
+        )
+    return _within_window(
+        SegmentPlan(
+            index=previous.index + 1,
+            frames=frames,
+            fps=fps,
+            audio_latents=count,
+            offset=offset,
+            start=start,
+            audio_overlap_latents=known,
+            audio_shift=shift,
+            video_overlap=video_overlap,
+            end_offset=end_offset,
+            first_frame=previous.total_frames,
+        )
+    )
+
+
+def clock_shift(
+    previous: SegmentPlan, video_overlap: int, audio_overlap: int, earliest_latent: int = 0
+) -> tuple[int, Fraction, Fraction]:
+    """First repeated latent of ``previous``, and the next segment's offset and start; see :func:`next_segment`."""
+    used = previous.frames - previous.end_offset
+    advance = previous.offset + seconds_of_frames(used - video_overlap, previous.fps)
+    if audio_overlap <= 0:
+        # no sound is carried: both clocks start with the repeated frames
+        return 0, Fraction(0), previous.start + advance
+    wanted = seconds_of_frames(max(0, audio_overlap - video_overlap), previous.fps)
+    shift = max(0, round_half_up(AUDIO_LATENTS_PER_SECOND * (advance - wanted)), earliest_latent)
+    if Fraction(shift, AUDIO_LATENTS_PER_SECOND) > advance:
+        shift = math.floor(AUDIO_LATENTS_PER_SECOND * advance)
+        if shift < earliest_latent:
+            have = previous.audio_latents - earliest_latent
+            raise RequestError(
+                f"only {have} audio latents are at hand, too few for a video overlap of {video_overlap} frames"
+            )
+    moved = Fraction(shift, AUDIO_LATENTS_PER_SECOND)
+    return shift, advance - moved, previous.start + moved
+
+
+def cut_segment(
+    previous: SegmentPlan, frames: int, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None
+) -> SegmentPlan:
+    """The plan of a segment that follows without repeating anything: a new scene."""
+    return next_segment(
+        previous, frames, video_overlap=0, audio_overlap=0, audio_rule=audio_rule, audio_latents=audio_latents
+    )
+
+
+def _check_frames(frames: int, end_offset: int) -> None:
+    if not is_whole_clip(frames):
+        below = snap_frames(max(frames, 1), "down")
+        raise RequestError(f"{below} frames or {below + 8}, got {frames}: the frame count of a segment must be 8k+1")
+    if not 0 <= end_offset < frames:
+        raise RequestError(f"end offset is {end_offset} frames, expected 0 to {frames - 1}")
+
+
+def _within_window(plan: SegmentPlan) -> SegmentPlan:
+    if plan.seconds > WINDOW_SECONDS:
+        warnings.warn(
+            (
+                f"segment {plan.index} spans {float(plan.seconds):.2f} s with its offset, the model knows "
+                f"{WINDOW_SECONDS} s: shorten it"
+            ),
+            Ltx2Warning,
+            stacklevel=3,
+        )
+    return plan
+
+
+# --- the join of two segments' sound ---------------------------------------------------------------------------------
+
+CROSSFADE_SECONDS = Fraction(40, 1000)
+GUARD_SECONDS = Fraction(20, 1000)
+BUTT_FADE_SECONDS = Fraction(5, 1000)
+# Below the first the crossfade shrinks in proportion, below the second there is none.
+_FULL_OVERLAP = Fraction(120, 1000)
+_LEAST_OVERLAP = Fraction(30, 1000)
+
+
+@dataclass(frozen=True)
+class SoundJoin:
+    """Where on the film's clock one segment's sound gives way to the next: a crossfade over [fade_start, fade_end], or,
+    where nothing is shared, a cut at ``fade_end`` (equal to ``fade_start``) with short fades on both sides."""
+
+    fade_start: Fraction
+    fade_end: Fraction
+
+    @property
+    def crossfades(self) -> bool:
+        return self.fade_end > self.fade_start
+
+
+def sound_join(previous: SegmentPlan, following: SegmentPlan, sound_end: Fraction | None = None) -> SoundJoin:
+    """The join between two neighbours. The window lies inside what both know, so nothing is lost or heard twice.
+
+    sound_end: where the sound of ``previous`` really ends on the film, if not where its plan says.
+    """
+    if not following.audio_overlap_latents:
+        return SoundJoin(previous.picture_end, previous.picture_end)
+    end = min(previous.sound_end if sound_end is None else sound_end, previous.picture_end)
+    shared = end - following.start
+    if shared < _LEAST_OVERLAP:
+        return SoundJoin(end, end)
+    scale = min(Fraction(1), shared / _FULL_OVERLAP)
+    fade_end = end - GUARD_SECONDS * scale
+    return SoundJoin(fade_end - CROSSFADE_SECONDS * scale, fade_end)

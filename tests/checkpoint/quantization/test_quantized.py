@@ -1,0 +1,181 @@
+"""Quantised weights in safetensors: every spelling is found, folded and turned back; what does not fit is named."""
+
+import json
+
+import pytest
+import torch
+
+from ltx2.checkpoint.quantization import nvfp4
+from ltx2.checkpoint.quantization.convrot import rotation
+from ltx2.checkpoint.quantization.detection import QuantizedTensor
+from ltx2.checkpoint.quantization.linear import QuantizedLinear
+from ltx2.checkpoint.reader import open_checkpoint
+from ltx2.errors import CheckpointError
+
+from ..files import save
+
+E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
+PREFIX = "model.diffusion_model.transformer_blocks.0.attn1."
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def about(**fields) -> torch.Tensor:
+    return torch.tensor(list(json.dumps(fields).encode()), dtype=torch.uint8)
+
+
+def opened(tmp_path, tensors, metadata=None):
+    return open_checkpoint(save(tmp_path / "a.safetensors", tensors, metadata)).tensors
+
+
+@pytest.fixture
+def fp8():
+    return torch.randn(8, 16, generator=generator()).to(E4M3)
+
+
+def test_plain_fp8(tmp_path, fp8):
+    found = opened(tmp_path, {"x.weight": fp8, "x.bias": torch.ones(8).to(E5M2)})
+    assert set(found) == {"x.weight", "x.bias"} and isinstance(found["x.weight"], QuantizedTensor)
+    assert found["x.weight"].load().equal(fp8.bfloat16()) and found["x.weight"].stored == "fp8 (e4m3)"
+    assert found["x.bias"].load(dtype=torch.float32).equal(torch.ones(8)) and found["x.bias"].stored == "fp8 (e5m2)"
+
+
+@pytest.mark.parametrize(
+    "beside, metadata",
+    [
+        ({"weight_scale": torch.tensor(0.25), "input_scale": torch.tensor(3.0)}, {}),
+        ({"weight_scale": torch.tensor([0.25])}, {}),
+        ({"weight_scale": torch.full((8, 1), 0.25)}, {}),
+        ({"scale_weight": torch.tensor(0.25), "scale_input": torch.tensor(1.0)}, {}),
+        ({"weight_scale": torch.tensor(0.25), "comfy_quant": about(format="float8_e4m3fn")}, {}),
+        ({"weight_scale": torch.tensor(0.25)}, {"layers": {f"{PREFIX}to_q": {"format": "float8_e4m3fn"}}}),
+        (
+            {"weight_scale": torch.tensor(0.25)},
+            {"layers": {"transformer_blocks.0.attn1.to_q": {"fmt": "float8_e4m3fn"}}},
+        ),
+        ({"weight_scale": torch.tensor(0.25)}, {"layers": {"transformer_blocks.0.attn1.to_q": "float8_e4m3fn"}}),
+    ],
+    ids=["scaled", "one", "rows", "older", "comfy_quant", "metadata", "metadata-bare", "metadata-name"],
+)
+def test_scaled_fp8_in_every_spelling(tmp_path, fp8, beside, metadata):
+    tensors = {f"{PREFIX}to_q.weight": fp8, "model.diffusion_model.scaled_fp8": torch.zeros(2).to(E4M3)}
+    tensors |= {f"{PREFIX}to_q.{key}": tensor for key, tensor in beside.items()}
+    found = opened(tmp_path, tensors, {"_quantization_metadata": json.dumps(metadata)} if metadata else None)
+    assert set(found) == {f"{PREFIX}to_q.weight"}
+    assert found[f"{PREFIX}to_q.weight"].load(dtype=torch.float32).equal(fp8.float() * 0.25)
+
+
+def test_scaled_bias_and_input(tmp_path, fp8):
+    tensors = {"x.weight": fp8, "x.bias": torch.full((8,), 2.0).to(E4M3), "x.bias_scale": torch.tensor(0.5)}
+    tensors["x.pre_quant_scale"] = torch.arange(16.0)
+    found = opened(tmp_path, tensors)
+    assert set(found) == {"x.weight", "x.bias"}
+    assert found["x.bias"].load().equal(torch.ones(8, dtype=torch.bfloat16))
+    assert found["x.weight"].load(dtype=torch.float32).equal(fp8.float() * torch.arange(16.0))
+
+
+def test_int8_with_and_without_rotation(tmp_path):
+    q = torch.randint(-127, 128, (6, 64), dtype=torch.int8, generator=generator())
+    scale = torch.rand(6, 1, generator=generator()) * 0.01
+    tensors = {"x.weight": q, "x.weight_scale": scale, "x.comfy_quant": about(format="int8_tensorwise")}
+    assert opened(tmp_path, tensors)["x.weight"].load(dtype=torch.float32).equal(q.float() * scale)
+    tensors["x.comfy_quant"] = about(format="int8_tensorwise", convrot=True, convrot_groupsize=16)
+    found = opened(tmp_path, tensors)["x.weight"]
+    expected = ((q.float() * scale).view(6, 4, 16) @ rotation(16)).view(6, 64)
+    assert found.stored == "int8 convrot 16" and torch.allclose(found.load(dtype=torch.float32), expected, atol=1e-7)
+    tensors["x.comfy_quant"] = about(format="int8_tensorwise", params={"convrot": True, "convrot_groupsize": 4})
+    assert opened(tmp_path, tensors)["x.weight"].form.rotated == 4
+
+
+def test_rotations_undo_themselves():
+    for size in (4, 16, 64, 256):
+        matrix = rotation(size)
+        assert torch.allclose(matrix @ matrix, torch.eye(size), atol=1e-6) and matrix.equal(matrix.T)
+
+
+def test_tiled_scales_are_where_the_layout_says():
+    rows, columns = 300, 10
+    scales = torch.arange(nvfp4.tiled_size(rows, columns))
+    found = nvfp4.untile_scales(scales, rows, columns)
+    across = 12 // 4
+    for row, column in ((0, 0), (5, 3), (33, 4), (127, 9), (128, 0), (299, 7)):
+        tile = row // 128 * across + column // 4
+        assert found[row, column] == tile * 512 + row % 32 * 16 + row % 128 // 32 * 4 + column % 4
+
+
+def test_nvfp4(tmp_path):
+    rows, columns = 4, 32
+    packed = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8, generator=generator())
+    scales = torch.rand(nvfp4.tiled_size(rows, 2), generator=generator()).to(E4M3).view(128, 4)
+    tensors = {
+        "x.weight": packed,
+        "x.weight_scale": scales,
+        "x.weight_scale_2": torch.tensor(0.5),
+        "x.comfy_quant": about(format="nvfp4"),
+    }
+    found = opened(tmp_path, tensors)["x.weight"]
+    assert found.shape == (rows, columns) and found.stored == "nvfp4"
+    values = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    weight = found.load(dtype=torch.float32)
+    for row, column in ((0, 0), (1, 1), (3, 31), (2, 16)):
+        nibble = int(packed[row, column // 2]) >> (0 if column % 2 else 4) & 15
+        value = values[nibble & 7] * (-1 if nibble & 8 else 1)
+        scale = nvfp4.untile_scales(scales, rows, 2)[row, column // 16].float() * 0.5
+        assert weight[row, column] == value * scale
+
+
+@pytest.mark.parametrize(
+    "beside, part",
+    [
+        ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="convrot_w4a4")}, "convrot_w4a4"),
+        ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="int8_tensorwise")}, "no scale"),
+        ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format=["x"])}, "['x']"),
+        ({"weight": torch.zeros(4, 8), "comfy_quant": about(format="nvfp4")}, "nvfp4 in F32"),
+        ({"weight": torch.zeros(4, 8), "weight_scale": torch.ones(1)}, "dtype F32"),
+        ({"weight": torch.zeros(4, 8, dtype=torch.uint8), "comfy_quant": about(format="nvfp4")}, "weight_scale"),
+        ({"weight": torch.zeros(4, 7, dtype=torch.uint8), "comfy_quant": about(format="nvfp4")}, "nvfp4 of shape"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "weight_scale": torch.ones(3)}, "scales [3]"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "pre_quant_scale": torch.ones(3)}, "pre_quant_scale"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "comfy_quant": torch.zeros(5000, dtype=torch.uint8)}, "5000 bytes"),
+        (
+            {"weight": torch.zeros(4, 8).to(E4M3), "comfy_quant": torch.tensor(list(b"[1]"), dtype=torch.uint8)},
+            "JSON object",
+        ),
+        (
+            {
+                "weight": torch.zeros(4, 8, dtype=torch.int8),
+                "weight_scale": torch.ones(1),
+                "comfy_quant": about(format="int8_tensorwise", convrot=True, convrot_groupsize=6),
+            },
+            "groups of 6",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, beside, part):
+    with pytest.raises(CheckpointError) as caught:
+        opened(tmp_path, {f"x.{key}": tensor for key, tensor in beside.items()})
+    assert "a.safetensors" in str(caught.value) and part in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "[]", '{"layers": []}', '{"layers": {"x": 1}}', "[" * 100_000])
+def test_metadata_that_is_no_table(tmp_path, fp8, text):
+    with pytest.raises(CheckpointError, match="_quantization_metadata"):
+        opened(tmp_path, {"x.weight": fp8}, {"_quantization_metadata": text})
+
+
+def test_a_layer_that_keeps_its_storage(tmp_path, fp8):
+    weight = opened(tmp_path, {"x.weight": fp8, "x.weight_scale": torch.tensor(0.25)})["x.weight"]
+    bias, x = torch.randn(8), torch.randn(3, 16)
+    layer = QuantizedLinear(weight.pack(), bias)
+    dense = fp8.float() * 0.25
+    assert torch.allclose(layer(x), torch.nn.functional.linear(x, dense, bias), atol=1e-6)
+    assert sum(p.nbytes for p in layer.parameters()) == fp8.numel() + 4 + 8 * 4
+    up, down, whole = torch.randn(8, 2), torch.randn(2, 16), torch.randn(8, 16)
+    changed = layer.with_differences([(up, down), (whole,)])
+    assert torch.allclose(changed(x), torch.nn.functional.linear(x, dense + up @ down + whole, bias), atol=1e-5)
+    assert changed.weight.data_ptr() == layer.weight.data_ptr() and not layer.differences
+    assert torch.allclose(
+        changed.with_differences([(whole,)]).dense("cpu", torch.float32), dense + up @ down + 2 * whole, atol=1e-5
+    )
