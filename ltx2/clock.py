@@ -55,14 +55,14 @@ def round_half_up(value: Fraction) -> int:
 # --- picture -----------------------------------------------------------------------------------------------------
 
 
-def is_whole_clip(frames: int) -> bool:
+def is_valid_frame_count(frames: int) -> bool:
     """Whether a clip of this many frames fills its latent frames exactly (8k+1)."""
     return frames >= 1 and (frames - 1) % FRAMES_PER_LATENT == 0
 
 
 def latent_frames(frames: int) -> int:
     """Latent frames of a clip of 8k+1 frames. Raises RequestError for other counts."""
-    if not is_whole_clip(frames):
+    if not is_valid_frame_count(frames):
         below = max(1, snap_frames(max(frames, 1), "down"))
         above = below + FRAMES_PER_LATENT
         raise RequestError(

@@ -3,8 +3,8 @@
 from . import conditioning, continuation, decode, denoise, generate, latents, models, native, story, text
 from .host import ComfyExtension
 
-ROOMS = (models, text, latents, conditioning, denoise, decode, continuation, generate, story, native)
-NODES = [node for room in ROOMS for node in room.NODES]
+MODULES = (models, text, latents, conditioning, denoise, decode, continuation, generate, story, native)
+NODES = [node for room in MODULES for node in room.NODES]
 
 
 class Extension(ComfyExtension):

@@ -7,9 +7,9 @@ from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
 from ..ltx2.film import capture_state
-from ..ltx2.film.drift import Hold
+from ..ltx2.film.drift import DriftCorrection
 from ..ltx2.film.join import FinishedSegment, join_segments
-from ..ltx2.film.provenance import read_producer
+from ..ltx2.film.provenance import read_provenance
 from . import host
 from .sockets import FINISHED, Latent, Segment, SegmentValue, State, waveform_of
 
@@ -70,14 +70,14 @@ class MakeState(host.io.ComfyNode):
         waveform = waveform_of(audio)
         state = make_state(latent, images[..., :3], waveform, video_overlap, audio_overlap)
         return host.io.NodeOutput(
-            state, SegmentValue(images[..., :3], waveform, latent.plan), ui={"states": [card(state)]}
+            state, SegmentValue(images[..., :3], waveform, latent.timing), ui={"states": [card(state)]}
         )
 
 
 def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
     """The state of a finished clip. Raises RequestError when the clip is not finished."""
-    check_frames(len(frames), latent.plan)
-    check_sound(waveform, latent.plan)
+    check_frames(len(frames), latent.timing)
+    check_sound(waveform, latent.timing)
     if latent.stage != FINISHED:
         raise RequestError(
             f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage"
@@ -85,7 +85,7 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
     return capture_state(
         frames,
         latent.latent.audio,
-        latent.plan,
+        latent.timing,
         video_overlap=video_overlap,
         audio_overlap=audio_overlap,
         sample_rate=None if waveform is None else waveform.sample_rate,
@@ -94,20 +94,20 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
     )
 
 
-def check_frames(count: int, plan) -> None:
+def check_frames(count: int, timing) -> None:
     """Raises RequestError for frames that were not decoded from the clip itself."""
-    if count != plan.frames:
+    if count != timing.frames:
         raise RequestError(
-            f"{count} images, the latent decodes to {plan.frames}: connect the frames decoded from this very latent"
+            f"{count} images, the latent decodes to {timing.frames}: connect the frames decoded from this very latent"
         )
 
 
-def check_sound(waveform, plan) -> None:
+def check_sound(waveform, timing) -> None:
     """Raises RequestError for a sound that is clearly not the segment's; hosts and tracks of one's own differ in the
     last milliseconds."""
     if waveform is None:
         return
-    found, shortest, longest = float(waveform.seconds), float(plan.seconds), float(plan.sound_end - plan.start)
+    found, shortest, longest = float(waveform.seconds), float(timing.seconds), float(timing.sound_end - timing.start)
     if not min(shortest, longest) - SOUND_SLACK_SECONDS <= found <= max(shortest, longest) + SOUND_SLACK_SECONDS:
         raise RequestError(
             f"the sound is {found:.2f} s long, that of this segment {shortest:.2f} s: connect the sound decoded from this very latent"
@@ -265,13 +265,13 @@ def in_words(state) -> str:
         "video_conditioning_strength",
     ):
         lines.append(f"{name.replace('_', ' ')}: {found[name]}")
-    producer = read_producer(state.metadata, state.segment_index)
+    producer = read_provenance(state.metadata, state.segment_index)
     if producer is None:
         lines.append("made by another program: its clocks are not known")
     else:
-        lines.append(f"fps: {producer.plan.fps}")
+        lines.append(f"fps: {producer.timing.fps}")
         lines.append(
-            f"film so far: {producer.plan.total_frames} frames, {float(producer.plan.total_frames / producer.plan.fps):.2f} s"
+            f"film so far: {producer.timing.total_frames} frames, {float(producer.timing.total_frames / producer.timing.fps):.2f} s"
         )
         lines += [f"model: {producer.model}"] if producer.model else []
         lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
@@ -338,14 +338,14 @@ class JoinSegments(host.io.ComfyNode):
     def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, **others):
         names = [f"segment_{i}" for i in range(2, JOIN_INPUTS + 1)]
         given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
-        hold = Hold(hold_colour, hold_contrast, hold_loudness)
-        images, audio, report = join(given, hold if hold != Hold() else None)
-        return host.io.NodeOutput(images, audio, float(given[0].plan.fps), report, ui={"text": [report]})
+        hold = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
+        images, audio, report = join(given, hold if hold != DriftCorrection() else None)
+        return host.io.NodeOutput(images, audio, float(given[0].timing.fps), report, ui={"text": [report]})
 
 
-def join(segments: list[SegmentValue], hold: Hold | None = None):
+def join(segments: list[SegmentValue], hold: DriftCorrection | None = None):
     """Images [N, H, W, 3], the host's AUDIO and a report of segments in order."""
-    finished = [FinishedSegment(one.plan, list(one.frames.split(PIECE)), one.waveform) for one in segments]
+    finished = [FinishedSegment(one.timing, list(one.frames.split(PIECE)), one.waveform) for one in segments]
     reports, frames, sounds, rate = [], [], [], None
     for piece in join_segments(finished, hold=hold, report=reports.append):
         host.check_interrupted()
@@ -356,12 +356,12 @@ def join(segments: list[SegmentValue], hold: Hold | None = None):
             rate = piece.sample_rate
     if hold is None:  # untouched frames keep their full precision
         images = torch.cat(
-            [one.frames[one.plan.video_overlap : one.plan.frames - one.plan.end_offset] for one in segments]
+            [one.frames[one.timing.video_overlap : one.timing.frames - one.timing.end_offset] for one in segments]
         )
     else:
         images = torch.cat(frames).float() / 255
     audio = {"waveform": torch.cat(sounds, dim=1)[None], "sample_rate": rate} if sounds else None
-    seconds = len(images) / float(segments[0].plan.fps)
+    seconds = len(images) / float(segments[0].timing.fps)
     lines = [f"{len(segments)} segments, {len(images)} frames, {seconds:.2f} s", *map(str, reports)]
     return images.to(host.result_device()), audio, "\n".join(lines)
 

@@ -8,7 +8,7 @@ from ..ltx2.stages.models import Models
 from ..ltx2.stages.video_decoding import pictures
 from ..ltx2.values import AVLatent, Waveform
 from . import host, sockets
-from .residence import models_of
+from .placement import models_of
 from .sockets import AudioVae, LatentValue, VideoVae, audio_value
 
 MODES = {
@@ -152,7 +152,7 @@ def latent_of(clip: LatentValue) -> AVLatent:
 def frames_of(models: Models, clip: LatentValue, report=None):
     """Pieces [n, H, W, 3] float32 in 0…1 of a clip that was denoised, in order of time."""
     report = report or host.progress_reporter("video decoding")
-    for pixels in steps.decode_pixels(models, latent_of(clip).video, clip.draws, progress=report):
+    for pixels in steps.decode_pixels(models, latent_of(clip).video, clip.rng_state, progress=report):
         host.check_interrupted()
         yield pictures(pixels)
 

@@ -11,13 +11,13 @@ from ..ltx2.stages.conditioning import Conditioning
 from ..ltx2.stages.denoising import SAMPLERS
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
-from ..ltx2.stages.pipeline import settle
+from ..ltx2.stages.pipeline import resolve_request
 from ..ltx2.stages.presets import PRESETS, parse_override
 from ..ltx2.values import AVLatent
 from . import host, sockets
 from .models import upsampler_of
+from .placement import models_of
 from .releases import check_same_release, context_for
-from .residence import models_of
 from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue, Model, PresetValue, VideoVae
 
 BY_NAME = "by the checkpoint's name"
@@ -33,7 +33,7 @@ def preset_names() -> list[str]:
     return [BY_NAME, *(preset.name for preset in PRESETS)]
 
 
-class Preset(host.io.ComfyNode):
+class PresetNode(host.io.ComfyNode):
     """Settings by name, and what is to differ."""
 
     @classmethod
@@ -108,7 +108,7 @@ class Preset(host.io.ComfyNode):
         )
 
 
-class Guidance(host.io.ComfyNode):
+class GuidanceNode(host.io.ComfyNode):
     """How firmly picture and sound follow the prompt and each other."""
 
     @classmethod
@@ -245,12 +245,12 @@ class Denoise(host.io.ComfyNode):
         models = models_of(model, video_vae=video_vae, audio_vae=audio_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "denoise", guidance, sigmas)
-        request = replace(request, seed=seed + latent.plan.index)
+        request = replace(request, seed=seed + latent.timing.index)
         clip = replace(latent, request=request, model=model.name, version=model.version)
         return host.io.NodeOutput(first_stage(models, clip, positive, negative, noise))
 
 
-class Upsample(host.io.ComfyNode):
+class UpsampleNode(host.io.ComfyNode):
     """Twice the size, between the stages."""
 
     @classmethod
@@ -279,8 +279,8 @@ class Upsample(host.io.ComfyNode):
                 f"the clip is {latent.stage}, expected one that was denoised at half size: choose a preset of two stages, or leave out Upsample and Refine"
             )
         models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler), made_with=latent.version)
-        larger = steps.enlarge(models, latent.latent, progress=host.progress_reporter("upsampling"))
-        return host.io.NodeOutput(replace(latent, latent=at_rest(larger), stage=sockets.ENLARGED))
+        larger = steps.upsample_latent(models, latent.latent, progress=host.progress_reporter("upsampling"))
+        return host.io.NodeOutput(replace(latent, latent=at_rest(larger), stage=sockets.UPSAMPLED))
 
 
 class Refine(host.io.ComfyNode):
@@ -341,7 +341,7 @@ class Refine(host.io.ComfyNode):
         noise=None,
         seed=-1,
     ):
-        if latent.stage != sockets.ENLARGED:
+        if latent.stage != sockets.UPSAMPLED:
             raise RequestError(
                 f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample"
             )
@@ -375,11 +375,11 @@ def with_settings(request, stage: str, guidance: GuidanceValue | None, sigmas: t
 
 def first_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None) -> LatentValue:
     """Denoise an empty clip; what it draws afterwards is kept for the next step."""
-    plan, geometry, notes = settle(models, replace(clip.request, positive=positive, negative=negative))
-    stages = steps.stages_of(clip.request, plan, geometry)
+    settings, geometry, notes = resolve_request(models, replace(clip.request, positive=positive, negative=negative))
+    stages = steps.stages_of(clip.request, settings, geometry)
     report = host.progress_reporter("video encoding", "denoising")
-    sound = steps.known_sound(models, clip.request.audio, audio_latents=geometry.audio_latents)
-    (known,) = steps.known_at(models, clip.request, stages[:1], sound, progress=report)
+    sound = steps.encode_audio_condition(models, clip.request.audio, audio_latents=geometry.audio_latents)
+    (known,) = steps.encode_conditioning(models, clip.request, stages[:1], sound, progress=report)
     start = steps.fresh_latent(models, stages[0], 1)
     generators = steps.generators_of(models, clip.request.seed, 1)
     latent = steps.run_stage(
@@ -398,8 +398,8 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
         clip,
         geometry=geometry,
         latent=at_rest(latent),
-        stage=sockets.FINISHED if plan.refine is None else sockets.HALF,
-        draws=generators[0].get_state(),
+        stage=sockets.FINISHED if settings.refine is None else sockets.HALF,
+        rng_state=generators[0].get_state(),
         sound=sound,
         notes=(*clip.notes, *notes),
     )
@@ -408,13 +408,13 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
 def second_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None, seed: int = -1) -> LatentValue:
     """Denoise an enlarged clip again at full size."""
     request = clip.request
-    plan, geometry, _ = settle(models, replace(request, positive=positive, negative=negative))
-    stage = steps.stages_of(request, plan, geometry)[1]
+    settings, geometry, _ = resolve_request(models, replace(request, positive=positive, negative=negative))
+    stage = steps.stages_of(request, settings, geometry)[1]
     report = host.progress_reporter("video encoding", "refining")
-    (known,) = steps.known_at(models, request, [stage], clip.sound, progress=report)
+    (known,) = steps.encode_conditioning(models, request, [stage], clip.sound, progress=report)
     generators = steps.generators_of(models, request.seed if seed < 0 else seed, 1)
     if seed < 0:
-        generators[0].set_state(clip.draws)
+        generators[0].set_state(clip.rng_state)
     latent = steps.run_stage(
         models,
         stage,
@@ -427,10 +427,10 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
         noise=given_noise(noise, clip.latent, known, request.seed),
         progress=report,
     )
-    if plan.audio_from == "denoise":
+    if settings.audio_from == "denoise":
         latent = replace(latent, audio=clip.latent.audio)
     return replace(
-        clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, draws=generators[0].get_state()
+        clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, rng_state=generators[0].get_state()
     )
 
 
@@ -454,4 +454,4 @@ def at_rest(latent: AVLatent) -> AVLatent:
     return AVLatent(*(None if part is None else part.to(device) for part in (latent.video, latent.audio)))
 
 
-NODES = [Preset, Guidance, Denoise, Upsample, Refine]
+NODES = [PresetNode, GuidanceNode, Denoise, UpsampleNode, Refine]

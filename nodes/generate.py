@@ -11,7 +11,7 @@ from .decode import frames_of, images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names, with_preset
 from .latents import prepare, rate_of
 from .models import pipeline_inputs, upsampler_of
-from .residence import models_of
+from .placement import models_of
 from .sockets import (
     ConditionsValue,
     LatentValue,
@@ -169,16 +169,16 @@ class Generate(host.io.ComfyNode):
             with_preset(empty.request, settings),
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=seed + empty.plan.index,
+            seed=seed + empty.timing.index,
         )
         clip, images, waveform = run(models, replace(empty, request=request, model=model.name, version=model.version))
         carried = make_state(clip, images, waveform, video_overlap, audio_overlap)
-        info = "\n".join((str(clip.plan), f"{clip.geometry}, seed {clip.seed}", *clip.notes))
+        info = "\n".join((str(clip.timing), f"{clip.geometry}, seed {clip.seed}", *clip.notes))
         return host.io.NodeOutput(
             images,
             audio_value(waveform),
             carried,
-            SegmentValue(images, waveform, clip.plan),
+            SegmentValue(images, waveform, clip.timing),
             info,
             float(clip.geometry.fps),
             ui={"states": [card(carried)]},
@@ -194,7 +194,7 @@ def run(models, empty: LatentValue):
         geometry=made.geometry,
         latent=made.latent,
         stage=sockets.FINISHED,
-        draws=made.draws[0],
+        rng_state=made.rng_state[0],
         notes=(*empty.notes, *made.notes),
     )
     return clip, images_of(frames_of(models, clip, report), clip), made.sound

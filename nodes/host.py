@@ -134,7 +134,7 @@ def load(*patchers, activation_bytes: int = 0) -> list[torch.nn.Module]:
 
 
 @contextmanager
-def brought(layer, device: torch.device):
+def cast(layer, device: torch.device):
     """Weight and bias of one of the engine's stored layers on a device, as the host brings those of its own layers:
     some stay there while there is room, the others come from pinned memory on a stream of their own."""
     types = {"dtype": layer.weight.dtype, "bias_dtype": None if layer.bias is None else layer.bias.dtype}  # as they are

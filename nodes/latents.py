@@ -148,11 +148,11 @@ def rate_of(fps: float, conditions: ConditionsValue | None) -> Fraction:
     """Frames per second; 0 means those of the state that the clip continues, or 24."""
     if fps:
         return clock.parse_fps(fps)
-    from ..ltx2.film.provenance import read_producer
+    from ..ltx2.film.provenance import read_provenance
 
     state = None if conditions is None else conditions.state
-    producer = None if state is None else read_producer(state.metadata, state.segment_index)
-    return clock.parse_fps(24) if producer is None else producer.plan.fps
+    producer = None if state is None else read_provenance(state.metadata, state.segment_index)
+    return clock.parse_fps(24) if producer is None else producer.timing.fps
 
 
 def prepare(
@@ -181,7 +181,7 @@ def prepare(
         frames = clock.snap_frames(frames)
     clips, audio, offset = given.clips, given.audio, Fraction(0)
     if given.state is None:
-        plan = first_segment(frames, fps)
+        timing = first_segment(frames, fps)
     else:
         # a track of one's own begins with the picture: no sound is carried then
         following = condition_next(
@@ -193,7 +193,7 @@ def prepare(
             video_overlap=given.video_overlap,
             audio_overlap=0 if audio is not None else given.audio_overlap,
         )
-        plan, offset = following.plan, following.offset_seconds
+        timing, offset = following.timing, following.video_offset_seconds
         clips = (*((following.clip,) if following.clip is not None else ()), *clips)
         audio = following.audio if audio is None else audio
         notes += following.notes
@@ -205,14 +205,14 @@ def prepare(
         images=given.images,
         clips=clips,
         audio=audio,
-        audio_latents=plan.audio_latents,
-        video_position_offset_seconds=offset,
+        audio_latents=timing.audio_latents,
+        video_offset_seconds=offset,
     )
-    geometry = Geometry(width, height, frames, fps, plan.audio_latents, offset)
+    geometry = Geometry(width, height, frames, fps, timing.audio_latents, offset)
     for image in given.images:
         if not 0 <= image.frame < frames:
             raise RequestError(f"image condition is at frame {image.frame}, the clip has frames 0 to {frames - 1}")
-    return LatentValue(request, plan, geometry, notes=tuple(notes))
+    return LatentValue(request, timing, geometry, notes=tuple(notes))
 
 
 NODES = [SizeHelper, PrepareLatent]

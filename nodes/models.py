@@ -9,12 +9,12 @@ import torch
 from ..ltx2.checkpoint import models as load
 from ..ltx2.checkpoint.layout import MissingComponent, model_version
 from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
-from ..ltx2.checkpoint.quantization.linear import QuantizedLinear, Stored
+from ..ltx2.checkpoint.quantization.linear import PackedParameter, QuantizedLinear
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
 from ..ltx2.config.video_vae import VideoVaeConfig
 from ..ltx2.errors import CheckpointError, RequestError
-from ..ltx2.stages.memory import resident
+from ..ltx2.stages.memory import on_device
 from ..ltx2.stages.refinement import check_upsampler
 from . import host
 from .releases import check_video_vae
@@ -376,7 +376,7 @@ class _Adapted(torch.nn.Module):
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         if host.can_stream(self.network):
             return self.network(latent)
-        with resident(
+        with on_device(
             self.network, latent.device
         ) as network:  # hosts up to 0.28 make it of layers that do not follow their input
             return network(latent)
@@ -391,8 +391,8 @@ def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
 def brought_by_host(network: torch.nn.Module) -> torch.nn.Module:
     """The same network, its quantised weights now in the host's hands as those of its own layers are."""
     for layer in network.modules():
-        if isinstance(layer, Stored):
-            layer.bring = host.brought
+        if isinstance(layer, PackedParameter):
+            layer.cast = host.cast
     return network
 
 

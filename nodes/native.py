@@ -113,7 +113,7 @@ class StateToAVLatent(host.io.ComfyNode):
         following = condition_next(state, frames, **settings)
         if given_audio is not None and given_audio.shape[2] > following.audio_latents:
             following = condition_next(state, frames, audio_latents=given_audio.shape[2], **settings)
-        offset = float(following.offset_seconds)
+        offset = float(following.video_offset_seconds)
         if model is None and offset > 0.04:
             raise RequestError(
                 f"the carried sound starts {offset:.3f} s before the carried picture: connect the model too, so that its clock can be moved, "
@@ -142,7 +142,7 @@ class StateToAVLatent(host.io.ComfyNode):
             audio_mask[:, :, : known.shape[2]] = following.audio.mask
         result = dict(latent or {})
         result.update(samples=host.nested(video, audio), noise_mask=host.nested(video_mask, audio_mask))
-        result[PLAN] = following.plan
+        result[PLAN] = following.timing
         moved = None if model is None else host.with_picture_offset(model, offset)
         return host.io.NodeOutput(result, moved, frames, float(fps))
 
@@ -215,25 +215,25 @@ class AVLatentToState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
-        plan = latent.get(PLAN)
-        if plan is None:
+        timing = latent.get(PLAN)
+        if timing is None:
             count = None if sound is None else sound.shape[2]
             guides = 0 if sound is None else guide_frames(masks_of(latent, video, sound)[0])
             frames = clock.frames_of_latents(video.shape[2] - guides)
             if state is not None:
-                plan = condition_next(state, frames, audio_latents=count).plan
+                timing = condition_next(state, frames, audio_latents=count).timing
             else:
-                plan = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
-        check_frames(len(images), plan)
+                timing = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
+        check_frames(len(images), timing)
         waveform, pictures = waveform_of(audio), images[..., :3]
-        check_sound(waveform, plan)
-        carried = _state_of(pictures, sound, plan, waveform, video_overlap, audio_overlap)
+        check_sound(waveform, timing)
+        carried = _state_of(pictures, sound, timing, waveform, video_overlap, audio_overlap)
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             _, shown = save_state(carried, filename_prefix, cls.hidden)
-        new_images = pictures[plan.video_overlap : plan.frames - plan.end_offset]
-        new_audio = audio_value(None if waveform is None else new_sound(plan, waveform))
-        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan), new_images, new_audio, ui=shown)
+        new_images = pictures[timing.video_overlap : timing.frames - timing.end_offset]
+        new_audio = audio_value(None if waveform is None else new_sound(timing, waveform))
+        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing), new_images, new_audio, ui=shown)
 
 
 class ImagesToState(host.io.ComfyNode):
@@ -306,9 +306,9 @@ class ImagesToState(host.io.ComfyNode):
                 waveform.sample_rate,
             )
             latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
-        plan = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
-        carried = _state_of(pictures, latents, plan, waveform, video_overlap, audio_overlap)
-        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, plan))
+        timing = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
+        carried = _state_of(pictures, latents, timing, waveform, video_overlap, audio_overlap)
+        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing))
 
 
 def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -327,10 +327,10 @@ def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
     return video, audio
 
 
-def _state_of(pictures, latents, plan, waveform, video_overlap: int, audio_overlap: int):
+def _state_of(pictures, latents, timing, waveform, video_overlap: int, audio_overlap: int):
     rate = None if waveform is None else waveform.sample_rate
     return capture_state(
-        pictures, latents, plan, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate
+        pictures, latents, timing, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate
     )
 
 
@@ -356,17 +356,17 @@ def _empty(following, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
     latent = empty_latent(
         width=width // divide,
         height=height // divide,
-        frames=following.plan.frames,
+        frames=following.timing.frames,
         audio_latents=following.audio_latents,
     )
     return latent.video, latent.audio
 
 
 def _fps_of(state):
-    from ..ltx2.film.provenance import read_producer
+    from ..ltx2.film.provenance import read_provenance
 
-    producer = read_producer(state.metadata, state.segment_index)
-    return clock.parse_fps(24) if producer is None else producer.plan.fps
+    producer = read_provenance(state.metadata, state.segment_index)
+    return clock.parse_fps(24) if producer is None else producer.timing.fps
 
 
 NODES = [StateToAVLatent, AVLatentToState, ImagesToState]

@@ -10,7 +10,7 @@ import torch
 
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.errors import RequestError
-from ..ltx2.film import SegmentPlan
+from ..ltx2.film import SegmentTiming
 from ..ltx2.stages.request import Geometry, Request
 from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
 from . import host
@@ -187,7 +187,7 @@ class GuidanceValue:
 
 
 # what has been done with a clip's latent
-EMPTY, HALF, ENLARGED, FINISHED = "empty", "denoised at half size", "enlarged", "finished"
+EMPTY, HALF, UPSAMPLED, FINISHED = "empty", "denoised at half size", "enlarged", "finished"
 
 
 @dataclass(frozen=True)
@@ -202,11 +202,11 @@ class LatentValue:
     """
 
     request: Request
-    plan: SegmentPlan
+    timing: SegmentTiming
     geometry: Geometry
     latent: AVLatent | None = None
     stage: str = EMPTY
-    draws: torch.Tensor | None = None
+    rng_state: torch.Tensor | None = None
     sound: AudioCondition | None = None
     model: str = ""
     version: tuple[int, ...] = ()
@@ -227,10 +227,10 @@ class SegmentValue:
 
     frames: torch.Tensor
     waveform: Waveform | None
-    plan: SegmentPlan
+    timing: SegmentTiming
 
     def __str__(self) -> str:
-        return str(self.plan)
+        return str(self.timing)
 
 
 def audio_value(waveform: Waveform | None) -> dict | None:

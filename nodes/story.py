@@ -7,7 +7,7 @@ from . import host
 from .continuation import card
 from .generate import STAGES
 from .models import pipeline_inputs, upsampler_of
-from .residence import models_of
+from .placement import models_of
 from .sockets import State
 
 FILM = "film.mp4"
@@ -91,8 +91,10 @@ class Story(host.io.ComfyNode):
         from ..ltx2.story.segment_files import STATE, read_state
 
         story, target = read(script), host.output_folder(folder)
-        joiner = None if upsampler is None else upsampler_of(upsampler)
-        models = models_of(model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=joiner)
+        loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
+        models = models_of(
+            model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=loaded_upsampler
+        )
         check_story(models, story)
         lines = []
 

@@ -2,7 +2,7 @@
 
 from ..ltx2.text.prompts import NEGATIVE_PRESETS, negative_prompt
 from . import host
-from .residence import models_of
+from .placement import models_of
 from .sockets import Context, ContextValue, TextEncoder
 
 NEGATIVE_TOOLTIP = (

@@ -66,7 +66,7 @@ class _Layout:
     homes: tuple[str, str]
     belongs: Callable[[str], bool] = lambda name: True
     bare: tuple[str, ...] = ()
-    beside: bool = False
+    with_statistics: bool = False
 
 
 # Known starts of a transformer's names, for files in which nothing stands in front of them.
@@ -120,19 +120,19 @@ _LAYOUTS = {
         lambda name: name.startswith(("embed_tokens.", "layers.", "norm.")),
     ),
     "video_encoder": _Layout(("vae.encoder.", "encoder."), ("conv_in.conv.weight", 5), "vae", _VIDEO_FILES,
-    beside=True),
+    with_statistics=True),
     "video_decoder": _Layout(
         ("vae.decoder.", "decoder."), ("up_blocks.0.res_blocks.0.conv1.conv.weight", 5), "vae",
-        (_SINGLE, "vae/ltx-2.5-video-vae-conv"), beside=True,
+        (_SINGLE, "vae/ltx-2.5-video-vae-conv"), with_statistics=True,
     ),
     "diffusion_decoder": _Layout(
         ("vae.decoder.", "decoder."), ("conv_in_x_t.weight", 2), "vae", ("", "vae/ltx-2.5-video-vae"),
-        lambda name: not name.startswith("coarse_"), beside=True,
+        lambda name: not name.startswith("coarse_"), with_statistics=True,
     ),
     "audio_encoder": _Layout(("audio_vae.encoder.", "encoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES,
-    beside=True),
+    with_statistics=True),
     "audio_decoder": _Layout(("audio_vae.decoder.", "decoder."), ("conv_in.conv.weight", 4), "audio_vae", _AUDIO_FILES,
-    beside=True),
+    with_statistics=True),
     "vocoder": _Layout(
         ("vocoder.", ""), ("conv_pre.weight", 3), "vocoder", _AUDIO_FILES, lambda name: name.startswith(_VOCODER_PARTS),
     ),
@@ -251,7 +251,7 @@ def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTenso
         for name, tensor in bare
         if layout.belongs(name) and (prefix or not layout.bare or name.startswith(layout.bare))
     }
-    if layout.beside:
+    if layout.with_statistics:
         stem = prefix.rpartition(".")[0].rpartition(".")[0]
         stem = f"{stem}.per_channel_statistics." if stem else "per_channel_statistics."
         part |= {

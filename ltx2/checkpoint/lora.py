@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantization.linear import QuantizedLinear, Stored
+from .quantization.linear import PackedParameter, QuantizedLinear
 from .reader import open_checkpoint
 
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
@@ -237,7 +237,7 @@ def weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
             shapes[f"{prefix}weight"] = (owner.out_features, owner.in_features)
             if owner.bias is not None:
                 shapes[f"{prefix}bias"] = tuple(owner.bias.shape)
-        elif not isinstance(owner, Stored):
+        elif not isinstance(owner, PackedParameter):
             shapes |= {f"{prefix}{name}": tuple(p.shape) for name, p in owner.named_parameters(recurse=False)}
     return shapes
 

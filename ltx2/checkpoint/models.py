@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..config.audio import audio_vae_config, vocoder_config
-from ..config.check import nonsense
+from ..config.check import invalid_fields
 from ..config.diffusion_decoder import diffusion_decoder_config
 from ..config.duration import duration_config
 from ..config.transformer import connector_config, text_projection_config, transformer_config
@@ -217,7 +217,7 @@ def _read(reader: Callable, component: Component, *more):
         raise CheckpointError(
             f"{component} has a configuration that makes no sense ({reason}): get the file again"
         ) from error
-    wrong = next(nonsense(config, max(len(component.tensors), LEAST_REPEATS)), None)
+    wrong = next(invalid_fields(config, max(len(component.tensors), LEAST_REPEATS)), None)
     if wrong is not None:
         raise CheckpointError(f"{component} has a configuration with {wrong}, which makes no sense: get the file again")
     return config

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..continuation import FolderBlobs, LTX2ContinuationState, load_attachment, save_attachment
 from ..errors import RequestError
-from ..film import FinishedSegment, SegmentPlan, capture_state, condition_next, join_segments
-from ..film.provenance import read_producer
+from ..film import FinishedSegment, SegmentTiming, capture_state, condition_next, join_segments
+from ..film.provenance import read_provenance
 from ..film.timeline import VIDEO_OVERLAP_FRAMES
 from ..media import VideoWriter
 from ..stages.pipeline import Segment, generate, prepare
@@ -55,18 +55,18 @@ def run(args) -> None:
         raise RequestError("a continuation makes one sample with its own sound: leave --audio and --samples out")
     blobs = FolderBlobs(args.blobs) if args.blobs else None
     state = load_attachment(args.state, blob_store=blobs).state
-    producer = read_producer(state.metadata, state.segment_index)
+    producer = read_provenance(state.metadata, state.segment_index)
     with options.Bars() as bars:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt)
         if request.fps is None and producer is not None:
-            request = replace(request, fps=producer.plan.fps)
+            request = replace(request, fps=producer.timing.fps)
         if request.frames is None and request.seconds is None and producer is not None:
-            request = replace(request, frames=producer.plan.frames)
+            request = replace(request, frames=producer.timing.frames)
         if request.width is None and state.video_frames:
             height, width = state.video_frames[0].shape[:2]
             request = replace(request, width=width, height=height)
-        plan, geometry, notes = prepare(models, request)
+        settings, geometry, notes = prepare(models, request)
         following = condition_next(
             state,
             geometry.frames,
@@ -75,7 +75,7 @@ def run(args) -> None:
             model=model_text(models),
             strength=args.strength,
         )
-        overlap = following.plan.video_overlap
+        overlap = following.timing.video_overlap
         if any(image.frame < overlap for image in request.images):
             raise RequestError(
                 f"frames 0 to {overlap - 1} come from the state: give the image a later frame, or FILE@last"
@@ -88,29 +88,32 @@ def run(args) -> None:
             fps=geometry.fps,
             width=geometry.width,
             height=geometry.height,
-            seed=plan.preset.seed if seed is None else seed,
+            seed=settings.preset.seed if seed is None else seed,
             clips=() if following.clip is None else (following.clip,),
             audio=following.audio,
             audio_latents=following.audio_latents,
-            video_position_offset_seconds=following.offset_seconds,
+            video_offset_seconds=following.video_offset_seconds,
         )
         for note in notes:
             print(f"ltx2: note: {note}", file=sys.stderr)
-        print(f"ltx2: {plan}; {following.plan}", file=sys.stderr)
+        print(f"ltx2: {settings}; {following.timing}", file=sys.stderr)
         segment = generate(models, request, progress=bars)
         tail = write_film(
-            segment, following.plan, args.out, progress=bars, metadata=options.metadata_of(segment, request, models)
+            segment, following.timing, args.out, progress=bars, metadata=options.metadata_of(segment, request, models)
         )
     print(
-        f"ltx2: state {save_attachment(state_after(segment, following.plan, tail, model_text(models), state), saved)}",
+        (
+            "ltx2: state "
+            f"{save_attachment(state_after(segment, following.timing, tail, model_text(models), state), saved)}"
+        ),
         file=sys.stderr,
     )
     print(args.out)
 
 
-def write_film(segment: Segment, plan: SegmentPlan, out, *, progress=None, metadata=None) -> np.ndarray:
+def write_film(segment: Segment, timing: SegmentTiming, out, *, progress=None, metadata=None) -> np.ndarray:
     """Write what a segment adds to a film; returns its last frames for the state."""
-    tail: deque[np.ndarray] = deque(maxlen=max(VIDEO_OVERLAP_FRAMES, plan.video_overlap))
+    tail: deque[np.ndarray] = deque(maxlen=max(VIDEO_OVERLAP_FRAMES, timing.video_overlap))
 
     def watched():
         for chunk in segment.frames(progress=progress):
@@ -119,8 +122,8 @@ def write_film(segment: Segment, plan: SegmentPlan, out, *, progress=None, metad
 
     sound = segment.sound
     rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
-    with VideoWriter(out, fps=plan.fps, sample_rate=rate, channels=channels, metadata=metadata) as writer:
-        for piece in join_segments([FinishedSegment(plan, watched(), sound)]):
+    with VideoWriter(out, fps=timing.fps, sample_rate=rate, channels=channels, metadata=metadata) as writer:
+        for piece in join_segments([FinishedSegment(timing, watched(), sound)]):
             if isinstance(piece, Waveform):
                 writer.write_sound(piece)
             else:
@@ -129,12 +132,14 @@ def write_film(segment: Segment, plan: SegmentPlan, out, *, progress=None, metad
 
 
 def state_after(
-    segment: Segment, plan: SegmentPlan, tail: np.ndarray, model: str, before: LTX2ContinuationState | None = None
+    segment: Segment, timing: SegmentTiming, tail: np.ndarray, model: str, before: LTX2ContinuationState | None = None
 ):
     """The state that a segment leaves, with the overlaps of the one before it."""
     overlaps = {}
-    producer = read_producer(before.metadata, before.segment_index) if before is not None else None
+    producer = read_provenance(before.metadata, before.segment_index) if before is not None else None
     if producer is not None and producer.video_overlap:
         overlaps = {"video_overlap": producer.video_overlap, "audio_overlap": producer.audio_overlap}
     rate = segment.sound.sample_rate if segment.sound is not None else None
-    return capture_state(tail, segment.latent.audio, plan, sample_rate=rate, seed=segment.seed, model=model, **overlaps)
+    return capture_state(
+        tail, segment.latent.audio, timing, sample_rate=rate, seed=segment.seed, model=model, **overlaps
+    )

@@ -38,16 +38,16 @@ def run(args) -> None:
     with options.Bars() as bars:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt)
-        plan, geometry, notes = prepare(models, request)
+        settings, geometry, notes = prepare(models, request)
         for note in notes:
             print(f"ltx2: note: {note}", file=sys.stderr)
-        print(f"ltx2: {plan}; {geometry}", file=sys.stderr)
+        print(f"ltx2: {settings}; {geometry}", file=sys.stderr)
         segment = generate(models, request, progress=bars)
-        for sample in range(segment.samples):
+        for sample in range(segment.batch_size):
             begun = time.perf_counter()
             out, tail = options.write_segment(
                 segment,
-                options.sample_path(args.out, sample, segment.samples),
+                options.sample_path(args.out, sample, segment.batch_size),
                 sample=sample,
                 keep_last=VIDEO_OVERLAP_FRAMES if args.save_state else 0,
                 progress=bars,
@@ -58,7 +58,7 @@ def run(args) -> None:
             print(f"ltx2: seed {segment.seed + sample}; {spent}", file=sys.stderr)
             if args.save_state:
                 state = state_of(segment, tail, model_text(models), sample)
-                saved = save_attachment(state, options.sample_path(args.save_state, sample, segment.samples))
+                saved = save_attachment(state, options.sample_path(args.save_state, sample, segment.batch_size))
                 print(f"ltx2: state {saved}", file=sys.stderr)
             print(out)
 
@@ -67,9 +67,9 @@ def state_of(segment: Segment, tail, model: str, sample: int = 0):
     """The state of a segment with nothing before it, from its last frames."""
     audio = segment.latent.audio[sample : sample + 1] if segment.latent.audio is not None else None
     known = {"audio_latents": audio.shape[2]} if audio is not None else {}
-    plan = first_segment(segment.geometry.frames, segment.geometry.fps, **known)
+    timing = first_segment(segment.geometry.frames, segment.geometry.fps, **known)
     rate = segment.sounds[sample].sample_rate if segment.sounds[sample] is not None else None
-    overlap = min(VIDEO_OVERLAP_FRAMES, plan.frames)
+    overlap = min(VIDEO_OVERLAP_FRAMES, timing.frames)
     return capture_state(
-        tail, audio, plan, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model
+        tail, audio, timing, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model
     )

@@ -177,7 +177,7 @@ def request_from(args, models: Models, prompt: str) -> Request:
         seconds=args.seconds,
         fps=args.fps,
         seed=args.seed,
-        samples=args.samples,
+        batch_size=args.samples,
         snap=args.snap,
         overrides=overrides,
         audio=media.read_sound(args.audio) if args.audio else None,
@@ -344,7 +344,7 @@ def metadata_of(segment: Segment, request: Request, models: Models, sample: int 
         "ltx2": {
             "version": __version__,
             "model": models.names[0],
-            "preset": segment.plan.preset.name,
+            "preset": segment.settings.preset.name,
             "prompt": request.prompt,
             "seed": segment.seed + sample,
         }

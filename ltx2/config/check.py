@@ -10,7 +10,7 @@ LARGEST = 10_000_000  # of a whole number: far above any width, rate or window
 COUNTS = ("layers", "blocks", "res_blocks", "depths")  # fields that say how many networks are made one after the other
 
 
-def nonsense(config: Any, tensors: int) -> Iterator[str]:
+def invalid_fields(config: Any, tensors: int) -> Iterator[str]:
     """What in a configuration's dataclass has the wrong kind or is out of bounds, as ``name value``.
 
     tensors: how many there are to fill the network, and so the most that anything can be repeated.
@@ -35,7 +35,7 @@ def _fits(value: Any, hint: Any, largest: int, tensors: int) -> bool:
             return all(_fits(one, inner[0], largest, tensors) for one in value)
         return len(value) == len(inner) and all(_fits(one, of, largest, tensors) for one, of in zip(value, inner))
     if is_dataclass(hint):
-        return isinstance(value, hint) and not any(nonsense(value, tensors))
+        return isinstance(value, hint) and not any(invalid_fields(value, tensors))
     if hint is bool:
         return isinstance(value, (bool, int)) and value in (0, 1)
     if hint is int:

@@ -25,7 +25,7 @@ from ..atomic_files import atomic_folder, recover_folder, write_atomic, write_sy
 from ..errors import ContinuationError, Ltx2Warning
 from .blob_stores import BlobStore
 from .card import read_card, write_card
-from .codec import AUDIO_TENSOR, Beside
+from .codec import AUDIO_TENSOR, External
 from .frame_files import PNG_SIGNATURE, check_frame, encode_png
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import ContinuationState, LTX2ContinuationState, check_kind, read_envelope, write_envelope
@@ -61,7 +61,7 @@ class Attachment:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _AttachmentParts:
     """A state taken apart: the envelope without its content, PNG files, and latents."""
 
     envelope: ContinuationState
@@ -136,7 +136,7 @@ def attachment_bytes(
     return write_card(picture, _safetensors(parts, {}), written)
 
 
-def _safetensors(parts: _Parts, texts: dict[str, str]) -> bytes:
+def _safetensors(parts: _AttachmentParts, texts: dict[str, str]) -> bytes:
     # latents first: their numbers must lie on multiples of their size, PNG bytes need not
     tensors = {} if parts.latents is None else {AUDIO_LATENTS: parts.latents}
     for index, png in enumerate(parts.pngs):
@@ -146,7 +146,7 @@ def _safetensors(parts: _Parts, texts: dict[str, str]) -> bytes:
     return write_tensors(tensors, {**metadata, "sha256": _sha256(metadata, tensors)})
 
 
-def _save_folder(parts: _Parts, path: Path, texts: dict[str, str]) -> None:
+def _save_folder(parts: _AttachmentParts, path: Path, texts: dict[str, str]) -> None:
     if path.exists():
         if not path.is_dir():
             raise ContinuationError(f"{path} is a file, expected a folder for the state: choose another name")
@@ -180,13 +180,13 @@ def _resolved(state, blob_store, limits: StateLimits) -> LTX2ContinuationState:
     return LTX2ContinuationState.from_continuation_state(state, blob_store=blob_store, limits=limits)
 
 
-def _take_apart(state: LTX2ContinuationState, limits: StateLimits) -> _Parts:
+def _take_apart(state: LTX2ContinuationState, limits: StateLimits) -> _AttachmentParts:
     envelope = dataclasses.replace(state, video_frames=None, audio_latents=None).to_continuation_state(limits=limits)
     frames = [] if state.video_frames_blob_id is not None else state.video_frames or []
     if len(frames) > limits.frames:
         raise ContinuationError(f"the state carries {len(frames)} frames, expected at most {limits.frames}")
     latents = None if state.audio_latents_blob_id is not None or state.audio_latents is None else state.audio_latents
-    return _Parts(
+    return _AttachmentParts(
         envelope,
         [encode_png(check_frame(frame, f"video_frames[{i}]")) for i, frame in enumerate(frames)],
         None if latents is None else as_tensor(latents, "audio_latents").contiguous(),
@@ -236,11 +236,13 @@ def load_attachment(
         warnings.simplefilter("always")
         recover_folder(path)
         if path.is_dir():
-            form, envelope, beside, texts = "folder", *_read_folder(path, strict, limits)
+            form, envelope, external, texts = "folder", *_read_folder(path, strict, limits)
         else:
-            form, envelope, beside, texts = _read_parts(_read_file(path, limits.blob_bytes), str(path), strict, limits)
+            form, envelope, external, texts = _read_parts(
+                _read_file(path, limits.blob_bytes), str(path), strict, limits
+            )
         state = LTX2ContinuationState.from_continuation_state(
-            envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside
+            envelope, blob_store=blob_store, strict=strict, limits=limits, external=external
         )
     for warning in caught:
         warnings.warn(warning.message, warning.category, stacklevel=2)
@@ -256,9 +258,9 @@ def load_attachment_bytes(
     limits: StateLimits = DEFAULT_LIMITS,
 ) -> Attachment:
     """Read a state from the bytes of a .safetensors file, a card or a JSON document."""
-    form, envelope, beside, texts = _read_parts(data, name, strict, limits)
+    form, envelope, external, texts = _read_parts(data, name, strict, limits)
     state = LTX2ContinuationState.from_continuation_state(
-        envelope, blob_store=blob_store, strict=strict, limits=limits, beside=beside
+        envelope, blob_store=blob_store, strict=strict, limits=limits, external=external
     )
     return Attachment(form, state, texts)
 
@@ -317,8 +319,8 @@ def _read_safetensors(data, name: str, limits: StateLimits):
                 f"{name}: {key} is {tensors[key].dtype} {list(tensors[key].shape)}, expected the bytes of a PNG"
             )
     payload = parse_json(metadata["payload"], f"{name} payload")
-    beside = Beside({key: tensors[key].numpy().tobytes() for key in names}, tensors.get(AUDIO_LATENTS))
-    return ContinuationState(metadata["kind"], payload), beside, _own_texts(metadata, limits)
+    external = External({key: tensors[key].numpy().tobytes() for key in names}, tensors.get(AUDIO_LATENTS))
+    return ContinuationState(metadata["kind"], payload), external, _own_texts(metadata, limits)
 
 
 def _read_folder(path: Path, strict: bool, limits: StateLimits):
@@ -348,7 +350,7 @@ def _read_folder(path: Path, strict: bool, limits: StateLimits):
             latents = read_tensors(data, str(path / entry)).get(AUDIO_TENSOR)
         else:
             frames[entry] = data
-    return envelope, Beside(frames, latents), _own_texts(document, limits)
+    return envelope, External(frames, latents), _own_texts(document, limits)
 
 
 def _inside(folder: Path, name: str) -> Path:

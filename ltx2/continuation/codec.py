@@ -14,7 +14,7 @@ from .frame_files import check_frame, decode_frame, encode_png, pack_frames, unp
 from .limits import DEFAULT_LIMITS, StateLimits
 from .strict_json import INLINE_MEMBERS, check_plain
 from .tensors import all_finite, as_tensor, read_tensors, write_tensors
-from .validation import SCHEMA_VERSION, Reading, warn
+from .validation import SCHEMA_VERSION, Validator, warn
 
 LTX2_CONTINUATION_KIND = "ltx2.v1"
 LTX2_CONTINUATION_SCHEMA_VERSION = SCHEMA_VERSION
@@ -38,7 +38,7 @@ _PACKING = "payload.video.blob_id"
 
 
 @dataclass(frozen=True)
-class Carried:
+class UnknownFields:
     """What a payload held besides the known fields, and which blobs its content came from.
 
     payload, video, audio: unknown members of each level (``frame_count`` counts as one while the frames are in a
@@ -55,7 +55,7 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Beside:
+class External:
     """Content that lies next to a payload instead of in it: encoded frames by the name to use in messages, and the
     latents."""
 
@@ -74,7 +74,7 @@ def encode(
 
     Raises TypeError for a frame or latent that is no array, ContinuationError for anything a reader would refuse.
     """
-    check = Reading(strict=True, limits=limits)
+    check = Validator(strict=True, limits=limits)
     metadata = {} if state.metadata is None else state.metadata
     if not isinstance(metadata, Mapping):
         raise ContinuationError(f"metadata is a {type(metadata).__name__}, expected an object")
@@ -86,25 +86,25 @@ def encode(
     }
     if state.audio_sample_rate is not None:
         payload["audio_sample_rate"] = check.integer(state.audio_sample_rate, "audio_sample_rate", least=1)
-    carried = state.carried
-    payload.update({key: value for key, value in carried.payload.items() if key not in _KNOWN})
+    unknown_fields = state.unknown_fields
+    payload.update({key: value for key, value in unknown_fields.payload.items() if key not in _KNOWN})
     video = _encode_video(state, blob_store, inline_threshold_bytes)
-    if video or carried.video:
-        payload["video"] = _member(video or {}, carried.video)
+    if video or unknown_fields.video:
+        payload["video"] = _member(video or {}, unknown_fields.video)
     audio = _encode_audio(state, blob_store, inline_threshold_bytes)
-    if audio or carried.audio:
-        payload["audio"] = _member(audio or {}, carried.audio)
+    if audio or unknown_fields.audio:
+        payload["audio"] = _member(audio or {}, unknown_fields.audio)
     inline = _inline_bytes(payload)
     if inline > limits.inline_warning_bytes:
         warn(f"the state carries {inline / 2**20:.0f} MiB inline, give a blob store to keep it small")
     return payload
 
 
-def _member(written: dict, carried: Mapping) -> dict:
+def _member(written: dict, unknown_fields: Mapping) -> dict:
     """A member as written, with what a reader carried along; the frame count only stands beside the blob it counted."""
     return written | {
         key: value
-        for key, value in carried.items()
+        for key, value in unknown_fields.items()
         if key not in written and (key != "frame_count" or "blob_id" in written)
     }
 
@@ -116,7 +116,7 @@ def _encode_video(state, blob_store, threshold: int) -> dict | None:
     if frames is None or len(frames) == 0:
         return None
     frames_checked = [check_frame(frame, f"video_frames[{i}]") for i, frame in enumerate(frames)]
-    source = state.carried.video_source
+    source = state.unknown_fields.video_source
     if blob_store is not None and source and source[1] is frames and source[0] in blob_store:
         return {"blob_id": source[0], "frame_count": len(frames)}
     if blob_store is None:
@@ -139,7 +139,7 @@ def _encode_audio(state, blob_store, threshold: int) -> dict | None:
         warn(f"audio_latents are {latents.dtype} {list(latents.shape)}; readers expect floating-point [B, C, T, F]")
     data = write_tensors({AUDIO_TENSOR: latents})
     if blob_store is not None and len(data) > threshold:
-        source = state.carried.audio_source
+        source = state.unknown_fields.audio_source
         if source is not None and source in blob_store and blob_store.get(source) == data:
             return {"blob_id": source}
         return {"blob_id": blob_store.put(data, mime=AUDIO_MIME)}
@@ -161,23 +161,28 @@ def _base64(data: bytes) -> str:
 
 
 def decode(
-    payload, *, blob_store=None, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS, beside: Beside | None = None
+    payload,
+    *,
+    blob_store=None,
+    strict: bool = True,
+    limits: StateLimits = DEFAULT_LIMITS,
+    external: External | None = None,
 ) -> dict[str, Any]:
-    """The constructor arguments of a typed state; ``beside`` wins over what the payload holds or names.
+    """The constructor arguments of a typed state; ``external`` wins over what the payload holds or names.
 
     Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
     """
-    beside = beside or Beside()
-    reading = Reading(strict=strict, limits=limits)
+    external = external or External()
+    validator = Validator(strict=strict, limits=limits)
     if payload is None:
-        reading.note("payload is null and was read as empty")
+        validator.note("payload is null and was read as empty")
         payload = {}
     if not isinstance(payload, Mapping):
         raise ContinuationError(f"payload is a {type(payload).__name__}, expected an object")
     inline = _inline_bytes(payload)
     if inline > limits.inline_bytes:
         raise ContinuationError(f"payload carries {inline} bytes inline, expected at most {limits.inline_bytes}")
-    reading.version(payload)
+    validator.version(payload)
     get = payload.get
     metadata = get("metadata")
     if metadata is None:
@@ -190,29 +195,33 @@ def decode(
     for path, value in (("payload.metadata", dict(metadata)), ("payload", unknown)):
         check_plain(value, path, limits, depth=1, finite=strict)
     fields: dict[str, Any] = {
-        **{name: reading.scalar(get(name, rule[0]), f"payload.{name}", *rule) for name, rule in _SCALARS.items()},
+        **{name: validator.scalar(get(name, rule[0]), f"payload.{name}", *rule) for name, rule in _SCALARS.items()},
         "metadata": dict(metadata),
     }
     if get("audio_sample_rate") is not None:
-        fields["audio_sample_rate"] = reading.integer(
+        fields["audio_sample_rate"] = validator.integer(
             payload["audio_sample_rate"], "payload.audio_sample_rate", least=1
         )
-    video = reading.member(get("video"), "payload.video")
-    audio = reading.member(get("audio"), "payload.audio")
-    if beside.frames:
-        frames, frames_id, video_source = _decode_frames(beside.frames.items(), reading), None, None
+    video = validator.member(get("video"), "payload.video")
+    audio = validator.member(get("audio"), "payload.audio")
+    if external.frames:
+        frames, frames_id, video_source = _decode_frames(external.frames.items(), validator), None, None
     else:
-        frames, frames_id, video_source = _decode_video(video, blob_store, reading)
-    if beside.latents is not None:
-        latents, latents_id, audio_source = _checked_latents(beside.latents, "the audio latents", reading), None, None
+        frames, frames_id, video_source = _decode_video(video, blob_store, validator)
+    if external.latents is not None:
+        latents, latents_id, audio_source = (
+            _checked_latents(external.latents, "the audio latents", validator),
+            None,
+            None,
+        )
     else:
-        latents, latents_id, audio_source = _decode_audio(audio, blob_store, reading)
+        latents, latents_id, audio_source = _decode_audio(audio, blob_store, validator)
     if fields["audio_conditioning_num_frames"] and latents is None and latents_id is None:
-        reading.note(
+        validator.note(
             "audio_conditioning_num_frames asks for a sound overlap but the state carries no latents; there will be "
             "none"
         )
-    carried = Carried(
+    unknown_fields = UnknownFields(
         payload=unknown,
         video={
             k: v
@@ -223,123 +232,125 @@ def decode(
         video_source=video_source,
         audio_source=audio_source,
     )
-    check_plain(carried.video, "payload.video", limits, depth=2, finite=strict)
-    check_plain(carried.audio, "payload.audio", limits, depth=2, finite=strict)
+    check_plain(unknown_fields.video, "payload.video", limits, depth=2, finite=strict)
+    check_plain(unknown_fields.audio, "payload.audio", limits, depth=2, finite=strict)
     return {
         **fields,
         "video_frames": frames,
         "video_frames_blob_id": frames_id,
         "audio_latents": latents,
         "audio_latents_blob_id": latents_id,
-        "carried": carried,
+        "unknown_fields": unknown_fields,
     }
 
 
-def _decode_video(video: Mapping, blob_store, reading: Reading):
+def _decode_video(video: Mapping, blob_store, validator: Validator):
     """Frames or None, blob id or None, and the source to remember."""
-    blob_id = reading.blob_id(video, "payload.video")
+    blob_id = validator.blob_id(video, "payload.video")
     inline = video.get("frames_b64")
     if inline is not None and not isinstance(inline, list):
-        reading.wrong(f"payload.video.frames_b64 is a {type(inline).__name__}, expected a list of base64 texts")
+        validator.wrong(f"payload.video.frames_b64 is a {type(inline).__name__}, expected a list of base64 texts")
         inline = None
     if blob_id is not None and inline:
-        reading.note(
+        validator.note(
             "payload.video has a blob id and inline frames; "
             f"{'these were' if blob_store is None else 'the blob was'} used"
         )
     if blob_id is not None and blob_store is not None:
-        data = _fetch(blob_store, blob_id, "payload.video.blob_id", reading.limits)
-        parts, rest = unpack_frames(data, _PACKING, reading.limits)
+        data = _fetch(blob_store, blob_id, "payload.video.blob_id", validator.limits)
+        parts, rest = unpack_frames(data, _PACKING, validator.limits)
         if rest:
-            reading.note(f"{_PACKING}: {rest} bytes after the last frame were ignored")
+            validator.note(f"{_PACKING}: {rest} bytes after the last frame were ignored")
         count = video.get("frame_count")
         if count is not None and (isinstance(count, bool) or count != len(parts)):
-            reading.wrong(f"payload.video.frame_count is {count!r} but the blob holds {len(parts)} frames")
-        frames = _decode_frames(((f"{_PACKING} frame {i}", part) for i, part in enumerate(parts)), reading)
+            validator.wrong(f"payload.video.frame_count is {count!r} but the blob holds {len(parts)} frames")
+        frames = _decode_frames(((f"{_PACKING} frame {i}", part) for i, part in enumerate(parts)), validator)
         return frames, None, (blob_id, frames) if frames else None
     frames = None
     if inline:
-        if len(inline) > reading.limits.frames:
+        if len(inline) > validator.limits.frames:
             raise ContinuationError(
-                f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {reading.limits.frames}"
+                f"payload.video.frames_b64 holds {len(inline)} frames, expected at most {validator.limits.frames}"
             )
-        frames = _decode_frames(_inline_parts(inline, reading), reading)
+        frames = _decode_frames(_inline_parts(inline, validator), validator)
     return frames, blob_id, None
 
 
-def _inline_parts(inline: list, reading: Reading) -> Iterator[tuple[str, bytes]]:
+def _inline_parts(inline: list, validator: Validator) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each inline frame, one at a time: together they are as large as the message itself."""
     for index, text in enumerate(inline):
         path = f"payload.video.frames_b64[{index}]"
         if isinstance(text, str):
             yield path, _from_base64(text, path)
         else:
-            reading.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
+            validator.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
 
 
-def _decode_frames(parts: Iterable[tuple[str, bytes]], reading: Reading) -> list | None:
+def _decode_frames(parts: Iterable[tuple[str, bytes]], validator: Validator) -> list | None:
     frames, pixels = [], 0
     for path, part in parts:
-        frame, note = decode_frame(part, path, reading.limits)
+        frame, note = decode_frame(part, path, validator.limits)
         if note:
-            reading.note(f"{path} is {note}")
+            validator.note(f"{path} is {note}")
         pixels += frame.shape[0] * frame.shape[1]
-        if pixels > reading.limits.total_pixels:
+        if pixels > validator.limits.total_pixels:
             raise ContinuationError(
-                f"{path}: {pixels} px in the frames so far, expected at most {reading.limits.total_pixels} in all"
+                f"{path}: {pixels} px in the frames so far, expected at most {validator.limits.total_pixels} in all"
             )
         frames.append(frame)
     return frames or None
 
 
-def _decode_audio(audio: Mapping, blob_store, reading: Reading):
+def _decode_audio(audio: Mapping, blob_store, validator: Validator):
     """Latents or None, blob id or None, and the source to remember."""
-    blob_id = reading.blob_id(audio, "payload.audio")
+    blob_id = validator.blob_id(audio, "payload.audio")
     inline = audio.get("safetensors_b64")
     if inline is not None and not isinstance(inline, str):
-        reading.wrong(f"payload.audio.safetensors_b64 is a {type(inline).__name__}, expected base64 text")
+        validator.wrong(f"payload.audio.safetensors_b64 is a {type(inline).__name__}, expected base64 text")
         inline = None
     if blob_id is not None and inline is not None:
-        reading.note(
+        validator.note(
             "payload.audio has a blob id and inline latents; "
             f"{'these were' if blob_store is None else 'the blob was'} used"
         )
     if blob_id is not None and blob_store is not None:
         path = "payload.audio.blob_id"
-        return _read_latents(_fetch(blob_store, blob_id, path, reading.limits), path, reading), None, blob_id
+        return _read_latents(_fetch(blob_store, blob_id, path, validator.limits), path, validator), None, blob_id
     if inline is None:
         return None, blob_id, None
     path = "payload.audio.safetensors_b64"
-    return _read_latents(_from_base64(inline, path), path, reading), blob_id, None
+    return _read_latents(_from_base64(inline, path), path, validator), blob_id, None
 
 
-def _read_latents(data: bytes, path: str, reading: Reading) -> torch.Tensor:
+def _read_latents(data: bytes, path: str, validator: Validator) -> torch.Tensor:
     # one byte an element at least, and the header besides
-    if len(data) > reading.limits.audio_elements * 8 + 2**20:
+    if len(data) > validator.limits.audio_elements * 8 + 2**20:
         raise ContinuationError(
-            f"{path} is {len(data)} bytes, expected at most {reading.limits.audio_elements} elements"
+            f"{path} is {len(data)} bytes, expected at most {validator.limits.audio_elements} elements"
         )
     tensors = read_tensors(data, path)
     if AUDIO_TENSOR in tensors:
         latents = tensors[AUDIO_TENSOR]
         if len(tensors) > 1:
-            reading.note(f"{path} holds {len(tensors)} tensors; only {AUDIO_TENSOR!r} was read")
+            validator.note(f"{path} holds {len(tensors)} tensors; only {AUDIO_TENSOR!r} was read")
     elif len(tensors) == 1:
         (latents,) = tensors.values()
     else:
         raise ContinuationError(f"{path} holds the tensors {sorted(tensors)[:5]}, expected one named {AUDIO_TENSOR!r}")
-    return _checked_latents(latents, path, reading)
+    return _checked_latents(latents, path, validator)
 
 
-def _checked_latents(latents: torch.Tensor, path: str, reading: Reading) -> torch.Tensor:
-    if latents.numel() > reading.limits.audio_elements:
-        raise ContinuationError(f"{path}: {latents.numel()} elements, expected at most {reading.limits.audio_elements}")
+def _checked_latents(latents: torch.Tensor, path: str, validator: Validator) -> torch.Tensor:
+    if latents.numel() > validator.limits.audio_elements:
+        raise ContinuationError(
+            f"{path}: {latents.numel()} elements, expected at most {validator.limits.audio_elements}"
+        )
     if latents.ndim != 4:
-        reading.wrong(f"{path}: a tensor of shape {list(latents.shape)}, expected four dimensions [B, C, T, F]")
+        validator.wrong(f"{path}: a tensor of shape {list(latents.shape)}, expected four dimensions [B, C, T, F]")
     if not latents.is_floating_point():
-        reading.wrong(f"{path}: {latents.dtype} values, expected floating point")
+        validator.wrong(f"{path}: {latents.dtype} values, expected floating point")
     if not all_finite(latents):
-        reading.wrong(f"{path}: NaN or infinite values, which would spoil the whole next segment")
+        validator.wrong(f"{path}: NaN or infinite values, which would spoil the whole next segment")
     return latents
 
 

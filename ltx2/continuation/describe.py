@@ -41,8 +41,12 @@ def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
         data = latents.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         dtype = str(latents.dtype).removeprefix("torch.")
         audio = {"dtype": dtype, "shape": list(latents.shape), "sha256": hashlib.sha256(data).hexdigest()}
-    carried = state.carried
-    unknown = {"payload": dict(carried.payload), "video": dict(carried.video), "audio": dict(carried.audio)}
+    unknown_fields = state.unknown_fields
+    unknown = {
+        "payload": dict(unknown_fields.payload),
+        "video": dict(unknown_fields.video),
+        "audio": dict(unknown_fields.audio),
+    }
     return {
         "kind": LTX2_CONTINUATION_KIND,
         "schema_version": SCHEMA_VERSION,

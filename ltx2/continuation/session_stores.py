@@ -18,7 +18,10 @@ def state_blob_ids(state: ContinuationState | LTX2ContinuationState | None) -> s
         return set()
     if isinstance(state, LTX2ContinuationState):
         found = [state.video_frames_blob_id, state.audio_latents_blob_id]
-        found += [state.carried.video_source[0] if state.carried.video_source else None, state.carried.audio_source]
+        found += [
+            state.unknown_fields.video_source[0] if state.unknown_fields.video_source else None,
+            state.unknown_fields.audio_source,
+        ]
     else:
         payload = state.payload if isinstance(state.payload, dict) else {}
         members = (payload.get("video"), payload.get("audio"))

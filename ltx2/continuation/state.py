@@ -13,7 +13,7 @@ import torch
 from ..errors import ContinuationError
 from . import codec
 from .blob_stores import BlobStore
-from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, Beside, Carried
+from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, External, UnknownFields
 from .limits import DEFAULT_LIMITS, StateLimits
 from .strict_json import parse_json, write_json
 
@@ -56,7 +56,7 @@ class LTX2ContinuationState:
     audio_conditioning_strength: float = 1.0
     video_position_offset_sec: float = 0.0
     metadata: dict[str, Any] = field(default_factory=dict)
-    carried: Carried = field(default=Carried(), kw_only=True, repr=False)
+    unknown_fields: UnknownFields = field(default=UnknownFields(), kw_only=True, repr=False)
 
     def to_continuation_state(
         self,
@@ -84,17 +84,19 @@ class LTX2ContinuationState:
         blob_store: BlobStore | None = None,
         strict: bool = True,
         limits: StateLimits = DEFAULT_LIMITS,
-        beside: Beside | None = None,
+        external: External | None = None,
     ) -> "LTX2ContinuationState":
         """The typed state of an envelope. Without a ``blob_store``, ids are kept and their content stays unread.
 
-        ``beside``: frames and latents that an attachment keeps next to the payload.
+        ``external``: frames and latents that an attachment keeps next to the payload.
         ``strict=False`` turns what fastvideo's reader lets pass (numbers out of range, members of a wrong type, …) into
         warnings.
         Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
         """
         check_kind(state.kind)
-        return cls(**codec.decode(state.payload, blob_store=blob_store, strict=strict, limits=limits, beside=beside))
+        return cls(
+            **codec.decode(state.payload, blob_store=blob_store, strict=strict, limits=limits, external=external)
+        )
 
     def __str__(self) -> str:
         frames = self.video_frames or ()

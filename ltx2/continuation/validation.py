@@ -28,7 +28,7 @@ def warn(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Validator:
     """How strictly to read, and the checks of scalar fields."""
 
     strict: bool

@@ -1,18 +1,18 @@
 """Film: segments on the film's clock, from a state to the next segment's conditions, and the joins."""
 
-from .drift import Hold
+from .drift import DriftCorrection
 from .handoff import ContextNoise, NextSegment, capture_state, condition_next
 from .join import FinishedSegment, join_segments, new_sound
 from .seam_metrics import SeamReport
-from .timeline import SegmentPlan, SoundJoin, cut_segment, first_segment, next_segment, sound_join
+from .timeline import SegmentTiming, SoundJoin, cut_segment, first_segment, next_segment, sound_join
 
 __all__ = [
     "ContextNoise",
     "FinishedSegment",
-    "Hold",
+    "DriftCorrection",
     "NextSegment",
     "SeamReport",
-    "SegmentPlan",
+    "SegmentTiming",
     "SoundJoin",
     "capture_state",
     "condition_next",

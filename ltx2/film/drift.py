@@ -18,7 +18,7 @@ _RAMP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Hold:
+class DriftCorrection:
     """How much of the difference to the first segment is taken back, 0…1 each."""
 
     colour: float = 0.0
@@ -52,10 +52,10 @@ class _Correction:
         return self.mean * (1 - self.gain) + self.shift
 
 
-class HoldState:
+class DriftCorrector:
     """The look of the first segment, and the correction reached by the last one."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: DriftCorrection) -> None:
         self._hold = hold
         self._first: _Look | None = None
         self._reached = _Correction(np.zeros(3), np.ones(3), np.zeros(3), 1.0)
@@ -69,7 +69,7 @@ class HoldState:
             return None
         target, before = self._correction(look), self._reached
         self._reached = target
-        ramp = max(1, round(float(segment.plan.fps) * _RAMP_SECONDS))
+        ramp = max(1, round(float(segment.timing.fps) * _RAMP_SECONDS))
         return Corrections(before, target, ramp)
 
     def _correction(self, look: _Look) -> _Correction:

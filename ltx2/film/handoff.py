@@ -22,12 +22,12 @@ from ..continuation.state import LTX2ContinuationState, audio_mask
 from ..errors import ContinuationError, Ltx2Warning
 from ..media import uint8_frames
 from ..values import AudioCondition, ClipCondition
-from .provenance import METADATA_KEY, Producer, producer_metadata, read_producer
+from .provenance import METADATA_KEY, Provenance, provenance_metadata, read_provenance
 from .timeline import (
     AUDIO_OVERLAP_FRAMES,
     AUDIO_RULE,
     VIDEO_OVERLAP_FRAMES,
-    SegmentPlan,
+    SegmentTiming,
     check_overlap,
     clock_shift,
     next_segment,
@@ -47,16 +47,16 @@ class NextSegment:
     """
 
     index: int
-    plan: SegmentPlan
+    timing: SegmentTiming
     clip: ClipCondition | None
     audio: AudioCondition | None
-    offset_seconds: Fraction
+    video_offset_seconds: Fraction
     audio_latents: int
     seed: int | None = None
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.plan}; seed {self.seed}"
+        return f"{self.timing}; seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ContextNoise:
 def capture_state(
     frames: np.ndarray | torch.Tensor,
     audio_latents: torch.Tensor | None,
-    plan: SegmentPlan,
+    timing: SegmentTiming,
     *,
     video_overlap: int = VIDEO_OVERLAP_FRAMES,
     audio_overlap: int = AUDIO_OVERLAP_FRAMES,
@@ -91,24 +91,24 @@ def capture_state(
     """
     if audio_latents is not None:
         _check_latents(audio_latents)
-        if audio_latents.shape[2] != plan.audio_latents:
+        if audio_latents.shape[2] != timing.audio_latents:
             raise ContinuationError(
-                f"the segment has {audio_latents.shape[2]} audio latents, its plan says {plan.audio_latents}"
+                f"the segment has {audio_latents.shape[2]} audio latents, its plan says {timing.audio_latents}"
             )
     check_overlap(video_overlap)
-    tail = len(frames) - plan.end_offset
+    tail = len(frames) - timing.end_offset
     if tail < video_overlap:
         raise ContinuationError(
             f"{max(tail, 0)} frames are left to carry, expected {video_overlap}: give more of the segment's end"
         )
     carried = np.array(uint8_frames(frames[tail - video_overlap : tail]))
     sound = audio_overlap if audio_latents is not None else 0
-    shift, offset, start = clock_shift(plan, video_overlap, sound)
-    producer = Producer(
-        plan, video_overlap, sound, width=carried.shape[2], height=carried.shape[1], model=model, seed=seed
+    shift, offset, start = clock_shift(timing, video_overlap, sound)
+    producer = Provenance(
+        timing, video_overlap, sound, width=carried.shape[2], height=carried.shape[1], model=model, seed=seed
     )
     return LTX2ContinuationState(
-        segment_index=plan.index,
+        segment_index=timing.index,
         video_frames=list(carried),
         video_conditioning_strength=1.0,
         audio_latents=audio_latents[:, :, shift:].detach().to("cpu").clone() if sound else None,
@@ -116,7 +116,7 @@ def capture_state(
         audio_conditioning_num_frames=max(sound, video_overlap) if sound else 0,
         audio_conditioning_strength=0.0,
         video_position_offset_sec=float(offset),
-        metadata={**(metadata or {}), METADATA_KEY: producer_metadata(producer, start)},
+        metadata={**(metadata or {}), METADATA_KEY: provenance_metadata(producer, start)},
     )
 
 
@@ -147,11 +147,11 @@ def condition_next(
     notes: list[str] = []
     pictures = _usable_frames(state, notes)
     latents = _usable_latents(state, notes)
-    producer = read_producer(state.metadata, state.segment_index)
+    producer = read_provenance(state.metadata, state.segment_index)
     if producer is None:
         fps = parse_fps(24 if fps is None else fps)
     else:
-        own = producer.plan.fps
+        own = producer.timing.fps
         fps = own if fps is None else parse_fps(fps)
         if fps != own:
             raise ContinuationError(
@@ -170,13 +170,13 @@ def condition_next(
     if audio_overlap == 0:
         latents = None
     if producer is None:
-        plan, pictures, latents = _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, notes)
+        timing, pictures, latents = _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, notes)
     else:
-        plan, pictures, latents = _own(
+        timing, pictures, latents = _own(
             state, producer, pictures, latents, frames, video_overlap, audio_overlap, audio_rule, audio_latents, notes
         )
     if seed is not None:
-        own_seed = seed + plan.index
+        own_seed = seed + timing.index
     else:
         own_seed = producer.seed + 1 if producer is not None and producer.seed is not None else None
     mask, note = audio_mask(state)
@@ -194,19 +194,28 @@ def condition_next(
     place = latent_frame_span(state.video_conditioning_frame_idx)[0]
     keep = state.video_conditioning_strength if strength is None else strength
     return NextSegment(
-        index=plan.index,
-        plan=plan,
+        index=timing.index,
+        timing=timing,
         clip=None if pictures is None else ClipCondition(frames=pictures, frame=place, strength=float(keep)),
         audio=None if latents is None else AudioCondition(latent=latents, mask=mask),
-        offset_seconds=plan.offset,
-        audio_latents=plan.audio_latents,
+        video_offset_seconds=timing.video_offset_seconds,
+        audio_latents=timing.audio_latents,
         seed=own_seed,
         notes=tuple(notes),
     )
 
 
 def _own(
-    state, producer: Producer, pictures, latents, frames, video_overlap, audio_overlap, audio_rule, audio_latents, notes
+    state,
+    producer: Provenance,
+    pictures,
+    latents,
+    frames,
+    video_overlap,
+    audio_overlap,
+    audio_rule,
+    audio_latents,
+    notes,
 ):
     """Plan and tensors from a state that carries its clocks."""
     have = 0 if pictures is None else len(pictures)
@@ -215,7 +224,7 @@ def _own(
         raise ContinuationError(
             f"the state carries {have} frames, a video overlap of {overlap} is wanted: use {have} or fewer"
         )
-    previous = producer.plan
+    previous = producer.timing
     sound = (
         (state.audio_conditioning_num_frames if audio_overlap is None else audio_overlap) if latents is not None else 0
     )
@@ -227,7 +236,7 @@ def _own(
                 f"the state carries {latents.shape[2]} audio latents of a segment that had "
                 f"{previous.audio_latents}: it is damaged"
             )
-    plan = next_segment(
+    timing = next_segment(
         previous,
         frames,
         video_overlap=overlap,
@@ -237,39 +246,44 @@ def _own(
         earliest_latent=earliest,
     )
     same = overlap == producer.video_overlap and audio_overlap in (None, state.audio_conditioning_num_frames)
-    if sound and same and abs(plan.offset - exact_seconds(state.video_position_offset_sec)) > Fraction(1, 1000):
-        plan = _shifted_as_stated(state, previous, plan, earliest, audio_rule, audio_latents, notes)
-    elif sound and plan.audio_shift == earliest and not same:
-        wanted = seconds_of_frames(max(0, sound - overlap), plan.fps)
-        if wanted - plan.offset > Fraction(1, AUDIO_LATENTS_PER_SECOND):
+    if (
+        sound
+        and same
+        and abs(timing.video_offset_seconds - exact_seconds(state.video_position_offset_sec)) > Fraction(1, 1000)
+    ):
+        timing = _shifted_as_stated(state, previous, timing, earliest, audio_rule, audio_latents, notes)
+    elif sound and timing.audio_shift == earliest and not same:
+        wanted = seconds_of_frames(max(0, sound - overlap), timing.fps)
+        if wanted - timing.video_offset_seconds > Fraction(1, AUDIO_LATENTS_PER_SECOND):
             notes.append(
                 f"the state carries only {latents.shape[2]} audio latents for an overlap of {sound} frames; all "
                 "were used"
             )
-    if not plan.audio_overlap_latents:
-        return plan, _last(pictures, overlap), None
-    first = plan.audio_shift - earliest
-    return plan, _last(pictures, overlap), latents[:, :, first : first + plan.audio_overlap_latents]
+    if not timing.audio_overlap_latents:
+        return timing, _last(pictures, overlap), None
+    first = timing.audio_shift - earliest
+    return timing, _last(pictures, overlap), latents[:, :, first : first + timing.audio_overlap_latents]
 
 
 def _shifted_as_stated(
-    state, previous: SegmentPlan, plan: SegmentPlan, earliest: int, audio_rule, audio_latents, notes
-) -> SegmentPlan:
+    state, previous: SegmentTiming, timing: SegmentTiming, earliest: int, audio_rule, audio_latents, notes
+) -> SegmentTiming:
     """The plan with the offset that the state states, as long as that lies on the grid of audio latents."""
     stated = exact_seconds(state.video_position_offset_sec)
-    shift = plan.audio_shift + round_half_up((plan.offset - stated) * AUDIO_LATENTS_PER_SECOND)
-    moved = plan.offset - Fraction(shift - plan.audio_shift, AUDIO_LATENTS_PER_SECOND)
+    shift = timing.audio_shift + round_half_up((timing.video_offset_seconds - stated) * AUDIO_LATENTS_PER_SECOND)
+    moved = timing.video_offset_seconds - Fraction(shift - timing.audio_shift, AUDIO_LATENTS_PER_SECOND)
     if abs(moved - stated) > Fraction(1, 1000) or moved < 0 or not earliest <= shift < previous.audio_latents:
         given = state.video_position_offset_sec
         notes.append(
-            f"video_position_offset_sec {given:g} does not fit the state's clocks; {float(plan.offset):g} was used"
+            f"video_position_offset_sec {given:g} does not fit the state's clocks; "
+            f"{float(timing.video_offset_seconds):g} was used"
         )
-        return plan
+        return timing
     return next_segment(
         previous,
-        plan.frames,
-        video_overlap=plan.video_overlap,
-        audio_overlap=round_half_up(plan.video_overlap + moved * plan.fps),
+        timing.frames,
+        video_overlap=timing.video_overlap,
+        audio_overlap=round_half_up(timing.video_overlap + moved * timing.fps),
         audio_rule=audio_rule,
         audio_latents=audio_latents,
         earliest_latent=shift,
@@ -300,16 +314,16 @@ def _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, n
     notes.append(
         "the state does not say how its clocks ran; picture and sound may be off by some milliseconds at the join"
     )
-    plan = SegmentPlan(
+    timing = SegmentTiming(
         index=state.segment_index + 1,
         frames=frames,
         fps=fps,
         audio_latents=count,
-        offset=offset,
+        video_offset_seconds=offset,
         audio_overlap_latents=known,
         video_overlap=overlap,
     )
-    return plan, pictures, latents
+    return timing, pictures, latents
 
 
 def _usable_frames(state: LTX2ContinuationState, notes: list[str]) -> np.ndarray | None:

@@ -14,9 +14,9 @@ from ..clock import samples_of_seconds
 from ..errors import ContinuationError
 from ..media import uint8_frames
 from ..values import Waveform
-from .drift import Hold, HoldState
+from .drift import DriftCorrection, DriftCorrector
 from .seam_metrics import FrameMeter, SeamReport, SoundMeter
-from .timeline import BUTT_FADE_SECONDS, SegmentPlan, sound_join
+from .timeline import BUTT_FADE_SECONDS, SegmentTiming, sound_join
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,16 @@ class FinishedSegment:
     silent film.
     """
 
-    plan: SegmentPlan
+    timing: SegmentTiming
     frames: Iterable
     sound: Waveform | None
 
 
 def join_segments(
-    segments: Iterable[FinishedSegment], *, hold: Hold | None = None, report: Callable[[SeamReport], None] | None = None
+    segments: Iterable[FinishedSegment],
+    *,
+    hold: DriftCorrection | None = None,
+    report: Callable[[SeamReport], None] | None = None,
 ) -> Iterator[np.ndarray | Waveform]:
     """The film of consecutive segments, as pieces in order: frames uint8 [n, H, W, 3], and sound.
 
@@ -45,17 +48,17 @@ def join_segments(
     """
     track: _SoundTrack | None = None
     frame_meter, before = FrameMeter(), None
-    keeper = HoldState(hold) if hold is not None else None
+    keeper = DriftCorrector(hold) if hold is not None else None
     for segment in segments:
-        plan = segment.plan
+        timing = segment.timing
         _check_neighbours(before, segment)
         corrections = keeper.next(segment) if keeper is not None else None
         seam = None
         if segment.sound is not None:
             if track is None:
-                track = _SoundTrack(plan, segment.sound)
+                track = _SoundTrack(timing, segment.sound)
             else:
-                yield from track.join(plan, segment.sound, corrections)
+                yield from track.join(timing, segment.sound, corrections)
                 seam = track.meter
         frame_meter.begin()
         for chunk in _trimmed(segment):
@@ -64,70 +67,71 @@ def join_segments(
             frame_meter.add(chunk)
             yield chunk
         if before is not None and report is not None:
-            report(frame_meter.seam(plan, seam))
+            report(frame_meter.seam(timing, seam))
         before = segment
     if before is not None and track is not None:
         yield from track.finish()
 
 
-def new_sound(plan: SegmentPlan, sound: Waveform) -> Waveform:
+def new_sound(timing: SegmentTiming, sound: Waveform) -> Waveform:
     """The sound of the frames that one segment adds to the film, with exactly as many samples as they are long."""
-    track = _SoundTrack(plan, sound)
+    track = _SoundTrack(timing, sound)
     return Waveform(torch.cat([piece.samples for piece in track.finish()], dim=1), sound.sample_rate)
 
 
 def _trimmed(segment: FinishedSegment) -> Iterator[np.ndarray]:
     """The frames that the film shows: without the repeated ones at the head and the left-out ones at the end."""
-    plan, at = segment.plan, 0
-    end = plan.frames - plan.end_offset
+    timing, at = segment.timing, 0
+    end = timing.frames - timing.end_offset
     for chunk in segment.frames:
         pictures = uint8_frames(chunk)
-        first, last = max(plan.video_overlap - at, 0), end - at
+        first, last = max(timing.video_overlap - at, 0), end - at
         at += len(pictures)
         if first < min(last, len(pictures)):
             yield pictures[first:last]
-    if at != plan.frames:
-        raise ContinuationError(f"segment {plan.index} gave {at} frames, its plan says {plan.frames}")
+    if at != timing.frames:
+        raise ContinuationError(f"segment {timing.index} gave {at} frames, its plan says {timing.frames}")
 
 
 def _check_neighbours(before: FinishedSegment | None, segment: FinishedSegment) -> None:
     if before is None:
         return
-    last, plan = before.plan, segment.plan
-    if plan.fps != last.fps or plan.picture_start != last.picture_end:
+    last, timing = before.timing, segment.timing
+    if timing.fps != last.fps or timing.picture_start != last.picture_end:
         raise ContinuationError(
-            f"segment {plan.index} starts at {float(plan.picture_start):.3f} s with {plan.fps} fps, the one before "
+            f"segment {timing.index} starts at {float(timing.picture_start):.3f} s with {timing.fps} fps, the one "
+            "before "
             "ends at "
             f"{float(last.picture_end):.3f} s with {last.fps}: they do not follow each other"
         )
     if (segment.sound is None) != (before.sound is None):
         raise ContinuationError(
-            f"segment {plan.index} and the one before differ in having sound: give all of them sound, or none"
+            f"segment {timing.index} and the one before differ in having sound: give all of them sound, or none"
         )
 
 
 class _SoundTrack:
     """The continuous sound of a film while it is made: what has been given out, and the rest of the last segment."""
 
-    def __init__(self, plan: SegmentPlan, sound: Waveform) -> None:
+    def __init__(self, timing: SegmentTiming, sound: Waveform) -> None:
         self.rate, self.channels = sound.sample_rate, sound.samples.shape[0]
         self.meter: SoundMeter | None = None
-        self._start = self._at = samples_of_seconds(plan.picture_start, self.rate)
+        self._start = self._at = samples_of_seconds(timing.picture_start, self.rate)
         self._frames = 0
-        self._take(plan, sound.samples)
+        self._take(timing, sound.samples)
 
-    def join(self, plan: SegmentPlan, sound: Waveform, corrections) -> Iterator[Waveform]:
+    def join(self, timing: SegmentTiming, sound: Waveform, corrections) -> Iterator[Waveform]:
         """Give out the sound up to and with the join to the next segment."""
         if (sound.sample_rate, sound.samples.shape[0]) != (self.rate, self.channels):
             raise ContinuationError(
-                f"segment {plan.index} has {sound.samples.shape[0]} channels at {sound.sample_rate} Hz, "
+                f"segment {timing.index} has {sound.samples.shape[0]} channels at {sound.sample_rate} Hz, "
                 f"the film {self.channels} at {self.rate} Hz"
             )
         real_end = Fraction(self._offset + self._samples.shape[1], self.rate)
-        join = sound_join(self._plan, plan, min(self._plan.sound_end, real_end))
+        join = sound_join(self._timing, timing, min(self._timing.sound_end, real_end))
         first = max(samples_of_seconds(join.fade_start, self.rate), self._at)
         last = max(samples_of_seconds(join.fade_end, self.rate), first)
-        samples, offset = sound.samples.float(), samples_of_seconds(plan.start, self.rate)
+        samples, offset = sound.samples.float(), samples_of_seconds(timing.start, self.rate)
         if corrections is not None:
             samples = corrections.sound(samples, last - offset, self.rate)
         self.meter = SoundMeter(self._samples, self._offset, samples, offset, first, last, self.rate, join.crossfades)
@@ -144,18 +148,18 @@ class _SoundTrack:
             samples = _window(samples, last - offset, samples.shape[1])
             samples, offset = _faded(samples, self.rate, out=False), last
         self._at = last
-        self._take(plan, samples, offset)
+        self._take(timing, samples, offset)
 
     def finish(self) -> Iterator[Waveform]:
         """Give out the rest, cut or filled up to the length of the picture."""
-        end = self._start + samples_of_seconds(Fraction(self._frames) / self._plan.fps, self.rate)
+        end = self._start + samples_of_seconds(Fraction(self._frames) / self._timing.fps, self.rate)
         if end > self._at:
             yield self._piece(self._window(self._at, end))
 
-    def _take(self, plan: SegmentPlan, samples: torch.Tensor, offset: int | None = None) -> None:
-        self._plan, self._samples = plan, samples.float()
-        self._offset = samples_of_seconds(plan.start, self.rate) if offset is None else offset
-        self._frames += plan.new_frames
+    def _take(self, timing: SegmentTiming, samples: torch.Tensor, offset: int | None = None) -> None:
+        self._timing, self._samples = timing, samples.float()
+        self._offset = samples_of_seconds(timing.start, self.rate) if offset is None else offset
+        self._frames += timing.new_frames
 
     def _window(self, first: int, last: int) -> torch.Tensor:
         return _window(self._samples, first - self._offset, last - self._offset)

@@ -7,21 +7,21 @@ from typing import Any
 
 from ..clock import parse_fps
 from ..errors import ContinuationError, RequestError
-from .timeline import SegmentPlan
+from .timeline import SegmentTiming
 
 METADATA_KEY = "comfy_ltx2"
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Producer:
+class Provenance:
     """The finished segment: its plan, and what must agree for the next one.
 
     plan: as it was carried out; video_overlap, audio_overlap: what its state was cut for, in video frames.
     width, height: of its frames; model: free text, may be empty; seed: the one it ran with, or None.
     """
 
-    plan: SegmentPlan
+    timing: SegmentTiming
     video_overlap: int
     audio_overlap: int
     width: int
@@ -30,27 +30,27 @@ class Producer:
     seed: int | None = None
 
 
-def producer_metadata(producer: Producer, next_start: Fraction) -> dict[str, Any]:
+def provenance_metadata(producer: Provenance, next_start: Fraction) -> dict[str, Any]:
     """The metadata object; ``next_start``: where the next segment's clock starts on the film. Rationals are [num,
     den]."""
-    plan = producer.plan
+    timing = producer.timing
     found: dict[str, Any] = {
         "v": _VERSION,
-        "fps": _pair(plan.fps),
-        "num_frames": plan.frames,
+        "fps": _pair(timing.fps),
+        "num_frames": timing.frames,
         "width": producer.width,
         "height": producer.height,
         "video_overlap_frames": producer.video_overlap,
         "audio_overlap_frames": producer.audio_overlap,
-        "audio_latent_frames": plan.audio_latents,
-        "segment_video_offset_sec": _pair(plan.offset),
-        "segment_start_sec": _pair(plan.start),
+        "audio_latent_frames": timing.audio_latents,
+        "segment_video_offset_sec": _pair(timing.video_offset_seconds),
+        "segment_start_sec": _pair(timing.start),
         "global_start_sec": _pair(next_start),
-        "emitted_frames": plan.total_frames,
+        "emitted_frames": timing.total_frames,
         "audio_strength_is": "mask",
     }
-    if plan.end_offset:
-        found["end_offset_frames"] = plan.end_offset
+    if timing.end_offset:
+        found["end_offset_frames"] = timing.end_offset
     if producer.model:
         found["model"] = producer.model
     if producer.seed is not None:
@@ -58,7 +58,7 @@ def producer_metadata(producer: Producer, next_start: Fraction) -> dict[str, Any
     return found
 
 
-def read_producer(metadata: dict[str, Any], segment_index: int) -> Producer | None:
+def read_provenance(metadata: dict[str, Any], segment_index: int) -> Provenance | None:
     """The producer that a state's metadata describes, or None for a state of another program.
 
     Raises ContinuationError when the object is there but damaged.
@@ -77,19 +77,19 @@ def read_producer(metadata: dict[str, Any], segment_index: int) -> Producer | No
         end_offset = _count(found.get("end_offset_frames", 0), least=0)
         emitted = _count(found.get("emitted_frames", frames))
         seed = found.get("seed")
-        plan = SegmentPlan(
+        timing = SegmentTiming(
             index=segment_index,
             frames=frames,
             fps=parse_fps(tuple(found["fps"])),
             audio_latents=latents,
-            offset=_fraction(found["segment_video_offset_sec"]),
+            video_offset_seconds=_fraction(found["segment_video_offset_sec"]),
             start=_fraction(found.get("segment_start_sec", [0, 1])),
             end_offset=end_offset,
             # counted back from the film's length, so that the next segment's place comes out right
             first_frame=emitted - (frames - end_offset),
         )
-        return Producer(
-            plan=plan,
+        return Provenance(
+            timing=timing,
             video_overlap=video_overlap,
             audio_overlap=_count(found.get("audio_overlap_frames", 0), least=0),
             width=_count(found.get("width", 0), least=0),

@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from .timeline import SegmentPlan
+from .timeline import SegmentTiming
 
 _LOUDNESS_SECONDS = 0.4  # the length that loudness meters use for a moment
 _CORRELATION_SECONDS = 0.2
@@ -74,12 +74,12 @@ class FrameMeter:
                     self._inside[-1].append(difference)
             self._last, self._first = luma, False
 
-    def seam(self, plan: SegmentPlan, sound: "SoundMeter | None") -> SeamReport:
+    def seam(self, timing: SegmentTiming, sound: "SoundMeter | None") -> SeamReport:
         """The report on the seam before the segment that was added last."""
         inside = [difference for differences in self._inside for difference in differences]
         return SeamReport(
-            segment=plan.index,
-            frame=plan.first_frame,
+            segment=timing.index,
+            frame=timing.first_frame,
             frame_difference=self._across[0],
             median_difference=median(inside) if inside else 0.0,
             luma_step=self._across[1],

@@ -16,7 +16,7 @@ from ..clock import (
     WINDOW_SECONDS,
     audio_latents_for,
     decoded_audio_seconds,
-    is_whole_clip,
+    is_valid_frame_count,
     round_half_up,
     samples_of_frames,
     seconds_of_frames,
@@ -31,11 +31,11 @@ AUDIO_RULE = "ceil"
 
 
 @dataclass(frozen=True)
-class SegmentPlan:
+class SegmentTiming:
     """One segment on the film's clock.
 
     index: number of the segment from 0; frames: pictures it generates; fps: exact.
-    offset: seconds added to its picture times; start: where its clock starts on the film, in seconds.
+    video_offset_seconds: seconds added to its picture times; start: where its clock starts on the film, in seconds.
     audio_latents: of the whole segment; audio_overlap_latents: how many of the first are known from the segment before
     (0: none);
     audio_shift: the latent of the segment before that its latent 0 repeats.
@@ -48,7 +48,7 @@ class SegmentPlan:
     frames: int
     fps: Fraction
     audio_latents: int
-    offset: Fraction = Fraction(0)
+    video_offset_seconds: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     audio_overlap_latents: int = 0
     audio_shift: int = 0
@@ -69,12 +69,12 @@ class SegmentPlan:
     @property
     def picture_start(self) -> Fraction:
         """When on the film its first new frame shows."""
-        return self.start + self.offset + seconds_of_frames(self.video_overlap, self.fps)
+        return self.start + self.video_offset_seconds + seconds_of_frames(self.video_overlap, self.fps)
 
     @property
     def picture_end(self) -> Fraction:
         """When on the film its last used frame ends."""
-        return self.start + self.offset + seconds_of_frames(self.frames - self.end_offset, self.fps)
+        return self.start + self.video_offset_seconds + seconds_of_frames(self.frames - self.end_offset, self.fps)
 
     @property
     def sound_end(self) -> Fraction:
@@ -84,7 +84,7 @@ class SegmentPlan:
     @property
     def seconds(self) -> Fraction:
         """Length on its own clock, offset included: what the model's positions span."""
-        return self.offset + seconds_of_frames(self.frames, self.fps)
+        return self.video_offset_seconds + seconds_of_frames(self.frames, self.fps)
 
     def total_samples(self, sample_rate: int) -> int:
         """Samples per channel of the film up to and with this segment."""
@@ -94,30 +94,30 @@ class SegmentPlan:
         return (
             f"segment {self.index}: {self.frames} frames from {float(self.picture_start):.2f} s, "
             f"{self.video_overlap} of them repeated, "
-            f"picture offset {float(self.offset):.3f} s, {self.audio_latents} audio latents, "
+            f"picture offset {float(self.video_offset_seconds):.3f} s, {self.audio_latents} audio latents, "
             f"{self.audio_overlap_latents} known"
         )
 
 
 def first_segment(
     frames: int, fps: Fraction, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None, end_offset: int = 0
-) -> SegmentPlan:
+) -> SegmentTiming:
     """The plan of a segment with nothing before it; ``audio_latents``: its real count where the latent exists
     already."""
     _check_frames(frames, end_offset)
     count = audio_latents_for(seconds_of_frames(frames, fps), audio_rule) if audio_latents is None else audio_latents
-    return _within_window(SegmentPlan(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
+    return _within_window(SegmentTiming(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
 
 
 def check_overlap(video_overlap: int) -> None:
     """Raises RequestError for a number of repeated frames that is neither 8k+1 nor 0, a hard cut."""
-    if video_overlap and not is_whole_clip(video_overlap):
+    if video_overlap and not is_valid_frame_count(video_overlap):
         below = snap_frames(video_overlap, "down")
         raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
 
 
 def next_segment(
-    previous: SegmentPlan,
+    previous: SegmentTiming,
     frames: int,
     *,
     video_overlap: int = VIDEO_OVERLAP_FRAMES,
@@ -126,7 +126,7 @@ def next_segment(
     audio_latents: int | None = None,
     earliest_latent: int = 0,
     end_offset: int = 0,
-) -> SegmentPlan:
+) -> SegmentTiming:
     """The plan of the segment after ``previous``.
 
     video_overlap: frames to repeat, 8k+1, or 0 for a hard cut. audio_overlap: sound to repeat, in video frames; less
@@ -166,12 +166,12 @@ def next_segment(
             f"{known} of {count} audio latents would be known: make the segment longer or the sound overlap smaller"
         )
     return _within_window(
-        SegmentPlan(
+        SegmentTiming(
             index=previous.index + 1,
             frames=frames,
             fps=fps,
             audio_latents=count,
-            offset=offset,
+            video_offset_seconds=offset,
             start=start,
             audio_overlap_latents=known,
             audio_shift=shift,
@@ -183,11 +183,11 @@ def next_segment(
 
 
 def clock_shift(
-    previous: SegmentPlan, video_overlap: int, audio_overlap: int, earliest_latent: int = 0
+    previous: SegmentTiming, video_overlap: int, audio_overlap: int, earliest_latent: int = 0
 ) -> tuple[int, Fraction, Fraction]:
     """First repeated latent of ``previous``, and the next segment's offset and start; see :func:`next_segment`."""
     used = previous.frames - previous.end_offset
-    advance = previous.offset + seconds_of_frames(used - video_overlap, previous.fps)
+    advance = previous.video_offset_seconds + seconds_of_frames(used - video_overlap, previous.fps)
     if audio_overlap <= 0:
         # no sound is carried: both clocks start with the repeated frames
         return 0, Fraction(0), previous.start + advance
@@ -205,8 +205,8 @@ def clock_shift(
 
 
 def cut_segment(
-    previous: SegmentPlan, frames: int, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None
-) -> SegmentPlan:
+    previous: SegmentTiming, frames: int, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None
+) -> SegmentTiming:
     """The plan of a segment that follows without repeating anything: a new scene."""
     return next_segment(
         previous, frames, video_overlap=0, audio_overlap=0, audio_rule=audio_rule, audio_latents=audio_latents
@@ -214,24 +214,24 @@ def cut_segment(
 
 
 def _check_frames(frames: int, end_offset: int) -> None:
-    if not is_whole_clip(frames):
+    if not is_valid_frame_count(frames):
         below = snap_frames(max(frames, 1), "down")
         raise RequestError(f"{below} frames or {below + 8}, got {frames}: the frame count of a segment must be 8k+1")
     if not 0 <= end_offset < frames:
         raise RequestError(f"end offset is {end_offset} frames, expected 0 to {frames - 1}")
 
 
-def _within_window(plan: SegmentPlan) -> SegmentPlan:
-    if plan.seconds > WINDOW_SECONDS:
+def _within_window(timing: SegmentTiming) -> SegmentTiming:
+    if timing.seconds > WINDOW_SECONDS:
         warnings.warn(
             (
-                f"segment {plan.index} spans {float(plan.seconds):.2f} s with its offset, the model knows "
+                f"segment {timing.index} spans {float(timing.seconds):.2f} s with its offset, the model knows "
                 f"{WINDOW_SECONDS} s: shorten it"
             ),
             Ltx2Warning,
             stacklevel=3,
         )
-    return plan
+    return timing
 
 
 # --- the join of two segments' sound ---------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class SoundJoin:
         return self.fade_end > self.fade_start
 
 
-def sound_join(previous: SegmentPlan, following: SegmentPlan, sound_end: Fraction | None = None) -> SoundJoin:
+def sound_join(previous: SegmentTiming, following: SegmentTiming, sound_end: Fraction | None = None) -> SoundJoin:
     """The join between two neighbours. The window lies inside what both know, so nothing is lost or heard twice.
 
     sound_end: where the sound of ``previous`` really ends on the film, if not where its plan says.

@@ -14,10 +14,10 @@ SUBSTEP_SEED_OFFSET = 20_000
 SEEDS = 2**64
 
 
-def generators(seed: int, samples: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
+def generators(seed: int, batch_size: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
     """One generator per sample: sample i draws what a run of its own with ``seed + i`` would draw."""
     # a generator takes 64 bits; the last seeds count on from 0
-    return [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(samples)]
+    return [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(batch_size)]
 
 
 def draw(

@@ -215,7 +215,7 @@ def condition_video(
     for clip in clips:
         _check_frame(clip.frame, frames, "clip")
         count = len(clip.frames)
-        if not clock.is_whole_clip(count):
+        if not clock.is_valid_frame_count(count):
             below = clock.snap_frames(max(count, 1), "down")
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > frames:
@@ -256,12 +256,12 @@ def encode_own_audio(
     return AudioCondition(latent[:, :, :audio_latents], frozen=True, waveform=waveform)
 
 
-def guide_positions(guide: Guide, fps, *, offset_seconds=0, device) -> torch.Tensor:
+def guide_positions(guide: Guide, fps, *, video_offset_seconds=0, device) -> torch.Tensor:
     """Positions of a guide's tokens: [1, 3, tokens, 2] float32; seconds, pixel rows, pixel columns.
 
     A picture lasts one frame; a clip that does not start the film has latent frames of eight frames each.
     """
-    rate, offset = clock.parse_fps(fps), clock.exact_seconds(offset_seconds)
+    rate, offset = clock.parse_fps(fps), clock.exact_seconds(video_offset_seconds)
     _, _, frames, height, width = guide.latent.shape
     if frames == 1:
         spans = [(0, 1)]

@@ -43,7 +43,7 @@ Model = Callable[
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamTokens:
     """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
 
     keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are not guides.
@@ -69,7 +69,7 @@ def denoise(
     guidance: Guidance | Mapping[float, Guidance] = Guidance(),  # noqa: B008 (frozen)
     conditioning: Conditioning = Conditioning(),  # noqa: B008 (frozen)
     fps,
-    video_position_offset_seconds=0,
+    video_offset_seconds=0,
     sampler: str = "euler",
     seeds: Sequence[int] | None = None,
     noise_device: torch.device | str = "cpu",
@@ -95,7 +95,7 @@ def denoise(
     sigmas = check_sigmas(sigmas)
     _check(start, noise, positive, negative, guidance, conditioning, sampler, seeds)
     with torch.no_grad():
-        video, audio = streams(start, conditioning, fps, video_position_offset_seconds, device)
+        video, audio = streams(start, conditioning, fps, video_offset_seconds, device)
         scale = float(sigmas[0]) if noise_scale is None else noise_scale
         x = AVTokens(
             *(
@@ -128,18 +128,18 @@ def denoise(
 
 
 def streams(
-    start: AVLatent, conditioning: Conditioning, fps, offset_seconds, device
-) -> tuple[Stream | None, Stream | None]:
+    start: AVLatent, conditioning: Conditioning, fps, video_offset_seconds, device
+) -> tuple[StreamTokens | None, StreamTokens | None]:
     """Both streams of a stage before noise is added; guides stand behind the video's own tokens."""
     return (
         None
         if start.video is None
-        else _video_stream(start.video.to(device), conditioning, fps, offset_seconds, device),
+        else _video_stream(start.video.to(device), conditioning, fps, video_offset_seconds, device),
         None if start.audio is None else _audio_stream(start.audio.to(device), conditioning, device),
     )
 
 
-def _video_stream(latent: torch.Tensor, conditioning: Conditioning, fps, offset_seconds, device) -> Stream:
+def _video_stream(latent: torch.Tensor, conditioning: Conditioning, fps, video_offset_seconds, device) -> StreamTokens:
     batch, _, frames, height, width = latent.shape
     tokens = patchify_video(latent)  # [B, F·h·w, C]
     own = tokens.shape[1]
@@ -148,7 +148,7 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, fps, offset_
     else:
         clean = patchify_video(conditioning.video.to(latent)).expand(batch, -1, -1)
         mask = patchify_video(conditioning.video_mask.to(device)).expand(batch, -1, -1)  # [B, T, 1]
-    positions = [video_positions(frames, height, width, fps, offset_seconds=offset_seconds, device=device)]
+    positions = [video_positions(frames, height, width, fps, video_offset_seconds=video_offset_seconds, device=device)]
     keyframes = torch.zeros(1, own + conditioning.guide_tokens, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     parts = [(tokens, clean, mask)]
@@ -156,12 +156,12 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, fps, offset_
         known = patchify_video(guide.latent.to(latent)).expand(batch, -1, -1)
         level = torch.full((batch, guide.tokens, 1), 1 - guide.strength, dtype=torch.float32, device=device)
         parts.append((torch.zeros_like(known), known, level))
-        positions.append(guide_positions(guide, fps, offset_seconds=offset_seconds, device=device))
+        positions.append(guide_positions(guide, fps, video_offset_seconds=video_offset_seconds, device=device))
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
-    return Stream(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes)
+    return StreamTokens(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes)
 
 
-def _audio_stream(latent: torch.Tensor, conditioning: Conditioning, device) -> Stream:
+def _audio_stream(latent: torch.Tensor, conditioning: Conditioning, device) -> StreamTokens:
     tokens = patchify_audio(latent)  # [B, T, C·M]
     batch, own, _ = tokens.shape
     if conditioning.audio is None:
@@ -169,17 +169,17 @@ def _audio_stream(latent: torch.Tensor, conditioning: Conditioning, device) -> S
     else:
         clean = patchify_audio(conditioning.audio.to(latent)).expand(batch, -1, -1)
         mask = conditioning.audio_mask.to(device)[:, 0].expand(batch, -1, -1)  # [B, T, 1]
-    return Stream(tokens, clean, mask, audio_positions(own, device=device), own, frozen=conditioning.audio_frozen)
+    return StreamTokens(tokens, clean, mask, audio_positions(own, device=device), own, frozen=conditioning.audio_frozen)
 
 
-def _noised(stream: Stream, noise: torch.Tensor, scale: float) -> torch.Tensor:
+def _noised(stream: StreamTokens, noise: torch.Tensor, scale: float) -> torch.Tensor:
     return sampling_noise.add_noise(stream.latent, stream.clean, stream.mask, noise, 0.0 if stream.frozen else scale)
 
 
 def predictor(
     model: Model,
-    video: Stream | None,
-    audio: Stream | None,
+    video: StreamTokens | None,
+    audio: StreamTokens | None,
     positive: TextContext,
     negative: TextContext | None,
     guidance: Guidance | Mapping[float, Guidance],
@@ -245,7 +245,7 @@ def predictor(
         return {name: AVTokens(*pair) for name, *pair in zip(names, *predictions)}
 
     def stack(
-        stream: Stream, tokens: torch.Tensor, sigma: float, context: list[torch.Tensor], enabled: bool
+        stream: StreamTokens, tokens: torch.Tensor, sigma: float, context: list[torch.Tensor], enabled: bool
     ) -> StreamInput:
         batch, count = len(tokens), len(context)
         level = 0.0 if stream.frozen else sigma
@@ -277,7 +277,7 @@ def _perturbation(name: str, guidance: Guidance) -> Perturbation:
     return Perturbation()
 
 
-def _latents(tokens: AVTokens, start: AVLatent, video: Stream | None, audio: Stream | None) -> AVLatent:
+def _latents(tokens: AVTokens, start: AVLatent, video: StreamTokens | None, audio: StreamTokens | None) -> AVLatent:
     """Latents from tokens, guides dropped."""
     return AVLatent(
         None if video is None else unpatchify_video(tokens.video[:, : video.own], *start.video.shape[2:]),

@@ -24,7 +24,7 @@ def empty_latent(
     fps: Fraction | None = None,
     audio_latents: int | None = None,
     audio_rule: str = "ceil",
-    samples: int = 1,
+    batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> AVLatent:
@@ -38,9 +38,9 @@ def empty_latent(
             raise RequestError("fps is missing: the length of the sound depends on it")
         audio_latents = clock.audio_latents(frames, fps, audio_rule)
     size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
-    video = torch.zeros(samples, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
+    video = torch.zeros(batch_size, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
     audio = (
-        torch.zeros(samples, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device)
+        torch.zeros(batch_size, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device)
         if audio_latents
         else None
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..networks.layers.offload_ops import follows_input
+from ..networks.layers.offload_ops import is_offloaded
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
 
@@ -20,22 +20,22 @@ UNKNOWN_FREE_BYTES = 4 * 2**30
 
 
 @contextmanager
-def resident(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
+def on_device(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
     """The module on a device for as long as the block runs.
 
     A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped
     straight from its file, is never touched. A module that is there already, or whose layers follow their input, is
     used as it is.
     """
-    if is_on(module, device) or follows_input(module):
+    if is_on(module, device) or is_offloaded(module):
         yield module
         return
-    with lent(copy_to(module, device)) as moved:
+    with temporary_copy(copy_to(module, device)) as moved:
         yield moved
 
 
 @contextmanager
-def lent(copied: nn.Module) -> Iterator[nn.Module]:
+def temporary_copy(copied: nn.Module) -> Iterator[nn.Module]:
     """A copy that is emptied when the block ends: its memory is free then, whoever still holds the module."""
     try:
         yield copied
@@ -101,13 +101,15 @@ def free_bytes(device: torch.device | str) -> int:
 
 
 def denoising_bytes(
-    *, width: int, video_tokens: int, samples: int = 1, passes: int = 1, dtype: torch.dtype = torch.bfloat16
+    *, width: int, video_tokens: int, batch_size: int = 1, passes: int = 1, dtype: torch.dtype = torch.bfloat16
 ) -> int:
     """What one call of a transformer of this width holds beside its weights, about."""
-    return TENSORS_PER_TOKEN * width * video_tokens * samples * passes * dtype.itemsize
+    return TENSORS_PER_TOKEN * width * video_tokens * batch_size * passes * dtype.itemsize
 
 
-def passes_that_fit(wanted: int, free: int, *, width: int, video_tokens: int, samples: int, dtype: torch.dtype) -> int:
+def passes_that_fit(
+    wanted: int, free: int, *, width: int, video_tokens: int, batch_size: int, dtype: torch.dtype
+) -> int:
     """How many guidance passes to stack into one call so that it fits; at least one."""
-    one = denoising_bytes(width=width, video_tokens=video_tokens, samples=samples, dtype=dtype)
+    one = denoising_bytes(width=width, video_tokens=video_tokens, batch_size=batch_size, dtype=dtype)
     return max(1, min(wanted, free // max(one, 1)))

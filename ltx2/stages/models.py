@@ -14,12 +14,12 @@ from ..checkpoint.lora import Lora, read_lora
 from ..checkpoint.reader import open_checkpoint
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
-from ..networks.layers.offload_ops import FOLLOWING_OPS
+from ..networks.layers.offload_ops import OFFLOAD_OPS
 from ..text.cache import ContextCache
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
 from ..text.layers import with_ops
 from ..values import Progress
-from .residence import OwnResidence, Residence
+from .placement import DevicePlacement, Placement
 from .video_decoding import MODES
 
 OFFLOADS = ("stage", "layers", "none")
@@ -68,7 +68,7 @@ class Models:
     it.
 
     distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far.
-    residence: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
+    host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
 
@@ -89,12 +89,12 @@ class Models:
     missing: dict[str, str] = field(default_factory=dict)
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
-    residence: Residence | None = None
+    host_placement: Placement | None = None
 
     @property
-    def where(self) -> Residence:
+    def placement(self) -> Placement:
         """What brings the networks to their device."""
-        return OwnResidence(self.config.device) if self.residence is None else self.residence
+        return DevicePlacement(self.config.device) if self.host_placement is None else self.host_placement
 
     def need(self, name: str) -> Any:
         """A network by its field's name. Raises CheckpointError saying which file holds it when it was not loaded."""
@@ -147,7 +147,7 @@ def load_models(
         progress(Progress("loading", done, steps))
     options = {"device": device, "quantized": config.quantized}
     # what fills a card: the transformer and everything of the text
-    large = {"ops": FOLLOWING_OPS} if config.offload == "layers" else {}
+    large = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
     transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options, **large)
     done += 1
     encoder = (
@@ -156,7 +156,7 @@ def load_models(
         else None
     )
     if encoder is not None and large:
-        model = with_ops(encoder.model, FOLLOWING_OPS, dtype=config.text_encoder)
+        model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
         encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
     found = {
         "text_projection": step(

@@ -18,12 +18,12 @@ from ..media.frames import uint8_frames
 from ..values import AVLatent, Progress, Waveform
 from . import memory, steps
 from .models import Models
-from .presets import Plan, StageSettings, find_preset, preset_for, resolve
+from .presets import Settings, StageSettings, find_preset, preset_for, resolve
 from .refinement import check_upsampler
 from .request import Geometry, Request, check_request
 from .steps import encode_texts
 
-__all__ = ["Segment", "encode_texts", "generate", "prepare", "settle"]
+__all__ = ["Segment", "encode_texts", "generate", "prepare", "resolve_request"]
 
 Report = Callable[[Progress], None] | None
 
@@ -42,16 +42,16 @@ class Segment:
     latent: AVLatent
     sounds: tuple[Waveform | None, ...]
     geometry: Geometry
-    plan: Plan
+    settings: Settings
     seed: int
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
-    draws: tuple[torch.Tensor, ...] = ()
+    rng_state: tuple[torch.Tensor, ...] = ()
     decoder: Callable[..., Iterator[torch.Tensor]] | None = None
 
     @property
-    def samples(self) -> int:
+    def batch_size(self) -> int:
         return len(self.sounds)
 
     @property
@@ -72,7 +72,7 @@ class Segment:
         return f"segment {self.geometry}{sound}, seed {self.seed}"
 
 
-def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
+def resolve_request(models: Models, request: Request) -> tuple[Settings, Geometry, tuple[str, ...]]:
     """Settings and clip of a request: what its stages run with, and notes on adjustments. Only release and file names
     are asked.
 
@@ -82,27 +82,27 @@ def settle(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str,
         preset = preset_for(models.names, models.release)
     else:
         preset = find_preset(request.preset, request.preset_version)
-    plan = resolve(preset, models.release, request.overrides)
-    geometry, notes = check_request(request, preset, plan)
-    _warn_without_lora(models, plan)
+    settings = resolve(preset, models.release, request.overrides)
+    geometry, notes = check_request(request, preset, settings)
+    _warn_without_lora(models, settings)
     return (
-        plan,
+        settings,
         geometry,
         (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes),
     )
 
 
-def prepare(models: Models, request: Request) -> tuple[Plan, Geometry, tuple[str, ...]]:
+def prepare(models: Models, request: Request) -> tuple[Settings, Geometry, tuple[str, ...]]:
     """What a request will run with, checked without running anything: settings, clip, and notes on adjustments.
 
     Raises RequestError and CheckpointError for what cannot work; warns of what may not.
     """
-    plan, geometry, notes = settle(models, request)
-    _check_models(models, request, plan, geometry)
+    settings, geometry, notes = resolve_request(models, request)
+    _check_models(models, request, settings, geometry)
     # a host makes room itself
-    if models.residence is None:
-        _check_memory(models, plan, geometry, request.samples)
-    return plan, geometry, notes
+    if models.host_placement is None:
+        _check_memory(models, settings, geometry, request.batch_size)
+    return settings, geometry, notes
 
 
 def generate(models: Models, request: Request, *, progress: Report = None) -> Segment:
@@ -112,20 +112,20 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     the work.
     Raises RequestError, CheckpointError and MediaError, each before the first long stage where it can be known.
     """
-    plan, geometry, notes = prepare(models, request)
+    settings, geometry, notes = prepare(models, request)
     config, clock = models.config, _Clock()
-    seed = plan.preset.seed if request.seed is None else request.seed
-    seeds = range(seed, seed + request.samples)
-    generators = steps.generators_of(models, seed, request.samples)
+    seed = settings.preset.seed if request.seed is None else request.seed
+    seeds = range(seed, seed + request.batch_size)
+    generators = steps.generators_of(models, seed, request.batch_size)
     if torch.device(config.device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(config.device)
 
     with clock.running("text encoding"):
-        positive, negative = steps.encode_request_texts(models, request, plan, progress=progress)
-    stages = steps.stages_of(request, plan, geometry)
+        positive, negative = steps.encode_request_texts(models, request, settings, progress=progress)
+    stages = steps.stages_of(request, settings, geometry)
     with clock.running("conditioning"):
-        sound = steps.known_sound(models, request.audio, audio_latents=geometry.audio_latents)
-        known = steps.known_at(models, request, stages, sound, progress=progress)
+        sound = steps.encode_audio_condition(models, request.audio, audio_latents=geometry.audio_latents)
+        known = steps.encode_conditioning(models, request, stages, sound, progress=progress)
     common = {
         "positive": positive,
         "negative": negative,
@@ -135,37 +135,37 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
     }
 
     with clock.running("denoising"):
-        start = steps.fresh_latent(models, stages[0], request.samples)
+        start = steps.fresh_latent(models, stages[0], request.batch_size)
         latent = steps.run_stage(models, stages[0], start, known[0], **common)
-    if plan.refine is not None:
+    if settings.refine is not None:
         with clock.running("refining"):
             stage_audio = latent.audio
-            start = steps.enlarge(models, latent, progress=progress)
+            start = steps.upsample_latent(models, latent, progress=progress)
             latent = steps.run_stage(models, stages[1], start, known[1], **common)
-            if plan.audio_from == "denoise":
+            if settings.audio_from == "denoise":
                 latent = replace(latent, audio=stage_audio)
     latent = AVLatent(latent.video.cpu(), None if latent.audio is None else latent.audio.cpu())
 
     with clock.running("audio decoding"):
         sounds = steps.decode_sounds(models, latent, sound, progress=progress)
     peak = torch.cuda.max_memory_allocated(config.device) if torch.device(config.device).type == "cuda" else None
-    draws = tuple(generator.get_state() for generator in generators)
+    rng_state = tuple(generator.get_state() for generator in generators)
 
     def decode(sample: int, report: Report) -> Iterator[torch.Tensor]:
-        if not 0 <= sample < request.samples:
-            raise RequestError(f"sample {sample}, expected 0 to {request.samples - 1}")
-        return steps.decode_pixels(models, latent.video[sample : sample + 1], draws[sample], progress=report)
+        if not 0 <= sample < request.batch_size:
+            raise RequestError(f"sample {sample}, expected 0 to {request.batch_size - 1}")
+        return steps.decode_pixels(models, latent.video[sample : sample + 1], rng_state[sample], progress=report)
 
     return Segment(
         latent=latent,
         sounds=sounds,
         geometry=geometry,
-        plan=plan,
+        settings=settings,
         seed=seed,
         notes=notes,
         seconds=clock.seconds,
         peak_bytes=peak,
-        draws=draws,
+        rng_state=rng_state,
         decoder=decode,
     )
 
@@ -174,7 +174,7 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
 # Parts
 
 
-def _check_models(models: Models, request: Request, plan: Plan, geometry: Geometry) -> None:
+def _check_models(models: Models, request: Request, settings: Settings, geometry: Geometry) -> None:
     """Everything that will be needed, before the first long stage."""
     needed = ["video_decoder"]
     if request.positive is None:
@@ -187,20 +187,20 @@ def _check_models(models: Models, request: Request, plan: Plan, geometry: Geomet
         needed.append("audio_encoder")
     if request.images or request.clips:
         needed.append("video_encoder")
-    if plan.refine is not None:
+    if settings.refine is not None:
         needed.append("upsampler")
     for name in needed:
         models.need(name)
-    if plan.refine is not None:
+    if settings.refine is not None:
         check_upsampler(models.upsampler.config)
-    _check_blocks(models, plan)
+    _check_blocks(models, settings)
 
 
-def _check_blocks(models: Models, plan: Plan) -> None:
+def _check_blocks(models: Models, settings: Settings) -> None:
     """Blocks that somebody named must exist: a pass that changes nothing costs as much as one that does."""
     count = models.transformer.config.layers
     own = () if models.release is None else models.release.stg_blocks
-    for stage in (plan.denoise, *([plan.refine.stage] if plan.refine else [])):
+    for stage in (settings.denoise, *([settings.refine.stage] if settings.refine else [])):
         for scale, blocks in (
             (stage.stg_scale_video, stage.stg_blocks_video),
             (stage.stg_scale_audio, stage.stg_blocks_audio),
@@ -210,21 +210,24 @@ def _check_blocks(models: Models, plan: Plan) -> None:
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
 
 
-def _warn_without_lora(models: Models, plan: Plan) -> None:
-    stages: list[StageSettings] = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
-    if models.distilled_lora is None and plan.preset.guided and any(stage.distilled_lora_strength for stage in stages):
+def _warn_without_lora(models: Models, settings: Settings) -> None:
+    stages: list[StageSettings] = [settings.denoise, *([settings.refine.stage] if settings.refine else [])]
+    if (
+        models.distilled_lora is None
+        and settings.preset.guided
+        and any(stage.distilled_lora_strength for stage in stages)
+    ):
         warnings.warn(
-            f"preset {plan.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
-            "be soft; name the "(
-                f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
-                "distilled_lora_strength to 0"
-            ),
+            f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
+            "be soft; name the "
+            f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
+            "distilled_lora_strength to 0",
             Ltx2Warning,
             stacklevel=3,
         )
 
 
-def _check_memory(models: Models, plan: Plan, geometry: Geometry, samples: int) -> None:
+def _check_memory(models: Models, settings: Settings, geometry: Geometry, batch_size: int) -> None:
     config = models.config
     weights = 0 if config.offload in ("none", "layers") else memory.weight_bytes(models.transformer)
     if torch.device(config.device).type == "cpu":
@@ -232,7 +235,7 @@ def _check_memory(models: Models, plan: Plan, geometry: Geometry, samples: int) 
     needed = weights + memory.denoising_bytes(
         width=models.transformer.config.width,
         video_tokens=geometry.video_tokens,
-        samples=samples,
+        batch_size=batch_size,
         dtype=config.transformer,
     )
     free = memory.free_bytes(config.device)

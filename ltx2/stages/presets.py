@@ -161,7 +161,7 @@ PRESETS: tuple[Preset, ...] = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class Settings:
     """What a request's stages run with, after all defaults: refine is None when there is one stage only."""
 
     preset: Preset
@@ -198,7 +198,7 @@ def preset_for(file_names: Iterable[str], release: ModelVersion) -> Preset:
 
 def resolve(
     preset: Preset, release: ModelVersion | None, overrides: Mapping[str, Mapping[str, Any]] | None = None
-) -> Plan:
+) -> Settings:
     """Settings of each stage. overrides: by stage (``denoise``, ``refine``) and name, each reaching that stage only.
 
     release: the checkpoint's, None when it is unknown. ``guidance_scale``, ``modality_scale``, ``stg_scale``,
@@ -224,7 +224,7 @@ def resolve(
     }
     settings = replace(preset.refine, stage=refine, **top)
     settings = replace(settings, stage=_with_blocks(refine, release))
-    plan = Plan(preset, _with_blocks(denoise, release), settings if settings.enabled else None)
+    plan = Settings(preset, _with_blocks(denoise, release), settings if settings.enabled else None)
     for stage, checked in (("denoise", plan.denoise), ("refine", plan.refine and plan.refine.stage)):
         if checked is not None:
             _check(checked, stage)

@@ -1,7 +1,7 @@
 """The second stage: the first one's latents at twice the size, partly noised again and denoised in a few steps.
 
-Its start is ``upsampled``; conditions are encoded again at full size, and ``denoising.denoise`` does the rest with the
-refine schedule, whose first sigma says how much noise is mixed in.
+Its start is ``upsample_video``; conditions are encoded again at full size, and ``denoising.denoise`` does the rest with
+the refine schedule, whose first sigma says how much noise is mixed in.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, wei
 from ..checkpoint.quantization.linear import QuantizedLinear
 from ..config.upsampler import UpsamplerConfig
 from ..errors import RequestError
-from ..networks.layers.offload_ops import follows_input
+from ..networks.layers.offload_ops import is_offloaded
 from ..networks.layers.statistics import PerChannelStatistics
 from ..networks.video_vae.latent_upsampler import LatentUpsampler, upsample
 from ..values import AVLatent, Progress
-from .memory import copy_to, is_on, lent, resident
+from .memory import copy_to, is_on, on_device, temporary_copy
 
 
 def check_upsampler(config: UpsamplerConfig) -> None:
@@ -30,7 +30,7 @@ def check_upsampler(config: UpsamplerConfig) -> None:
         )
 
 
-def upsampled(
+def upsample_video(
     upsampler: LatentUpsampler,
     statistics: PerChannelStatistics,
     latent: AVLatent,
@@ -71,12 +71,12 @@ def stage_transformer(
     Raises CheckpointError for a LoRA of another model.
     """
     if lora is None or strength == 0:
-        with resident(transformer, device) as there:
+        with on_device(transformer, device) as there:
             yield there
         return
     quantised = any(isinstance(layer, QuantizedLinear) for layer in transformer.modules())
-    if quantised or is_on(transformer, device) or follows_input(transformer):
-        with resident(transformer, device) as there:
+    if quantised or is_on(transformer, device) or is_offloaded(transformer):
+        with on_device(transformer, device) as there:
             # shares what the LoRA leaves alone with the given one
             yield merge_loras(there, [(lora, strength)])
         return
@@ -85,5 +85,5 @@ def stage_transformer(
     def change(name: str, weight: torch.Tensor) -> torch.Tensor:
         return merged(weight, [Scaled(matched[name], strength)]) if name in matched else weight
 
-    with lent(copy_to(transformer, device, change=change)) as changed:
+    with temporary_copy(copy_to(transformer, device, change=change)) as changed:
         yield changed

@@ -11,7 +11,7 @@ from .. import clock
 from ..errors import Ltx2Warning, RequestError
 from ..sampling.noise import SEEDS
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
-from .presets import Plan, Preset
+from .presets import Preset, Settings
 
 # Above this the models have seen no video.
 FASTEST_TRAINED = 60
@@ -40,7 +40,7 @@ class Request:
     seconds: float | Fraction | None = None
     fps: Any = None
     seed: int | None = None
-    samples: int = 1
+    batch_size: int = 1
     snap: bool = False
     images: tuple[ImageCondition, ...] = ()
     clips: tuple[ClipCondition, ...] = ()
@@ -48,7 +48,7 @@ class Request:
     audio: AudioCondition | Waveform | None = None
     audio_latents: int | None = None
     audio_rule: str = "ceil"
-    video_position_offset_seconds: float | Fraction = 0
+    video_offset_seconds: float | Fraction = 0
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     positive: TextContext | None = None
     negative: TextContext | None = None
@@ -63,7 +63,7 @@ class Geometry:
     frames: int
     fps: Fraction
     audio_latents: int
-    video_position_offset_seconds: Fraction = Fraction(0)
+    video_offset_seconds: Fraction = Fraction(0)
 
     @property
     def latent_frames(self) -> int:
@@ -101,20 +101,20 @@ def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LAT
     return min(sizes, key=off)
 
 
-def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometry, tuple[str, ...]]:
+def check_request(request: Request, preset: Preset, settings: Settings) -> tuple[Geometry, tuple[str, ...]]:
     """The clip that a request means, and what was adjusted to get there.
 
     Raises RequestError for what cannot be made; warns (Ltx2Warning) of what the models were not trained for.
     """
-    _check_texts(request, plan)
-    if request.samples < 1:
-        raise RequestError(f"{request.samples} samples, expected 1 or more")
+    _check_texts(request, settings)
+    if request.batch_size < 1:
+        raise RequestError(f"{request.batch_size} samples, expected 1 or more")
     if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
         raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
     notes: list[str] = []
     fps = clock.parse_fps(preset.fps if request.fps is None else request.fps)
     frames = _frames(request, preset, fps, notes)
-    width, height = _size(request, preset, plan, notes)
+    width, height = _size(request, preset, settings, notes)
     audio_latents = request.audio_latents
     if audio_latents is None:
         audio_latents = clock.audio_latents(frames, fps, request.audio_rule)
@@ -122,11 +122,11 @@ def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometr
         raise RequestError(f"{audio_latents} audio latents, expected 0 (no sound) or more")
     if request.audio is not None and not audio_latents:
         raise RequestError("a sound was given for a silent film: leave audio_latents out")
-    offset = clock.exact_seconds(request.video_position_offset_seconds)
+    offset = clock.exact_seconds(request.video_offset_seconds)
     if offset < 0:
         raise RequestError(f"video position offset is {float(offset):g} s, expected 0 or more")
     geometry = Geometry(width, height, frames, fps, audio_latents, offset)
-    _check_conditions(request, geometry, plan)
+    _check_conditions(request, geometry, settings)
     end = max(offset + geometry.seconds, clock.audio_latent_span(max(audio_latents, 1) - 1)[1])
     if end > clock.WINDOW_SECONDS:
         warnings.warn(
@@ -146,7 +146,7 @@ def check_request(request: Request, preset: Preset, plan: Plan) -> tuple[Geometr
     return geometry, tuple(notes)
 
 
-def _check_texts(request: Request, plan: Plan) -> None:
+def _check_texts(request: Request, settings: Settings) -> None:
     if request.positive is None and not (isinstance(request.prompt, str) and request.prompt.strip()):
         raise RequestError("the prompt is empty: say what is seen and heard")
 
@@ -168,7 +168,7 @@ def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -
     frames = preset.frames if request.frames is None else request.frames
     if not isinstance(frames, int) or frames < 1:
         raise RequestError(f"{frames!r} frames, expected a whole number from 1")
-    if not clock.is_whole_clip(frames):
+    if not clock.is_valid_frame_count(frames):
         if not request.snap:
             clock.latent_frames(frames)  # says which counts are possible
         snapped = clock.snap_frames(frames)
@@ -177,12 +177,12 @@ def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -
     return frames
 
 
-def _size(request: Request, preset: Preset, plan: Plan, notes: list[str]) -> tuple[int, int]:
+def _size(request: Request, preset: Preset, settings: Settings, notes: list[str]) -> tuple[int, int]:
     if (request.width is None) != (request.height is None):
         raise RequestError(f"size is {request.width}x{request.height}, expected both sides or neither")
     width, height = (preset.width, preset.height) if request.width is None else (request.width, request.height)
     # the first of two stages works at half size
-    multiple = clock.PIXELS_PER_LATENT * (2 if plan.refine is not None else 1)
+    multiple = clock.PIXELS_PER_LATENT * (2 if settings.refine is not None else 1)
     near = tuple(
         clock.snap_size(side, multiple) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
     )
@@ -190,7 +190,7 @@ def _size(request: Request, preset: Preset, plan: Plan, notes: list[str]) -> tup
         raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
     if near != (width, height):
         if not request.snap:
-            two = " for two stages" if plan.refine is not None else ""
+            two = " for two stages" if settings.refine is not None else ""
             raise RequestError(
                 f"size is {width}x{height}, expected multiples of {multiple}{two}: use {near[0]}x{near[1]}, or turn "
                 "snapping on"
@@ -199,7 +199,7 @@ def _size(request: Request, preset: Preset, plan: Plan, notes: list[str]) -> tup
     return near
 
 
-def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
+def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
     """Places and strengths of everything known, before a model is loaded for it."""
     for name, conditions in (("image", request.images), ("clip", request.clips)):
         for condition in conditions:
@@ -213,7 +213,7 @@ def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
                 )
     for clip in request.clips:
         count = len(clip.frames)
-        if not clock.is_whole_clip(count):
+        if not clock.is_valid_frame_count(count):
             below = clock.snap_frames(max(count, 1), "down")
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > geometry.frames:
@@ -221,7 +221,7 @@ def _check_conditions(request: Request, geometry: Geometry, plan: Plan) -> None:
             raise RequestError(
                 f"a clip condition covers frames {clip.frame} to {end}, the clip has frames 0 to {geometry.frames - 1}"
             )
-    if request.latents is not None and plan.refine is not None and request.latents[1] is None:
+    if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError("known video latents are given for the first stage only: give those of the second stage too")
     if isinstance(request.audio, AudioCondition):
         known, total = request.audio.latent.shape[2], geometry.audio_latents

@@ -1,7 +1,7 @@
 """The steps of a segment, one function each: the pipeline runs them in a row, a host may run them one by one with the
 same result.
 
-Each brings the networks it needs to their device (residence) and hands back what the next one takes. Draws come from
+Each brings the networks it needs to their device (placement) and hands back what the next one takes. Draws come from
 one generator per sample, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2 video,
 stage-2 audio, then what the video decoder draws.
 """
@@ -24,8 +24,8 @@ from .conditioning import Conditioning, condition_video, encode_own_audio, encod
 from .denoising import denoise
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
-from .presets import Plan, StageSettings, guidance_of, sigmas_of
-from .refinement import upsampled
+from .presets import Settings, StageSettings, guidance_of, sigmas_of
+from .refinement import upsample_video
 from .request import Geometry, Request
 from .text_encoding import encode_prompts
 from .video_decoding import decode_video, plan_video, room_to_decode
@@ -53,13 +53,13 @@ class Stage:
     latent: LatentCondition | None = None
 
 
-def stages_of(request: Request, plan: Plan, geometry: Geometry) -> tuple[Stage, ...]:
+def stages_of(request: Request, plan: Settings, geometry: Geometry) -> tuple[Stage, ...]:
     """The one or two stages that a plan runs; the first of two works at half size."""
     latents = request.latents or (None, None)
     if plan.refine is None:
         return (Stage("denoising", geometry, plan.denoise, latent=latents[0]),)
     again = plan.refine.video_position_offset_sec
-    full = geometry if again is None else replace(geometry, video_position_offset_seconds=clock.exact_seconds(again))
+    full = geometry if again is None else replace(geometry, video_offset_seconds=clock.exact_seconds(again))
     return (
         Stage("denoising", geometry.half(), plan.denoise, latent=latents[0]),
         Stage("refining", full, plan.refine.stage, plan.refine.add_noise, latents[1]),
@@ -78,7 +78,7 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
     )
     networks = [encoder.model, projection, video, *([audio] if audio is not None else [])]
     # the language model goes before anything else comes to the device
-    with models.where.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *connectors):
+    with models.placement.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *connectors):
         connectors = (connectors[0], connectors[1] if audio is not None else None)
         contexts = encode_prompts(
             replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts, progress=progress
@@ -88,7 +88,7 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
 
 
 def encode_request_texts(
-    models: Models, request: Request, plan: Plan, *, progress: Report = None
+    models: Models, request: Request, plan: Settings, *, progress: Report = None
 ) -> tuple[TextContext, TextContext | None]:
     """Positive and, where some stage's guidance needs it, negative context; ready ones are taken as they are."""
     stages = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
@@ -108,22 +108,22 @@ def wants_negative(settings: StageSettings) -> bool:
     return "negative" in passes(guidance_of(settings))
 
 
-def known_sound(
+def encode_audio_condition(
     models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int
 ) -> AudioCondition | None:
     """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip."""
     if not isinstance(audio, Waveform):
         return audio
     network = models.need("audio_encoder")
-    with models.where.on(network, activation_bytes=SOUND_BYTES) as (encoder,), torch.no_grad():
+    with models.placement.on(network, activation_bytes=SOUND_BYTES) as (encoder,), torch.no_grad():
 
         def encode(waveform: Waveform) -> torch.Tensor:
-            return encode_waveform(encoder, waveform, device=models.where.device_of(network))
+            return encode_waveform(encoder, waveform, device=models.placement.device_of(network))
 
         return encode_own_audio(audio, encode, audio_latents=audio_latents)
 
 
-def known_at(
+def encode_conditioning(
     models: Models, request: Request, stages: Sequence[Stage], sound: AudioCondition | None, *, progress: Report = None
 ) -> list[Conditioning]:
     """What a request knows, at the size of each stage; pictures are encoded for all of them while the encoder is
@@ -135,15 +135,15 @@ def known_at(
         return [known] * len(stages)
     networks = [models.need("video_encoder")] if request.images or request.clips else []
     result = []
-    with models.where.on(*networks) as there:
+    with models.placement.on(*networks) as there:
 
         def encode(pixels: torch.Tensor) -> torch.Tensor:
             return encode_pictures(
                 there[0],
                 pixels,
-                device=models.where.device_of(networks[0]),
+                device=models.placement.device_of(networks[0]),
                 dtype=models.config.video_vae,
-                free=models.where.free_bytes(networks[0]),
+                free=models.placement.free_bytes(networks[0]),
                 progress=progress,
             )
 
@@ -151,7 +151,7 @@ def known_at(
             size = stage.geometry
             result.append(
                 condition_video(
-                    (request.samples, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
+                    (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
                     height=size.height,
                     width=size.width,
                     frames=size.frames,
@@ -166,7 +166,7 @@ def known_at(
     return result
 
 
-def fresh_latent(models: Models, stage: Stage, samples: int) -> AVLatent:
+def fresh_latent(models: Models, stage: Stage, batch_size: int) -> AVLatent:
     """The zeros that a first stage starts from, on the transformer's device."""
     size = stage.geometry
     return empty_latent(
@@ -174,9 +174,9 @@ def fresh_latent(models: Models, stage: Stage, samples: int) -> AVLatent:
         height=size.height,
         frames=size.frames,
         audio_latents=size.audio_latents,
-        samples=samples,
+        batch_size=batch_size,
         dtype=models.config.latents,
-        device=models.where.device_of(models.transformer),
+        device=models.placement.device_of(models.transformer),
     )
 
 
@@ -199,18 +199,18 @@ def run_stage(
     """
     config, settings, size = models.config, stage.settings, stage.geometry
     guidance = guidance_of(settings)
-    device = models.where.device_of(models.transformer)
+    device = models.placement.device_of(models.transformer)
     start = AVLatent(*(None if part is None else part.to(device) for part in (start.video, start.audio)))
     if noise is None:
         noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
     room = memory.denoising_bytes(
         width=models.transformer.config.width,
         video_tokens=size.video_tokens,
-        samples=len(generators),
+        batch_size=len(generators),
         dtype=config.transformer,
     )
     lora, strength = models.distilled_lora, settings.distilled_lora_strength
-    with models.where.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
+    with models.placement.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
         return denoise(
             transformer,
             start,
@@ -221,7 +221,7 @@ def run_stage(
             guidance=guidance,
             conditioning=known,
             fps=size.fps,
-            video_position_offset_seconds=size.video_position_offset_seconds,
+            video_offset_seconds=size.video_offset_seconds,
             sampler=settings.sampler,
             seeds=seeds,
             noise_device=config.noise_device,
@@ -234,16 +234,16 @@ def run_stage(
         )
 
 
-def enlarge(models: Models, latent: AVLatent, *, progress: Report = None) -> AVLatent:
+def upsample_latent(models: Models, latent: AVLatent, *, progress: Report = None) -> AVLatent:
     """The first stage's latents with the picture at twice the height and width."""
     network = models.need("upsampler")
     coder = models.video_decoder if models.video_decoder is not None else models.video_encoder
     coder = models.need("video_decoder") if coder is None else coder
     room = 0 if latent.video is None else UPSAMPLER_BYTES_PER_VALUE * latent.video.numel()
-    with models.where.on(network, activation_bytes=room) as (upsampler,):
-        device = models.where.device_of(network)
-        with memory.resident(coder.per_channel_statistics, device) as statistics:
-            return upsampled(upsampler, statistics, latent, device=device, progress=progress)
+    with models.placement.on(network, activation_bytes=room) as (upsampler,):
+        device = models.placement.device_of(network)
+        with memory.on_device(coder.per_channel_statistics, device) as statistics:
+            return upsample_video(upsampler, statistics, latent, device=device, progress=progress)
 
 
 def decode_sounds(
@@ -251,14 +251,14 @@ def decode_sounds(
 ) -> tuple[Waveform | None, ...]:
     """The sound of each sample on the CPU: decoded, or the track of one's own as it was given; None for silent
     samples."""
-    samples = len(latent.video if latent.video is not None else latent.audio)
+    batch_size = len(latent.video if latent.video is not None else latent.audio)
     if known is not None and known.frozen and known.waveform is not None:
-        return (known.waveform,) * samples
+        return (known.waveform,) * batch_size
     if latent.audio is None:
-        return (None,) * samples
+        return (None,) * batch_size
     networks = models.need("audio_decoder"), models.need("vocoder")
-    with models.where.on(*networks, activation_bytes=SOUND_BYTES) as (decoder, vocoder):
-        device = models.where.device_of(networks[0])
+    with models.placement.on(*networks, activation_bytes=SOUND_BYTES) as (decoder, vocoder):
+        device = models.placement.device_of(networks[0])
         return tuple(
             decode_audio(decoder, vocoder, sample, device=device, dtype=models.config.audio_vae, progress=progress)
             for sample in latent.audio.split(1)
@@ -276,35 +276,35 @@ def decode_pixels(
     generator = torch.Generator(config.noise_device)
     generator.set_state(state)
     network = models.need("video_decoder")
-    device = models.where.device_of(network)
+    device = models.placement.device_of(network)
     settings = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
     room = room_to_decode(network, tuple(latent.shape), **settings)
-    with models.where.on(network, activation_bytes=room) as (decoder,):
-        plan = plan_video(decoder, tuple(latent.shape), free=models.where.free_bytes(network), **settings)
+    with models.placement.on(network, activation_bytes=room) as (decoder,):
+        plan = plan_video(decoder, tuple(latent.shape), free=models.placement.free_bytes(network), **settings)
         yield from decode_video(
             decoder, latent, plan=plan, generator=generator, device=device, dtype=config.video_vae, progress=progress
         )
 
 
-def generators_of(models: Models, seed: int, samples: int) -> list[torch.Generator]:
+def generators_of(models: Models, seed: int, batch_size: int) -> list[torch.Generator]:
     """The generators that all draws of a segment come from, one a sample."""
-    return sampling_noise.generators(seed, samples, models.config.noise_device)
+    return sampling_noise.generators(seed, batch_size, models.config.noise_device)
 
 
-def _passes_at_once(models: Models, guidance, geometry: Geometry, samples: int) -> int:
+def _passes_at_once(models: Models, guidance, geometry: Geometry, batch_size: int) -> int:
     wanted = len(passes(guidance, audio=geometry.audio_latents > 0))
     config = models.config
     if config.pass_batching == "always":
         return wanted
     # on a CPU a stacked call is no faster, and needs more memory
-    if config.pass_batching == "never" or models.where.device_of(models.transformer).type == "cpu":
+    if config.pass_batching == "never" or models.placement.device_of(models.transformer).type == "cpu":
         return 1
-    free = models.where.free_bytes(models.transformer)
+    free = models.placement.free_bytes(models.transformer)
     return memory.passes_that_fit(
         wanted,
         free,
         width=models.transformer.config.width,
         video_tokens=geometry.video_tokens,
-        samples=samples,
+        batch_size=batch_size,
         dtype=config.transformer,
     )

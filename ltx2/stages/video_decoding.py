@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..networks.video_vae.diffusion_decoder import DiffusionDecoder
 from ..networks.video_vae.diffusion_tiling import (
     DEFAULT_TILING,
-    DiffusionPlan,
+    DiffusionDecodePlan,
     plan_diffusion_decode,
     stream_diffusion_decode,
 )
@@ -28,7 +28,7 @@ def decode_video(
     decoder: nn.Module,
     latent: torch.Tensor,
     *,
-    plan: DecodePlan | DiffusionPlan | None = None,
+    plan: DecodePlan | DiffusionDecodePlan | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | str,
     dtype: torch.dtype,
@@ -76,7 +76,7 @@ def plan_video(
     device: torch.device | str,
     dtype: torch.dtype,
     free: int | None = None,
-) -> DecodePlan | DiffusionPlan:
+) -> DecodePlan | DiffusionDecodePlan:
     """How to decode a latent of a shape: ``auto`` by the memory that is free, ``whole``, ``stream`` (exact pieces) or
     ``tiles``.
 
@@ -106,7 +106,7 @@ def room_to_decode(
     """Bytes beside the weights that decoding asks a host for: ``auto`` takes what a middle-sized card has, at the
     most."""
     plan = plan_video(decoder, shape, mode=mode, device=device, dtype=dtype, free=ROOM_TO_DECODE)
-    return plan.peak_bytes if isinstance(plan, DiffusionPlan) else plan.estimate_bytes
+    return plan.peak_bytes if isinstance(plan, DiffusionDecodePlan) else plan.estimate_bytes
 
 
 def pictures(pixels: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ from ..errors import Ltx2Error, StoryError
 from ..film.handoff import NextSegment, capture_state, condition_next
 from ..film.join import FinishedSegment, join_segments
 from ..film.seam_metrics import SeamReport
-from ..film.timeline import SegmentPlan, cut_segment, first_segment
+from ..film.timeline import SegmentTiming, cut_segment, first_segment
 from ..media.video import VideoWriter
 from ..values import AudioCondition, ClipCondition, Waveform
 from .journal import Journal, open_journal
@@ -59,7 +59,7 @@ class SegmentTask:
     audio_latents: int | None = None
     clip: ClipCondition | None = None
     audio: AudioCondition | None = None
-    offset_seconds: Fraction = Fraction(0)
+    video_offset_seconds: Fraction = Fraction(0)
 
 
 def task_of(script: StoryScript, index: int) -> SegmentTask:
@@ -234,24 +234,24 @@ def _make(
         audio_latents=planned.audio_latents,
         clip=planned.clip,
         audio=planned.audio,
-        offset_seconds=planned.offset_seconds,
+        video_offset_seconds=planned.video_offset_seconds,
     )
     made = generate(task)
     for note in (*planned.notes, *made.notes):
         say(f"segment {index + 1}: {note}")
-    plan = planned.plan
+    timing = planned.timing
     if made.audio_latents is not None:
-        plan = dataclasses.replace(plan, audio_latents=made.audio_latents.shape[2])
+        timing = dataclasses.replace(timing, audio_latents=made.audio_latents.shape[2])
 
     def state_of(tail: np.ndarray, count: int):
-        if count != plan.frames:
-            raise StoryError(f"segment {index + 1} came out with {count} frames, {plan.frames} were asked for")
+        if count != timing.frames:
+            raise StoryError(f"segment {index + 1} came out with {count} frames, {timing.frames} were asked for")
         sound = script.audio_overlap if made.audio_latents is not None else 0
         return capture_state(
             tail,
             made.audio_latents,
-            plan,
-            video_overlap=min(script.video_overlap, plan.frames),
+            timing,
+            video_overlap=min(script.video_overlap, timing.frames),
             audio_overlap=sound,
             sample_rate=made.sound.sample_rate if made.sound else None,
             seed=task.seed,
@@ -262,7 +262,7 @@ def _make(
     folder = work / SEGMENTS_FOLDER / name
     files = write_segment(folder, made.frames, made.sound, script.fps, script.video_overlap, state_of)
     return journal.append(
-        "segment", index=index, inputs=inputs, folder=name, files=files, plan=_plan_json(plan), seed=task.seed
+        "segment", index=index, inputs=inputs, folder=name, files=files, plan=_timing_json(timing), seed=task.seed
     )
 
 
@@ -270,12 +270,12 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, m
     """Where a segment lies on the film, and what it starts from."""
     segment = script.segments[index]
     if before is None or segment.cut:
-        plan = (
+        timing = (
             first_segment(segment.frames, script.fps)
             if before is None
-            else cut_segment(_plan_of(before), segment.frames)
+            else cut_segment(_timing_of(before), segment.frames)
         )
-        return NextSegment(index, plan, None, None, plan.offset, plan.audio_latents)
+        return NextSegment(index, timing, None, None, timing.video_offset_seconds, timing.audio_latents)
     state = read_state(work / SEGMENTS_FOLDER / before["folder"])
     size = (script.width, script.height) if script.width is not None else None
     try:
@@ -293,20 +293,24 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, m
         raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
 
 
-def _plan_json(plan: SegmentPlan) -> dict[str, Any]:
-    found = dataclasses.asdict(plan)
+def _timing_json(timing: SegmentTiming) -> dict[str, Any]:
+    """A segment's timing as the journal keeps it; its names are part of the file format."""
+    found = dataclasses.asdict(timing)
+    found["offset"] = found.pop("video_offset_seconds")
     return {
         name: [value.numerator, value.denominator] if isinstance(value, Fraction) else value
         for name, value in found.items()
     }
 
 
-def _plan_of(record: dict) -> SegmentPlan:
+def _timing_of(record: dict) -> SegmentTiming:
     try:
-        return SegmentPlan(
-            **{name: Fraction(*value) if isinstance(value, list) else value for name, value in record["plan"].items()}
-        )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+        values = {
+            name: Fraction(*value) if isinstance(value, list) else value for name, value in record["plan"].items()
+        }
+        values["video_offset_seconds"] = values.pop("offset")
+        return SegmentTiming(**values)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise StoryError(
             f"the journal's record of segment {record.get('index')} is damaged: {error}; use a new work folder"
         ) from error
@@ -354,7 +358,7 @@ def _film(
 def _stored(records: list[dict], work: Path) -> Iterator[FinishedSegment]:
     for record in records:
         folder = work / SEGMENTS_FOLDER / record["folder"]
-        yield FinishedSegment(_plan_of(record), StoredFrames(folder), read_sound(folder))
+        yield FinishedSegment(_timing_of(record), StoredFrames(folder), read_sound(folder))
 
 
 def _sweep(work: Path, records: list[dict]) -> None:

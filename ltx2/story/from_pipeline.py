@@ -46,7 +46,7 @@ def request_of(task: SegmentTask) -> Request:
         clips=() if task.clip is None else (task.clip,),
         audio=task.audio,
         audio_latents=task.audio_latents,
-        video_position_offset_seconds=task.offset_seconds,
+        video_offset_seconds=task.video_offset_seconds,
         overrides=nested_overrides(task.overrides),
     )
 

@@ -1,24 +1,26 @@
 """The story script: a readable YAML file with one prompt a segment. Errors name the line.
 
-fps: 24                     # also 23.976 or 24000/1001
-size: 768x512
-seed: 10                    # segment i uses seed + i unless it has its own
-preset: ltx2_fast
-negative: "blurry, watermark"
-overlap: {video: 9, audio: 49}       # in frames; what each segment repeats of the one before
-hold: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # against drift, 0…1; off by default
-noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
-override: {denoise.num_inference_steps: 6}
-defaults: {seconds: 5}      # for every segment that does not say otherwise
-segments:
-  - A harbour at dawn, gulls call.       # a prompt alone, or
-  - prompt: The camera rises over the roofs, bells ring.
-    seconds: 4              # of the clip the model makes, the repeated part included; or frames: 97
-    seed: 77
-    strength: 0.9           # how firmly it starts from the segment before; 1 = exactly
-  - prompt: A street full of people.
-    cut: true               # a new scene: starts from nothing
-    image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
+    fps: 24                     # also 23.976 or 24000/1001
+    size: 768x512
+    seed: 10                    # segment i uses seed + i unless it has its own
+    preset: ltx2_fast
+    negative: "blurry, watermark"
+    overlap: {video: 9, audio: 49}       # in frames; what each segment repeats of the one before
+    hold: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # against drift, 0…1; off by default
+    noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
+    override: {denoise.num_inference_steps: 6}
+    defaults: {seconds: 5}      # for every segment that does not say otherwise
+    segments:
+      - A harbour at dawn, gulls call.       # a prompt alone, or
+      - prompt: The camera rises over the roofs, bells ring.
+        seconds: 4              # of the clip the model makes, the repeated part included; or frames: 97
+        seed: 77
+        strength: 0.9           # how firmly it starts from the segment before; 1 = exactly
+      - prompt: A street full of people.
+        cut: true               # a new scene: starts from nothing
+        image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
+
+Every entry is described in docs/story.md.
 """
 
 import difflib
@@ -32,9 +34,9 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from ..clock import frames_for_seconds, is_whole_clip, parse_fps, snap_frames
+from ..clock import frames_for_seconds, is_valid_frame_count, parse_fps, snap_frames
 from ..errors import Ltx2Error, StoryError
-from ..film.drift import Hold
+from ..film.drift import DriftCorrection
 from ..film.handoff import ContextNoise
 from ..film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 
@@ -80,7 +82,7 @@ class StoryScript:
     preset: str | None = None
     video_overlap: int = VIDEO_OVERLAP_FRAMES
     audio_overlap: int = AUDIO_OVERLAP_FRAMES
-    hold: Hold | None = None
+    hold: DriftCorrection | None = None
     noise: ContextNoise | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -144,7 +146,7 @@ def parse_script(text: str, path: str | Path = "script.yaml") -> StoryScript:
         preset=reader.value(found, "preset", None, _text),
         video_overlap=video_overlap,
         audio_overlap=reader.value(overlap, "audio", AUDIO_OVERLAP_FRAMES, _whole),
-        hold=Hold(**{name: reader.value(hold, name, 0.0, _share) for name in hold}) if hold else None,
+        hold=DriftCorrection(**{name: reader.value(hold, name, 0.0, _share) for name in hold}) if hold else None,
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, _share) for name in noise}) if noise else None,
         overrides=_overrides(reader, found.get("override")),
     )
@@ -333,13 +335,13 @@ def _whole(value) -> int:
 
 
 def _overlap(value) -> int:
-    if not is_whole_clip(_whole(value)):
+    if not is_valid_frame_count(_whole(value)):
         raise ValueError("expected 8k+1 frames such as 9 or 17")
     return value
 
 
 def _whole_clip(value) -> int:
-    if not is_whole_clip(_whole(value)):
+    if not is_valid_frame_count(_whole(value)):
         below = snap_frames(max(value, 1), "down")
         raise ValueError(f"expected 8k+1 frames: use {below} or {below + 8}")
     return value

@@ -15,7 +15,7 @@ BPE = 2
 
 
 @dataclass(frozen=True)
-class Piece:
+class VocabularyPiece:
     text: str
     score: float
     kind: int
@@ -25,7 +25,7 @@ class Piece:
 class SentencePieceModel:
     """The parts of the protobuf that tokenising needs; a piece's id is its index."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[VocabularyPiece, ...]
     model_type: int
     add_dummy_prefix: bool
 
@@ -72,7 +72,7 @@ def parse(proto: bytes, name: str = "spiece_model") -> SentencePieceModel:
             if number == 1:
                 piece = dict(_fields(value))
                 pieces.append(
-                    Piece(
+                    VocabularyPiece(
                         piece[1].decode("utf-8"),
                         struct.unpack("<f", piece.get(2, b"\0\0\0\0"))[0],
                         piece.get(3, NORMAL),

@@ -141,7 +141,7 @@ def test_vocoder_names_lose_their_prefix_once(tmp_path, names):
 @pytest.mark.parametrize(
     "metadata",
     [
-        {"config": "nonsense"},
+        {"config": "invalid_fields"},
         {"config": "[]"},
         {"config": "[" * 100_000},
         config(transformer=[]),

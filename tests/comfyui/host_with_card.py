@@ -99,7 +99,7 @@ def has_pages() -> bool:
     return hasattr(comfy.model_patcher, "ModelPatcherDynamic")
 
 
-def settle(network: torch.nn.Module) -> None:
+def resolve_request(network: torch.nn.Module) -> None:
     """Parameters that can be moved as they are, as the dynamic loading does with some; a Parameter of this machine
     cannot."""
     for layer in network.modules():
@@ -133,7 +133,7 @@ def _fill_pages(monkeypatch):
     import comfy_aimdo.torch
 
     def patcher(network, **devices):
-        settle(network)
+        resolve_request(network)
         return comfy.model_patcher.ModelPatcherDynamic(network, **devices)
 
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)

@@ -63,7 +63,14 @@ def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, p
     before = upsampled["samples"].unbind()[0].clone()
     vae = samples.FakeVae()
     latent = run(
-        "StateToAVLatent", state=state, vae=vae, latent=upsampled, seconds=9.0, divide=1, strength=0.8, audio_overlap=-1
+        "StateToAVLatent",
+        state=state,
+        vae=vae,
+        latent=upsampled,
+        seconds=9.0,
+        divide=1,
+        strength=0.8,
+        audio_overlap=-1,
     ).args[0]
     assert vae.calls == [(9, 128, 192, 3)] and latent["other"] == 1
     assert torch.allclose(latent["noise_mask"].unbind()[0].flatten()[:3], torch.tensor([0.2, 0.2, 1.0]))
@@ -217,7 +224,7 @@ def test_frames_and_sound_alone_become_a_state(run, pack, folders, vae):
     state, segment = run(
         "ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio, audio_vae=vae
     ).args
-    assert len(state.video_frames) == 9 and segment.plan.frames == 33 and segment.plan.audio_latents == 35
+    assert len(state.video_frames) == 9 and segment.timing.frames == 33 and segment.timing.audio_latents == 35
     assert torch.equal(segment.frames, images[3:])
     carried = state.audio_latents[0, 0, :, 0]
     # the clock moves by one second: 25 latents; the carried ones say how loud it is from 1.125 s on
@@ -339,6 +346,6 @@ def test_guides_are_no_frames_of_the_segment(run, pack, folders):
     latent = {"samples": samples_, "noise_mask": nested(pack, video_mask, torch.ones(1, 1, 35, 1))}
     given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
     _, made, images, _ = run("AVLatentToState", latent=latent, images=samples.frames(33), **given).args
-    assert made.plan.frames == len(images) == 33
+    assert made.timing.frames == len(images) == 33
     with pytest.raises(ValueError, match="49 images, the latent decodes to 33"):
         run("AVLatentToState", latent=latent, images=samples.frames(49), **given)

@@ -17,7 +17,7 @@ from ltx2.config.transformer import transformer_config
 from ..networks.released_shapes import CONFIGS
 from . import host_with_card
 from .conftest import REAL
-from .host_with_card import PLENTY, settle
+from .host_with_card import PLENTY, resolve_request
 from .network_calls import calls, noise, one
 from .samples import frames
 from .second_device import CARD, CPU, Placed
@@ -55,7 +55,7 @@ def in_single_precision(network):
     placed = any(isinstance(parameter, Placed) for parameter in network.parameters())
     network.float()
     if placed:
-        settle(network)
+        resolve_request(network)
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(network)
 

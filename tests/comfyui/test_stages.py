@@ -74,7 +74,7 @@ def test_stage_nodes_and_generate_make_the_same_film(run, loaded, version, name)
     state, segment = run(
         "MakeState", latent=finished, images=images, audio=audio, video_overlap=1, audio_overlap=1
     ).args
-    assert segment.plan == made[3].plan
+    assert segment.timing == made[3].timing
     assert all((a == b).all() for a, b in zip(state.video_frames, made[2].video_frames, strict=True))
     assert torch.equal(state.audio_latents, made[2].audio_latents)
 
@@ -87,11 +87,11 @@ def test_a_segment_continues_a_state(run, loaded):  # noqa: F811
     state, first = run("MakeState", latent=one, images=images, audio=audio, video_overlap=9, audio_overlap=25).args
     conditions = run("ContinueFrom", state=state).args[0]
     clip, frames, fps = run("PrepareLatent", conditions=conditions, **{**SMALL, "length": 33, "fps": 0.0}).args
-    assert (frames, fps) == (33, 24.0) and clip.plan.index == 1 and clip.geometry.video_position_offset_seconds > 0
-    assert clip.geometry.audio_latents == clip.plan.audio_latents
+    assert (frames, fps) == (33, 24.0) and clip.timing.index == 1 and clip.geometry.video_offset_seconds > 0
+    assert clip.geometry.audio_latents == clip.timing.audio_latents
     two = in_stages(run, parts, clip, steps=1)
     assert two.seed == one.seed + 1 == 6
-    known = clip.plan.audio_overlap_latents
+    known = clip.timing.audio_overlap_latents
     assert torch.equal(two.latent.audio[:, :, :known].float(), state.audio_latents[:, :, -known:].float())
     images, audio = decoded(run, parts, two)
     after, second = run("MakeState", latent=two, images=images, audio=audio, video_overlap=9, audio_overlap=25).args
@@ -163,7 +163,7 @@ def test_guidance_sigmas_and_noise_of_ones_own(run, loaded, pack):  # noqa: F811
 
     noise = Noise()
     other = run("Denoise", noise=noise, **given).args[0]
-    assert noise.shapes == [(1, 128, 2, 2, 2), (1, 8, clip.plan.audio_latents, 16)]
+    assert noise.shapes == [(1, 128, 2, 2, 2), (1, 8, clip.timing.audio_latents, 16)]
     assert not torch.equal(other.latent.video, plain.latent.video)
     assert torch.equal(other.latent.video, run("Denoise", noise=noise, **given).args[0].latent.video)
 

@@ -47,7 +47,7 @@ def files_of(path):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_same_state_comes_back(tmp_path, form, dtype):
-    state = full_state(dtype, carried=full_state().carried)
+    state = full_state(dtype, unknown_fields=full_state().unknown_fields)
     path = save_attachment(state, tmp_path / NAMES[form], texts=TEXTS)
     found = load_attachment(path)
     assert found.form == form and described(found.state) == described(state)

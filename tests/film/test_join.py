@@ -10,7 +10,7 @@ import torch
 
 from ltx2.clock import parse_fps, samples_of_seconds
 from ltx2.errors import ContinuationError, RequestError
-from ltx2.film import FinishedSegment, Hold, cut_segment, first_segment, join_segments, next_segment
+from ltx2.film import DriftCorrection, FinishedSegment, cut_segment, first_segment, join_segments, next_segment
 from ltx2.values import Waveform
 
 RATE = 48000
@@ -28,15 +28,15 @@ def endless_sound(first, last, rate=RATE):
     return torch.stack([0.4 * torch.sin(2 * torch.pi * 220 * t), 0.3 * torch.sin(2 * torch.pi * 331 * t + 0.5)]).float()
 
 
-def segment(plan, rate=RATE, chunk=7, gain=1.0, extra=0):
+def segment(timing, rate=RATE, chunk=7, gain=1.0, extra=0):
     """The window of the endless film that a plan stands for."""
-    first = plan.picture_start * plan.fps - plan.video_overlap
+    first = timing.picture_start * timing.fps - timing.video_overlap
     assert first.denominator == 1
-    numbers = range(int(first), int(first) + plan.frames)
+    numbers = range(int(first), int(first) + timing.frames)
     frames = [np.stack([endless_frame(n) for n in numbers[i : i + chunk]]) for i in range(0, len(numbers), chunk)]
-    start = samples_of_seconds(plan.start, rate)
-    length = samples_of_seconds(plan.sound_end - plan.start, rate) + extra
-    return FinishedSegment(plan, frames, Waveform(endless_sound(start, start + length, rate) * gain, rate))
+    start = samples_of_seconds(timing.start, rate)
+    length = samples_of_seconds(timing.sound_end - timing.start, rate) + extra
+    return FinishedSegment(timing, frames, Waveform(endless_sound(start, start + length, rate) * gain, rate))
 
 
 def joined(segments, **keywords):
@@ -57,7 +57,7 @@ def plans(fps, count, frames=121, **keywords):
 @pytest.mark.parametrize("fps", ("23.976", "24", "25", "30"))
 def test_twenty_segments_are_one_film(fps, rate):
     film = plans(fps, 20, frames=65, audio_overlap=30)
-    frames, sound = joined(segment(plan, rate) for plan in film)
+    frames, sound = joined(segment(timing, rate) for timing in film)
     total = 65 + 19 * 56
     assert len(frames) == total == film[-1].total_frames
     assert np.array_equal(frames, np.stack([endless_frame(n) for n in range(total)]))
@@ -71,7 +71,7 @@ def test_twenty_segments_are_one_film(fps, rate):
 @pytest.mark.parametrize("overlaps", ((1, 1), (9, 1), (17, 60), (9, 49)))
 def test_every_overlap_is_gap_free(overlaps):
     film = plans("24", 5, video_overlap=overlaps[0], audio_overlap=overlaps[1])
-    frames, sound = joined(segment(plan, extra=-300) for plan in film)  # and with sound shorter than planned
+    frames, sound = joined(segment(timing, extra=-300) for timing in film)  # and with sound shorter than planned
     assert np.array_equal(frames, np.stack([endless_frame(n) for n in range(len(frames))]))
     kept = sound.shape[1] - RATE // 20
     assert (sound - endless_sound(0, sound.shape[1]))[:, :kept].abs().max() < 1e-5
@@ -124,20 +124,20 @@ def test_segments_of_different_lengths():
     film = [first_segment(25, Fraction(24))]
     for frames in (97, 33, 241, 25):
         film.append(next_segment(film[-1], frames, audio_overlap=20))
-    frames, sound = joined(segment(plan) for plan in film)
+    frames, sound = joined(segment(timing) for timing in film)
     assert len(frames) == 25 + 88 + 24 + 232 + 16 and np.array_equal(frames[-1], endless_frame(len(frames) - 1))
     kept = sound.shape[1] - RATE // 20
     assert (sound - endless_sound(0, sound.shape[1]))[:, :kept].abs().max() < 1e-5
 
 
 def test_silent_films_have_no_sound():
-    frames, sound = joined(dataclasses.replace(segment(plan), sound=None) for plan in plans("24", 3))
+    frames, sound = joined(dataclasses.replace(segment(timing), sound=None) for timing in plans("24", 3))
     assert sound is None and len(frames) == 121 + 2 * 112
 
 
 def test_segments_that_do_not_follow_each_other_are_refused():
     film = plans("24", 3)
-    ones = [segment(plan) for plan in film]
+    ones = [segment(timing) for timing in film]
     mono = dataclasses.replace(ones[1], sound=Waveform(ones[1].sound.samples[:1], RATE))
     for wrong, words in (
         ([ones[0], ones[2]], "do not follow"),
@@ -153,7 +153,7 @@ def test_memory_does_not_grow_with_the_film():
     def peak(count):
         film = plans("24", count, frames=41, audio_overlap=30)
         tracemalloc.start()
-        for _ in join_segments(segment(plan) for plan in film):
+        for _ in join_segments(segment(timing) for timing in film):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -169,7 +169,7 @@ def test_memory_does_not_grow_with_the_film():
 def test_reports_tell_good_seams_from_bad_ones():
     film = plans("24", 3)
     reports = []
-    list(join_segments((segment(plan) for plan in film), report=reports.append))
+    list(join_segments((segment(timing) for timing in film), report=reports.append))
     assert [r.segment for r in reports] == [1, 2] and [r.frame for r in reports] == [121, 233]
     for report in reports:
         assert report.correlation > 0.9999 and abs(report.loudness_step_db) < 0.1
@@ -195,21 +195,21 @@ def test_reports_without_sound():
     assert reports[0].correlation is None and reports[0].loudness_step_db is not None
 
 
-def steady(plan, level, spread):
-    dice = np.random.default_rng(plan.index)
+def steady(timing, level, spread):
+    dice = np.random.default_rng(timing.index)
     picture = dice.normal(level, spread, (16, 16, 3)).clip(0, 255).astype(np.uint8)
-    frames = [np.stack([picture] * plan.frames)]
-    return FinishedSegment(plan, frames, segment(plan, gain=0.5 if plan.index else 1.0).sound)
+    frames = [np.stack([picture] * timing.frames)]
+    return FinishedSegment(timing, frames, segment(timing, gain=0.5 if timing.index else 1.0).sound)
 
 
 def test_holds_take_drift_back_and_are_off_by_default():
     film = plans("24", 2)
     ones = [steady(film[0], 100, 20), steady(film[1], 115, 26)]
     plain, plain_sound = joined(ones)
-    nothing, nothing_sound = joined(ones, hold=Hold())
+    nothing, nothing_sound = joined(ones, hold=DriftCorrection())
     assert np.array_equal(plain, nothing) and torch.equal(plain_sound, nothing_sound)
     assert np.array_equal(plain, np.concatenate([ones[0].frames[0], ones[1].frames[0][9:]]))
-    held, held_sound = joined(ones, hold=Hold(colour=1, contrast=1, loudness=1))
+    held, held_sound = joined(ones, hold=DriftCorrection(colour=1, contrast=1, loudness=1))
     assert np.array_equal(held[:121], plain[:121])
     assert abs(held[-1].mean() - held[0].mean()) < 1 and abs(held[-1].std() - held[0].std()) < 1
     steps = np.abs(np.diff(held.mean((1, 2, 3))))
@@ -217,4 +217,4 @@ def test_holds_take_drift_back_and_are_off_by_default():
     before, after = (held_sound[:, at : at + RATE].square().mean().sqrt() for at in (RATE, 8 * RATE))
     assert after / before == pytest.approx(1, abs=0.02)
     with pytest.raises(RequestError, match="hold of colour is 2"):
-        Hold(colour=2)
+        DriftCorrection(colour=2)

@@ -46,79 +46,95 @@ def test_published_plans(case):
         plans[-1].total_frames == totals["total_frames"]
         and plans[-1].total_samples(rate) == totals["total_audio_samples"]
     )
-    for before, plan, row in zip([None, *plans], plans, rows):
-        assert float(plan.offset) == row["video_position_offset_sec"] and float(plan.start) == row["global_start_sec"]
-        assert plan.audio_latents == row["audio_latents"]
-        assert [plan.video_overlap, plan.frames] == row["emit_frames"]
-        assert (plan.sound_end - plan.start) * rate == row["decoded_audio_samples"]
+    for before, timing, row in zip([None, *plans], plans, rows):
+        assert (
+            float(timing.video_offset_seconds) == row["video_position_offset_sec"]
+            and float(timing.start) == row["global_start_sec"]
+        )
+        assert timing.audio_latents == row["audio_latents"]
+        assert [timing.video_overlap, timing.frames] == row["emit_frames"]
+        assert (timing.sound_end - timing.start) * rate == row["decoded_audio_samples"]
         if before is None:
             continue
-        assert (plan.audio_shift, plan.audio_overlap_latents) == (row["latent_shift"], row["audio_conditioned_latents"])
-        join = sound_join(before, plan)
+        assert (timing.audio_shift, timing.audio_overlap_latents) == (
+            row["latent_shift"],
+            row["audio_conditioned_latents"],
+        )
+        join = sound_join(before, timing)
         window = [join.fade_start, join.fade_end]
         assert [samples_of_seconds(t, rate) for t in window] == row["xfade_global_samples"]
         assert [samples_of_seconds(t - before.start, rate) for t in window] == row["xfade_in_prev_samples"]
-        assert [samples_of_seconds(t - plan.start, rate) for t in window] == row["xfade_in_this_samples"]
-        assert av_error(before, plan) == row["av_error_sec"] == 0
+        assert [samples_of_seconds(t - timing.start, rate) for t in window] == row["xfade_in_this_samples"]
+        assert av_error(before, timing) == row["av_error_sec"] == 0
 
 
-def av_error(before, plan) -> Fraction:
+def av_error(before, timing) -> Fraction:
     """Shift of the sound less shift of the picture, between one segment and the next."""
-    sound = Fraction(plan.audio_shift, 25)
-    picture = before.offset + Fraction(before.frames - before.end_offset - plan.video_overlap) / plan.fps - plan.offset
+    sound = Fraction(timing.audio_shift, 25)
+    picture = (
+        before.video_offset_seconds
+        + Fraction(before.frames - before.end_offset - timing.video_overlap) / timing.fps
+        - timing.video_offset_seconds
+    )
     return sound - picture
 
 
 @pytest.mark.parametrize("fps", RATES)
 def test_nothing_adds_up_over_many_segments(fps):
     fps, dice = parse_fps(fps), random.Random(7)
-    plan = first_segment(121, fps)
+    timing = first_segment(121, fps)
     frames = 121
     for _ in range(200):
         overlap, sound = 8 * dice.randint(0, 3) + 1, dice.randint(1, 60)
         count = 8 * dice.randint(9, 20) + 1
-        following = next_segment(plan, count, video_overlap=overlap, audio_overlap=sound)
+        following = next_segment(timing, count, video_overlap=overlap, audio_overlap=sound)
         wanted = Fraction(max(0, sound - overlap)) / fps
-        assert av_error(plan, following) == 0
+        assert av_error(timing, following) == 0
         assert (
-            abs(following.offset - wanted) <= (Fraction(20, 1000) if wanted else Fraction(40, 1000))
-            and following.offset >= 0
+            abs(following.video_offset_seconds - wanted) <= (Fraction(20, 1000) if wanted else Fraction(40, 1000))
+            and following.video_offset_seconds >= 0
         )
-        assert following.picture_start == plan.picture_end == Fraction(frames) / fps
-        assert following.audio_shift + following.audio_overlap_latents == plan.audio_latents
-        join = sound_join(plan, following)
-        assert following.start <= join.fade_start and join.fade_end <= min(plan.sound_end, plan.picture_end)
+        assert following.picture_start == timing.picture_end == Fraction(frames) / fps
+        assert following.audio_shift + following.audio_overlap_latents == timing.audio_latents
+        join = sound_join(timing, following)
+        assert following.start <= join.fade_start and join.fade_end <= min(timing.sound_end, timing.picture_end)
         frames += count - overlap
-        plan = following
-    assert plan.total_frames == frames
+        timing = following
+    assert timing.total_frames == frames
 
 
 def test_end_offset_moves_picture_and_sound():
-    plan = first_segment(121, Fraction(24), end_offset=8)
-    following = next_segment(plan, 121)
-    assert av_error(plan, following) == 0
-    assert plan.total_frames == 113 and following.picture_start == plan.picture_end == Fraction(113, 24)
-    end = following.offset + Fraction(9, 24)
+    timing = first_segment(121, Fraction(24), end_offset=8)
+    following = next_segment(timing, 121)
+    assert av_error(timing, following) == 0
+    assert timing.total_frames == 113 and following.picture_start == timing.picture_end == Fraction(113, 24)
+    end = following.video_offset_seconds + Fraction(9, 24)
     assert following.audio_overlap_latents == int(25 * end + Fraction(3, 4))
 
 
 def test_the_join_shrinks_with_what_is_shared():
-    plan = first_segment(121, Fraction(24))
+    timing = first_segment(121, Fraction(24))
     for seconds, fade in ((Fraction(1, 10), Fraction(40, 1000) * Fraction(100, 120)), (Fraction(2, 100), 0)):
-        following = dataclasses.replace(next_segment(plan, 121), start=min(plan.sound_end, plan.picture_end) - seconds)
-        join = sound_join(plan, following)
+        following = dataclasses.replace(
+            next_segment(timing, 121), start=min(timing.sound_end, timing.picture_end) - seconds
+        )
+        join = sound_join(timing, following)
         assert join.fade_end - join.fade_start == fade and join.crossfades == bool(fade)
 
 
 def test_cuts_and_silent_joins_start_where_the_picture_does():
-    plan = first_segment(121, Fraction(24))
-    cut = cut_segment(plan, 97)
-    assert (cut.video_overlap, cut.audio_overlap_latents, cut.offset) == (0, 0, 0) and cut.start == plan.picture_end
-    assert sound_join(plan, cut).fade_end == plan.picture_end and not sound_join(plan, cut).crossfades
-    silent = next_segment(plan, 97, audio_overlap=0)
-    assert silent.offset == 0 and silent.picture_start == plan.picture_end
-    music = next_segment(plan, 97, video_overlap=0, audio_overlap=40)
-    assert av_error(plan, music) == 0 and music.audio_overlap_latents > 30
+    timing = first_segment(121, Fraction(24))
+    cut = cut_segment(timing, 97)
+    assert (cut.video_overlap, cut.audio_overlap_latents, cut.video_offset_seconds) == (
+        0,
+        0,
+        0,
+    ) and cut.start == timing.picture_end
+    assert sound_join(timing, cut).fade_end == timing.picture_end and not sound_join(timing, cut).crossfades
+    silent = next_segment(timing, 97, audio_overlap=0)
+    assert silent.video_offset_seconds == 0 and silent.picture_start == timing.picture_end
+    music = next_segment(timing, 97, video_overlap=0, audio_overlap=40)
+    assert av_error(timing, music) == 0 and music.audio_overlap_latents > 30
 
 
 @pytest.mark.parametrize(
@@ -144,28 +160,30 @@ def test_the_window_of_the_model_is_pointed_out():
 # -------------------------------------------------------------------------------------------------
 
 
-def captured(frames=57, fps="24", size=(12, 8), plan=None, **keywords):
-    plan = plan or first_segment(frames, parse_fps(fps))
-    pictures = np.stack([formula_frame(i, size[1], size[0]) for i in range(plan.frames)])
-    latents = formula_latents(plan.audio_latents)
+def captured(frames=57, fps="24", size=(12, 8), timing=None, **keywords):
+    timing = timing or first_segment(frames, parse_fps(fps))
+    pictures = np.stack([formula_frame(i, size[1], size[0]) for i in range(timing.frames)])
+    latents = formula_latents(timing.audio_latents)
     return (
-        plan,
+        timing,
         pictures,
         latents,
-        capture_state(pictures, latents, plan, sample_rate=48000, **{"seed": 5, "model": "2.3", **keywords}),
+        capture_state(pictures, latents, timing, sample_rate=48000, **{"seed": 5, "model": "2.3", **keywords}),
     )
 
 
 @pytest.mark.parametrize("fps", RATES)
 @pytest.mark.parametrize("overlaps", ((9, 49), (17, 25), (9, 1), (1, 10)))
 def test_a_state_carries_its_plan_exactly(fps, overlaps):
-    plan, pictures, latents, state = captured(fps=fps, frames=121, video_overlap=overlaps[0], audio_overlap=overlaps[1])
+    timing, pictures, latents, state = captured(
+        fps=fps, frames=121, video_overlap=overlaps[0], audio_overlap=overlaps[1]
+    )
     again = LTX2ContinuationState.from_continuation_state(state.to_continuation_state())
     following = condition_next(again, 121, fps, size=(12, 8), model="2.3")
-    expected = next_segment(plan, 121, video_overlap=overlaps[0], audio_overlap=overlaps[1])
+    expected = next_segment(timing, 121, video_overlap=overlaps[0], audio_overlap=overlaps[1])
     assert (
-        following.plan == expected
-        and following.offset_seconds == expected.offset
+        following.timing == expected
+        and following.video_offset_seconds == expected.video_offset_seconds
         and following.audio_latents == expected.audio_latents
     )
     assert (
@@ -179,8 +197,8 @@ def test_a_state_carries_its_plan_exactly(fps, overlaps):
 
 
 def test_fields_of_the_captured_state():
-    plan, _, _, state = captured()
-    shift, offset, start = clock_shift(plan, 9, 49)
+    timing, _, _, state = captured()
+    shift, offset, start = clock_shift(timing, 9, 49)
     ours = state.metadata["comfy_ltx2"]
     assert (
         state.audio_conditioning_num_frames == 49
@@ -190,47 +208,47 @@ def test_fields_of_the_captured_state():
     assert (
         state.video_position_offset_sec == float(offset) and state.segment_index == 0 and len(state.video_frames) == 9
     )
-    assert state.audio_latents.shape[2] == plan.audio_latents - shift
+    assert state.audio_latents.shape[2] == timing.audio_latents - shift
     assert ours["fps"] == [24, 1] and ours["global_start_sec"] == [start.numerator, start.denominator]
     assert ours["num_frames"] == ours["emitted_frames"] == 57 and (ours["width"], ours["height"]) == (12, 8)
     assert ours["audio_strength_is"] == "mask" and ours["segment_video_offset_sec"] == [0, 1] and ours["seed"] == 5
 
 
 def test_float_frames_are_rounded():
-    plan = first_segment(17, Fraction(24))
+    timing = first_segment(17, Fraction(24))
     values = torch.full((17, 4, 4, 3), 0.5)
-    assert int(capture_state(values, None, plan).video_frames[0][0, 0, 0]) == 128
-    assert int(capture_state(values.numpy(), None, plan).video_frames[0][0, 0, 0]) == 128
+    assert int(capture_state(values, None, timing).video_frames[0][0, 0, 0]) == 128
+    assert int(capture_state(values.numpy(), None, timing).video_frames[0][0, 0, 0]) == 128
 
 
 def test_a_consumer_with_other_overlaps_plans_anew():
-    plan, pictures, latents, state = captured(frames=121, video_overlap=17)
+    timing, pictures, latents, state = captured(frames=121, video_overlap=17)
     following = condition_next(state, 97, video_overlap=9, audio_overlap=30)
-    expected = next_segment(plan, 97, video_overlap=9, audio_overlap=30)
-    assert following.plan == expected
+    expected = next_segment(timing, 97, video_overlap=9, audio_overlap=30)
+    assert following.timing == expected
     assert np.array_equal(following.clip.frames, pictures[-9:])
     assert torch.equal(following.audio.latent, latents[:, :, expected.audio_shift :])
     with pytest.warns(Ltx2Warning, match="audio latents for an overlap of 90"):
         most = condition_next(state, 97, video_overlap=9, audio_overlap=90)
-    assert most.audio.latent.shape[2] == state.audio_latents.shape[2] and av_error(plan, most.plan) == 0
+    assert most.audio.latent.shape[2] == state.audio_latents.shape[2] and av_error(timing, most.timing) == 0
     silent = condition_next(state, 97, audio_overlap=0)
-    assert silent.audio is None and silent.offset_seconds == 0
+    assert silent.audio is None and silent.video_offset_seconds == 0
     with pytest.raises(ContinuationError, match="carries 17 frames, a video overlap of 25"):
         condition_next(state, 97, video_overlap=25)
 
 
 def test_the_stated_offset_counts_when_it_lies_on_the_grid():
-    plan, _, latents, state = captured(frames=121)
+    timing, _, latents, state = captured(frames=121)
     moved = dataclasses.replace(state, video_position_offset_sec=state.video_position_offset_sec - 0.08)
     following = condition_next(moved, 121)
     assert (
-        float(following.offset_seconds) == pytest.approx(moved.video_position_offset_sec)
-        and av_error(plan, following.plan) == 0
+        float(following.video_offset_seconds) == pytest.approx(moved.video_position_offset_sec)
+        and av_error(timing, following.timing) == 0
     )
-    assert torch.equal(following.audio.latent, latents[:, :, following.plan.audio_shift :])
+    assert torch.equal(following.audio.latent, latents[:, :, following.timing.audio_shift :])
     with pytest.warns(Ltx2Warning, match="does not fit"):
         odd = condition_next(dataclasses.replace(state, video_position_offset_sec=0.777), 121)
-    assert odd.offset_seconds == clock_shift(plan, 9, 49)[1]
+    assert odd.video_offset_seconds == clock_shift(timing, 9, 49)[1]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +289,7 @@ def test_states_of_other_programs_are_read_by_their_conventions():
 @pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
 def test_states_without_pictures_or_sound():
     bare = condition_next(LTX2ContinuationState(), 25)
-    assert bare.clip is None and bare.audio is None and bare.offset_seconds == 0
+    assert bare.clip is None and bare.audio is None and bare.video_offset_seconds == 0
     asks = condition_next(LTX2ContinuationState(audio_conditioning_num_frames=49), 25)
     assert asks.audio is None and any("no latents" in note for note in asks.notes)
     _, _, _, state = captured(frames=121)

@@ -38,8 +38,8 @@ def test_patchify_and_back():
 
 
 def test_a_sample_draws_the_same_alone_and_in_a_batch():
-    def tokens(seed, samples):
-        return noise.draw_tokens(6, 5, noise.generators(seed, samples), dtype=torch.bfloat16, device="cpu")
+    def tokens(seed, batch_size):
+        return noise.draw_tokens(6, 5, noise.generators(seed, batch_size), dtype=torch.bfloat16, device="cpu")
 
     batch = tokens(40, 3)
     for i in range(3):

@@ -1,4 +1,4 @@
-"""Beside the models' own package: schedules, guidance, a step."""
+"""External the models' own package: schedules, guidance, a step."""
 
 import importlib.util
 import sys

@@ -117,7 +117,7 @@ def test_ranks_and_batches_of_latents():
 
 
 def test_guide_positions():
-    still = guide_positions(Guide(torch.zeros(1, 4, 1, 2, 3), 20), 25, offset_seconds=2, device="cpu")
+    still = guide_positions(Guide(torch.zeros(1, 4, 1, 2, 3), 20), 25, video_offset_seconds=2, device="cpu")
     assert still.shape == (1, 3, 6, 2)
     assert torch.allclose(still[0, 0, 0], torch.tensor([2 + 20 / 25, 2 + 21 / 25]))
     assert still[0, 1, 5].tolist() == [32, 64] and still[0, 2, 5].tolist() == [64, 96]

@@ -48,8 +48,8 @@ class Model:
         return velocity(video, "skip_video_self_attention", both), velocity(audio, "skip_audio_self_attention", 0.0)
 
 
-def start(samples=1, **kwargs):
-    return empty_latent(width=96, height=64, frames=17, fps=24, samples=samples, **kwargs)
+def start(batch_size=1, **kwargs):
+    return empty_latent(width=96, height=64, frames=17, fps=24, batch_size=batch_size, **kwargs)
 
 
 def run(model=None, latent=None, *, seed=5, conditioning=NOTHING, **settings):
@@ -183,7 +183,7 @@ def test_guides_are_seen_and_dropped():
 
 def test_offset_moves_the_picture_only():
     model = Model()
-    run(model, video_position_offset_seconds=1.5)
+    run(model, video_offset_seconds=1.5)
     video, audio, _ = model.calls[0]
     assert video.positions[0, 0].min() == 1.5 and audio.positions.min() == 0
     assert video.positions[0, 1].min() == 0

@@ -33,16 +33,16 @@ def test_a_copy_in_another_type_and_with_changed_weights():
 
 def test_resident_uses_what_is_there_already():
     home = network()
-    with memory.resident(home, "cpu") as there:
+    with memory.on_device(home, "cpu") as there:
         assert there is home
-    with memory.resident(home, "meta") as there:
+    with memory.on_device(home, "meta") as there:
         assert there is not home and memory.is_on(there, "meta")
 
 
 def test_a_lent_copy_is_empty_afterwards():
     home = network()
     before = {name: tensor.clone() for name, tensor in home.state_dict().items()}
-    with memory.lent(memory.copy_to(home, "cpu")) as copied:
+    with memory.temporary_copy(memory.copy_to(home, "cpu")) as copied:
         assert torch.equal(copied(torch.ones(1, 3)), home(torch.ones(1, 3)))
     assert not any(tensor.numel() for tensor in copied.state_dict().values())
     assert all(torch.equal(tensor, before[name]) for name, tensor in home.state_dict().items())
@@ -52,6 +52,6 @@ def test_estimates():
     assert memory.free_bytes("cpu") > 0 and memory.free_bytes("meta") == memory.UNKNOWN_FREE_BYTES
     assert memory.weight_bytes(network()) == (12 + 4 + 8) * 4 + 5 * 8
     one = memory.denoising_bytes(width=4096, video_tokens=6144)
-    assert memory.denoising_bytes(width=4096, video_tokens=6144, samples=2, passes=2) == 4 * one
-    sizes = {"width": 4096, "video_tokens": 6144, "samples": 1, "dtype": torch.bfloat16}
+    assert memory.denoising_bytes(width=4096, video_tokens=6144, batch_size=2, passes=2) == 4 * one
+    sizes = {"width": 4096, "video_tokens": 6144, "batch_size": 1, "dtype": torch.bfloat16}
     assert [memory.passes_that_fit(4, free, **sizes) for free in (0, one, 3 * one, 9 * one)] == [1, 1, 3, 4]

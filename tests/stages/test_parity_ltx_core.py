@@ -1,4 +1,4 @@
-"""Beside the models' own package: positions, appended guides, and the start of a stage."""
+"""External the models' own package: positions, appended guides, and the start of a stage."""
 
 from fractions import Fraction
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ltx2 import clock, media
 from ltx2.errors import CheckpointError, Ltx2Warning, RequestError
-from ltx2.networks.layers.offload_ops import follows_input
+from ltx2.networks.layers.offload_ops import is_offloaded
 from ltx2.stages import memory
 from ltx2.stages.conditioning import encode_pictures
 from ltx2.stages.models import PipelineConfig, load_models
@@ -68,9 +68,9 @@ def test_the_same_request_gives_the_same_film_to_the_bit(models):
 
 @pytest.mark.parametrize("version", ["2.3", "2.5"])
 def test_each_sample_is_what_its_own_seed_gives(models, version):
-    both = run(models(version), seed=7, samples=2)
+    both = run(models(version), seed=7, batch_size=2)
     alone = run(models(version), seed=8)
-    assert both.samples == 2 and len(both.sounds) == 2
+    assert both.batch_size == 2 and len(both.sounds) == 2
     assert torch.allclose(both.latent.video[1:], alone.latent.video, atol=1e-3)
     assert torch.allclose(both.sounds[1].samples, alone.sound.samples, atol=1e-2)
     difference = np.abs(frames_of(both, 1).astype(int) - frames_of(alone).astype(int))
@@ -146,7 +146,7 @@ def test_the_sound_of_two_stages(models):
 def test_a_silent_film_and_a_longer_sound(models):
     silent = run(models("2.3"), audio_latents=0)
     assert silent.sound is None and silent.latent.audio is None and frames_of(silent).shape[0] == 9
-    longer = run(models("2.3"), audio_latents=20, video_position_offset_seconds=Fraction(5, 12))
+    longer = run(models("2.3"), audio_latents=20, video_offset_seconds=Fraction(5, 12))
     assert longer.latent.audio.shape[2] == 20
 
 
@@ -281,7 +281,7 @@ def test_missing_networks_are_told_with_the_file_that_holds_them(tiny):
     networks = load_models(checkpoints_of(files), text_encoder=files["text_encoder"], config=FAST)
     with pytest.raises(CheckpointError, match="spatial-upscaler-x2"):
         run(networks)
-    assert run(networks, preset="ltx2_distilled").samples == 1
+    assert run(networks, preset="ltx2_distilled").batch_size == 1
     with pytest.raises(CheckpointError, match="no transformer"):
         load_models(files["audio_vae"], config=FAST)
 
@@ -293,8 +293,8 @@ def test_another_upsampler_is_told(models, tiny):
 
 
 def test_a_preset_is_chosen_and_noted(models):
-    plan, geometry, notes = prepare(models("2.3"), Request(prompt="a lake", seconds=1))
-    assert plan.preset.name == "ltx2_3_base" and geometry.frames == 25
+    settings, geometry, notes = prepare(models("2.3"), Request(prompt="a lake", seconds=1))
+    assert settings.preset.name == "ltx2_3_base" and geometry.frames == 25
     assert notes[0] == "preset ltx2_3_base was chosen by the checkpoint's name" and "25 frames" in notes[1]
 
 
@@ -321,6 +321,6 @@ def test_layers_that_follow_their_input_give_the_same_segment(tiny):
     latents = []
     for offload in ("stage", "layers"):
         models = load_models(files["transformer"], config=replace(FAST, offload=offload), **given)
-        assert follows_input(models.transformer) == (offload == "layers")
+        assert is_offloaded(models.transformer) == (offload == "layers")
         latents.append(generate(models, request).latent)
     assert torch.equal(latents[0].video, latents[1].video) and torch.equal(latents[0].audio, latents[1].audio)

@@ -6,7 +6,7 @@ from ltx2.errors import RequestError
 from ltx2.sampling import schedules
 from ltx2.stages.presets import (
     PRESETS,
-    Plan,
+    Settings,
     find_preset,
     guidance_of,
     override_names,
@@ -19,7 +19,7 @@ from ltx2.stages.presets import (
 V2_0, V2_3, V2_5 = (release(version) for version in ((2, 0), (2, 3), (2, 5)))
 
 
-def plan(name, version=V2_3, **overrides) -> Plan:
+def resolved(name, version=V2_3, **overrides) -> Settings:
     return resolve(find_preset(name), version, overrides)
 
 
@@ -41,7 +41,7 @@ def test_the_known_presets():
 
 @pytest.mark.parametrize("name", [preset.name for preset in PRESETS])
 def test_sizes_fit_the_stages(name):
-    made = plan(name)
+    made = resolved(name)
     multiple = 32 if made.refine is None else 64
     assert made.preset.width % multiple == 0 and made.preset.height % multiple == 0
 
@@ -55,7 +55,7 @@ def test_unknown_presets_are_told_the_known_ones():
 
 
 def test_base_presets_set_real_guidance():
-    settings = plan("ltx2_base", V2_0).denoise
+    settings = resolved("ltx2_base", V2_0).denoise
     guidance = guidance_of(settings)
     assert (settings.num_inference_steps, guidance.video.cfg, guidance.audio.cfg) == (40, 3.0, 7.0)
     assert (guidance.video.modality, guidance.video.stg, guidance.video.rescale) == (3.0, 1.0, 0.7)
@@ -63,52 +63,52 @@ def test_base_presets_set_real_guidance():
 
 
 def test_checkpoint_defaults_beat_the_preset_and_lose_to_what_is_said():
-    settings = plan("ltx2_base", V2_5).denoise
+    settings = resolved("ltx2_base", V2_5).denoise
     assert (settings.num_inference_steps, settings.stg_blocks_video, settings.image_crf) == (30, (28,), 18.0)
     unknown = resolve(find_preset("ltx2_base"), None).denoise
     assert (unknown.num_inference_steps, unknown.stg_blocks_video, unknown.image_crf) == (40, (29,), 33.0)
-    said = plan("ltx2_base", V2_5, denoise={"num_inference_steps": 12, "stg_blocks": [3], "image_crf": 0}).denoise
+    said = resolved("ltx2_base", V2_5, denoise={"num_inference_steps": 12, "stg_blocks": [3], "image_crf": 0}).denoise
     assert (said.num_inference_steps, said.stg_blocks_audio, said.image_crf) == (12, (3,), 0.0)
 
 
 def test_what_is_said_counts_even_where_it_equals_a_default():
-    said = plan("ltx2_two_stage", refine={"num_inference_steps": 3, "guidance_scale": 1.0, "add_noise": True})
+    said = resolved("ltx2_two_stage", refine={"num_inference_steps": 3, "guidance_scale": 1.0, "add_noise": True})
     assert said.refine.stage.num_inference_steps == 3
 
 
 def test_hq_keeps_its_own_step_count_and_shift():
-    settings = plan("ltx2_hq", V2_3).denoise
+    settings = resolved("ltx2_hq", V2_3).denoise
     assert (settings.num_inference_steps, settings.sampler, settings.distilled_lora_strength) == (15, "res_2s", 0.25)
     assert torch.equal(sigmas_of(settings, tokens=8160), schedules.dev_sigmas(15, tokens=8160))
     assert guidance_of(settings).audio.rescale == 1.0 and guidance_of(settings).video.rescale == 0.45
-    assert plan("ltx2_hq").refine.stage.distilled_lora_strength == 0.5
+    assert resolved("ltx2_hq").refine.stage.distilled_lora_strength == 0.5
 
 
 def test_the_distilled_2_5_model_starts_with_the_ancestral_sampler():
-    assert plan("ltx2_two_stage", V2_5).denoise.sampler == "euler_ancestral"
-    assert plan("ltx2_two_stage", V2_5).refine.stage.sampler == "euler"
-    assert plan("ltx2_two_stage", V2_3).denoise.sampler == "euler"
-    assert plan("ltx2_two_stage", V2_5, denoise={"sampler": "euler"}).denoise.sampler == "euler"
+    assert resolved("ltx2_two_stage", V2_5).denoise.sampler == "euler_ancestral"
+    assert resolved("ltx2_two_stage", V2_5).refine.stage.sampler == "euler"
+    assert resolved("ltx2_two_stage", V2_3).denoise.sampler == "euler"
+    assert resolved("ltx2_two_stage", V2_5, denoise={"sampler": "euler"}).denoise.sampler == "euler"
 
 
 def test_few_steps_on_a_dev_preset_stay_on_the_dev_schedule():
-    settings = plan("ltx2_base", denoise={"num_inference_steps": 8}).denoise
+    settings = resolved("ltx2_base", denoise={"num_inference_steps": 8}).denoise
     assert torch.equal(sigmas_of(settings, tokens=96), schedules.dev_sigmas(8))
-    assert torch.equal(sigmas_of(plan("ltx2_fast").denoise, tokens=96), schedules.distilled_sigmas(5))
+    assert torch.equal(sigmas_of(resolved("ltx2_fast").denoise, tokens=96), schedules.distilled_sigmas(5))
     assert sigmas_of(settings, tokens=96, shift=(0.5, 1.0))[1] < schedules.dev_sigmas(8)[1]
 
 
 def test_refine_runs_one_pass_unless_asked():
-    stage = plan("ltx2_base", V2_3, refine={"enabled": True}).refine.stage
+    stage = resolved("ltx2_base", V2_3, refine={"enabled": True}).refine.stage
     guidance = guidance_of(stage)
     assert (guidance.video.cfg, guidance.video.modality, guidance.video.stg) == (1.0, 1.0, 0.0)
-    stage = plan("ltx2_base", V2_3, refine={"enabled": True, "stg_scale_video": 1.0}).refine.stage
+    stage = resolved("ltx2_base", V2_3, refine={"enabled": True, "stg_scale_video": 1.0}).refine.stage
     assert guidance_of(stage).video.stg == 1.0 and guidance_of(stage).video.stg_blocks == (28,)
 
 
 def test_overrides_reach_exactly_their_stage():
-    usual = plan("ltx2_quality")
-    changed = plan(
+    usual = resolved("ltx2_quality")
+    changed = resolved(
         "ltx2_quality",
         refine={"num_inference_steps": 2, "guidance_scale": 2, "image_crf": 5, "video_position_offset_sec": 1},
     )
@@ -119,22 +119,22 @@ def test_overrides_reach_exactly_their_stage():
         changed.refine.stage.image_crf,
     ) == (2, 2.0, 5.0)
     assert changed.refine.video_position_offset_sec == 1.0
-    changed = plan("ltx2_quality", denoise={"num_inference_steps": 4}, refine={"num_inference_steps": 2})
+    changed = resolved("ltx2_quality", denoise={"num_inference_steps": 4}, refine={"num_inference_steps": 2})
     assert (changed.denoise.num_inference_steps, changed.refine.stage.num_inference_steps) == (4, 2)
 
 
 def test_a_pair_sets_both_streams_and_loses_to_one_set_by_itself():
-    settings = plan("ltx2_base", denoise={"cfg_scale_audio": 5, "guidance_scale": 2, "rescale_scale": 0}).denoise
+    settings = resolved("ltx2_base", denoise={"cfg_scale_audio": 5, "guidance_scale": 2, "rescale_scale": 0}).denoise
     assert (settings.cfg_scale_video, settings.cfg_scale_audio) == (2.0, 5.0)
     assert settings.rescale_scale_video == settings.rescale_scale_audio == 0.0
 
 
 def test_refine_is_switched_by_its_override():
-    assert plan("ltx2_distilled").refine is None and plan("ltx2_distilled").audio_from == "denoise"
-    assert plan("ltx2_distilled", refine={"enabled": True}).refine.stage.num_inference_steps == 2
-    assert plan("ltx2_two_stage", refine={"enabled": False}).refine is None
-    assert plan("ltx2_two_stage").audio_from == "refine" and plan("ltx2_hq").audio_from == "denoise"
-    assert plan("ltx2_two_stage", refine={"enabled": None, "add_noise": False}).refine.add_noise is False
+    assert resolved("ltx2_distilled").refine is None and resolved("ltx2_distilled").audio_from == "denoise"
+    assert resolved("ltx2_distilled", refine={"enabled": True}).refine.stage.num_inference_steps == 2
+    assert resolved("ltx2_two_stage", refine={"enabled": False}).refine is None
+    assert resolved("ltx2_two_stage").audio_from == "refine" and resolved("ltx2_hq").audio_from == "denoise"
+    assert resolved("ltx2_two_stage", refine={"enabled": None, "add_noise": False}).refine.add_noise is False
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,9 @@ def test_overrides_as_text():
     assert parse_override("refine.num_inference_steps=2") == ("refine", "num_inference_steps", 2)
     assert parse_override("denoise.sampler=res_2s") == ("denoise", "sampler", "res_2s")
     assert parse_override("denoise.sigmas=[1, 0.5, 0]") == ("denoise", "sigmas", [1, 0.5, 0])
-    assert plan("ltx2_base", denoise=dict([parse_override("denoise.stg_blocks=3,4")[1:]])).denoise.stg_blocks_video == (
+    assert resolved(
+        "ltx2_base", denoise=dict([parse_override("denoise.stg_blocks=3,4")[1:]])
+    ).denoise.stg_blocks_video == (
         3,
         4,
     )

@@ -5,7 +5,7 @@ from torch import nn
 from ltx2.checkpoint.lora import read_lora
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.stages import refinement
-from ltx2.stages.refinement import stage_transformer, upsampled
+from ltx2.stages.refinement import stage_transformer, upsample_video
 from ltx2.values import AVLatent
 
 
@@ -55,10 +55,10 @@ def test_upsampling_doubles_the_picture_and_keeps_the_sound(models):
     latent = AVLatent(torch.randn(2, 128, 2, 1, 3), torch.randn(2, 8, 5, 16))
     reports = []
     statistics = networks.video_decoder.per_channel_statistics
-    result = upsampled(networks.upsampler, statistics, latent, device="cpu", progress=reports.append)
+    result = upsample_video(networks.upsampler, statistics, latent, device="cpu", progress=reports.append)
     assert result.video.shape == (2, 128, 2, 2, 6) and result.audio is latent.audio
-    alone = upsampled(networks.upsampler, statistics, AVLatent(latent.video[1:], None), device="cpu")
+    alone = upsample_video(networks.upsampler, statistics, AVLatent(latent.video[1:], None), device="cpu")
     assert torch.equal(result.video[1:], alone.video)
     assert [report.done for report in reports] == [0, 1, 2]
     with pytest.raises(RequestError, match="no video latent"):
-        upsampled(networks.upsampler, statistics, AVLatent(None, latent.audio), device="cpu")
+        upsample_video(networks.upsampler, statistics, AVLatent(None, latent.audio), device="cpu")

@@ -68,7 +68,7 @@ def test_length_of_the_sound(rule, latents):
     [
         ({"prompt": "  "}, "prompt is empty"),
         ({"prompt": None}, "prompt is empty"),
-        ({"samples": 0}, "expected 1 or more"),
+        ({"batch_size": 0}, "expected 1 or more"),
         ({"seed": -1}, "from 0"),
         ({"seed": 1.5}, "from 0"),
         ({"seed": 2**64}, "from 0 to 2\\^64 - 1"),
@@ -85,7 +85,7 @@ def test_length_of_the_sound(rule, latents):
         ({"audio_rule": "long"}, "round, ceil, cover"),
         ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are known, the clip has 127"),
         ({"audio": AudioCondition(torch.zeros(1, 8, 3, 16)), "audio_latents": 0}, "silent film"),
-        ({"video_position_offset_seconds": -1}, "0 or more"),
+        ({"video_offset_seconds": -1}, "0 or more"),
         ({"images": (ImageCondition(PICTURE, frame=121),)}, "frames 0 to 120"),
         ({"images": (ImageCondition(PICTURE, strength=-0.1),)}, "expected 0"),
         ({"clips": (ClipCondition(np.zeros((8, 8, 8, 3))),)}, "such as 1 or 9"),
@@ -112,7 +112,7 @@ def test_an_encoded_prompt_replaces_the_text():
 
 def test_the_window_of_the_models_is_a_warning():
     with pytest.warns(Ltx2Warning, match="reaches 21.04 s"):
-        check(frames=481, video_position_offset_seconds=1)
+        check(frames=481, video_offset_seconds=1)
     with pytest.warns(Ltx2Warning, match="120 frames per second"):
         check(frames=121, fps=120)
 

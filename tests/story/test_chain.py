@@ -163,12 +163,12 @@ def test_a_chain_is_a_run_of_one_and_continuations(tmp_path):
             following.audio_latents,
             following.clip,
             following.audio,
-            following.offset_seconds,
+            following.video_offset_seconds,
         )
         made = Fake()(task)
         frames = np.concatenate(list(made.frames))
         state = capture_state(
-            frames, made.audio_latents, following.plan, audio_overlap=15, sample_rate=RATE, seed=following.seed
+            frames, made.audio_latents, following.timing, audio_overlap=15, sample_rate=RATE, seed=following.seed
         )
         stored = folders(tmp_path)[index]
         assert np.array_equal(frames, np.concatenate(list(StoredFrames(stored))))
@@ -181,7 +181,7 @@ def test_new_scenes_start_from_nothing(tmp_path):
     script = story(3, lines={1: "cut: true, frames: 33"})
     result, generate = run(script, tmp_path)
     task = generate.tasks[1]
-    assert task.clip is None and task.audio is None and task.offset_seconds == 0 and task.frames == 33
+    assert task.clip is None and task.audio is None and task.video_offset_seconds == 0 and task.frames == 33
     assert len(read_video(tmp_path / "film.mp4").frames) == script.total_frames == 25 + 33 + 16
     assert result.seams[0].correlation is None and result.seams[1].correlation > 0.999
 

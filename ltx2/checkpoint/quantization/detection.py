@@ -23,7 +23,7 @@ DESCRIPTION_LIMIT_BYTES = 4_096
 FP8_STORED = ("F8_E4M3", "F8_E5M2")
 _FORMATS = ("float8_e4m3fn", "float8_e5m2", "nvfp4", "int8_tensorwise")
 # What may stand beside ``layer.weight``, by its part in the format; None: not needed.
-_BESIDE = {
+_COMPANIONS = {
     "weight_scale": "scale", "scale_weight": "scale", "weight_scale_2": "tensor_scale",
     "pre_quant_scale": "column_scale",
     "input_scale": None, "scale_input": None, "comfy_quant": None,
@@ -85,17 +85,17 @@ def fold_quantized(
     for name, tensor in tensors.items():
         if name.endswith(".weight") or name == "weight":
             stem = name.removesuffix("weight")
-            beside = {key: tensors[stem + key] for key in _BESIDE if stem + key in tensors}
-            about = _description(beside.get("comfy_quant"), described.get(stem.removesuffix(".")), path)
-            if beside or about or tensor.stored in FP8_STORED:
-                parts = {_BESIDE[key]: part for key, part in beside.items() if _BESIDE[key]}
+            companions = {key: tensors[stem + key] for key in _COMPANIONS if stem + key in tensors}
+            about = _description(companions.get("comfy_quant"), described.get(stem.removesuffix(".")), path)
+            if companions or about or tensor.stored in FP8_STORED:
+                parts = {_COMPANIONS[key]: part for key, part in companions.items() if _COMPANIONS[key]}
                 folded[name] = _weight(name, tensor, parts, about)
-                taken.update(part.name for part in beside.values())
+                taken.update(part.name for part in companions.values())
         elif name.endswith("bias") and tensor.stored in FP8_STORED:
             scale = tensors.get(f"{name}_scale")
             folded[name] = _weight(name, tensor, {} if scale is None else {"scale": scale}, {})
             taken.add(f"{name}_scale")
-        elif tensor.stored in FP8_STORED and name.rpartition(".")[2] not in {*_BESIDE, _MARKER}:
+        elif tensor.stored in FP8_STORED and name.rpartition(".")[2] not in {*_COMPANIONS, _MARKER}:
             folded[name] = _weight(name, tensor, {}, {})
         elif name.rpartition(".")[2] == _MARKER:
             taken.add(name)

@@ -10,26 +10,26 @@ from torch import nn
 from .detection import PackedWeight
 from .formats import dequantize
 
-Brought = tuple[torch.Tensor, torch.Tensor | None]
+CastPair = tuple[torch.Tensor, torch.Tensor | None]
 
 
 @contextmanager
-def carried(layer: "Stored", device: torch.device) -> Iterator[Brought]:
+def cast_to_device(layer: "PackedParameter", device: torch.device) -> Iterator[CastPair]:
     """Weight and bias of a layer on a device, for as long as the block runs."""
     yield layer.weight.to(device), None if layer.bias is None else layer.bias.to(device)
 
 
-class Stored(nn.Module):
+class PackedParameter(nn.Module):
     """Tensors as they are in a file, which may lie elsewhere than where they are used.
 
     Each has a module of its own, of the form that ComfyUI knows how to leave in main memory: a ``weight``, a ``bias``
-    or None, and the mark ``comfy_cast_weights``. ``bring`` takes them to a device; a host that keeps some there puts in
+    or None, and the mark ``comfy_cast_weights``. ``cast`` takes them to a device; a host that keeps some there puts in
     its own way.
     """
 
     comfy_cast_weights = True
     weight_function = bias_function = ()
-    bring = staticmethod(carried)
+    cast = staticmethod(cast_to_device)
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         super().__init__()
@@ -53,9 +53,9 @@ class QuantizedLinear(nn.Module):
         self.out_features, self.in_features = packed.shape
         self.form = packed.form
         self.parts = nn.ModuleDict(
-            {name: Stored(part, bias if name == "weight" else None) for name, part in packed.parts.items()}
+            {name: PackedParameter(part, bias if name == "weight" else None) for name, part in packed.parts.items()}
         )
-        self.added = nn.ModuleList(nn.ModuleList(map(Stored, difference)) for difference in differences)
+        self.added = nn.ModuleList(nn.ModuleList(map(PackedParameter, difference)) for difference in differences)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -86,9 +86,9 @@ class QuantizedLinear(nn.Module):
             return weight
 
     @contextmanager
-    def _dense(self, device, dtype: torch.dtype) -> Iterator[Brought]:
+    def _dense(self, device, dtype: torch.dtype) -> Iterator[CastPair]:
         with ExitStack() as held:
-            parts = {name: held.enter_context(part.bring(part, device)) for name, part in self.parts.items()}
+            parts = {name: held.enter_context(part.cast(part, device)) for name, part in self.parts.items()}
             bias = parts["weight"][1]
             weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=device)
             dequantize(self.form, {name: part for name, (part, _) in parts.items()}, weight)
@@ -105,9 +105,9 @@ class QuantizedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, form={self.form.name}"
 
 
-def _add(difference: Sequence[Stored], weight: torch.Tensor) -> None:
+def _add(difference: Sequence[PackedParameter], weight: torch.Tensor) -> None:
     with ExitStack() as held:
-        factors = [held.enter_context(part.bring(part, weight.device))[0].to(weight) for part in difference]
+        factors = [held.enter_context(part.cast(part, weight.device))[0].to(weight) for part in difference]
         if len(factors) == 1:
             weight += factors[0]
         else:

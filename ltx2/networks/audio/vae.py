@@ -52,7 +52,7 @@ class AudioResBlock(nn.Module):
         return h.add_(self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
 
 
-class Downsample(nn.Module):
+class AudioDownsample(nn.Module):
     """n rows → ceil(n/2) in time, half of them in frequency."""
 
     def __init__(self, channels: int, *, ops, **factory):
@@ -63,7 +63,7 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x, (0, 1, 2, 0)))
 
 
-class Upsample(nn.Module):
+class AudioUpsample(nn.Module):
     """n rows → 2n-1 in time, twice in frequency: the first row stands for one moment, every other for two."""
 
     def __init__(self, channels: int, **factory):
@@ -123,7 +123,7 @@ class AudioEncoder(nn.Module):
         for index, (before, width) in enumerate(zip([config.channels, *widths], widths)):
             level = _Level(before, width, config.res_blocks, **factory)
             if index < len(widths) - 1:
-                level.downsample = Downsample(width, **factory)
+                level.downsample = AudioDownsample(width, **factory)
             self.down.append(level)
         self.mid = _Middle(widths[-1], **factory)
         self.conv_out = CausalConv2d(widths[-1], config.encoder_out_channels, **factory)
@@ -165,7 +165,7 @@ class AudioDecoder(nn.Module):
         for index, (width, before) in enumerate(zip(widths, [*widths[1:], widths[-1]])):
             level = _Level(before, width, config.res_blocks + 1, **factory)
             if index:
-                level.upsample = Upsample(width, **factory)
+                level.upsample = AudioUpsample(width, **factory)
             self.up.append(level)
         self.conv_out = CausalConv2d(widths[0], config.sound_channels, **factory)
         self.per_channel_statistics = PerChannelStatistics(config.feature_channels, device=device, dtype=dtype)

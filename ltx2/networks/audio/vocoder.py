@@ -21,7 +21,7 @@ from .snake import AntiAliasedSnake
 _SNAKE_REACH = 6
 
 
-class _ResBlock(nn.Module):
+class _VocoderBlock(nn.Module):
     """Pairs of a dilated and a plain convolution, each pair added to its input."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], snake: bool, *, ops, **factory):
@@ -66,7 +66,7 @@ class Generator(nn.Module):
             for before, after, kernel, rate in zip(widths, widths[1:], config.kernels, config.rates)
         )
         self.resblocks = nn.ModuleList(
-            _ResBlock(width, kernel, dilations, config.snake, ops=ops, **factory)
+            _VocoderBlock(width, kernel, dilations, config.snake, ops=ops, **factory)
             for width in widths[1:]
             for kernel, dilations in zip(config.block_kernels, config.block_dilations)
         )

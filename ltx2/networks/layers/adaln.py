@@ -48,14 +48,14 @@ def sinusoid(timesteps: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ModulationPiece:
     """Consecutive tokens and which distinct timestep each has: ``index`` [B or 1, 1 or number of tokens]."""
 
     tokens: slice
     index: torch.Tensor
 
 
-def clipped(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
+def clipped(pieces: Sequence[ModulationPiece], start: int, end: int) -> list[ModulationPiece]:
     """The pieces of tokens start…end, counted from start."""
     out = []
     for piece in pieces:
@@ -63,7 +63,7 @@ def clipped(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
         if first < last:
             own = slice(first - piece.tokens.start, last - piece.tokens.start)
             out.append(
-                Piece(
+                ModulationPiece(
                     slice(first - start, last - start),
                     piece.index if piece.index.shape[1] == 1 else piece.index[:, own],
                 )
@@ -76,7 +76,7 @@ class DistinctTimesteps:
     """The different timesteps of a stream, ``values`` [U], and where they hold."""
 
     values: torch.Tensor
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ModulationPiece, ...]
 
 
 def distinct_timesteps(timesteps: torch.Tensor, tokens: int) -> DistinctTimesteps:
@@ -96,7 +96,7 @@ def distinct_timesteps(timesteps: torch.Tensor, tokens: int) -> DistinctTimestep
         rows = rows.to(timesteps.device)
         for first in range(start, end, TOKENS_AT_ONCE):
             part = slice(first, min(first + TOKENS_AT_ONCE, end))
-            pieces.append(Piece(part, rows if rows.shape[1] == 1 else rows[:, part]))
+            pieces.append(ModulationPiece(part, rows if rows.shape[1] == 1 else rows[:, part]))
     return DistinctTimesteps(values.to(timesteps.device), tuple(pieces))
 
 
@@ -105,7 +105,7 @@ class Modulation:
     """AdaLN output ``rows`` [U, N, width] and the tokens that each of the U belongs to."""
 
     rows: torch.Tensor
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ModulationPiece, ...]
 
     def row(self, table: torch.Tensor, index: int) -> torch.Tensor:
         """One row with a block's learned table [N, width] added: [U, width]."""
@@ -113,7 +113,12 @@ class Modulation:
 
 
 def modulated_norm(
-    x: torch.Tensor, pieces: Sequence[Piece], scale: torch.Tensor, shift: torch.Tensor, eps: float, norm=F.rms_norm
+    x: torch.Tensor,
+    pieces: Sequence[ModulationPiece],
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    eps: float,
+    norm=F.rms_norm,
 ):
     """norm(x) · (1 + scale) + shift, with x [B, T, D] and scale, shift [U, D] looked up for each token."""
     out = torch.empty_like(x)
@@ -124,7 +129,9 @@ def modulated_norm(
     return out
 
 
-def modulated(x: torch.Tensor, pieces: Sequence[Piece], scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+def modulated(
+    x: torch.Tensor, pieces: Sequence[ModulationPiece], scale: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor:
     """x · (1 + scale) + shift, without a norm."""
     out = torch.empty_like(x)
     scale = scale + 1
@@ -133,7 +140,7 @@ def modulated(x: torch.Tensor, pieces: Sequence[Piece], scale: torch.Tensor, shi
     return out
 
 
-def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: Sequence[Piece], gate: torch.Tensor) -> None:
+def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: Sequence[ModulationPiece], gate: torch.Tensor) -> None:
     """x += gate · update in place, with x, update [B, T, D] and gate [U, D]."""
     for piece in pieces:
         x[:, piece.tokens].addcmul_(update[:, piece.tokens], gate[piece.index])

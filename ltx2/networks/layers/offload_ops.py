@@ -7,29 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _Linear(nn.Linear):
-    follows_input = True
+class _OffloadLinear(nn.Linear):
+    is_offloaded = True
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, *_brought(self, x))
+        return F.linear(x, *_cast(self, x))
 
 
-class _RMSNorm(nn.RMSNorm):
-    follows_input = True
+class _OffloadRMSNorm(nn.RMSNorm):
+    is_offloaded = True
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.device), self.eps)
 
 
-def _brought(layer, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def _cast(layer, x: Tensor) -> tuple[Tensor, Tensor | None]:
     to = {"device": x.device, "dtype": x.dtype, "non_blocking": True}
     return layer.weight.to(**to), None if layer.bias is None else layer.bias.to(**to)
 
 
 # What a transformer, its connectors, its text projection and a language model are made of.
-FOLLOWING_OPS = SimpleNamespace(Linear=_Linear, RMSNorm=_RMSNorm)
+OFFLOAD_OPS = SimpleNamespace(Linear=_OffloadLinear, RMSNorm=_OffloadRMSNorm)
 
 
-def follows_input(network: nn.Module) -> bool:
+def is_offloaded(network: nn.Module) -> bool:
     """Whether a network works from where it is, because its layers follow their input."""
-    return any(getattr(layer, "follows_input", False) for layer in network.modules())
+    return any(getattr(layer, "is_offloaded", False) for layer in network.modules())

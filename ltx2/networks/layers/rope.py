@@ -18,14 +18,14 @@ TOKENS_AT_ONCE = (
 
 
 def video_positions(
-    latent_frames: int, latent_height: int, latent_width: int, fps, *, offset_seconds=0, device
+    latent_frames: int, latent_height: int, latent_width: int, fps, *, video_offset_seconds=0, device
 ) -> torch.Tensor:
     """Positions of a video latent's tokens, in the order frame, row, column: [1, 3, T, 2] float32.
 
-    Time is in seconds and moved by ``offset_seconds``; rows and columns are in pixels. Times are computed as fractions
-    and rounded once, so they do not depend on where a clip starts.
+    Time is in seconds and moved by ``video_offset_seconds``; rows and columns are in pixels. Times are computed as
+    fractions and rounded once, so they do not depend on where a clip starts.
     """
-    rate, offset = clock.parse_fps(fps), clock.exact_seconds(offset_seconds)
+    rate, offset = clock.parse_fps(fps), clock.exact_seconds(video_offset_seconds)
     side = clock.PIXELS_PER_LATENT
     axes = (
         [[float(edge / rate + offset) for edge in clock.latent_frame_span(i)] for i in range(latent_frames)],
@@ -38,9 +38,9 @@ def video_positions(
     return torch.stack([axis.expand(shape).reshape(-1, 2) for axis in grid])[None]  # [1, 3, F·H·W, 2]
 
 
-def audio_positions(latents: int, *, offset_seconds=0, device) -> torch.Tensor:
-    """Positions of audio latents in seconds, moved by ``offset_seconds``: [1, 1, T, 2] float32."""
-    offset = clock.exact_seconds(offset_seconds)
+def audio_positions(latents: int, *, video_offset_seconds=0, device) -> torch.Tensor:
+    """Positions of audio latents in seconds, moved by ``video_offset_seconds``: [1, 1, T, 2] float32."""
+    offset = clock.exact_seconds(video_offset_seconds)
     spans = [[float(edge + offset) for edge in clock.audio_latent_span(i)] for i in range(latents)]
     return torch.tensor(spans, dtype=torch.float32, device=device)[None, None]
 

@@ -35,7 +35,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
-class Stream:
+class BlockStream:
     """A stream on its way through the blocks, which write to ``x`` [B, T, D]; the rest stays as it is.
 
     A stream that is not enabled has only what the other one listens to.
@@ -55,7 +55,7 @@ class Stream:
     av_rotary: RotaryTable | None = None
 
 
-class _Parts(NamedTuple):
+class _StreamModules(NamedTuple):
     """The modules and tables of a block that belong to one stream."""
 
     attention: Attention
@@ -65,7 +65,7 @@ class _Parts(NamedTuple):
     prompt_table: torch.Tensor | None
 
 
-class Block(nn.Module):
+class AVBlock(nn.Module):
     """Self-attention and text attention of each stream, attention between them, feed-forward of each."""
 
     def __init__(
@@ -109,11 +109,17 @@ class Block(nn.Module):
         self.scale_shift_table_a2v_ca_audio = table(5, audio_width)
 
     def forward(
-        self, video: Stream | None, audio: Stream | None, index: int, perturbations: Sequence[Perturbation] | None
+        self,
+        video: BlockStream | None,
+        audio: BlockStream | None,
+        index: int,
+        perturbations: Sequence[Perturbation] | None,
     ) -> None:
         """Update both streams in place; ``index`` is this block's number, which perturbations refer to."""
-        video_parts = _Parts(self.attn1, self.attn2, self.ff, self.scale_shift_table, self.prompt_scale_shift_table)
-        audio_parts = _Parts(
+        video_parts = _StreamModules(
+            self.attn1, self.attn2, self.ff, self.scale_shift_table, self.prompt_scale_shift_table
+        )
+        audio_parts = _StreamModules(
             self.audio_attn1,
             self.audio_attn2,
             self.audio_ff,
@@ -133,7 +139,7 @@ class Block(nn.Module):
         for stream, parts, _ in running:
             self._feed_forward(stream, parts)
 
-    def _self_attention(self, s: Stream, parts: _Parts, skip: tuple[int, ...]) -> None:
+    def _self_attention(self, s: BlockStream, parts: _StreamModules, skip: tuple[int, ...]) -> None:
         attn, rows = parts.attention, s.rows
         shift, scale, gate = (rows.row(parts.table, i) for i in (0, 1, 2))
         h = modulated_norm(s.x, rows.pieces, scale, shift, self.eps)
@@ -150,7 +156,7 @@ class Block(nn.Module):
             del q, k, v
         add_gated(s.x, attn.output(heads, gates), rows.pieces, gate)
 
-    def _text_attention(self, s: Stream, parts: _Parts) -> None:
+    def _text_attention(self, s: BlockStream, parts: _StreamModules) -> None:
         attn, rows = parts.text_attention, s.rows
         if parts.prompt_table is None:
             q = attn.query(F.rms_norm(s.x, s.x.shape[-1:], eps=self.eps))
@@ -171,7 +177,7 @@ class Block(nn.Module):
         else:
             add_gated(s.x, update, rows.pieces, gate)
 
-    def _between(self, video: Stream, audio: Stream, index: int, perturbations) -> None:
+    def _between(self, video: BlockStream, audio: BlockStream, index: int, perturbations) -> None:
         """Both directions start from the tokens as they are now: updates are added when both are known."""
         tables = self.scale_shift_table_a2v_ca_video, self.scale_shift_table_a2v_ca_audio
         directions = (  # the first one's update is kept while the second is computed: sound has far fewer tokens
@@ -201,11 +207,11 @@ class Block(nn.Module):
         for to, update, gate in updates:
             add_gated(to.x, update, to.av_gate.pieces, gate)
 
-    def _av_input(self, s: Stream, table: torch.Tensor, first: int) -> torch.Tensor:
+    def _av_input(self, s: BlockStream, table: torch.Tensor, first: int) -> torch.Tensor:
         scale, shift = (s.av_rows.row(table, i) for i in (first, first + 1))
         return modulated_norm(s.x, s.av_rows.pieces, scale, shift, self.eps)
 
-    def _feed_forward(self, s: Stream, parts: _Parts) -> None:
+    def _feed_forward(self, s: BlockStream, parts: _StreamModules) -> None:
         rows = s.rows
         shift, scale, gate = (rows.row(parts.table, i) for i in (3, 4, 5))
         step = parts.feed_forward.tokens_at_once
@@ -215,7 +221,7 @@ class Block(nn.Module):
             add_gated(x, parts.feed_forward(modulated_norm(x, pieces, scale, shift, self.eps)), pieces, gate)
 
 
-def _modulated_context(s: Stream, table: torch.Tensor) -> torch.Tensor:
+def _modulated_context(s: BlockStream, table: torch.Tensor) -> torch.Tensor:
     if s.prompt is None:
         shift, scale = table.to(s.context)
         return torch.addcmul(shift, s.context, scale + 1)

@@ -17,7 +17,7 @@ from ..layers.adaln import AdaLN, Modulation, distinct_timesteps, modulated_norm
 from ..layers.attention import AttentionFunction, additive_attention_mask, additive_context_mask, attention
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import rotary_table
-from .block import Block, Perturbation, Stream
+from .block import AVBlock, BlockStream, Perturbation
 
 AV_TIMESTEP_MODES = ("hybrid", "cross", "own")
 
@@ -87,7 +87,7 @@ class Transformer(nn.Module):
             self.audio_caption_projection = CaptionProjection(config.caption_channels, audio_width, ops=ops, **to)
         else:
             self.caption_projection = self.audio_caption_projection = None
-        self.transformer_blocks = nn.ModuleList(Block(config, attention, ops=ops, **to) for _ in range(config.layers))
+        self.transformer_blocks = nn.ModuleList(AVBlock(config, attention, ops=ops, **to) for _ in range(config.layers))
         self.scale_shift_table = nn.Parameter(torch.empty(2, width, **to))
         self.audio_scale_shift_table = nn.Parameter(torch.empty(2, audio_width, **to))
         self.proj_out = ops.Linear(width, config.out_channels, **to)
@@ -122,7 +122,7 @@ class Transformer(nn.Module):
             for stream, head in zip(streams, heads)
         )
 
-    def _video(self, given: StreamInput, other: StreamInput | None) -> Stream:
+    def _video(self, given: StreamInput, other: StreamInput | None) -> BlockStream:
         c = self.config
         x = self.patchify_proj(given.latent)
         if c.keyframe_embedding and given.keyframes_mask is not None:
@@ -142,7 +142,7 @@ class Transformer(nn.Module):
             c.max_positions,
         )
 
-    def _audio(self, given: StreamInput, other: StreamInput | None) -> Stream:
+    def _audio(self, given: StreamInput, other: StreamInput | None) -> BlockStream:
         c = self.config
         x = self.audio_patchify_proj(given.latent)
         return self._stream(
@@ -172,7 +172,7 @@ class Transformer(nn.Module):
         heads: int,
         head_dim: int,
         max_positions,
-    ) -> Stream:
+    ) -> BlockStream:
         """All that the blocks need of a stream and that does not change from block to block."""
         c = self.config
         tokens = x.shape[1]
@@ -215,9 +215,9 @@ class Transformer(nn.Module):
                 middle=True,
                 **rotary,
             )
-        return Stream(x=x, enabled=given.enabled, **parts)
+        return BlockStream(x=x, enabled=given.enabled, **parts)
 
-    def _velocity(self, stream: Stream, table: torch.Tensor, projection: nn.Module) -> torch.Tensor:
+    def _velocity(self, stream: BlockStream, table: torch.Tensor, projection: nn.Module) -> torch.Tensor:
         shift, scale = (stream.embedded + row.to(stream.embedded) for row in table)
         return projection(
             modulated_norm(stream.x, stream.rows.pieces, scale, shift, self.config.norm_eps, norm=F.layer_norm)

@@ -34,7 +34,7 @@ def pieces(count: int, width: int) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-class Attention(nn.Module):
+class NeighborhoodAttention(nn.Module):
     """Attention within a window, with normalised and rotated queries and keys."""
 
     def __init__(self, channels: int, kernel: Grid, head_dim: int, *, ops: Ops, **to):
@@ -134,13 +134,13 @@ class Mlp(nn.Module):
             flat[piece] += self(prepare(flat[piece]))
 
 
-class Block(nn.Module):
+class SpatialBlock(nn.Module):
     """A block of the first four stages."""
 
     def __init__(self, channels: int, kernel: Grid, head_dim: int, *, ops: Ops, **to):
         super().__init__()
         self.norm1 = ops.RMSNorm(channels, eps=NORM_EPS, **to)
-        self.attn = Attention(channels, kernel, head_dim, ops=ops, **to)
+        self.attn = NeighborhoodAttention(channels, kernel, head_dim, ops=ops, **to)
         self.norm2 = ops.RMSNorm(channels, eps=NORM_EPS, **to)
         self.mlp = Mlp(channels, ops=ops, **to)
 
@@ -149,7 +149,7 @@ class Block(nn.Module):
         self.mlp.add_to(x, self.norm2)
 
 
-class DiffusionBlock(Block):
+class DiffusionBlock(SpatialBlock):
     """A block of the last stage: it takes in the context, and its norms depend on the time of denoising."""
 
     def __init__(self, channels: int, kernel: Grid, head_dim: int, *, ops: Ops, **to):
@@ -169,7 +169,7 @@ class DiffusionBlock(Block):
         self.mlp.add_to(x, lambda part: torch.addcmul(shift_mlp, self.norm2(part), 1 + scale_mlp))
 
 
-class Upsample(nn.Module):
+class DiffusionUpsample(nn.Module):
     """More positions of fewer channels."""
 
     def __init__(self, channels: int, stride: Grid, reduction: int, *, ops: Ops, **to):
@@ -179,7 +179,7 @@ class Upsample(nn.Module):
         self.proj = ops.Linear(channels, stride[0] * stride[1] * stride[2] * self.channels, **to)
 
     @property
-    def twins(self) -> int:
+    def repeats(self) -> int:
         """Frames made of the clip's frame 0 that are dropped, as it stands for one frame alone."""
         return self.stride[0] - 1
 
@@ -210,7 +210,7 @@ class Context:
     """
 
     features: Tensor
-    upsample: Upsample
+    upsample: DiffusionUpsample
     dropped: int
     frames: int
     volume: Tensor | None = None
@@ -252,8 +252,10 @@ class DiffusionDecoder(nn.Module):
         self.upsamples = nn.ModuleList()
         for stage, (stride, reduction) in enumerate(config.upsamples):
             shape = config.channels[stage], config.kernels[stage], config.head_dim
-            self.det_stages.append(nn.ModuleList(Block(*shape, ops=ops, **to) for _ in range(config.depths[stage])))
-            self.upsamples.append(Upsample(config.channels[stage], stride, reduction, ops=ops, **to))
+            self.det_stages.append(
+                nn.ModuleList(SpatialBlock(*shape, ops=ops, **to) for _ in range(config.depths[stage]))
+            )
+            self.upsamples.append(DiffusionUpsample(config.channels[stage], stride, reduction, ops=ops, **to))
         layers = {
             "0": ops.Linear(SINUSOID_WIDTH, config.time_embedding, **to),
             "2": ops.Linear(config.time_embedding, config.time_embedding, **to),
@@ -311,7 +313,7 @@ class DiffusionDecoder(nn.Module):
         for blocks, upsample in zip(self.det_stages[:-1], self.upsamples[:-1]):
             for block in blocks:
                 block.add_to(x, low_memory=low_memory)
-            x = upsample(x, upsample.twins)
+            x = upsample(x, upsample.repeats)
         return x
 
     def context(self, features: Tensor, *, first: bool = True, last: bool = True, low_memory: bool = False) -> Context:
@@ -323,7 +325,7 @@ class DiffusionDecoder(nn.Module):
         for block in self.det_stages[-1]:
             block.add_to(x, low_memory=low_memory)
         upsample = self.upsamples[-1]
-        dropped = upsample.twins if first else 0
+        dropped = upsample.repeats if first else 0
         frames = x.shape[1] * upsample.stride[0] - dropped
         if last:
             frames = max(frames - self.config.ghost_latents * self.config.time_compression, self.config.kernels[-1][0])

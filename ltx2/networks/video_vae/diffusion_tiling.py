@@ -114,8 +114,8 @@ def tile_places(config: DiffusionDecoderConfig, latent_grid: tuple[int, int, int
             )
         spans = split_axis(count, size, overlap, minimum=least[axis])
         # The clip's first cell stands for one frame alone, so later cells begin one frame early.
-        twins = unit - 1 if axis == 0 else 0
-        targets = [slice(s.start * unit - (twins if s.start else 0), s.end * unit - twins) for s in spans]
+        repeats = unit - 1 if axis == 0 else 0
+        targets = [slice(s.start * unit - (repeats if s.start else 0), s.end * unit - repeats) for s in spans]
         weights = [fade_weights(t.stop - t.start, s.fade_in * unit, s.fade_out * unit) for s, t in zip(spans, targets)]
         places.append(place_axis([slice(s.start, s.end) for s in spans], targets, weights))
     return places
@@ -130,7 +130,7 @@ def smallest_tile(config: DiffusionDecoderConfig) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class DiffusionPlan:
+class DiffusionDecodePlan:
     """How a clip will be decoded, and the memory that takes beside the weights."""
 
     tiling: Tiling | None
@@ -152,7 +152,7 @@ def plan_diffusion_decode(
     itemsize: int = 2,
     fused: bool = True,
     blended_here: bool = False,
-) -> DiffusionPlan:
+) -> DiffusionDecodePlan:
     """The way of decoding a latent [B, C, T, h, w] that repeats least work and fits into ``free_bytes`` (weights
     already loaded).
 
@@ -173,7 +173,7 @@ def plan_diffusion_decode(
                 peak += 0 if fused else 3 * GATHERED_ELEMENTS * itemsize // 2
                 cells = [sum(place.source.stop - place.source.start for place in axis) for axis in places]
                 work = math.prod(cells) * (_LOW_MEMORY_WORK if low_memory else 1)
-                plan = DiffusionPlan(tiling, low_memory, peak, peak <= free_bytes)
+                plan = DiffusionDecodePlan(tiling, low_memory, peak, peak <= free_bytes)
                 if plan.fits and (best is None or work < best[0]):
                     best = work, plan
                 if smallest is None or peak < smallest.peak_bytes:

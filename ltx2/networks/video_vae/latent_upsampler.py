@@ -11,7 +11,7 @@ from ..layers.ops import TORCH_OPS
 from ..layers.statistics import PerChannelStatistics
 
 
-class _ResBlock(nn.Module):
+class _UpsamplerBlock(nn.Module):
     def __init__(self, channels: int, *, ops, **factory):
         super().__init__()
         self.conv1 = ops.Conv3d(channels, channels, 3, padding=1, **factory)
@@ -77,7 +77,7 @@ class LatentUpsampler(nn.Module):
         width = config.mid_channels
         self.initial_conv = ops.Conv3d(config.channels, width, 3, padding=1, **factory)
         self.initial_norm = ops.GroupNorm(32, width, **factory)
-        self.res_blocks = nn.ModuleList(_ResBlock(width, ops=ops, **factory) for _ in range(config.blocks))
+        self.res_blocks = nn.ModuleList(_UpsamplerBlock(width, ops=ops, **factory) for _ in range(config.blocks))
         if config.temporal:
             factor = 8 if config.spatial else 2
             self.upsampler = nn.ModuleList([ops.Conv3d(width, factor * width, 3, padding=1, **factory)])
@@ -86,7 +86,7 @@ class LatentUpsampler(nn.Module):
         else:
             self.upsampler = nn.ModuleList([ops.Conv2d(width, 4 * width, 3, padding=1, **factory)])
         self.post_upsample_res_blocks = nn.ModuleList(
-            _ResBlock(width, ops=ops, **factory) for _ in range(config.blocks)
+            _UpsamplerBlock(width, ops=ops, **factory) for _ in range(config.blocks)
         )
         self.final_conv = ops.Conv3d(width, config.channels, 3, padding=1, **factory)
 

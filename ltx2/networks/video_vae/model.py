@@ -27,7 +27,7 @@ TIMESTEP_FREQUENCIES = 256
 
 
 @dataclass(frozen=True)
-class Modulation:
+class DecoderModulation:
     """Scale and shift after a norm, each [B, C, 1, 1, 1]."""
 
     shift: Tensor
@@ -37,7 +37,7 @@ class Modulation:
 # --- pieces --------------------------------------------------------------------------------------------------------
 
 
-def activate_into(target: Tensor, x: Tensor, modulation: Modulation | None = None) -> None:
+def activate_into(target: Tensor, x: Tensor, modulation: DecoderModulation | None = None) -> None:
     """Write silu(pixel norm of x) into ``target`` of the same shape, which doubles as the scratch for the squares."""
     torch.mul(x, x, out=target)
     scale = target.mean(1, keepdim=True, dtype=torch.float32)  # [B, 1, F, H, W]
@@ -152,13 +152,13 @@ class ResBlock(nn.Module):
             self.per_channel_scale1 = nn.Parameter(torch.zeros(channels, 1, 1, **where), requires_grad=False)
             self.per_channel_scale2 = nn.Parameter(torch.zeros(channels, 1, 1, **where), requires_grad=False)
 
-    def modulations(self, embedding: Tensor | None) -> tuple[Modulation | None, Modulation | None]:
+    def modulations(self, embedding: Tensor | None) -> tuple[DecoderModulation | None, DecoderModulation | None]:
         """What the two norms are followed by; embedding [B, 4C] of the timestep or None."""
         if embedding is None:
             return None, None
         rows = self.scale_shift_table.to(embedding) + embedding.unflatten(-1, (4, -1))  # [B, 4, C]
         shift1, scale1, shift2, scale2 = rows[..., None, None, None].unbind(1)
-        return Modulation(shift1, scale1), Modulation(shift2, scale2)
+        return DecoderModulation(shift1, scale1), DecoderModulation(shift2, scale2)
 
     def noise(self, which: int, x: Tensor, generator) -> Tensor | None:
         """The noise plane that is added to every frame after convolution 1 or 2, [C, 1, H, W]; None where none is
@@ -223,7 +223,7 @@ class ResBlocks(nn.Module):
         return None if timestep is None else self.time_embedder(timestep, dtype)
 
 
-class Downsample(nn.Module):
+class VideoDownsample(nn.Module):
     """Space-to-depth of a convolution, plus the input's own space-to-depth averaged over groups of consecutive
     channels."""
 
@@ -246,7 +246,7 @@ class Downsample(nn.Module):
         return out.add_(self.skip(x))
 
 
-class Upsample(nn.Module):
+class VideoUpsample(nn.Module):
     """Depth-to-space of a convolution, with the residual form plus the input's own, repeated along the channels as a
     whole."""
 
@@ -287,7 +287,7 @@ class VideoEncoder(nn.Module):
             if block.layers:
                 self.down_blocks.append(ResBlocks(block, width, mode, **where))
             else:
-                self.down_blocks.append(Downsample(block, width, mode, **where))
+                self.down_blocks.append(VideoDownsample(block, width, mode, **where))
                 width *= block.multiplier
         self.conv_out = CausalConv(width, config.latent_channels + config.log_variance_channels, mode, **where)
         self.per_channel_statistics = PerChannelStatistics(config.latent_channels, device=device, dtype=dtype)
@@ -343,7 +343,7 @@ class VideoDecoder(nn.Module):
             if block.layers:
                 self.up_blocks.append(ResBlocks(block, width, mode, timestep=timestep, **where))
             else:
-                self.up_blocks.append(Upsample(block, width, mode, **where))
+                self.up_blocks.append(VideoUpsample(block, width, mode, **where))
                 width //= block.multiplier
         self.conv_out = CausalConv(width, 3 * config.patch_size**2, mode, **where)
         if timestep:
@@ -379,13 +379,13 @@ class VideoDecoder(nn.Module):
             timestep = (DECODE_TIMESTEP * self.timestep_scale_multiplier.to(latent)).expand(latent.shape[0])
         return latent, timestep
 
-    def last_modulation(self, timestep: Tensor | None, dtype) -> Modulation | None:
+    def last_modulation(self, timestep: Tensor | None, dtype) -> DecoderModulation | None:
         if timestep is None:
             return None
         embedding = self.last_time_embedder(timestep, dtype)
         rows = self.last_scale_shift_table.to(embedding) + embedding.unflatten(-1, (2, -1))  # [B, 2, C]
         shift, scale = rows[..., None, None, None].unbind(1)
-        return Modulation(shift, scale)
+        return DecoderModulation(shift, scale)
 
     def forward(self, latent: Tensor, *, generator=None) -> Tensor:
         """latent [B, C, T, h, w] → pixels [B, 3, 8(T-1)+1, 32h, 32w] in about -1…1.

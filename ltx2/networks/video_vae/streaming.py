@@ -18,13 +18,13 @@ from ...errors import RequestError
 from ...values import Progress
 from .model import (
     CausalConv,
-    Downsample,
-    Modulation,
+    DecoderModulation,
     ResBlock,
     ResBlocks,
-    Upsample,
     VideoDecoder,
+    VideoDownsample,
     VideoEncoder,
+    VideoUpsample,
     edge_frames,
     patchify,
     space_to_depth,
@@ -193,7 +193,12 @@ def _split(stream: Stream, frames: int, between: Callable[[], None]) -> Stream:
 
 
 def _conv(
-    conv: CausalConv, stream: Stream, causal: bool, *, activate: bool = False, modulation: Modulation | None = None
+    conv: CausalConv,
+    stream: Stream,
+    causal: bool,
+    *,
+    activate: bool = False,
+    modulation: DecoderModulation | None = None,
 ) -> Stream:
     front, after = edge_frames(causal)
     held = None  # the last two frames that the convolution read
@@ -266,7 +271,7 @@ def _add_frames(out: Tensor, parts: list[Tensor], waiting: int) -> None:
         at += part.shape[2]
 
 
-def _upsample(block: Upsample, stream: Stream, causal: bool) -> Stream:
+def _upsample(block: VideoUpsample, stream: Stream, causal: bool) -> Stream:
     before, after = edge_frames(causal)
     front, held, drop = before, None, int(block.stride[0] == 2)
     for x, last in stream:
@@ -283,7 +288,7 @@ def _upsample(block: Upsample, stream: Stream, causal: bool) -> Stream:
         yield out.pop(), last
 
 
-def _downsample(block: Downsample, stream: Stream) -> Stream:
+def _downsample(block: VideoDownsample, stream: Stream) -> Stream:
     stride = block.stride[0]
     front, held, left = 2, None, None  # left: a frame whose pair has not come yet
     for x, last in stream:

@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_named(tmp_path, beside, part):
     assert "a.safetensors" in str(caught.value) and part in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["nonsense", "[]", '{"layers": []}', '{"layers": {"x": 1}}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["invalid_fields", "[]", '{"layers": []}', '{"layers": {"x": 1}}', "[" * 100_000])
 def test_metadata_that_is_no_table(tmp_path, fp8, text):
     with pytest.raises(CheckpointError, match="_quantization_metadata"):
         opened(tmp_path, {"x.weight": fp8}, {"_quantization_metadata": text})

@@ -23,7 +23,7 @@ def test_offset_moves_times_without_drift(fps):
     from ltx2 import clock
 
     offset = Fraction(40, 25)
-    p = rope.video_positions(16, 1, 1, fps, offset_seconds=offset, device="cpu")[0, 0]
+    p = rope.video_positions(16, 1, 1, fps, video_offset_seconds=offset, device="cpu")[0, 0]
     for i in range(16):
         expected = [np.float32(float(edge / clock.parse_fps(fps) + offset)) for edge in clock.latent_frame_span(i)]
         assert p[i].tolist() == expected
@@ -33,7 +33,7 @@ def test_audio_positions_are_seconds():
     p = rope.audio_positions(3, device="cpu")
     assert p.shape == (1, 1, 3, 2)
     torch.testing.assert_close(p[0, 0], torch.tensor([[0, 0.01], [0.01, 0.05], [0.05, 0.09]]), rtol=0, atol=0)
-    assert rope.audio_positions(2, offset_seconds=-1, device="cpu")[0, 0, 0, 0] == -1
+    assert rope.audio_positions(2, video_offset_seconds=-1, device="cpu")[0, 0, 0, 0] == -1
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

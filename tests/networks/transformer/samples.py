@@ -153,14 +153,14 @@ def inputs(config: dict, seed: int = 1, case: str = "plain") -> dict[str, dict]:
         strength[:, :-4, -4:] = strength[:, -4:, :-4] = 0.0 if case == "mask" else 0.35
         video["attention_mask"] = strength
     if case in ("appended", "slots"):
-        extra = video_positions(1, 2, 2, 24, offset_seconds=0.5, device="cpu").repeat(batch, 1, 1, 1)
+        extra = video_positions(1, 2, 2, 24, video_offset_seconds=0.5, device="cpu").repeat(batch, 1, 1, 1)
         video["latent"] = torch.cat([video["latent"], noise(batch, 4, config["in_channels"])], 1)
         video["positions"] = torch.cat([video["positions"], extra], 2)
         masks["video"] = torch.cat([masks["video"], torch.full((batch, 4, 1), 0.2 if case == "appended" else 1.0)], 1)
         keyframes = torch.cat([keyframes, torch.full((batch, 4, 1), float(case == "slots"))], 1)
     if case == "sound_first":  # the picture starts 1.4 s after the sound
         video["positions"] = video_positions(
-            frames, height, width, "24000/1001", offset_seconds=1.4, device="cpu"
+            frames, height, width, "24000/1001", video_offset_seconds=1.4, device="cpu"
         ).repeat(batch, 1, 1, 1)
     for name, stream in out.items():
         stream["timesteps"] = masks[name] * stream["sigma"][:, None, None]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from ltx2.clock import frames_of_predicted_seconds, is_whole_clip
+from ltx2.clock import frames_of_predicted_seconds, is_valid_frame_count
 from ltx2.config.duration import DurationHeadConfig, duration_config
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.networks.transformer.duration_head import DurationHead, seconds
@@ -81,7 +81,7 @@ def test_sixteen_bit_weights_compute_in_float32():
     ],
 )
 def test_frames_of_a_prediction(predicted, fps, frames):
-    assert frames_of_predicted_seconds(predicted, Fraction(fps)) == frames and is_whole_clip(frames)
+    assert frames_of_predicted_seconds(predicted, Fraction(fps)) == frames and is_valid_frame_count(frames)
 
 
 def test_limits_of_a_prediction_can_be_chosen():

@@ -14,11 +14,11 @@ from ltx2.networks.layers.ops import TORCH_OPS
 from ltx2.networks.layers.statistics import PerChannelStatistics
 from ltx2.networks.video_vae.model import (
     CausalConv,
-    Downsample,
     ResBlock,
-    Upsample,
     VideoDecoder,
+    VideoDownsample,
     VideoEncoder,
+    VideoUpsample,
     activate_into,
     patchify,
     unpatchify,
@@ -56,7 +56,7 @@ def test_patches_put_the_width_offset_before_the_height_offset():
 @pytest.mark.parametrize("stride, multiplier", [((1, 2, 2), 2), ((2, 1, 1), 2), ((2, 2, 2), 2), ((2, 2, 2), 1)])
 def test_downsampling_averages_consecutive_channels(stride, multiplier):
     channels, (t, h, w) = 8, stride
-    block = Downsample(VideoBlock(stride=stride, multiplier=multiplier), channels, "zeros", ops=TORCH_OPS)
+    block = VideoDownsample(VideoBlock(stride=stride, multiplier=multiplier), channels, "zeros", ops=TORCH_OPS)
     for parameter in block.parameters():
         parameter.zero_()
     x = noise(1, channels, 3 if t == 2 else 2, 4, 4)
@@ -71,7 +71,7 @@ def test_downsampling_averages_consecutive_channels(stride, multiplier):
 
 
 def test_residual_upsampling_repeats_all_channels_as_a_block_and_drops_the_first_frame():
-    block = Upsample(VideoBlock(stride=(2, 2, 2), multiplier=2, residual=True), 16, "zeros", ops=TORCH_OPS)
+    block = VideoUpsample(VideoBlock(stride=(2, 2, 2), multiplier=2, residual=True), 16, "zeros", ops=TORCH_OPS)
     for parameter in block.parameters():
         parameter.zero_()
     x = noise(1, 16, 2, 2, 2)
@@ -81,7 +81,7 @@ def test_residual_upsampling_repeats_all_channels_as_a_block_and_drops_the_first
         for frame in range(3):  # output frame n is upsampled frame n + 1
             source = (channel % 2) * 8 + 4 * ((frame + 1) % 2)
             assert torch.equal(out[:, channel, frame, 1::2, 0::2], x[:, source + 2, (frame + 1) // 2])
-    plain = Upsample(VideoBlock(stride=(1, 2, 2), multiplier=2), 16, "zeros", ops=TORCH_OPS)
+    plain = VideoUpsample(VideoBlock(stride=(1, 2, 2), multiplier=2), 16, "zeros", ops=TORCH_OPS)
     assert plain(x, False).shape == (1, 8, 2, 4, 4)
 
 

@@ -1,4 +1,4 @@
-"""Where networks are while they work: the pipeline asks a residence for them, and a host may have one of its own."""
+"""Where networks are while they work: the pipeline asks a placement for them, and a host may have one of its own."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,7 +13,7 @@ from . import memory
 from .refinement import stage_transformer
 
 
-class Residence(Protocol):
+class Placement(Protocol):
     """Brings networks to the device that they run on, for as long as a block runs."""
 
     def device_of(self, module: nn.Module | None) -> torch.device:
@@ -33,7 +33,7 @@ class Residence(Protocol):
 
 
 @dataclass(frozen=True)
-class OwnResidence:
+class DevicePlacement:
     """A device that the pipeline has to itself: networks that are elsewhere are copied there and dropped again."""
 
     device: torch.device | str
@@ -44,7 +44,7 @@ class OwnResidence:
     @contextmanager
     def on(self, *modules: nn.Module, activation_bytes: int = 0) -> Iterator[tuple[nn.Module, ...]]:
         with ExitStack() as held:
-            yield tuple(held.enter_context(memory.resident(module, self.device)) for module in modules)
+            yield tuple(held.enter_context(memory.on_device(module, self.device)) for module in modules)
 
     @contextmanager
     def transformer(

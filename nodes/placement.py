@@ -18,8 +18,8 @@ from .sockets import AudioVaeValue, ModelValue, TextEncoderValue, UpsamplerValue
 
 
 @dataclass(frozen=True, eq=False)
-class HostResidence:
-    """The engine's residence (ltx2.stages.residence) over the host's patchers.
+class HostPlacement:
+    """The engine's placement (ltx2.stages.placement) over the host's patchers.
 
     patchers: by id of the network they wrap; with_lora: a patcher of the transformer with one more LoRA at a strength.
     """
@@ -40,7 +40,7 @@ class HostResidence:
             yield tuple(
                 module
                 if id(module) in self.patchers
-                else held.enter_context(memory.resident(module, host.compute_device()))
+                else held.enter_context(memory.on_device(module, host.compute_device()))
                 for module in modules
             )
 
@@ -127,6 +127,6 @@ def models_of(
         transformer=None if model is None else network(model.patcher),
         distilled_lora=distilled,
         missing=missing,
-        residence=HostResidence(patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
+        host_placement=HostPlacement(patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
         **found,
     )

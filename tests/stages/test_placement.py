@@ -1,4 +1,4 @@
-"""A host's own residence: asked for every network, and the film is the same."""
+"""A host's own placement: asked for every network, and the film is the same."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ def test_a_host_is_asked_for_every_network(models):
         overrides={"denoise": {"num_inference_steps": 2}},
     )
     host = Recording()
-    hosted = generate(replace(own, residence=host, contexts=type(own.contexts)()), request)
+    hosted = generate(replace(own, host_placement=host, contexts=type(own.contexts)()), request)
     plain = generate(own, request)
     assert torch.equal(hosted.latent.video, plain.latent.video) and torch.equal(hosted.latent.audio, plain.latent.audio)
     assert all(torch.equal(a, b) for a, b in zip(hosted.pixels(), plain.pixels()))
