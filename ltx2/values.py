@@ -1,5 +1,6 @@
 """What travels between stages. All frozen; nobody writes into a tensor that was handed on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,18 @@ class AVLatent:
     video: torch.Tensor | None
     audio: torch.Tensor | None
 
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "AVLatent":
+        """``function`` of each latent that is there."""
+        return AVLatent(*(None if part is None else function(part) for part in (self.video, self.audio)))
+
+    def to(self, *where) -> "AVLatent":
+        """Both latents on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
+        return self.map(lambda latent: latent.to(*where))
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.video if self.video is not None else self.audio)
+
     def __str__(self) -> str:
         shapes = [
             f"{name} {list(t.shape)}" for name, t in (("video", self.video), ("audio", self.audio)) if t is not None
@@ -30,6 +43,10 @@ class TextContext:
 
     video: torch.Tensor
     audio: torch.Tensor | None
+
+    def to(self, *where) -> "TextContext":
+        """Both parts on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
+        return TextContext(self.video.to(*where), None if self.audio is None else self.audio.to(*where))
 
     def __str__(self) -> str:
         return f"text context: {self.video.shape[1]} tokens, video width {self.video.shape[2]}"

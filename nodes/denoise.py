@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from ..ltx2.errors import RequestError
+from ..ltx2.sampling.samplers import SAMPLERS
 from ..ltx2.sampling.tokens import AVTokens
 from ..ltx2.stages import steps
 from ..ltx2.stages.conditioning import Conditioning
-from ..ltx2.stages.denoising import SAMPLERS
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.pipeline import resolve_request

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .tokens import AVTokens, each
+from .tokens import AVTokens
 
 # Samplers that add noise as they go use streams of their own, so that the starting noise never repeats in them.
 STEP_SEED_OFFSET = 10_000
@@ -41,9 +41,8 @@ def draw_tokens(
     channels: int = 128,
 ) -> AVTokens:
     """Starting noise of one stage in the official order: all video tokens (guides included), then all audio tokens."""
-    video = None if video_tokens is None else draw((video_tokens, channels), sources, dtype=dtype, device=device)
-    audio = None if audio_tokens is None else draw((audio_tokens, channels), sources, dtype=dtype, device=device)
-    return AVTokens(video, audio)
+    counts = AVTokens(video_tokens, audio_tokens)
+    return counts.map(lambda count: draw((count, channels), sources, dtype=dtype, device=device))
 
 
 def add_noise(
@@ -63,12 +62,12 @@ def add_noise(
 
 def restore(x0: AVTokens, clean: AVTokens, mask: AVTokens) -> AVTokens:
     """Put the known tokens back into a prediction: ``x0·mask + clean·(1 − mask)`` in float32."""
-    return each(lambda x, c, m: (x * m + c.float() * (1 - m)).to(x.dtype), x0, clean, mask)
+    return x0.map(lambda x, c, m: (x * m + c.float() * (1 - m)).to(x.dtype), clean, mask)
 
 
 def keep_exactly(x: AVTokens, clean: AVTokens, mask: AVTokens) -> AVTokens:
     """Tokens of mask 0 bit for bit as they were given: rounding in the steps before leaves the last digit open."""
-    return each(lambda x, c, m: torch.where(m == 0, c, x), x, clean, mask)
+    return x.map(lambda x, c, m: torch.where(m == 0, c, x), clean, mask)
 
 
 def unit_noise(noise: torch.Tensor) -> torch.Tensor:

@@ -13,12 +13,22 @@ class AVTokens:
     video: torch.Tensor | None
     audio: torch.Tensor | None
 
+    def map(self, function: Callable, *others: "AVTokens") -> "AVTokens":
+        """``function`` of the streams of this one and of others, one by one; an absent stream stays absent."""
 
-def each(function: Callable, *streams: AVTokens) -> AVTokens:
-    """``function`` applied stream by stream; an absent stream stays absent."""
-    video = None if streams[0].video is None else function(*(s.video for s in streams))
-    audio = None if streams[0].audio is None else function(*(s.audio for s in streams))
-    return AVTokens(video, audio)
+        def one(name: str):
+            first = getattr(self, name)
+            return None if first is None else function(first, *(getattr(other, name) for other in others))
+
+        return AVTokens(one("video"), one("audio"))
+
+    def to(self, *where) -> "AVTokens":
+        """Both streams on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
+        return self.map(lambda tokens: tokens.to(*where))
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.video if self.video is not None else self.audio)
 
 
 def patchify_video(latent: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ def draw_noise(
     """
     given = latent.video if latent.video is not None else latent.audio
     if len(generators) != len(given):
-        raise RequestError(f"{len(generators)} noise generators for {len(given)} samples: give one each")
+        raise RequestError(f"{len(generators)} noise generators for a batch of {len(given)}: give one each")
     guides = conditioning.guide_tokens if conditioning else 0
     return sampling_noise.draw_tokens(
         None if latent.video is None else latent.video[0, 0].numel() + guides,

@@ -144,7 +144,7 @@ def generate(models: Models, request: Request, *, progress: Report = None) -> Se
             latent = steps.run_stage(models, stages[1], start, known[1], **common)
             if settings.audio_from == "denoise":
                 latent = replace(latent, audio=stage_audio)
-    latent = AVLatent(latent.video.cpu(), None if latent.audio is None else latent.audio.cpu())
+    latent = latent.to("cpu")
 
     with clock.running("audio decoding"):
         sounds = steps.decode_sounds(models, latent, sound, progress=progress)

@@ -17,7 +17,7 @@ from ..config.versions import ModelVersion
 from ..errors import RequestError
 from ..sampling import schedules
 from ..sampling.guidance import Guidance, StreamGuidance, passes
-from .denoising import SAMPLERS
+from ..sampling.samplers import SAMPLERS
 
 STAGES = ("denoise", "refine")
 SCHEDULES = ("dev", "distilled", "refine")

@@ -21,7 +21,7 @@ from ..values import AudioCondition, AVLatent, LatentCondition, Progress, TextCo
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
-from .denoising import denoise
+from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
 from .presets import Settings, StageSettings, guidance_of, sigmas_of
@@ -84,7 +84,7 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
             replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts, progress=progress
         )
     # the cache holds them on the CPU; what a stage needs it moves
-    return [replace(c, video=c.video.cpu(), audio=None if c.audio is None else c.audio.cpu()) for c in contexts]
+    return [context.to("cpu") for context in contexts]
 
 
 def encode_request_texts(
@@ -200,7 +200,7 @@ def run_stage(
     config, settings, size = models.config, stage.settings, stage.geometry
     guidance = guidance_of(settings)
     device = models.placement.device_of(models.transformer)
-    start = AVLatent(*(None if part is None else part.to(device) for part in (start.video, start.audio)))
+    start = start.to(device)
     if noise is None:
         noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
     room = memory.denoising_bytes(
@@ -214,24 +214,25 @@ def run_stage(
         return denoise(
             transformer,
             start,
-            sigmas=sigmas_of(settings, tokens=size.video_tokens, shift=config.schedule_shift),
-            noise=noise,
-            positive=positive,
-            negative=negative,
-            guidance=guidance,
+            Prompts(positive, negative, guidance),
+            Sampling(
+                sigmas_of(settings, tokens=size.video_tokens, shift=config.schedule_shift),
+                noise,
+                settings.sampler,
+                seeds,
+                config.noise_device,
+                None if stage.add_noise else 0.0,
+            ),
+            clock=ClipClock(size.fps, size.video_offset_seconds),
+            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, size, len(generators))),
             conditioning=known,
-            fps=size.fps,
-            video_offset_seconds=size.video_offset_seconds,
-            sampler=settings.sampler,
-            seeds=seeds,
-            noise_device=config.noise_device,
-            noise_scale=None if stage.add_noise else 0.0,
-            passes_at_once=_passes_at_once(models, guidance, size, len(generators)),
-            device=device,
-            dtype=config.transformer,
-            progress=progress,
-            stage=stage.name,
+            progress=_named(progress, stage.name),
         )
+
+
+def _named(progress: Report, stage: str) -> Report:
+    """Reports of denoising under the name of the stage that runs."""
+    return None if progress is None else lambda report: progress(replace(report, stage=stage))
 
 
 def upsample_latent(models: Models, latent: AVLatent, *, progress: Report = None) -> AVLatent:

@@ -10,7 +10,7 @@ from ltx2.sampling import noise, schedules
 from ltx2.sampling.guidance import Guidance, StreamGuidance, combine
 from ltx2.sampling.tokens import AVTokens, patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from ltx2.stages.conditioning import Conditioning
-from ltx2.stages.denoising import denoise
+from ltx2.stages.denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from ltx2.values import AVLatent, TextContext
 
 KINDS = ("schedules", "guidance", "noise_order", "denoise_golden", "audio_lengths")
@@ -83,7 +83,7 @@ def stage_differences(data):
         yield f"denoise.{name}.calls", abs(calls - case["model_calls"])
 
 
-def run_stage(data, case, **settings):
+def run_stage(data, case, passes_at_once=1):
     """One case of the reference stage, through ours: the result and how many passes the model made."""
     ramp = {name: ramp_of(data, name) for name in data["inputs"]}
     toy = Toy(ramp["video_base"], ramp["audio_base"])
@@ -106,16 +106,11 @@ def run_stage(data, case, **settings):
     result = denoise(
         toy,
         AVLatent(torch.zeros_like(video), torch.zeros_like(audio)),
-        sigmas=sigmas,
-        noise=AVTokens(patchify_video(video), patchify_audio(audio)),
-        positive=context,
-        negative=TextContext(context.video + 1, context.audio + 1),
-        guidance=guidance_of(case),
+        Prompts(context, TextContext(context.video + 1, context.audio + 1), guidance_of(case)),
+        Sampling(sigmas, AVTokens(patchify_video(video), patchify_audio(audio))),
+        clock=ClipClock(24),
+        compute=Compute("cpu", torch.float32, passes_at_once),
         conditioning=conditioning,
-        fps=24,
-        device="cpu",
-        dtype=torch.float32,
-        **settings,
     )
     return result, toy.passes
 

@@ -5,8 +5,9 @@ import json
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ltx2.sampling import noise, samplers, schedules
-from ltx2.sampling.tokens import AVTokens, each
+from ltx2.sampling import noise, schedules
+from ltx2.sampling.samplers import SAMPLERS
+from ltx2.sampling.tokens import AVTokens
 
 from ._differences import absolute
 
@@ -53,18 +54,20 @@ def run(loop, latent, clean, mask, sigmas):
     name, _, seed = loop.partition("_seed")
 
     def toy(x, sigma, step):
-        return each(lambda t: (0.6 * t.float().tanh() * (1 - 0.5 * sigma) + 0.1).to(t.dtype), x)
+        return x.map(lambda t: (0.6 * t.float().tanh() * (1 - 0.5 * sigma) + 0.1).to(t.dtype))
 
     def restore(x0):
         return noise.restore(x0, clean, mask)
 
     if name == "euler_ancestral":
-        return samplers.euler_ancestral(toy, latent, sigmas, restore=restore, generators=noise.generators(int(seed), 1))
+        return SAMPLERS["euler_ancestral"].run(
+            toy, latent, sigmas, restore=restore, generators=noise.generators(int(seed), 1)
+        )
     if name == "res2s":
         sources = {
             "step_generators": noise.generators(int(seed), 1),
             "substep_generators": noise.generators(int(seed) + 10_000, 1),
         }
-        return samplers.res_2s(toy, latent, sigmas, restore=restore, **sources)
-    sampler = {"euler": samplers.euler, "gradient_estimation": samplers.gradient_estimation}[name]
+        return SAMPLERS["res_2s"].run(toy, latent, sigmas, restore=restore, **sources)
+    sampler = {"euler": SAMPLERS["euler"].run, "gradient_estimation": SAMPLERS["gradient_estimation"].run}[name]
     return sampler(toy, latent, sigmas, restore=restore)

@@ -7,8 +7,9 @@ import types
 import pytest
 import torch
 
-from ltx2.sampling import samplers, schedules
+from ltx2.sampling import schedules
 from ltx2.sampling.guidance import Guidance, StreamGuidance, at_sigma, combine, passes, skips
+from ltx2.sampling.samplers import SAMPLERS
 from ltx2.sampling.tokens import AVTokens
 
 pytest.importorskip("ltx_core")
@@ -79,5 +80,7 @@ def test_euler_step():
     x, x0 = torch.randn(1, 9, 128).bfloat16(), torch.randn(1, 9, 128).bfloat16()
     for i in range(5):
         expected = steps.EulerDiffusionStep().step(x, x0, sigmas, i)
-        found = samplers.euler(lambda *_: AVTokens(x0, None), AVTokens(x, None), sigmas[i : i + 2], restore=lambda t: t)
+        found = SAMPLERS["euler"].run(
+            lambda *_: AVTokens(x0, None), AVTokens(x, None), sigmas[i : i + 2], restore=lambda t: t
+        )
         assert torch.equal(found.video, expected)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from ltx2.sampling import noise, samplers, schedules
-from ltx2.sampling.tokens import AVTokens, each
+from ltx2.sampling import noise, schedules
+from ltx2.sampling.samplers import SAMPLERS
+from ltx2.sampling.tokens import AVTokens
 from tests.golden import DATA, LIMIT
 from tests.golden.sampling import differences
 
@@ -18,9 +19,9 @@ def start():
 def run(sampler, denoise, x=None, restore=lambda x0: x0, after_step=None, seed=1):
     batch = 2
     extra = {}
-    if sampler is samplers.euler_ancestral:
+    if sampler is SAMPLERS["euler_ancestral"].run:
         extra = {"generators": noise.generators(seed, batch)}
-    if sampler is samplers.res_2s:
+    if sampler is SAMPLERS["res_2s"].run:
         extra = {
             "step_generators": noise.generators(seed, batch),
             "substep_generators": noise.generators(seed + 100, batch),
@@ -28,7 +29,12 @@ def run(sampler, denoise, x=None, restore=lambda x0: x0, after_step=None, seed=1
     return sampler(denoise, start() if x is None else x, SIGMAS, restore=restore, after_step=after_step, **extra)
 
 
-ALL = [samplers.euler, samplers.gradient_estimation, samplers.euler_ancestral, samplers.res_2s]
+ALL = [
+    SAMPLERS["euler"].run,
+    SAMPLERS["gradient_estimation"].run,
+    SAMPLERS["euler_ancestral"].run,
+    SAMPLERS["res_2s"].run,
+]
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "sampling").iterdir()), ids=lambda p: p.stem)
@@ -48,7 +54,7 @@ def test_a_perfect_prediction_is_reached(sampler):
 def test_one_stream_alone_and_input_untouched(sampler):
     x = AVTokens(start().video, None)
     before = x.video.clone()
-    result = run(sampler, lambda x, sigma, step: each(torch.tanh, x), x)
+    result = run(sampler, lambda x, sigma, step: x.map(torch.tanh), x)
     assert result.audio is None and result.video.shape == before.shape
     assert torch.equal(x.video, before)
 
@@ -73,17 +79,17 @@ def test_raising_from_the_report_stops_at_once(sampler):
 
     with pytest.raises(KeyboardInterrupt):
         run(sampler, denoise, after_step=interrupt)
-    assert len(calls) == (2 if sampler is samplers.res_2s else 1)
+    assert len(calls) == (2 if sampler is SAMPLERS["res_2s"].run else 1)
 
 
-@pytest.mark.parametrize("sampler", [samplers.euler_ancestral, samplers.res_2s])
+@pytest.mark.parametrize("sampler", [SAMPLERS["euler_ancestral"].run, SAMPLERS["res_2s"].run])
 def test_samples_of_a_batch_do_not_depend_on_each_other(sampler):
     def toy(x, sigma, step):
-        return each(lambda t: t.tanh() * 0.6, x)
+        return x.map(lambda t: t.tanh() * 0.6)
 
     both = run(sampler, toy, seed=5)
-    x = each(lambda t: t[1:], start())
-    if sampler is samplers.euler_ancestral:
+    x = start().map(lambda t: t[1:])
+    if sampler is SAMPLERS["euler_ancestral"].run:
         alone = sampler(toy, x, SIGMAS, restore=lambda x0: x0, generators=noise.generators(6, 1))
     else:
         sources = {"step_generators": noise.generators(6, 1), "substep_generators": noise.generators(106, 1)}
@@ -95,9 +101,9 @@ def test_samples_of_a_batch_do_not_depend_on_each_other(sampler):
 def test_a_schedule_that_stops_early_leaves_noise(sampler):
     sigmas = SIGMAS[:3]
     extra = {}
-    if sampler is samplers.euler_ancestral:
+    if sampler is SAMPLERS["euler_ancestral"].run:
         extra = {"generators": noise.generators(0, 2)}
-    if sampler is samplers.res_2s:
+    if sampler is SAMPLERS["res_2s"].run:
         extra = {"step_generators": noise.generators(0, 2), "substep_generators": noise.generators(1, 2)}
     result = sampler(lambda x, sigma, step: TARGET, start(), sigmas, restore=lambda x0: x0, **extra)
     assert torch.isfinite(result.video).all()

@@ -6,9 +6,10 @@ import torch
 from ltx2.errors import RequestError
 from ltx2.sampling import noise as sampling_noise
 from ltx2.sampling.guidance import Guidance, StreamGuidance
+from ltx2.sampling.samplers import SAMPLERS
 from ltx2.sampling.tokens import AVTokens
 from ltx2.stages.conditioning import Conditioning, Guide, place_audio
-from ltx2.stages.denoising import SAMPLERS, denoise
+from ltx2.stages.denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from ltx2.stages.latent_preparation import draw_noise, empty_latent, noise_from_latents
 from ltx2.values import AudioCondition, AVLatent, TextContext
 from tests.golden import DATA, LIMIT
@@ -56,16 +57,20 @@ def run(model=None, latent=None, *, seed=5, conditioning=NOTHING, **settings):
     latent = start() if latent is None else latent
     batch = len(latent.video if latent.video is not None else latent.audio)
     settings.setdefault("noise", draw_noise(latent, sampling_noise.generators(seed, batch), conditioning=conditioning))
-    settings.setdefault("positive", CONTEXT)
-    settings.setdefault("seeds", range(seed, seed + batch))
+    prompts = {"positive": CONTEXT} | {
+        n: settings.pop(n) for n in ("positive", "negative", "guidance") if n in settings
+    }
+    offset, at_once = settings.pop("video_offset_seconds", 0), settings.pop("passes_at_once", 1)
+    progress = settings.pop("progress", None)
     return denoise(
         model or Model(),
         latent,
-        **{"sigmas": SIGMAS, **settings},
+        Prompts(**prompts),
+        Sampling(**{"sigmas": SIGMAS, "seeds": range(seed, seed + batch), **settings}),
+        clock=ClipClock(24, offset),
+        compute=Compute("cpu", torch.float32, at_once),
         conditioning=conditioning,
-        fps=24,
-        device="cpu",
-        dtype=torch.float32,
+        progress=progress,
     )
 
 
@@ -232,10 +237,8 @@ def test_refining_starts_from_the_latents_given():
 
 def test_progress_reports_each_step_with_the_picture_so_far():
     seen = []
-    run(
-        conditioning=Conditioning(guides=(Guide(torch.zeros(1, 128, 1, 2, 3), 9),)), progress=seen.append, stage="first"
-    )
-    assert [(p.stage, p.done, p.total) for p in seen] == [("first", i, 3) for i in range(4)]
+    run(conditioning=Conditioning(guides=(Guide(torch.zeros(1, 128, 1, 2, 3), 9),)), progress=seen.append)
+    assert [(p.stage, p.done, p.total) for p in seen] == [("denoising", i, 3) for i in range(4)]
     assert seen[0].preview is None and seen[1].preview.video.shape == start().video.shape
 
 
@@ -287,12 +290,10 @@ def test_nothing_to_denoise():
         denoise(
             Model(),
             AVLatent(None, None),
-            sigmas=SIGMAS,
-            noise=nothing,
-            positive=CONTEXT,
-            fps=24,
-            device="cpu",
-            dtype=torch.float32,
+            Prompts(CONTEXT),
+            Sampling(SIGMAS, nothing),
+            clock=ClipClock(24),
+            compute=Compute("cpu", torch.float32),
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from ltx2.sampling import noise
 from ltx2.sampling.tokens import patchify_audio, patchify_video
 from ltx2.stages.conditioning import Conditioning, add_guide, place_latent
-from ltx2.stages.denoising import streams
+from ltx2.stages.denoising import ClipClock, streams
 from ltx2.stages.latent_preparation import draw_noise, empty_latent
 
 pytest.importorskip("ltx_core")
@@ -44,7 +44,7 @@ def test_a_clip_as_guides():
     )
     start = empty_latent(width=96, height=64, frames=25, fps=Fraction(24))
     conditioning = add_guide(Conditioning(), latent, frame=9, strength=0.75)
-    video, _ = streams(start, conditioning, 24, 0, "cpu")
+    video = streams(start, conditioning, ClipClock(24)).video
     assert torch.allclose(video.positions, expected.positions, atol=1e-6)
     assert torch.equal(video.clean[:, 24:], expected.clean_latent[:, 24:])
     assert torch.allclose(video.mask, expected.denoise_mask)
@@ -54,7 +54,8 @@ def test_a_clip_as_guides():
 @pytest.mark.parametrize("fps", [24, 25, 30])
 def test_positions_of_the_clip_itself(fps):
     _, state = official(float(fps))
-    video, _ = streams(empty_latent(width=96, height=64, frames=25, fps=Fraction(fps)), Conditioning(), fps, 0, "cpu")
+    start = empty_latent(width=96, height=64, frames=25, fps=Fraction(fps))
+    video = streams(start, Conditioning(), ClipClock(fps)).video
     assert torch.allclose(video.positions, state.positions.expand_as(video.positions), atol=1e-6)
 
 
@@ -76,7 +77,7 @@ def test_noise_is_drawn_and_mixed_alike(scale):
     official_state.denoise_mask[:, 24:] = 0
     expected = noisers.GaussianNoiser(torch.Generator().manual_seed(5))(official_state, noise_scale=scale).latent
     drawn = draw_noise(start, noise.generators(5, 1), conditioning=conditioning)
-    video, _ = streams(start, conditioning, 24, 0, "cpu")
+    video = streams(start, conditioning, ClipClock(24)).video
     assert torch.allclose(
         noise.add_noise(video.latent, video.clean, video.mask, drawn.video, scale), expected, atol=1e-6
     )

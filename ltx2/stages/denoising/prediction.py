@@ -1,0 +1,163 @@
+"""Guided predictions: the passes of one step, run by the transformer and combined by stream."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...networks.transformer.block import Perturbation
+from ...networks.transformer.model import StreamInput
+from ...sampling.guidance import (
+    ISOLATED,
+    NEGATIVE,
+    PERTURBED,
+    POSITIVE,
+    Guidance,
+    StreamGuidance,
+    at_sigma,
+    combine,
+    passes,
+    skips,
+)
+from ...sampling.samplers.protocol import Denoise
+from ...sampling.tokens import AVTokens
+from ...values import TextContext
+from .streams import Streams, StreamTokens
+
+ISOLATION = Perturbation(skip_audio_to_video=None, skip_video_to_audio=None)
+
+# What a stage calls for velocities: networks.transformer.model.Transformer or a host's wrapping of it.
+Model = Callable[
+    [StreamInput | None, StreamInput | None, Sequence[Perturbation] | None],
+    tuple[torch.Tensor | None, torch.Tensor | None],
+]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a stage is told: contexts, and how strongly they guide (one setting, or one by noise level)."""
+
+    positive: TextContext
+    negative: TextContext | None = None
+    guidance: Guidance | Mapping[float, Guidance] = Guidance()
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the transformer runs.
+
+    device, dtype: of its inputs. passes_at_once: guidance passes stacked into one call, which needs that many times the
+    memory and gives the same result.
+    """
+
+    device: torch.device | str
+    dtype: torch.dtype
+    passes_at_once: int = 1
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """All that a pass needs beside the state: the model, the streams, and the contexts by name of pass."""
+
+    model: Model
+    streams: Streams
+    contexts: Mapping[str, TextContext]
+    dtype: torch.dtype
+
+
+def predictor(model: Model, streams: Streams, prompts: Prompts, compute: Compute) -> Denoise:
+    """A sampler's ``denoise``: guided predictions x0 of both streams in the states' dtype.
+
+    Holds the last prediction of each stream, which steps that skip a stream reuse.
+    """
+    ready = _Pass(model, streams, _contexts(prompts, compute), compute.dtype)
+    last = AVTokens(None, None)
+
+    def predict(x: AVTokens, sigma: float, step: int) -> AVTokens:
+        nonlocal last
+        guidance = at_sigma(prompts.guidance, sigma)
+        if streams.audio is not None and streams.audio.frozen:
+            # nothing is made of this stream, so nothing guides it
+            guidance = replace(guidance, audio=StreamGuidance())
+        active = AVTokens(
+            streams.video is not None and not (last.video is not None and skips(guidance.video, step)),
+            streams.audio is not None and not (last.audio is not None and skips(guidance.audio, step)),
+        )
+        if not (active.video or active.audio):
+            return last
+        guidance = Guidance(
+            guidance.video if active.video else StreamGuidance(), guidance.audio if active.audio else StreamGuidance()
+        )
+        wanted = passes(guidance, video=streams.video is not None, audio=streams.audio is not None)
+        found: dict[str, AVTokens] = {}
+        for first in range(0, len(wanted), compute.passes_at_once):
+            found |= _run(ready, wanted[first : first + compute.passes_at_once], x, sigma, (guidance, active))
+        fresh = {
+            name: combine({n: getattr(p, name) for n, p in found.items()}, getattr(guidance, name)).to(
+                getattr(x, name).dtype
+            )
+            for name in ("video", "audio")
+            if getattr(active, name)
+        }
+        last = replace(last, **fresh)
+        return last
+
+    return predict
+
+
+def _contexts(prompts: Prompts, compute: Compute) -> dict[str, TextContext]:
+    own = prompts.positive.to(compute.device, compute.dtype)
+    contexts = {POSITIVE: own, PERTURBED: own, ISOLATED: own}
+    if prompts.negative is not None:
+        contexts[NEGATIVE] = prompts.negative.to(compute.device, compute.dtype)
+    return contexts
+
+
+def _run(
+    ready: _Pass, names: Sequence[str], x: AVTokens, sigma: float, how: tuple[Guidance, AVTokens]
+) -> dict[str, AVTokens]:
+    """Predictions of some passes in one call, stacked on the batch axis; how: guidance, and which streams to make."""
+    guidance, active = how
+    contexts = [ready.contexts[name] for name in names]
+    inputs = []
+    for name in ("video", "audio"):
+        stream = getattr(ready.streams, name)
+        if stream is None:
+            inputs.append(None)
+            continue
+        texts = [getattr(context, name) for context in contexts]
+        one = stream_input(stream, getattr(x, name), sigma, texts, ready.dtype)
+        inputs.append(replace(one, enabled=getattr(active, name)))
+    left_out = [_perturbation(name, guidance) for name in names for _ in range(x.batch_size)]
+    velocities = ready.model(*inputs, left_out if any(left_out) else None)
+    predictions = [
+        [None] * len(names) if velocity is None else stream.x0(tokens, velocity, sigma)
+        for stream, tokens, velocity in zip((ready.streams.video, ready.streams.audio), (x.video, x.audio), velocities)
+    ]
+    return {name: AVTokens(*pair) for name, *pair in zip(names, *predictions)}
+
+
+def stream_input(
+    stream: StreamTokens, tokens: torch.Tensor, sigma: float, contexts: Sequence[torch.Tensor], dtype: torch.dtype
+) -> StreamInput:
+    """What the transformer takes of one stream: tokens [B, T, C] repeated for each context, which differ by pass."""
+    batch, count = len(tokens), len(contexts)
+    level = stream.level(sigma)
+    return StreamInput(
+        latent=tokens.to(dtype).repeat(count, 1, 1),
+        timesteps=(stream.mask * level).repeat(count, 1, 1),
+        sigma=torch.full((batch * count,), level, dtype=torch.float32, device=tokens.device),
+        positions=stream.positions,
+        context=torch.cat([context.expand(batch, -1, -1) for context in contexts]),
+        keyframes_mask=None if stream.keyframes is None else stream.keyframes.expand(batch * count, -1, -1),
+    )
+
+
+def _perturbation(name: str, guidance: Guidance) -> Perturbation:
+    if name == ISOLATED:
+        return ISOLATION
+    if name == PERTURBED:
+        # each stream is perturbed only where its own scale asks for it
+        blocks = [s.stg_blocks if s.stg != 0 else () for s in (guidance.video, guidance.audio)]
+        return Perturbation(skip_video_self_attention=blocks[0], skip_audio_self_attention=blocks[1])
+    return Perturbation()

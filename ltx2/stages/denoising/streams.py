@@ -1,0 +1,121 @@
+"""Both streams of a stage as tokens, before noise is added: what is generated, what is known, where tokens lie."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from ...networks.layers.rope import audio_positions, video_positions
+from ...sampling import noise as sampling_noise
+from ...sampling.tokens import AVTokens, patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
+from ...values import AVLatent
+from ..conditioning import Conditioning, guide_positions
+
+
+@dataclass(frozen=True)
+class ClipClock:
+    """fps of a clip, exact, and the seconds that its picture times are moved by."""
+
+    fps: float | Fraction
+    video_offset_seconds: float | Fraction = 0
+
+
+@dataclass(frozen=True)
+class StreamTokens:
+    """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
+
+    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are not guides.
+    """
+
+    latent: torch.Tensor
+    clean: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+    own: int
+    keyframes: torch.Tensor | None = None
+    frozen: bool = False
+
+    def x0(self, tokens: torch.Tensor, velocity: torch.Tensor, sigma: float) -> list[torch.Tensor]:
+        """Predictions [B, T, C] float32 of the passes stacked in ``velocity``: x − v · timestep, so that a clean token
+        predicts itself."""
+        level = self.mask * self.level(sigma)
+        return [tokens.float() - part.float() * level for part in velocity.split(len(tokens))]
+
+    def level(self, sigma: float) -> float:
+        """The noise level of the stream at a step: a frozen one is clean throughout."""
+        return 0.0 if self.frozen else sigma
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The streams of one stage; one of them may be absent (None)."""
+
+    video: StreamTokens | None
+    audio: StreamTokens | None
+
+    def tokens(self, name: str) -> AVTokens:
+        """A field of both streams."""
+        return AVTokens(*(None if stream is None else getattr(stream, name) for stream in (self.video, self.audio)))
+
+    def noised(self, noise: AVTokens, scale: float) -> AVTokens:
+        """The state that sampling starts from; scale: the share of noise in what is generated."""
+
+        def one(stream: StreamTokens | None, drawn: torch.Tensor | None) -> torch.Tensor | None:
+            if stream is None or drawn is None:
+                return None
+            drawn, own = drawn.to(stream.latent.device), stream.level(scale)
+            return sampling_noise.add_noise(stream.latent, stream.clean, stream.mask, drawn, own)
+
+        return AVTokens(one(self.video, noise.video), one(self.audio, noise.audio))
+
+    def latents(self, tokens: AVTokens, like: AVLatent) -> AVLatent:
+        """Latents in the layout of ``like`` from tokens; guides are dropped."""
+        video, audio = tokens.video, tokens.audio
+        if self.video is not None:
+            video = unpatchify_video(video[:, : self.video.own], *like.video.shape[2:])
+        if self.audio is not None:
+            audio = unpatchify_audio(audio, like.audio.shape[3])
+        return AVLatent(video, audio)
+
+
+def streams(start: AVLatent, conditioning: Conditioning, clock: ClipClock) -> Streams:
+    """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens."""
+    return Streams(
+        None if start.video is None else _video_stream(start.video, conditioning, clock),
+        None if start.audio is None else _audio_stream(start.audio, conditioning),
+    )
+
+
+def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipClock) -> StreamTokens:
+    batch, _, frames, height, width = latent.shape
+    fps, offset, device = clock.fps, clock.video_offset_seconds, latent.device
+    tokens = patchify_video(latent)  # [B, F·h·w, C]
+    own = tokens.shape[1]
+    if conditioning.video is None:
+        clean, mask = tokens, torch.ones(batch, own, 1, dtype=torch.float32, device=device)
+    else:
+        clean = patchify_video(conditioning.video.to(latent)).expand(batch, -1, -1)
+        mask = patchify_video(conditioning.video_mask.to(device)).expand(batch, -1, -1)  # [B, T, 1]
+    positions = [video_positions(frames, height, width, fps, video_offset_seconds=offset, device=device)]
+    keyframes = torch.zeros(1, own + conditioning.guide_tokens, 1, dtype=torch.float32, device=device)
+    keyframes[:, : height * width] = 1
+    parts = [(tokens, clean, mask)]
+    for guide in conditioning.guides:
+        known = patchify_video(guide.latent.to(latent)).expand(batch, -1, -1)
+        level = torch.full((batch, guide.tokens, 1), 1 - guide.strength, dtype=torch.float32, device=device)
+        parts.append((torch.zeros_like(known), known, level))
+        positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
+    tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
+    return StreamTokens(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes)
+
+
+def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTokens:
+    device = latent.device
+    tokens = patchify_audio(latent)  # [B, T, C·M]
+    batch, own, _ = tokens.shape
+    if conditioning.audio is None:
+        clean, mask = tokens, torch.ones(batch, own, 1, dtype=torch.float32, device=device)
+    else:
+        clean = patchify_audio(conditioning.audio.to(latent)).expand(batch, -1, -1)
+        mask = conditioning.audio_mask.to(device)[:, 0].expand(batch, -1, -1)  # [B, T, 1]
+    return StreamTokens(tokens, clean, mask, audio_positions(own, device=device), own, frozen=conditioning.audio_frozen)
