@@ -1,7 +1,6 @@
 """Empty latents of a clip and the noise they start from."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 import torch
 
@@ -21,22 +20,16 @@ def empty_latent(
     width: int,
     height: int,
     frames: int,
-    fps: Fraction | None = None,
-    audio_latents: int | None = None,
-    audio_rule: str = "ceil",
+    audio_latents: int,
     batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> AVLatent:
     """Zero latents of both streams: video [B, 128, F, H/32, W/32] and audio [B, 8, T, 16].
 
-    audio_latents: length of the sound; None takes it from frames and fps by ``audio_rule``, 0 leaves the sound out.
+    audio_latents: length of the sound (clock.audio_latents); 0 leaves the sound out.
     Raises RequestError for sizes that the models cannot take.
     """
-    if audio_latents is None:
-        if fps is None:
-            raise RequestError("fps is missing: the length of the sound depends on it")
-        audio_latents = clock.audio_latents(frames, fps, audio_rule)
     size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
     video = torch.zeros(batch_size, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
     audio = (

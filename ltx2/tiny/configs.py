@@ -14,9 +14,9 @@ WIDTH, AUDIO_WIDTH = HEADS * HEAD, HEADS * AUDIO_HEAD
 VAE_CHANNELS = 8
 
 
-def transformer(version: str) -> dict:
-    """``config["transformer"]``; the keys that a release lacks are left out here as well."""
-    config = {
+def _transformer_base() -> dict:
+    """What the transformers of all versions share."""
+    return {
         "_class_name": "AVTransformer3DModel",
         "activation_fn": "gelu-approximate",
         "attention_bias": True,
@@ -66,6 +66,11 @@ def transformer(version: str) -> dict:
         "rope_type": "split",
         "frequencies_precision": "float64",
     }
+
+
+def transformer(version: str) -> dict:
+    """``config["transformer"]``; the keys that a release lacks are left out here as well."""
+    config = _transformer_base()
     if version == "2.0":
         return config
     config |= {

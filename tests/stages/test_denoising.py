@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from ltx2 import clock
 from ltx2.errors import RequestError
 from ltx2.sampling import noise as sampling_noise
 from ltx2.sampling.guidance import Guidance, StreamGuidance
@@ -50,7 +51,9 @@ class Model:
 
 
 def start(batch_size=1, **kwargs):
-    return empty_latent(width=96, height=64, frames=17, fps=24, batch_size=batch_size, **kwargs)
+    return empty_latent(
+        width=96, height=64, frames=17, audio_latents=clock.audio_latents(17, 24), batch_size=batch_size, **kwargs
+    )
 
 
 def run(model=None, latent=None, *, seed=5, conditioning=NOTHING, **settings):

@@ -1,10 +1,9 @@
 """External the models' own package: positions, appended guides, and the start of a stage."""
 
-from fractions import Fraction
-
 import pytest
 import torch
 
+from ltx2 import clock
 from ltx2.sampling import noise
 from ltx2.sampling.tokens import patchify_audio, patchify_video
 from ltx2.stages.conditioning import Conditioning, add_guide, place_latent
@@ -42,7 +41,7 @@ def test_a_clip_as_guides():
     expected = keyframes.VideoConditionByKeyframeIndex(keyframes=latent, frame_idx=9, strength=0.75).apply_to(
         state, made
     )
-    start = empty_latent(width=96, height=64, frames=25, fps=Fraction(24))
+    start = empty_latent(width=96, height=64, frames=25, audio_latents=clock.audio_latents(25, 24))
     conditioning = add_guide(Conditioning(), latent, frame=9, strength=0.75)
     video = streams(start, conditioning, ClipClock(24)).video
     assert torch.allclose(video.positions, expected.positions, atol=1e-6)
@@ -54,7 +53,7 @@ def test_a_clip_as_guides():
 @pytest.mark.parametrize("fps", [24, 25, 30])
 def test_positions_of_the_clip_itself(fps):
     _, state = official(float(fps))
-    start = empty_latent(width=96, height=64, frames=25, fps=Fraction(fps))
+    start = empty_latent(width=96, height=64, frames=25, audio_latents=clock.audio_latents(25, fps))
     video = streams(start, Conditioning(), ClipClock(fps)).video
     assert torch.allclose(video.positions, state.positions.expand_as(video.positions), atol=1e-6)
 
@@ -63,7 +62,7 @@ def test_positions_of_the_clip_itself(fps):
 def test_noise_is_drawn_and_mixed_alike(scale):
     made, state = official()
     latent = torch.randn(1, 128, 1, 2, 3)
-    start = empty_latent(width=96, height=64, frames=25, fps=Fraction(24))
+    start = empty_latent(width=96, height=64, frames=25, audio_latents=clock.audio_latents(25, 24))
     conditioning = place_latent(Conditioning(), latent, latent_frame=0, strength=1.0, shape=SHAPE)
     conditioning = add_guide(conditioning, latent, frame=12, strength=1.0)
     known = patchify_video(conditioning.video)

@@ -2,6 +2,7 @@
 part."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,21 +25,30 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
+class AttentionShape(NamedTuple):
+    """Widths of one attention: of the queries' tokens, of the keys' and values' tokens, and of the heads.
+
+    gated: whether each head has a factor of its own; eps: of the norms of queries and keys.
+    """
+
+    width: int
+    context_width: int
+    heads: int
+    head_dim: int
+    gated: bool
+    eps: float
+
+
 class Attention(nn.Module):
-    """Weights of one attention; ``width`` is that of the queries' tokens, ``context_width`` that of the keys'.
+    """Weights of one attention.
 
     The steps are methods of their own, so that a caller can let go of the input before the largest buffers are made.
     """
 
     def __init__(
         self,
-        width: int,
-        context_width: int,
-        heads: int,
-        head_dim: int,
+        shape: AttentionShape,
         *,
-        gated: bool,
-        eps: float,
         attention: AttentionFunction = attention,
         ops: Ops = TORCH_OPS,
         device=None,
@@ -46,6 +56,7 @@ class Attention(nn.Module):
     ):
         super().__init__()
         to = {"device": device, "dtype": dtype}
+        width, context_width, heads, head_dim, gated, eps = shape
         inner = heads * head_dim
         self.heads = heads
         self.attention = attention

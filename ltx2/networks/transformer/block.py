@@ -10,7 +10,7 @@ from torch import nn
 
 from ...config.transformer import TransformerConfig
 from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_norm
-from ..layers.attention import Attention, AttentionFunction, FeedForward
+from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import RotaryTable
 
@@ -77,17 +77,8 @@ class AVBlock(nn.Module):
         self.eps = c.norm_eps
 
         def attend(queries: int, keys: int, heads: int, head_dim: int) -> Attention:
-            return Attention(
-                queries,
-                keys,
-                heads,
-                head_dim,
-                gated=c.gated_attention,
-                eps=c.norm_eps,
-                attention=attention,
-                ops=ops,
-                **to,
-            )
+            shape = AttentionShape(queries, keys, heads, head_dim, c.gated_attention, c.norm_eps)
+            return Attention(shape, attention=attention, ops=ops, **to)
 
         self.attn1 = attend(width, width, c.heads, c.head_dim)
         self.attn2 = attend(width, c.context_width, c.heads, c.head_dim)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...config.transformer import ConnectorConfig, TextProjectionConfig
 from ...errors import RequestError
-from ..layers.attention import Attention, AttentionFunction, FeedForward, attention
+from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward, attention
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import RotaryTable, rotary_table
 
@@ -172,17 +172,8 @@ class ConnectorBlock(nn.Module):
         super().__init__()
         c, to = config, {"device": device, "dtype": dtype}
         self.eps = c.norm_eps
-        self.attn1 = Attention(
-            c.width,
-            c.width,
-            c.heads,
-            c.head_dim,
-            gated=c.gated_attention,
-            eps=c.norm_eps,
-            attention=attention,
-            ops=ops,
-            **to,
-        )
+        shape = AttentionShape(c.width, c.width, c.heads, c.head_dim, c.gated_attention, c.norm_eps)
+        self.attn1 = Attention(shape, attention=attention, ops=ops, **to)
         self.ff = FeedForward(c.width, bias=c.feed_forward_bias, ops=ops, **to)
 
     def forward(self, x: torch.Tensor, rotary: RotaryTable) -> torch.Tensor:

@@ -6,6 +6,7 @@ Checked against ltx-core 1.0.0 and diffusers on random weights.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,19 @@ class StreamInput:
     attention_mask: torch.Tensor | None = None
     keyframes_mask: torch.Tensor | None = None
     enabled: bool = True
+
+
+class _StreamParts(NamedTuple):
+    """The modules and measures of the transformer that belong to one stream."""
+
+    adaln: nn.Module
+    prompt_adaln: nn.Module | None
+    av_adaln: nn.Module
+    gate_adaln: nn.Module
+    caption_projection: nn.Module | None
+    heads: int
+    head_dim: int
+    max_positions: tuple[int, ...]
 
 
 class Transformer(nn.Module):
@@ -128,10 +142,7 @@ class Transformer(nn.Module):
         if c.keyframe_embedding and given.keyframes_mask is not None:
             marked = given.keyframes_mask.reshape(len(given.keyframes_mask), -1, 1) > 0
             x.addcmul_(marked.to(x), self.keyframes_abs_pos_embedding.to(x))
-        return self._stream(
-            x,
-            given,
-            other,
+        parts = _StreamParts(
             self.adaln_single,
             self.prompt_adaln_single,
             self.av_ca_video_scale_shift_adaln_single,
@@ -141,14 +152,12 @@ class Transformer(nn.Module):
             c.head_dim,
             c.max_positions,
         )
+        return self._stream(x, given, other, parts)
 
     def _audio(self, given: StreamInput, other: StreamInput | None) -> BlockStream:
         c = self.config
         x = self.audio_patchify_proj(given.latent)
-        return self._stream(
-            x,
-            given,
-            other,
+        parts = _StreamParts(
             self.audio_adaln_single,
             self.audio_prompt_adaln_single,
             self.av_ca_audio_scale_shift_adaln_single,
@@ -158,23 +167,14 @@ class Transformer(nn.Module):
             c.audio_head_dim,
             c.audio_max_positions,
         )
+        return self._stream(x, given, other, parts)
 
     def _stream(
-        self,
-        x,
-        given: StreamInput,
-        other: StreamInput | None,
-        adaln,
-        prompt_adaln,
-        av_adaln,
-        gate_adaln,
-        caption_projection,
-        heads: int,
-        head_dim: int,
-        max_positions,
+        self, x: torch.Tensor, given: StreamInput, other: StreamInput | None, own_parts: _StreamParts
     ) -> BlockStream:
-        """All that the blocks need of a stream and that does not change from block to block."""
+        """All that the blocks need of a stream and that does not change from block to block; x: [B, T, width]."""
         c = self.config
+        adaln, prompt_adaln, av_adaln, gate_adaln, caption_projection, heads, head_dim, max_positions = own_parts
         tokens = x.shape[1]
         timesteps = given.timesteps.reshape(len(given.timesteps), -1)
         own = distinct_timesteps(timesteps, tokens)
