@@ -25,7 +25,9 @@ ALLOWED = {
     "continuation": {"continuation"},
     "film": {"film", "continuation", "media"},
     "story": {"story", "stages", "film", "continuation", "media"},
+    "parallel": {"parallel", "networks", "sampling", "stages", "text"},
     "cli": {
+        "parallel",
         "cli",
         "checkpoint",
         "networks",

@@ -1,0 +1,75 @@
+"""Starting the ranks of a run on this machine, and ending all of them when one ends badly."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .ranks import STORE_VARIABLE
+
+POLL_SECONDS = 0.05
+# How long ranks may take to end by themselves once they are asked to.
+GRACE_SECONDS = 3.0
+
+
+def launch(arguments: Sequence[str], size: int) -> int:
+    """Run ``python -m ltx2 ARGUMENTS`` as ``size`` ranks and wait for them; the exit status of the run.
+
+    The first rank that fails ends the others within seconds; so does an interruption from the keyboard. Ranks print
+    for themselves, all but the first only what went wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="ltx2-ranks-") as folder:
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "-m", "ltx2", *arguments], env=_environment(rank, size, Path(folder) / "store")
+            )
+            for rank in range(size)
+        ]
+        try:
+            return _wait(ranks)
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            _end(ranks)
+
+
+def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
+    own = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        STORE_VARIABLE: store,
+    }
+    return {**os.environ, **{name: str(value) for name, value in own.items()}}
+
+
+def _wait(ranks: Sequence[subprocess.Popen]) -> int:
+    """Until all have ended well, or one has not."""
+    while True:
+        states = [rank.poll() for rank in ranks]
+        failed = [state for state in states if state]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if all(state == 0 for state in states):
+            return 0
+        time.sleep(POLL_SECONDS)
+
+
+def _end(ranks: Sequence[subprocess.Popen]) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            with contextlib.suppress(OSError):
+                rank.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for rank in ranks:
+        try:
+            rank.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()

@@ -1,0 +1,55 @@
+"""Run as several ranks: the transformer's velocities of all ranks together against those of one process."""
+
+import sys
+
+import torch
+
+from ltx2.networks.transformer.block import Perturbation
+from ltx2.networks.transformer.model import StreamInput
+from ltx2.parallel.passes import ParallelTransformer
+from ltx2.parallel.ranks import joined
+from tests.networks.transformer.samples import inputs, small_config, small_transformer
+
+LIMIT = 1e-5
+CASES = ("plain", "first_frame", "appended", "frozen_audio", "slots", "fractional_mask", "sound_first")
+PERTURBED = (
+    None,
+    Perturbation(skip_video_self_attention=(1,), skip_audio_self_attention=(0,)),
+    Perturbation(skip_audio_to_video=None, skip_video_to_audio=None),
+)
+
+
+def check(ranks, version: str, case: str) -> None:
+    if case == "slots" and version != "2.5":
+        return
+    config = small_config(version, num_attention_heads=4, audio_num_attention_heads=4, attention_head_dim=8)
+    config |= {"audio_attention_head_dim": 4}
+    given = inputs(config, 1, case)
+    given["video"].pop("perturbations", None)
+    video, audio = (StreamInput(**given[name]) for name in ("video", "audio"))
+    network = small_transformer(config, seed=5)
+    parallel = ParallelTransformer(network, ranks)
+    before = [block.attn1.attention for block in network.transformer_blocks]
+    for perturbation in PERTURBED:
+        left_out = None if perturbation is None else [perturbation] * len(video.latent)
+        expected = network(video, audio, left_out)
+        found = parallel(video, audio, left_out)
+        for name, ours, theirs in zip(("video", "audio"), found, expected):
+            furthest = float((ours - theirs).abs().max())
+            assert furthest <= LIMIT, (version, case, name, furthest)
+    assert [block.attn1.attention for block in network.transformer_blocks] == before
+    assert parallel.traffic.calls
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    with joined("cpu") as ranks:
+        for version in sys.argv[1].split(","):
+            for case in CASES:
+                check(ranks, version, case)
+        print(f"rank {ranks.rank} of {ranks.size}: alike")
+
+
+if __name__ == "__main__":
+    main()
