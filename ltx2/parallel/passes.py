@@ -1,7 +1,7 @@
 """The transformer as a stage calls it, over all ranks: rows of the batch to groups of ranks, tokens within them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 import torch.distributed as dist
@@ -81,8 +81,7 @@ def _rows(stream: StreamInput | None, first: int, end: int) -> StreamInput | Non
         return None
     rows = len(stream.latent)
 
-    def cut(tensor: torch.Tensor | None) -> torch.Tensor | None:
-        return tensor if tensor is None or len(tensor) != rows else tensor[first:end]
+    def cut(value):
+        return value[first:end] if isinstance(value, torch.Tensor) and len(value) == rows else value
 
-    names = ("latent", "timesteps", "sigma", "positions", "context", "context_mask", "attention_mask", "keyframes_mask")
-    return replace(stream, **{name: cut(getattr(stream, name)) for name in names})
+    return replace(stream, **{field.name: cut(getattr(stream, field.name)) for field in fields(stream)})

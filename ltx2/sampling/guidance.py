@@ -20,6 +20,8 @@ class StreamGuidance:
 
     stg_blocks: transformer blocks whose self-attention the perturbed pass skips; rescale: 0…1;
     skip_step: k runs the stream on every (k + 1)-th step only and reuses its last prediction between.
+    nag_scale: of the negative prompt within the text attention, 0 or 1 for none; nag_alpha, nag_tau: see
+    networks.transformer.nag.
     """
 
     cfg: float = 1.0
@@ -28,6 +30,13 @@ class StreamGuidance:
     rescale: float = 0.0
     stg_blocks: tuple[int, ...] = ()
     skip_step: int = 0
+    nag_scale: float = 0.0
+    nag_alpha: float = 0.25
+    nag_tau: float = 2.5
+
+    @property
+    def uses_nag(self) -> bool:
+        return self.nag_scale not in (0, 1) and self.nag_alpha != 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,12 @@ def passes(guidance: Guidance, *, video: bool = True, audio: bool = True) -> tup
     if video and audio and any(s.modality != 1 for s in streams):
         wanted.append(ISOLATED)
     return tuple(wanted)
+
+
+def needs_negative(guidance: Guidance, *, video: bool = True, audio: bool = True) -> bool:
+    """Whether a step reads a negative prompt, in a pass of its own or within the text attention."""
+    streams = [s for s, present in ((guidance.video, video), (guidance.audio, audio)) if present]
+    return NEGATIVE in passes(guidance, video=video, audio=audio) or any(s.uses_nag for s in streams)
 
 
 def skips(guidance: StreamGuidance, step: int) -> bool:

@@ -16,25 +16,28 @@ def start():
     return noise.draw_tokens(6, 4, sources, dtype=torch.float32, device="cpu", channels=8)
 
 
-def run(sampler, denoise, x=None, restore=lambda x0: x0, after_step=None, seed=1):
-    batch = 2
-    extra = {}
-    if sampler is SAMPLERS["euler_ancestral"].run:
-        extra = {"generators": noise.generators(seed, batch)}
-    if sampler is SAMPLERS["res_2s"].run:
-        extra = {
-            "step_generators": noise.generators(seed, batch),
-            "substep_generators": noise.generators(seed + 100, batch),
-        }
-    return sampler(denoise, start() if x is None else x, SIGMAS, restore=restore, after_step=after_step, **extra)
+def run(sampler, denoise, x=None, restore=lambda x0: x0, after_step=None, seeds=(1, 2), sigmas=SIGMAS, **extra):
+    """One sampler of the registry, with the noise sources that it asks for; the negative prompt predicts the same."""
+    last = []
+
+    def remembered(x, sigma, step):
+        last[:] = [denoise(x, sigma, step)]
+        return last[0]
+
+    if sampler.uses_negative:
+        extra.setdefault("negative", lambda: last[0])
+    x = start() if x is None else x
+    given = sampler.sources(seeds, "cpu") | extra
+    return sampler.run(remembered, x, sigmas, restore=restore, after_step=after_step, **given)
 
 
-ALL = [
-    SAMPLERS["euler"].run,
-    SAMPLERS["gradient_estimation"].run,
-    SAMPLERS["euler_ancestral"].run,
-    SAMPLERS["res_2s"].run,
-]
+ALL = [pytest.param(sampler, id=name) for name, sampler in SAMPLERS.items()]
+NOISY = [pytest.param(sampler, id=name) for name, sampler in SAMPLERS.items() if sampler.noise]
+
+
+def test_each_file_of_the_folder_is_a_sampler():
+    names = ["euler", "euler_ancestral", "res_2s", "gradient_estimation", "euler_cfg_pp", "euler_ancestral_cfg_pp"]
+    assert list(SAMPLERS) == names
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "sampling").iterdir()), ids=lambda p: p.stem)
@@ -79,32 +82,57 @@ def test_raising_from_the_report_stops_at_once(sampler):
 
     with pytest.raises(KeyboardInterrupt):
         run(sampler, denoise, after_step=interrupt)
-    assert len(calls) == (2 if sampler is SAMPLERS["res_2s"].run else 1)
+    assert len(calls) == (2 if sampler.name == "res_2s" else 1)
 
 
-@pytest.mark.parametrize("sampler", [SAMPLERS["euler_ancestral"].run, SAMPLERS["res_2s"].run])
+@pytest.mark.parametrize("sampler", NOISY)
 def test_samples_of_a_batch_do_not_depend_on_each_other(sampler):
     def toy(x, sigma, step):
         return x.map(lambda t: t.tanh() * 0.6)
 
-    both = run(sampler, toy, seed=5)
-    x = start().map(lambda t: t[1:])
-    if sampler is SAMPLERS["euler_ancestral"].run:
-        alone = sampler(toy, x, SIGMAS, restore=lambda x0: x0, generators=noise.generators(6, 1))
-    else:
-        sources = {"step_generators": noise.generators(6, 1), "substep_generators": noise.generators(106, 1)}
-        alone = sampler(toy, x, SIGMAS, restore=lambda x0: x0, **sources)
+    both = run(sampler, toy, seeds=(5, 6))
+    alone = run(sampler, toy, start().map(lambda t: t[1:]), seeds=(6,))
     assert torch.equal(both.video[1:], alone.video) and torch.equal(both.audio[1:], alone.audio)
 
 
 @pytest.mark.parametrize("sampler", ALL)
 def test_a_schedule_that_stops_early_leaves_noise(sampler):
-    sigmas = SIGMAS[:3]
-    extra = {}
-    if sampler is SAMPLERS["euler_ancestral"].run:
-        extra = {"generators": noise.generators(0, 2)}
-    if sampler is SAMPLERS["res_2s"].run:
-        extra = {"step_generators": noise.generators(0, 2), "substep_generators": noise.generators(1, 2)}
-    result = sampler(lambda x, sigma, step: TARGET, start(), sigmas, restore=lambda x0: x0, **extra)
+    result = run(sampler, lambda x, sigma, step: TARGET, sigmas=SIGMAS[:3])
     assert torch.isfinite(result.video).all()
     assert (result.video - TARGET.video).std() > 0.3
+
+
+def test_cfg_pp_without_a_negative_pass_is_euler():
+    def toy(x, sigma, step):
+        return x.map(lambda t: t.tanh() * 0.6)
+
+    plain, other = (run(SAMPLERS[name], toy) for name in ("euler", "euler_cfg_pp"))
+    assert torch.allclose(plain.video, other.video, atol=1e-5) and torch.allclose(plain.audio, other.audio, atol=1e-5)
+
+
+def test_cfg_pp_takes_its_noise_from_the_negative_prompt():
+    """By hand, in double precision: x' = (1 − σ')·x0 + σ'·(x − (1 − σ)·negative)/σ."""
+    negative = TARGET.map(lambda t: -t)
+    found = run(SAMPLERS["euler_cfg_pp"], lambda *_: TARGET, sigmas=SIGMAS[:3], negative=lambda: negative)
+    x = start().video.double()
+    for sigma, to in zip(SIGMAS[:2].double(), SIGMAS[1:3].double()):
+        x = (1 - to) * TARGET.video.double() + to * (x - (1 - sigma) * negative.video.double()) / sigma
+    assert torch.allclose(found.video.double(), x, atol=1e-5)
+
+
+def test_ancestral_cfg_pp_without_fresh_noise_is_cfg_pp():
+    def toy(x, sigma, step):
+        return x.map(lambda t: t.tanh() * 0.6)
+
+    plain = run(SAMPLERS["euler_cfg_pp"], toy)
+    other = run(SAMPLERS["euler_ancestral_cfg_pp"], toy, eta=0.0)
+    assert torch.allclose(plain.video, other.video, atol=1e-5)
+
+
+def test_ancestral_cfg_pp_keeps_signal_and_noise_in_proportion():
+    """For a prediction that is right, x at sigma is (1 − σ)·x0 plus noise of deviation σ."""
+    many = AVTokens(torch.randn(1, 4000, 8), None)
+    clean = many.map(torch.zeros_like)
+    sigmas = torch.tensor([1.0, 0.8, 0.5, 0.3])
+    found = run(SAMPLERS["euler_ancestral_cfg_pp"], lambda *_: clean, many, seeds=(3,), sigmas=sigmas)
+    assert abs(float(found.video.std()) - 0.3) < 0.01

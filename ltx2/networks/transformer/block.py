@@ -13,6 +13,7 @@ from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_
 from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import RotaryTable
+from .nag import Nag, guided_heads
 
 Blocks = tuple[int, ...] | None  # indices; None stands for all blocks
 
@@ -50,6 +51,8 @@ class BlockStream:
     context: torch.Tensor | None = None
     context_bias: torch.Tensor | None = None
     prompt: Modulation | None = None
+    negative_context: torch.Tensor | None = None
+    nag: Nag | None = None
     av_rows: Modulation | None = None
     av_gate: Modulation | None = None
     av_rotary: RotaryTable | None = None
@@ -159,8 +162,15 @@ class AVBlock(nn.Module):
             gates = attn.gates(h)
             q = attn.query(h)
             del h
-            context = _modulated_context(s, parts.prompt_table)
+            context = _modulated_context(s, s.context, parts.prompt_table)
         heads = attn.attention(q, attn.key(context), attn.to_v(context), heads=attn.heads, mask=s.context_bias)
+        if s.nag:
+            context = s.negative_context
+            if parts.prompt_table is not None:
+                context = _modulated_context(s, context, parts.prompt_table)
+            heads = guided_heads(
+                heads, attn.attention(q, attn.key(context), attn.to_v(context), heads=attn.heads), s.nag
+            )
         del q, context
         update = attn.output(heads, gates)
         if gate is None:
@@ -212,12 +222,12 @@ class AVBlock(nn.Module):
             add_gated(x, parts.feed_forward(modulated_norm(x, pieces, scale, shift, self.eps)), pieces, gate)
 
 
-def _modulated_context(s: BlockStream, table: torch.Tensor) -> torch.Tensor:
+def _modulated_context(s: BlockStream, context: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     if s.prompt is None:
-        shift, scale = table.to(s.context)
-        return torch.addcmul(shift, s.context, scale + 1)
+        shift, scale = table.to(context)
+        return torch.addcmul(shift, context, scale + 1)
     shift, scale = (s.prompt.row(table, i) for i in (0, 1))
-    return modulated(s.context, s.prompt.pieces, scale, shift)
+    return modulated(context, s.prompt.pieces, scale, shift)
 
 
 def _skipping(perturbations: Sequence[Perturbation] | None, flag: str, index: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from ..layers.attention import AttentionFunction, additive_attention_mask, addit
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import rotary_table
 from .block import AVBlock, BlockStream, Perturbation
+from .nag import Nag
 
 AV_TIMESTEP_MODES = ("hybrid", "cross", "own")
 
@@ -30,7 +31,8 @@ class StreamInput:
     latent [B, T, C] in the model's dtype; timesteps [B, T], [B, T, 1] or [B, 1] (denoise mask · sigma, 0…1) and sigma
     [B] (0 for a frozen stream), float32; positions [B or 1, n, T, 2] float32; context [B, S, D]; context_mask [B, S] of
     0/1; attention_mask [B, T, T] of strengths 0…1; keyframes_mask [B, T] or [B, T, 1], above 0 for tokens that stand
-    for whole frames. A stream that is not ``enabled`` is only listened to: it is not updated and no velocity comes back
+    for whole frames. nag with negative_context [B, S, D]: a negative prompt within the text attention (all S tokens
+    count). A stream that is not ``enabled`` is only listened to: it is not updated and no velocity comes back
     for it.
     """
 
@@ -43,6 +45,8 @@ class StreamInput:
     attention_mask: torch.Tensor | None = None
     keyframes_mask: torch.Tensor | None = None
     enabled: bool = True
+    negative_context: torch.Tensor | None = None
+    nag: Nag | None = None
 
 
 class _StreamParts(NamedTuple):
@@ -183,7 +187,10 @@ class Transformer(nn.Module):
         if given.enabled:
             rows, parts["embedded"] = adaln(own.values * c.timestep_scale, x.dtype)
             parts["rows"] = Modulation(rows, own.pieces)
-            parts["context"] = given.context if caption_projection is None else caption_projection(given.context)
+            projected = nn.Identity() if caption_projection is None else caption_projection
+            parts["context"] = projected(given.context)
+            if given.nag:
+                parts |= {"nag": given.nag, "negative_context": projected(given.negative_context)}
             if prompt_adaln is not None:
                 of_prompt = distinct_timesteps(given.sigma[:, None], given.context.shape[1])
                 parts["prompt"] = Modulation(
@@ -243,6 +250,8 @@ def _check(stream: StreamInput | None, name: str, batch: int, perturbations) -> 
     if len(stream.latent) != batch or (perturbations is not None and len(perturbations) != batch):
         counts = f"{name} {len(stream.latent)}, perturbations {'none' if perturbations is None else len(perturbations)}"
         raise RequestError(f"the batch has {batch} samples but {counts}: give every part one entry a sample")
+    if stream.nag and (stream.negative_context is None or stream.negative_context.shape[0] != batch):
+        raise RequestError(f"{name} has attention guidance but no negative context for each of its {batch} samples")
     if stream.positions.shape[2] != tokens:
         raise RequestError(f"{name} has {tokens} tokens but positions of {stream.positions.shape[2]}")
     if stream.timesteps.reshape(len(stream.timesteps), -1).shape[1] not in (1, tokens):

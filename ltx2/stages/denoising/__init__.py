@@ -11,7 +11,7 @@ import torch
 
 from ...errors import RequestError
 from ...sampling import noise as sampling_noise
-from ...sampling.guidance import NEGATIVE, Guidance, passes
+from ...sampling.guidance import Guidance, needs_negative
 from ...sampling.samplers import find_sampler
 from ...sampling.schedules import check_sigmas
 from ...sampling.tokens import AVTokens
@@ -75,13 +75,16 @@ def denoise(
                 progress(Progress("denoising", done, len(sigmas) - 1, preview))
 
         report(0, None)
+        predict = predictor(model, both, prompts, compute)
+        extra = {"negative": lambda: predict.negative} if sampler.uses_negative else {}
         x = sampler.run(
-            predictor(model, both, prompts, compute),
+            predict,
             x,
             sigmas,
             restore=lambda x0: sampling_noise.restore(x0, clean, mask),
             after_step=lambda step, x0: report(step + 1, x0),
             **sampler.sources(sampling.seeds or (), sampling.noise_device),
+            **extra,
         )
         return both.latents(sampling_noise.keep_exactly(x, clean, mask), start)
 
@@ -95,7 +98,7 @@ def _check_parts(start: AVLatent, prompts: Prompts, conditioning: Conditioning) 
         )
     levels = [prompts.guidance] if isinstance(prompts.guidance, Guidance) else prompts.guidance.values()
     if prompts.negative is None and any(
-        NEGATIVE in passes(g, video=start.video is not None, audio=start.audio is not None) for g in levels
+        needs_negative(g, video=start.video is not None, audio=start.audio is not None) for g in levels
     ):
         raise RequestError(
             "text guidance is above 1 but there is no negative prompt: give one, or set the guidance scale to 1"

@@ -7,6 +7,7 @@ import torch
 
 from ...networks.transformer.block import Perturbation
 from ...networks.transformer.model import StreamInput
+from ...networks.transformer.nag import Nag
 from ...sampling.guidance import (
     ISOLATED,
     NEGATIVE,
@@ -19,7 +20,6 @@ from ...sampling.guidance import (
     passes,
     skips,
 )
-from ...sampling.samplers.protocol import Denoise
 from ...sampling.tokens import AVTokens
 from ...values import TextContext
 from .streams import Streams, StreamTokens
@@ -65,17 +65,20 @@ class _Pass:
     dtype: torch.dtype
 
 
-def predictor(model: Model, streams: Streams, prompts: Prompts, compute: Compute) -> Denoise:
+class Predictor:
     """A sampler's ``denoise``: guided predictions x0 of both streams in the states' dtype.
 
-    Holds the last prediction of each stream, which steps that skip a stream reuse.
+    Holds the last prediction of each stream, which steps that skip a stream reuse. negative: the last prediction for
+    the negative prompt, unguided; where no such pass ran, the guided one.
     """
-    ready = _Pass(model, streams, _contexts(prompts, compute), compute.dtype)
-    last = AVTokens(None, None)
 
-    def predict(x: AVTokens, sigma: float, step: int) -> AVTokens:
-        nonlocal last
-        guidance = at_sigma(prompts.guidance, sigma)
+    def __init__(self, ready: _Pass, guidance: Guidance | Mapping[float, Guidance], passes_at_once: int):
+        self._ready, self._guidance, self._at_once = ready, guidance, passes_at_once
+        self._last = self.negative = AVTokens(None, None)
+
+    def __call__(self, x: AVTokens, sigma: float, step: int) -> AVTokens:
+        streams, last = self._ready.streams, self._last
+        guidance = at_sigma(self._guidance, sigma)
         if streams.audio is not None and streams.audio.frozen:
             # nothing is made of this stream, so nothing guides it
             guidance = replace(guidance, audio=StreamGuidance())
@@ -90,19 +93,22 @@ def predictor(model: Model, streams: Streams, prompts: Prompts, compute: Compute
         )
         wanted = passes(guidance, video=streams.video is not None, audio=streams.audio is not None)
         found: dict[str, AVTokens] = {}
-        for first in range(0, len(wanted), compute.passes_at_once):
-            found |= _run(ready, wanted[first : first + compute.passes_at_once], x, sigma, (guidance, active))
-        fresh = {
-            name: combine({n: getattr(p, name) for n, p in found.items()}, getattr(guidance, name)).to(
-                getattr(x, name).dtype
-            )
-            for name in ("video", "audio")
-            if getattr(active, name)
-        }
-        last = replace(last, **fresh)
-        return last
+        for first in range(0, len(wanted), self._at_once):
+            found |= _run(self._ready, wanted[first : first + self._at_once], x, sigma, (guidance, active))
+        fresh, negative = {}, {}
+        for name in ("video", "audio"):
+            if getattr(active, name):
+                own, dtype = {n: getattr(p, name) for n, p in found.items()}, getattr(x, name).dtype
+                fresh[name] = combine(own, getattr(guidance, name)).to(dtype)
+                negative[name] = own[NEGATIVE].to(dtype) if NEGATIVE in own else fresh[name]
+        self._last, self.negative = replace(last, **fresh), replace(self.negative, **negative)
+        return self._last
 
-    return predict
+
+def predictor(model: Model, streams: Streams, prompts: Prompts, compute: Compute) -> Predictor:
+    """Guided predictions for one stage."""
+    ready = _Pass(model, streams, _contexts(prompts, compute), compute.dtype)
+    return Predictor(ready, prompts.guidance, compute.passes_at_once)
 
 
 def _contexts(prompts: Prompts, compute: Compute) -> dict[str, TextContext]:
@@ -127,6 +133,11 @@ def _run(
             continue
         texts = [getattr(context, name) for context in contexts]
         one = stream_input(stream, getattr(x, name), sigma, texts, ready.dtype)
+        own = getattr(guidance, name)
+        if own.uses_nag and NEGATIVE in ready.contexts:
+            # the negative pass, where there is one, reads the same prompt twice and stays as it is
+            negative = getattr(ready.contexts[NEGATIVE], name).expand(x.batch_size, -1, -1).repeat(len(names), 1, 1)
+            one = replace(one, negative_context=negative, nag=Nag(own.nag_scale, own.nag_alpha, own.nag_tau))
         inputs.append(replace(one, enabled=getattr(active, name)))
     left_out = [_perturbation(name, guidance) for name in names for _ in range(x.batch_size)]
     velocities = ready.model(*inputs, left_out if any(left_out) else None)
