@@ -70,7 +70,7 @@ class ParallelTransformer:
         padded = own.new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in members]
-        self.traffic.count(padded)
+        self.traffic.count(padded.numel() * (len(members) - 1), padded)
         dist.all_gather(parts, padded, self.ranks.group(members))
         return torch.cat([part[:count] for part, count in zip(parts, counts)])
 

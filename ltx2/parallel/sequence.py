@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..config.transformer import TransformerConfig
 from ..networks.transformer.block import Perturbation
 from ..networks.transformer.model import StreamInput
 from .split import shares, span
@@ -21,14 +22,34 @@ from .split import shares, span
 
 @dataclass
 class Traffic:
-    """What was exchanged by this rank: calls, and bytes that it sent."""
+    """What a rank exchanged: calls, and bytes that left it for others."""
 
     calls: int = 0
     bytes: int = 0
 
-    def count(self, tensor: torch.Tensor) -> None:
+    def count(self, elements: int, like: torch.Tensor) -> None:
         self.calls += 1
-        self.bytes += tensor.numel() * tensor.element_size()
+        self.bytes += elements * like.element_size()
+
+
+def exchanged(config: TransformerConfig, rows: int, tokens: tuple[int, int], own: int, parts: int) -> tuple[int, int]:
+    """Calls and elements that leave a rank in one call of the transformer, shared by ``parts`` ranks.
+
+    rows: of the batch on these ranks; tokens: of video and audio; own: video tokens of this rank. Bytes are these times
+    the size of a value. Counted exactly as :class:`Traffic` counts.
+    """
+    if parts == 1:
+        return 0, 0
+    width, audio_inner = config.heads * config.head_dim, config.audio_heads * config.audio_head_dim
+    video, audio = tokens
+    rest = parts - 1
+    there = 3 * rows * own * width * rest // parts
+    back = rows * (video - own) * width // parts
+    keys = 2 * rows * own * audio_inner * rest // parts
+    heads = rows * audio * (audio_inner // parts) * rest
+    largest = -(-video // parts)
+    out = rows * largest * config.out_channels * rest
+    return 4 * config.layers + 1, config.layers * (there + back + keys + heads) + out
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ class SequenceGroup:
         send = tokens.reshape(batch, own, self.parts, -1).permute(2, 1, 0, 3).contiguous()  # [parts, own, B, d']
         width = send.shape[-1]
         out = send.new_empty(sum(counts) * batch * width)
-        self.traffic.count(send)
+        self.traffic.count(send.numel() - own * batch * width, send)
         dist.all_to_all_single(
             out, send.flatten(), [c * batch * width for c in counts], [own * batch * width] * self.parts, self.group
         )
@@ -62,7 +83,7 @@ class SequenceGroup:
         own = counts[self.part]
         send = heads.transpose(0, 1).contiguous()  # [all tokens, B, d']
         out = send.new_empty(self.parts * own * batch * width)
-        self.traffic.count(send)
+        self.traffic.count(send.numel() - own * batch * width, send)
         dist.all_to_all_single(
             out, send.flatten(), [own * batch * width] * self.parts, [c * batch * width for c in counts], self.group
         )
@@ -76,7 +97,7 @@ class SequenceGroup:
         padded = own.new_zeros(shape)
         padded.narrow(dim, 0, own.shape[dim]).copy_(own)
         parts = [torch.empty_like(padded) for _ in range(self.parts)]
-        self.traffic.count(padded)
+        self.traffic.count(padded.numel() * (self.parts - 1), padded)
         dist.all_gather(parts, padded, self.group)
         return torch.cat([part.narrow(dim, 0, count) for part, count in zip(parts, counts)], dim=dim)
 

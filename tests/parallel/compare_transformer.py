@@ -8,6 +8,8 @@ from ltx2.networks.transformer.block import Perturbation
 from ltx2.networks.transformer.model import StreamInput
 from ltx2.parallel.passes import ParallelTransformer
 from ltx2.parallel.ranks import joined
+from ltx2.parallel.sequence import exchanged
+from ltx2.parallel.split import shares
 from tests.networks.transformer.samples import inputs, small_config, small_transformer
 
 LIMIT = 1e-5
@@ -38,7 +40,29 @@ def check(ranks, version: str, case: str) -> None:
             furthest = float((ours - theirs).abs().max())
             assert furthest <= LIMIT, (version, case, name, furthest)
     assert [block.attn1.attention for block in network.transformer_blocks] == before
-    assert parallel.traffic.calls
+    check_traffic(ranks, network, video, audio)
+
+
+def check_traffic(ranks, network, video, audio) -> None:
+    """What leaves a rank is what the formula says, to the byte."""
+    rows, tokens = len(video.latent), (video.latent.shape[1], audio.latent.shape[1])
+    parallel = ParallelTransformer(network, ranks)
+    split = parallel.split(rows)
+    parallel(video, audio)
+    part = ranks.rank % split.parts
+    own_rows = shares(rows, split.passes)[ranks.rank // split.parts]
+    own = shares(tokens[0], split.parts)[part]
+    calls, elements = exchanged(network.config, own_rows, tokens, own, split.parts)
+    if split.passes > 1:
+        largest = max(shares(rows, split.passes))
+        channels = network.config.out_channels, network.config.audio_out_channels
+        calls += 2
+        elements += sum(largest * t * c * (split.passes - 1) for t, c in zip(tokens, channels))
+    assert (parallel.traffic.calls, parallel.traffic.bytes) == (calls, elements * 4), (
+        parallel.traffic,
+        calls,
+        elements,
+    )
 
 
 def main() -> None:
