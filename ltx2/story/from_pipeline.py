@@ -11,8 +11,8 @@ from ..stages.models import Models
 from ..stages.pipeline import generate, prepare
 from ..stages.request import Request
 from ..values import ImageCondition, Progress
-from .chain import Generate, MadeSegment, SegmentTask, task_of
 from .script import StoryScript
+from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
 

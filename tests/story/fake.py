@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ltx2.clock import decoded_samples
-from ltx2.story.chain import MadeSegment
+from ltx2.story.tasks import MadeSegment
 from ltx2.values import Waveform
 
 RATE = 48000

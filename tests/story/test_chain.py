@@ -16,10 +16,11 @@ from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import StoryError
 from ltx2.film.handoff import capture_state, condition_next
 from ltx2.media import read_video
-from ltx2.story import chain as story_chain
-from ltx2.story.chain import SegmentTask, run_story
+from ltx2.story import tasks as story_tasks
+from ltx2.story.chain import run_story
 from ltx2.story.script import parse_script
 from ltx2.story.segment_files import StoredFrames, read_sound
+from ltx2.story.tasks import SegmentTask
 
 from .fake import RATE, Fake, endless_sound, number_of
 
@@ -113,7 +114,7 @@ def test_redo_makes_one_again_and_keeps_what_is_the_same(tmp_path):
     class Other(Fake):
         def __call__(self, task):
             made = super().__call__(task)
-            return story_chain.MadeSegment(
+            return story_tasks.MadeSegment(
                 [255 - chunk for chunk in made.frames], made.audio_latents + 1000, made.sound
             )
 
@@ -200,7 +201,7 @@ def test_seeds_count_up_and_options_reach_the_generator(tmp_path):
 def test_silent_stories(tmp_path):
     class Silent(Fake):
         def __call__(self, task):
-            return story_chain.MadeSegment(super().__call__(task).frames, None, None)
+            return story_tasks.MadeSegment(super().__call__(task).frames, None, None)
 
     script = story(2)
     result, _ = run(script, tmp_path, Silent())
@@ -223,7 +224,7 @@ def test_a_generator_that_fails_loses_nothing(tmp_path):
     class Short(Fake):
         def __call__(self, task):
             made = super().__call__(task)
-            return story_chain.MadeSegment(list(made.frames)[:-1], made.audio_latents, made.sound)
+            return story_tasks.MadeSegment(list(made.frames)[:-1], made.audio_latents, made.sound)
 
     with pytest.raises(StoryError, match="came out with 20 frames, 25 were asked for"):
         run(story(), tmp_path / "short", Short())

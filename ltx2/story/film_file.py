@@ -1,0 +1,60 @@
+"""The film of a story: all its segments joined and written as a stream."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..atomic_files import write_atomic
+from ..errors import StoryError
+from ..film.join import FinishedSegment, join_segments
+from ..film.seam_metrics import SeamReport
+from ..media.video import VideoWriter
+from ..values import Waveform
+from .journal import Journal
+from .making import SEGMENTS_FOLDER, timing_of
+from .segment_files import StoredFrames, file_sha256, read_sound
+
+REPORT_FILE = "seams.json"
+
+
+def write_film(
+    script, records, journal: Journal, work: Path, out: Path, say, metadata
+) -> tuple[tuple[SeamReport, ...], bool]:
+    """Write the film, unless it is there already from the same segments."""
+    told = {
+        "segments": [record["files"] for record in records],
+        "hold": dataclasses.asdict(script.hold) if script.hold else None,
+    }
+    inputs = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    where = str(out.resolve())
+    for entry in reversed(journal.entries):
+        if entry["event"] == "film" and entry["path"] == where:
+            if entry["inputs"] == inputs and out.is_file() and file_sha256(out) == entry["sha256"]:
+                return tuple(SeamReport(**seam) for seam in entry["seams"]), False
+            break
+    say(f"writing {out}: {script}")
+    seams: list[SeamReport] = []
+    sound = read_sound(work / SEGMENTS_FOLDER / records[0]["folder"])
+    rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
+    del sound
+    with VideoWriter(out, fps=script.fps, sample_rate=rate, channels=channels, metadata=metadata) as writer:
+        for piece in join_segments(_stored(records, work), hold=script.hold, report=seams.append):
+            if isinstance(piece, Waveform):
+                writer.write_sound(piece)
+            else:
+                writer.write_frames(piece)
+    reports = [seam.as_json() for seam in seams]
+    try:
+        write_atomic(work / REPORT_FILE, json.dumps(reports, indent=1).encode())
+    except OSError as error:
+        raise StoryError(f"{work / REPORT_FILE} cannot be written: {error.strerror or error}") from error
+    journal.append("film", path=where, inputs=inputs, sha256=file_sha256(out), seams=reports)
+    return tuple(seams), True
+
+
+def _stored(records: list[dict], work: Path) -> Iterator[FinishedSegment]:
+    for record in records:
+        folder = work / SEGMENTS_FOLDER / record["folder"]
+        yield FinishedSegment(timing_of(record), StoredFrames(folder), read_sound(folder))

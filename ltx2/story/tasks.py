@@ -1,0 +1,72 @@
+"""What a story asks of its generator for one segment, and what it gets back."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from ..values import AudioCondition, ClipCondition, Waveform
+from .script import SegmentScript, StoryImage, StoryScript
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One segment to make, with all that is known in advance.
+
+    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of
+    its sound, None as long as the picture.
+    """
+
+    index: int
+    prompt: str
+    negative: str | None
+    frames: int
+    fps: Fraction
+    width: int | None
+    height: int | None
+    seed: int
+    preset: str | None
+    overrides: dict[str, Any]
+    images: tuple[StoryImage, ...]
+    audio_latents: int | None = None
+    clip: ClipCondition | None = None
+    audio: AudioCondition | None = None
+    video_offset_seconds: Fraction = Fraction(0)
+
+
+def task_of(script: StoryScript, index: int) -> SegmentTask:
+    """What a script says of a segment, as if nothing came before it."""
+    segment = script.segments[index]
+    return SegmentTask(
+        index=index,
+        prompt=segment.prompt,
+        negative=segment.negative,
+        frames=segment.frames,
+        fps=script.fps,
+        width=script.width,
+        height=script.height,
+        seed=seed_of(script, segment, index),
+        preset=script.preset,
+        overrides=dict(script.overrides),
+        images=segment.images,
+    )
+
+
+@dataclass(frozen=True)
+class MadeSegment:
+    """What a generator gives back: frames in chunks (see media.uint8_frames), the normalised audio latent [1, 8, T, 16]
+    and the decoded sound (both None in a silent film), and what to tell the user."""
+
+    frames: Iterable
+    audio_latents: torch.Tensor | None
+    sound: Waveform | None
+    notes: tuple[str, ...] = ()
+
+
+Generate = Callable[[SegmentTask], MadeSegment]
+
+
+def seed_of(script: StoryScript, segment: SegmentScript, index: int) -> int:
+    return script.seed + index if segment.seed is None else segment.seed
