@@ -25,7 +25,7 @@ def write_film(
     """Write the film, unless it is there already from the same segments."""
     told = {
         "segments": [record["files"] for record in records],
-        "hold": dataclasses.asdict(script.hold) if script.hold else None,
+        "hold": dataclasses.asdict(script.drift_correction) if script.drift_correction else None,
     }
     inputs = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     where = str(out.resolve())
@@ -40,7 +40,7 @@ def write_film(
     rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
     del sound
     with VideoWriter(out, fps=script.fps, sample_rate=rate, channels=channels, metadata=metadata) as writer:
-        for piece in join_segments(_stored(records, work), hold=script.hold, report=seams.append):
+        for piece in join_segments(_stored(records, work), hold=script.drift_correction, report=seams.append):
             if isinstance(piece, Waveform):
                 writer.write_sound(piece)
             else:

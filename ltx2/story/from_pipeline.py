@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import Ltx2Error, StoryError
+from ..errors import Ltx2Error
 from ..media.images import open_image
 from ..stages.models import Models
 from ..stages.pipeline import generate, prepare
@@ -71,7 +71,7 @@ def check_story(models: Models, script: StoryScript) -> None:
         try:
             prepare(models, request_of(task_of(script, index)))
         except Ltx2Error as error:
-            raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
+            raise script.error(segment, error) from error
 
 
 def model_text(models: Models) -> str:

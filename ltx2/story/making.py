@@ -92,7 +92,7 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, m
             noise=script.noise,
         )
     except Ltx2Error as error:
-        raise StoryError(f"{script.path}, line {segment.line}: {error}") from error
+        raise script.error(segment, error) from error
 
 
 def _timing_json(timing: SegmentTiming) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""A script's text as checked values."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ...clock import frames_for_seconds, snap_frames
+from ...errors import StoryError
+from ...film.drift import DriftCorrection
+from ...film.handoff import ContextNoise
+from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
+from ..sentences import as_story_error, one_line, shown
+from . import values
+from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
+from .nodes import Mapping as MappingNode
+from .text import as_source
+from .values import Reader
+
+MAX_SEGMENTS = 10_000
+
+_STORY = (
+    "segments",
+    "title",
+    "fps",
+    "size",
+    "seed",
+    "preset",
+    "negative",
+    "overlap",
+    "drift_correction",
+    "hold",
+    "noise",
+    "override",
+    "takes",
+    "defaults",
+)
+_SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut", "takes", "take")
+_DEFAULTS = ("seconds", "frames", "negative", "strength", "takes")
+
+
+@dataclass(frozen=True)
+class StoryImage:
+    """A picture to appear in a segment; frame None means the last one."""
+
+    path: Path
+    frame: int | None = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class SegmentScript:
+    """One segment as the script asks for it. seed None: the story's, counted up. takes: how many are made; take: the
+    one that the film shows, None where the script leaves it open."""
+
+    line: int
+    prompt: str
+    frames: int
+    negative: str | None = None
+    seed: int | None = None
+    strength: float | None = None
+    images: tuple[StoryImage, ...] = ()
+    cut: bool = False
+    takes: int = 1
+    take: int | None = None
+
+
+@dataclass(frozen=True)
+class StoryScript:
+    """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input."""
+
+    path: Path
+    segments: tuple[SegmentScript, ...]
+    fps: Fraction = Fraction(24)
+    width: int | None = None
+    height: int | None = None
+    seed: int = 10
+    preset: str | None = None
+    video_overlap: int = VIDEO_OVERLAP_FRAMES
+    audio_overlap: int = AUDIO_OVERLAP_FRAMES
+    drift_correction: DriftCorrection | None = None
+    noise: ContextNoise | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total_frames(self) -> int:
+        """Frames of the finished film."""
+        repeated = sum(self.video_overlap for segment in self.segments[1:] if not segment.cut)
+        return sum(segment.frames for segment in self.segments) - repeated
+
+    def error(self, segment: SegmentScript, message: object) -> StoryError:
+        """What is wrong with a segment, with the script's name and line."""
+        return StoryError(one_line(f"{shown(self.path)}, line {segment.line}: {message}"))
+
+    def __str__(self) -> str:
+        count = f"{len(self.segments)} segment{'s' if len(self.segments) > 1 else ''}"
+        return f"{count}, {self.total_frames} frames, {float(self.total_frames / self.fps):.2f} s"
+
+
+FindImage = Callable[[str], Path | None]
+
+
+def read_script(path: str | Path) -> StoryScript:
+    """Read and check a script file. Raises StoryError naming file, line and column."""
+    path = Path(path)
+    with as_story_error(f"{shown(path)} cannot be read"):
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            size = path.stat().st_size
+            raise StoryError(f"{shown(path)} has {size} bytes, expected a script of at most {MAX_BYTES}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StoryError(f"{shown(path)} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    return parse_script(text, path)
+
+
+def parse_script(text: str, path: str | Path = "script.yaml", *, find_image: FindImage | None = None) -> StoryScript:
+    """Check a script's text. Raises StoryError naming line and column.
+
+    path: what errors call the script, and where relative image paths start; find_image: the file of an image's name,
+    None when there is none, for scripts whose images lie elsewhere.
+    """
+    path = Path(path)
+    reader = Reader(shown(path))
+    source = as_source(checked_text(text, reader.name), reader.name, _STORY, _SEGMENT)
+    try:
+        root = compose(source)
+    except NotYaml as error:
+        raise StoryError(one_line(f"{reader.name}, {error.place}: {error}")) from error
+    if root is None:
+        raise StoryError(f"{reader.name} is empty, expected one prompt a line, or a list of segments")
+    found = reader.mapping(root, "the script", _STORY)
+    if "segments" not in found:
+        raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")
+    fps = reader.value(found, "fps", Fraction(24), values.fps)
+    size = reader.value(found, "size", (None, None), values.size)
+    overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}
+    noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
+    video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)
+    segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, find_image or _beside(path))
+    return StoryScript(
+        path=path,
+        segments=tuple(segments.read(found["segments"])),
+        fps=fps,
+        width=size[0],
+        height=size[1],
+        seed=reader.value(found, "seed", 10, values.whole),
+        preset=reader.value(found, "preset", None, values.text),
+        video_overlap=video_overlap,
+        audio_overlap=reader.value(overlap, "audio", AUDIO_OVERLAP_FRAMES, values.whole),
+        drift_correction=_drift_correction(reader, found),
+        noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
+        overrides=_overrides(reader, found.get("override")),
+    )
+
+
+def _beside(path: Path) -> FindImage:
+    """Images lie in the script's folder, or where their whole path says."""
+
+    def find(name: str) -> Path | None:
+        image = path.parent / name
+        return image if image.is_file() else None
+
+    return find
+
+
+def _defaults(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
+    given = reader.mapping(found["defaults"], "defaults", _DEFAULTS) if "defaults" in found else {}
+    return {name: found[name] for name in ("negative", "takes") if name in found} | given
+
+
+def _drift_correction(reader: Reader, found: dict[str, Any]) -> DriftCorrection | None:
+    """The setting of that name, or of its older one, hold."""
+    if "hold" in found and "drift_correction" in found:
+        raise reader.error(found["hold"], "hold is the older name of drift_correction: keep one of them")
+    name = "hold" if "hold" in found else "drift_correction"
+    if name not in found:
+        return None
+    given = reader.mapping(found[name], name, ("colour", "contrast", "loudness"))
+    return DriftCorrection(**{part: reader.value(given, part, 0.0, values.share) for part in given})
+
+
+def _overrides(reader: Reader, node: Node | None) -> dict[str, Any]:
+    if node is None:
+        return {}
+    if not isinstance(node, MappingNode):
+        raise reader.error(node, "override is no mapping, expected lines such as refine.num_inference_steps: 2")
+    found: dict[str, Any] = {}
+    for key, value in node.entries:
+        name = reader.scalar(key, "an override's name")
+        if not isinstance(name, str) or name.count(".") != 1:
+            raise reader.error(key, f"override {str(name)[:40]!r}, expected STAGE.NAME such as denoise.guidance_scale")
+        if name in found:
+            raise reader.error(key, f"override has {name[:40]} twice: keep one")
+        found[name] = reader.plain(value, name[:40])
+    return found
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Reads the list of segments. defaults: nodes by name; overlap: frames of picture that each repeats."""
+
+    reader: Reader
+    defaults: dict[str, Any]
+    fps: Fraction
+    overlap: int
+    find_image: FindImage
+
+    def read(self, node: Node) -> Iterator[SegmentScript]:
+        if not isinstance(node, Sequence) or not node.items:
+            raise self.reader.error(node, "segments is empty or no list: write one `- prompt: …` a segment")
+        if len(node.items) > MAX_SEGMENTS:
+            message = f"the script has {len(node.items)} segments, expected at most {MAX_SEGMENTS}: split the story"
+            raise self.reader.error(node, message)
+        before = 0  # frames of the segment before
+        for index, item in enumerate(node.items):
+            segment = self._segment(item, index, before)
+            before = segment.frames
+            yield segment
+
+    def _segment(self, item: Node, index: int, before: int) -> SegmentScript:
+        reader = self.reader
+        own = {"prompt": item} if isinstance(item, Scalar) else reader.mapping(item, "a segment", _SEGMENT)
+        if "prompt" not in own:
+            raise reader.error(item, "the segment has no prompt: add `prompt:` with what is seen and heard")
+        merged = self._merged(own)
+        frames = self._frames(merged)
+        cut = reader.value(merged, "cut", False, values.flag)
+        continues = index > 0 and not cut
+        if continues and min(frames, before) <= self.overlap:
+            short = "segment" if frames <= before else "segment before"
+            message = f"the {short} has {min(frames, before)} frames, {self.overlap} of which are repeated"
+            raise reader.error(item, f"{message}: make it longer")
+        images = self._images(merged["image"], frames) if "image" in merged else ()
+        if continues and any(image.frame is not None and image.frame < self.overlap for image in images):
+            message = "the segment starts from the one before: give the image a later frame, or say cut: true"
+            raise reader.error(merged["image"], message)
+        takes = reader.value(merged, "takes", 1, values.take_number)
+        take = reader.value(merged, "take", None, values.take_number)
+        return SegmentScript(
+            line=item.place.line,
+            prompt=reader.text(merged, "prompt", "", values.prompt),
+            frames=frames,
+            negative=reader.value(merged, "negative", None, values.text),
+            seed=reader.value(merged, "seed", None, values.whole),
+            strength=reader.value(merged, "strength", None, values.share),
+            images=images,
+            cut=cut,
+            takes=max(takes, take or 1),
+            take=take,
+        )
+
+    def _merged(self, own: dict[str, Any]) -> dict[str, Any]:
+        """The entries of a segment with the defaults for what it does not say."""
+        length = ("seconds", "frames")
+        for given in (own, self.defaults):
+            if all(name in given for name in length):
+                raise self.reader.error(given["frames"], "the segment has seconds and frames: give one of them")
+        said = any(name in own for name in length)
+        kept = {name: node for name, node in self.defaults.items() if not (said and name in length)}
+        return kept | own
+
+    def _frames(self, merged: dict[str, Any]) -> int:
+        frames = self.reader.value(merged, "frames", None, values.whole_clip)
+        if frames is not None:
+            return frames
+        seconds = self.reader.value(merged, "seconds", Fraction(5), values.seconds)
+        return snap_frames(frames_for_seconds(seconds, self.fps))
+
+    def _images(self, node: Node, frames: int) -> tuple[StoryImage, ...]:
+        items = node.items if isinstance(node, Sequence) else [node]
+        if len(items) > 100:
+            raise self.reader.error(node, f"the segment has {len(items)} images, expected at most 100")
+        return tuple(self._image(item, frames) for item in items)
+
+    def _image(self, node: Node, frames: int) -> StoryImage:
+        reader = self.reader
+        if isinstance(node, Sequence):
+            raise reader.error(node, "the image is a list in a list: write one list of files")
+        known = ("file", "frame", "strength")
+        found = {"file": node} if isinstance(node, Scalar) else reader.mapping(node, "image", known)
+        if "file" not in found:
+            raise reader.error(node, "the image has no file: add `file:`")
+        name = reader.text(found, "file", "", values.file_name)
+        try:
+            path = self.find_image(name)
+        except (OSError, ValueError):  # a name that no file system takes
+            path = None
+        if path is None:
+            near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
+            fix = "write {file: …, frame: …}" if near else "check its name and folder"
+            raise reader.error(found["file"], f"the image {shown(name, 80)!r} is not there: {fix}")
+        frame = reader.value(found, "frame", 0, values.frame_place)
+        if frame is not None and frame >= frames:
+            message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"
+            raise reader.error(found["frame"], message)
+        return StoryImage(path, frame, reader.value(found, "strength", 1.0, values.share))
