@@ -17,6 +17,8 @@ MEL_FRAMES_PER_LATENT = 4
 MODEL_SAMPLE_RATE = 16_000
 WINDOW_SECONDS = 20  # the transformer's positions end there
 
+DEFAULT_FPS = Fraction(24)  # where nobody says a rate
+
 AUDIO_LENGTH_RULES = ("round", "ceil", "cover")
 
 # What people write for the NTSC rates, which are not decimal numbers.

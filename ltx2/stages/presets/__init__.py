@@ -1,0 +1,47 @@
+"""Presets by name. Each family is a file with its presets in ``PRESETS``: a new preset is one entry there.
+
+The first four are the reference pipeline's; numbers checked against FastVideo 0.2.1 and the models' own pipelines.
+"""
+
+from collections.abc import Iterable
+
+from ...config.versions import ModelVersion
+from ...errors import RequestError
+from . import dev, distilled, hq
+from .overrides import override_names, parse_override, resolve
+from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
+
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "RefineSettings",
+    "Settings",
+    "StageSettings",
+    "find_preset",
+    "guidance_of",
+    "override_names",
+    "parse_override",
+    "preset_for",
+    "resolve",
+    "sigmas_of",
+]
+
+PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS)
+
+
+def find_preset(name: str, version: int | None = None) -> Preset:
+    """The preset of a name, in its newest version unless one is given. Raises RequestError listing the known ones."""
+    named = [preset for preset in PRESETS if preset.name == name and version in (None, preset.version)]
+    if not named:
+        known = ", ".join(f"{p.name} (version {p.version})" for p in PRESETS)
+        wanted = name if version is None else f"{name} version {version}"
+        raise RequestError(f"there is no preset {wanted}, expected one of {known}")
+    return max(named, key=lambda preset: preset.version)
+
+
+def preset_for(file_names: Iterable[str], release: ModelVersion) -> Preset:
+    """The preset for a checkpoint when none was named. Dev and distilled files differ in nothing but their names."""
+    old = release.name == "2.0"
+    if any("distilled" in name.lower() for name in file_names):
+        return find_preset("ltx2_distilled" if old else "ltx2_3_distilled")
+    return find_preset("ltx2_base" if old else "ltx2_3_base")

@@ -1,0 +1,142 @@
+"""What a stage runs with, what a preset is, and the guidance and sigmas that follow from it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from ... import clock
+from ...sampling import schedules
+from ...sampling.guidance import Guidance, StreamGuidance, passes
+
+STAGES = ("denoise", "refine")
+SCHEDULES = ("dev", "distilled", "refine")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How one stage denoises.
+
+    schedule: ``dev``, ``distilled`` (1 to 8 steps) or ``refine`` (2 or 3); sigmas: an explicit list instead.
+    shift_by_size: the dev schedule is shifted for this very clip's token count rather than for 4096 tokens. stg_blocks:
+    None takes the checkpoint's. image_crf: H.264 quality for conditioning pictures. distilled_lora_strength: of the
+    LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer.
+    """
+
+    num_inference_steps: int = 8
+    schedule: str = "distilled"
+    sigmas: tuple[float, ...] | None = None
+    shift_by_size: bool = False
+    sampler: str = "euler"
+    cfg_scale_video: float = 1.0
+    cfg_scale_audio: float = 1.0
+    modality_scale_video: float = 1.0
+    modality_scale_audio: float = 1.0
+    stg_scale_video: float = 0.0
+    stg_scale_audio: float = 0.0
+    stg_blocks_video: tuple[int, ...] | None = None
+    stg_blocks_audio: tuple[int, ...] | None = None
+    rescale_scale_video: float = 0.0
+    rescale_scale_audio: float = 0.0
+    skip_step_video: int = 0
+    skip_step_audio: int = 0
+    image_crf: float = 33.0
+    distilled_lora_strength: float = 0.0
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """Whether a second stage at twice the size follows, and how. add_noise False starts it from the upsampled latents
+    as they are.
+
+    video_position_offset_sec: None takes the request's.
+    """
+
+    enabled: bool = False
+    add_noise: bool = True
+    video_position_offset_sec: float | None = None
+    stage: StageSettings = StageSettings(num_inference_steps=3, schedule="refine", distilled_lora_strength=1.0)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of defaults.
+
+    from_checkpoint: settings of the first stage that the checkpoint's release overrules. audio_from: the stage whose
+    sound is heard when there are two.
+    """
+
+    name: str
+    title: str
+    width: int
+    height: int
+    denoise: StageSettings
+    refine: RefineSettings = RefineSettings()
+    from_checkpoint: tuple[str, ...] = ("image_crf",)
+    audio_from: str = "refine"
+    negative_prompt: str = ""
+    version: int = 1
+    frames: int = 121
+    fps: Fraction = clock.DEFAULT_FPS
+    seed: int = 10
+
+    @property
+    def guided(self) -> bool:
+        return self.denoise.schedule == "dev"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a request's stages run with, after all defaults: refine is None when there is one stage only."""
+
+    preset: Preset
+    denoise: StageSettings
+    refine: RefineSettings | None
+
+    @property
+    def audio_from(self) -> str:
+        return "denoise" if self.refine is None else self.preset.audio_from
+
+    def __str__(self) -> str:
+        guided = "guided " if len(passes(guidance_of(self.denoise))) > 1 else ""
+        first = f"preset {self.preset.name}: {_steps(self.denoise)} {guided}steps"
+        return first if self.refine is None else f"{first} at half size, {_steps(self.refine.stage)} at full size"
+
+
+def guidance_of(settings: StageSettings) -> Guidance:
+    def stream(name: str) -> StreamGuidance:
+        def value(key: str):
+            return getattr(settings, f"{key}_{name}")
+
+        return StreamGuidance(
+            cfg=value("cfg_scale"),
+            modality=value("modality_scale"),
+            stg=value("stg_scale"),
+            rescale=value("rescale_scale"),
+            stg_blocks=value("stg_blocks") or (),
+            skip_step=value("skip_step"),
+        )
+
+    return Guidance(stream("video"), stream("audio"))
+
+
+def sigmas_of(settings: StageSettings, *, tokens: int, shift: tuple[float, float] | None = None) -> torch.Tensor:
+    """A stage's sigma list. tokens: of its video latent, guides not counted; shift: of the dev schedule at 1024 and
+    4096 tokens."""
+    if settings.sigmas is not None:
+        return schedules.check_sigmas(settings.sigmas, to_zero=True)
+    if settings.schedule == "refine":
+        return schedules.refine_sigmas(settings.num_inference_steps)
+    if settings.schedule == "distilled":
+        return schedules.distilled_sigmas(settings.num_inference_steps)
+    base, high = shift or (schedules.BASE_SHIFT, schedules.MAX_SHIFT)
+    return schedules.dev_sigmas(
+        settings.num_inference_steps,
+        tokens=tokens if settings.shift_by_size else schedules.MAX_TOKENS,
+        base_shift=base,
+        max_shift=high,
+    )
+
+
+def _steps(settings: StageSettings) -> int:
+    return settings.num_inference_steps if settings.sigmas is None else len(settings.sigmas) - 1
