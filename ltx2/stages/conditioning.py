@@ -1,4 +1,4 @@
-"""What is known of a clip in advance, as latents and masks: pictures, clips, a last latent, and sound.
+"""What a clip starts from, as latents and masks: pictures, clips, a last latent, and sound.
 
 Everything in place is clean latents and a mask (1 generates, 0 keeps). What belongs between latent frames becomes
 guides: extra tokens that the model looks at and that are dropped at the end. Later writes win. Checked against ltx-core
@@ -38,7 +38,7 @@ class Guide:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """All that is known of a clip at one stage's size; a part that is None leaves everything to be generated.
+    """All that a clip starts from at one stage's size; a part that is None leaves everything to be generated.
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
     [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and
@@ -124,7 +124,7 @@ def add_guide(conditioning: Conditioning, latent: torch.Tensor, *, frame: int, s
 
 
 def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_latents: int) -> Conditioning:
-    """Put known audio latents at the start of the track, or freeze the whole of it.
+    """Put audio latents at the start of the track, or freeze the whole of it.
 
     audio_latents: of the clip. Raises RequestError when the known part does not fit: it is never dropped in silence.
     """
@@ -181,24 +181,23 @@ def encode_pictures(
 
 def condition_video(
     shape: Sequence[int],
-    *,
-    height: int,
-    width: int,
-    frames: int,
     encode_pixels: Encode,
+    *,
     images: Sequence[ImageCondition] = (),
     clips: Sequence[ClipCondition] = (),
     latent: LatentCondition | None = None,
     image_crf: float | None = None,
     conditioning: Conditioning | None = None,
 ) -> Conditioning:
-    """Everything that a request knows of the picture, at one stage's size: the last latent, then images, then clips.
+    """Everything that a request gives of the picture, at one stage's size: the last latent, then images, then clips.
 
-    shape: of the clip's latent [B, 128, F, h, w]; height, width: pictures in pixels; frames: of the clip.
-    encode_pixels: pictures [1, 3, n, H, W] in -1…1 → latents. image_crf: for images that name none themselves.
+    shape: of the clip's latent [B, 128, F, h, w]. encode_pixels: pictures [1, 3, n, 32h, 32w] in -1…1 → latents.
+    image_crf: for images that name none themselves.
     conditioning: what to add to. What stands at frame 0 is put in place; what comes later becomes guides. Raises
     RequestError and MediaError.
     """
+    check_places(images, clips, clock.frames_of_latents(shape[2]))
+    height, width = (side * clock.PIXELS_PER_LATENT for side in shape[3:])
     result = conditioning or Conditioning()
     if latent is not None:
         result = place_latent(
@@ -206,30 +205,40 @@ def condition_video(
         )
     encoded: dict[tuple, torch.Tensor] = {}
     for image in images:
-        _check_frame(image.frame, frames, "image")
         crf = image_crf if image.crf is None else image.crf
         key = (str(image.image) if isinstance(image.image, (str, Path)) else id(image.image), crf)
         if key not in encoded:
             encoded[key] = encode_pixels(prepare_image(image.image, height, width, crf=crf))
         result = _place(result, encoded[key], image.frame, image.strength, shape)
     for clip in clips:
-        _check_frame(clip.frame, frames, "clip")
+        place = _on_grid(clip.frame, len(clip.frames))
+        result = _place(result, encode_pixels(prepare_clip(clip.frames, height, width)), place, clip.strength, shape)
+    return result
+
+
+def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition], frames: int) -> None:
+    """Raises RequestError for a picture or clip whose place, length or strength does not fit a clip of so many
+    frames."""
+    for name, conditions in (("image", images), ("clip", clips)):
+        for condition in conditions:
+            if not isinstance(condition.frame, int) or not 0 <= condition.frame < frames:
+                raise RequestError(
+                    f"{name} condition is at frame {condition.frame}, the clip has frames 0 to {frames - 1}"
+                )
+            if not 0 <= condition.strength <= 1:
+                raise RequestError(
+                    f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)"
+                )
+    for clip in clips:
         count = len(clip.frames)
         if not clock.is_valid_frame_count(count):
             below = clock.snap_frames(max(count, 1), "down")
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
         if clip.frame + count > frames:
             raise RequestError(
-                f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has {frames}"
+                f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has frames 0 to "
+                f"{frames - 1}"
             )
-        result = _place(
-            result,
-            encode_pixels(prepare_clip(clip.frames, height, width)),
-            _on_grid(clip.frame, count),
-            clip.strength,
-            shape,
-        )
-    return result
 
 
 def encode_own_audio(
@@ -297,11 +306,6 @@ def _on_grid(frame: int, count: int) -> int:
         stacklevel=3,
     )
     return snapped
-
-
-def _check_frame(frame: int, frames: int, name: str) -> None:
-    if not 0 <= frame < frames:
-        raise RequestError(f"{name} condition is at frame {frame}, the clip has frames 0 to {frames - 1}")
 
 
 def _check_strength(strength: float, name: str) -> None:

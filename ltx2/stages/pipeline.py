@@ -5,7 +5,6 @@ whose second stage runs a model that was made for the picture; a sound of one's 
 """
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,17 +12,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ..errors import Ltx2Warning, RequestError
+from ..errors import RequestError
 from ..media.frames import uint8_frames
-from ..values import AVLatent, Progress, Waveform
-from . import memory, steps
+from ..sampling.tokens import AVTokens
+from ..values import AVLatent, Progress, TextContext, Waveform
+from . import steps
+from .conditioning import Conditioning
 from .models import Models
-from .presets import Settings, StageSettings, find_preset, preset_for, resolve
-from .refinement import check_upsampler
-from .request import Geometry, Request, check_request
-from .steps import encode_texts
+from .presets import Settings
+from .request import Geometry, Job, Request, make_job
+from .steps import Inputs, encode_texts
 
-__all__ = ["Segment", "encode_texts", "generate", "prepare", "resolve_request"]
+__all__ = ["Segment", "encode_texts", "first_pass", "generate", "inputs_of", "make_job", "second_pass"]
 
 Report = Callable[[Progress], None] | None
 
@@ -32,9 +32,8 @@ Report = Callable[[Progress], None] | None
 class Segment:
     """A finished segment; its pictures are decoded when they are asked for, the same ones every time.
 
-    latent: of all samples, on the CPU: the last stage's video and the audio that is heard. sounds: one a sample, None
-    in a silent film. draws: states of the samples' generators, which decoding draws on from, each time from the same
-    place.
+    latent: of the whole batch, on the CPU: the last stage's video and the audio that is heard. sounds: one a clip, None
+    in a silent film. rng_state: of each clip's generator, which decoding draws on from, each time from the same place.
     seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on
     a GPU, None elsewhere.
     """
@@ -58,13 +57,13 @@ class Segment:
     def sound(self) -> Waveform | None:
         return self.sounds[0]
 
-    def pixels(self, sample: int = 0, *, progress: Report = None) -> Iterator[torch.Tensor]:
+    def pixels(self, index: int = 0, *, progress: Report = None) -> Iterator[torch.Tensor]:
         """Pieces [1, 3, n, H, W] around -1…1 in order of time, each handed out as soon as it is decoded."""
-        return self.decoder(sample, progress)
+        return self.decoder(index, progress)
 
-    def frames(self, sample: int = 0, *, progress: Report = None) -> Iterator[np.ndarray]:
+    def frames(self, index: int = 0, *, progress: Report = None) -> Iterator[np.ndarray]:
         """Pieces [n, H, W, 3] uint8 RGB, rounded, in order of time."""
-        for piece in self.pixels(sample, progress=progress):
+        for piece in self.pixels(index, progress=progress):
             yield uint8_frames(piece)
 
     def __str__(self) -> str:
@@ -72,181 +71,106 @@ class Segment:
         return f"segment {self.geometry}{sound}, seed {self.seed}"
 
 
-def resolve_request(models: Models, request: Request) -> tuple[Settings, Geometry, tuple[str, ...]]:
-    """Settings and clip of a request: what its stages run with, and notes on adjustments. Only release and file names
-    are asked.
-
-    Raises RequestError for what cannot be made; warns of what the models were not trained for.
-    """
-    if request.preset is None:
-        preset = preset_for(models.names, models.release)
-    else:
-        preset = find_preset(request.preset, request.preset_version)
-    settings = resolve(preset, models.release, request.overrides)
-    geometry, notes = check_request(request, preset, settings)
-    _warn_without_lora(models, settings)
-    return (
-        settings,
-        geometry,
-        (*(() if request.preset else (f"preset {preset.name} was chosen by the checkpoint's name",)), *notes),
-    )
+# Noise of a host's own: for a stage's start and what it starts from.
+NoiseSource = Callable[[AVLatent, Conditioning], AVTokens]
 
 
-def prepare(models: Models, request: Request) -> tuple[Settings, Geometry, tuple[str, ...]]:
-    """What a request will run with, checked without running anything: settings, clip, and notes on adjustments.
-
-    Raises RequestError and CheckpointError for what cannot work; warns of what may not.
-    """
-    settings, geometry, notes = resolve_request(models, request)
-    _check_models(models, request, settings, geometry)
-    # a host makes room itself
-    if models.host_placement is None:
-        _check_memory(models, settings, geometry, request.batch_size)
-    return settings, geometry, notes
-
-
-def generate(models: Models, request: Request, *, progress: Report = None) -> Segment:
+def generate(models: Models, request: Request | Job, *, progress: Report = None) -> Segment:
     """Make one segment, except for its pictures, which the result decodes when asked.
 
-    progress: called at every prompt, step and tile; its preview is an AVLatent while denoising. Raising from it stops
-    the work.
+    request: or the job that ``make_job`` made of it. progress: called at every prompt, step and tile; its preview is an
+    AVLatent while denoising. Raising from it stops the work.
     Raises RequestError, CheckpointError and MediaError, each before the first long stage where it can be known.
     """
-    settings, geometry, notes = prepare(models, request)
-    config, clock = models.config, _Clock()
-    seed = settings.preset.seed if request.seed is None else request.seed
-    seeds = range(seed, seed + request.batch_size)
-    generators = steps.generators_of(models, seed, request.batch_size)
-    if torch.device(config.device).type == "cuda":
+    job = request if isinstance(request, Job) else make_job(models, request)
+    request, config, clock = job.request, models.config, _Clock()
+    on_cuda = torch.device(config.device).type == "cuda"
+    if on_cuda:
         torch.cuda.reset_peak_memory_stats(config.device)
-
     with clock.running("text encoding"):
-        positive, negative = steps.encode_request_texts(models, request, settings, progress=progress)
-    stages = steps.stages_of(request, settings, geometry)
+        positive, negative = steps.encode_request_texts(models, job, progress=progress)
     with clock.running("conditioning"):
-        sound = steps.encode_audio_condition(models, request.audio, audio_latents=geometry.audio_latents)
-        known = steps.encode_conditioning(models, request, stages, sound, progress=progress)
-    common = {
-        "positive": positive,
-        "negative": negative,
-        "generators": generators,
-        "seeds": seeds,
-        "progress": progress,
-    }
-
+        inputs = inputs_of(models, job, positive, negative)
+        conditioning = steps.encode_conditioning(models, request, job.stages, inputs.audio, progress=progress)
     with clock.running("denoising"):
-        start = steps.fresh_latent(models, stages[0], request.batch_size)
-        latent = steps.run_stage(models, stages[0], start, known[0], **common)
-    if settings.refine is not None:
+        latent = first_pass(models, job, inputs, conditioning=conditioning[0], progress=progress)
+    if job.settings.refine is not None:
         with clock.running("refining"):
-            stage_audio = latent.audio
-            start = steps.upsample_latent(models, latent, progress=progress)
-            latent = steps.run_stage(models, stages[1], start, known[1], **common)
-            if settings.audio_from == "denoise":
-                latent = replace(latent, audio=stage_audio)
+            larger = steps.upsample_latent(models, latent, progress=progress)
+            latent = second_pass(models, job, inputs, larger, conditioning=conditioning[1], progress=progress)
     latent = latent.to("cpu")
-
     with clock.running("audio decoding"):
-        sounds = steps.decode_sounds(models, latent, sound, progress=progress)
-    peak = torch.cuda.max_memory_allocated(config.device) if torch.device(config.device).type == "cuda" else None
-    rng_state = tuple(generator.get_state() for generator in generators)
+        sounds = steps.decode_sounds(models, latent, inputs.audio, progress=progress)
+    rng_state = tuple(generator.get_state() for generator in inputs.generators)
 
-    def decode(sample: int, report: Report) -> Iterator[torch.Tensor]:
-        if not 0 <= sample < request.batch_size:
-            raise RequestError(f"sample {sample}, expected 0 to {request.batch_size - 1}")
-        return steps.decode_pixels(models, latent.video[sample : sample + 1], rng_state[sample], progress=report)
+    def decode(index: int, report: Report) -> Iterator[torch.Tensor]:
+        if not 0 <= index < request.batch_size:
+            raise RequestError(
+                f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}"
+            )
+        return steps.decode_pixels(models, latent.video[index : index + 1], rng_state[index], progress=report)
 
     return Segment(
         latent=latent,
         sounds=sounds,
-        geometry=geometry,
-        settings=settings,
-        seed=seed,
-        notes=notes,
+        geometry=job.geometry,
+        settings=job.settings,
+        seed=job.seed,
+        notes=job.notes,
         seconds=clock.seconds,
-        peak_bytes=peak,
+        peak_bytes=torch.cuda.max_memory_allocated(config.device) if on_cuda else None,
         rng_state=rng_state,
         decoder=decode,
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# Parts
+def inputs_of(models: Models, job: Job, positive: TextContext, negative: TextContext | None) -> Inputs:
+    """What the passes of a job work with, its own sound encoded; fresh generators, which the passes draw on from."""
+    audio = steps.encode_audio_condition(models, job.request.audio, audio_latents=job.geometry.audio_latents)
+    return Inputs(positive, negative, audio, steps.generators_of(models, job.seed, job.request.batch_size), job.seeds)
 
 
-def _check_models(models: Models, request: Request, settings: Settings, geometry: Geometry) -> None:
-    """Everything that will be needed, before the first long stage."""
-    needed = ["video_decoder"]
-    if request.positive is None:
-        needed += ["text_encoder", "text_projection", "connectors"]
-    known = request.audio
-    heard_as_given = isinstance(known, Waveform) or (known is not None and known.frozen and known.waveform is not None)
-    if geometry.audio_latents and not heard_as_given:
-        needed += ["audio_decoder", "vocoder"]
-    if isinstance(request.audio, Waveform):
-        needed.append("audio_encoder")
-    if request.images or request.clips:
-        needed.append("video_encoder")
-    if settings.refine is not None:
-        needed.append("upsampler")
-    for name in needed:
-        models.need(name)
-    if settings.refine is not None:
-        check_upsampler(models.upsampler.config)
-    _check_blocks(models, settings)
+def first_pass(
+    models: Models,
+    job: Job,
+    inputs: Inputs,
+    *,
+    conditioning: Conditioning | None = None,
+    noise: NoiseSource | None = None,
+    progress: Report = None,
+) -> AVLatent:
+    """The first stage of a job, or its only one: latents on the transformer's device.
+
+    conditioning: what it starts from where that is encoded already; noise: in place of what the seed gives.
+    """
+    start = steps.fresh_latent(models, job.stages[0], job.request.batch_size)
+    return _pass(models, job, 0, inputs, start, conditioning, noise, progress)
 
 
-def _check_blocks(models: Models, settings: Settings) -> None:
-    """Blocks that somebody named must exist: a pass that changes nothing costs as much as one that does."""
-    count = models.transformer.config.layers
-    own = () if models.release is None else models.release.stg_blocks
-    for stage in (settings.denoise, *([settings.refine.stage] if settings.refine else [])):
-        for scale, blocks in (
-            (stage.stg_scale_video, stage.stg_blocks_video),
-            (stage.stg_scale_audio, stage.stg_blocks_audio),
-        ):
-            missing = [block for block in blocks or () if not 0 <= block < count]
-            if scale and missing and tuple(blocks) != tuple(own):
-                raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
+def second_pass(
+    models: Models,
+    job: Job,
+    inputs: Inputs,
+    start: AVLatent,
+    *,
+    conditioning: Conditioning | None = None,
+    noise: NoiseSource | None = None,
+    progress: Report = None,
+) -> AVLatent:
+    """The second stage of a job on the upsampled latents of the first, with the sound that the preset lets be heard.
+
+    inputs: its generators go on where the first pass left them. conditioning, noise: see ``first_pass``.
+    """
+    latent = _pass(models, job, 1, inputs, start, conditioning, noise, progress)
+    return replace(latent, audio=start.audio) if job.settings.audio_from == "denoise" else latent
 
 
-def _warn_without_lora(models: Models, settings: Settings) -> None:
-    stages: list[StageSettings] = [settings.denoise, *([settings.refine.stage] if settings.refine else [])]
-    if (
-        models.distilled_lora is None
-        and settings.preset.guided
-        and any(stage.distilled_lora_strength for stage in stages)
-    ):
-        warnings.warn(
-            f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
-            "be soft; name the "
-            f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
-            "distilled_lora_strength to 0",
-            Ltx2Warning,
-            stacklevel=3,
-        )
-
-
-def _check_memory(models: Models, settings: Settings, geometry: Geometry, batch_size: int) -> None:
-    config = models.config
-    weights = 0 if config.offload in ("none", "layers") else memory.weight_bytes(models.transformer)
-    if torch.device(config.device).type == "cpu":
-        weights = 0  # mapped from the file
-    needed = weights + memory.denoising_bytes(
-        width=models.transformer.config.width,
-        video_tokens=geometry.video_tokens,
-        batch_size=batch_size,
-        dtype=config.transformer,
-    )
-    free = memory.free_bytes(config.device)
-    if needed > free:
-        warnings.warn(
-            f"denoising {geometry} needs about {needed / 2**30:.1f} GiB on {config.device}, {free / 2**30:.1f} GiB "
-            "are free: make it "
-            "smaller or shorter if it fails",
-            Ltx2Warning,
-            stacklevel=3,
-        )
+def _pass(models, job: Job, number: int, inputs: Inputs, start: AVLatent, conditioning, noise, progress) -> AVLatent:
+    stage = job.stages[number]
+    if conditioning is None:
+        (conditioning,) = steps.encode_conditioning(models, job.request, [stage], inputs.audio, progress=progress)
+    own = None if noise is None else noise(start, conditioning)
+    return steps.run_stage(models, stage, start, conditioning, inputs, noise=own, progress=progress)
 
 
 class _Clock:

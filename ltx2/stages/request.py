@@ -1,17 +1,23 @@
-"""What is asked for, checked before anything is loaded: size, length, pictures, sound, prompt."""
+"""What is asked for, and the one job that it becomes: everything resolved and checked before the first long stage."""
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
+
+import torch
 
 from .. import clock
 from ..errors import Ltx2Warning, RequestError
 from ..sampling.noise import SEEDS
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
-from .presets import Preset, Settings
+from . import memory
+from .conditioning import check_places
+from .models import Models
+from .presets import Preset, Settings, StageSettings, find_preset, preset_for, resolve
+from .refinement import check_upsampler
 
 # Above this the models have seen no video.
 FASTEST_TRAINED = 60
@@ -22,12 +28,12 @@ class Request:
     """One segment to make. What is None comes from the checkpoint or the preset.
 
     width, height: pixels; frames or seconds: length (seconds are taken to the nearest possible count); fps: see
-    clock.parse_fps. seed: of the first sample, sample i uses seed + i. snap: sizes and frame counts that the models
-    cannot take are taken to the nearest ones, and the result says so, instead of being refused.
-    audio: a Waveform is heard as it is, and the picture made to go with it; an AudioCondition holds known latents.
-    latents: known video latents at the first stage's size and at the second's (or None). audio_latents: exact length of
-    the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film. positive, negative:
-    contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
+    clock.parse_fps. seed: of the first clip of a batch, clip i uses seed + i. snap: sizes and frame counts that the
+    models cannot take are taken to the nearest ones, and the result says so, instead of being refused.
+    audio: a Waveform is heard as it is, and the picture made to go with it; an AudioCondition holds latents to start
+    from. latents: video latents to start from, at the first stage's size and at the second's (or None). audio_latents:
+    exact length of the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film.
+    positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
     """
 
     prompt: str = ""
@@ -101,57 +107,151 @@ def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LAT
     return min(sizes, key=off)
 
 
-def check_request(request: Request, preset: Preset, settings: Settings) -> tuple[Geometry, tuple[str, ...]]:
-    """The clip that a request means, and what was adjusted to get there.
+@dataclass(frozen=True)
+class Stage:
+    """One denoising stage of a job: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
 
-    Raises RequestError for what cannot be made; warns (Ltx2Warning) of what the models were not trained for.
+    latent: video latents of this size to start from.
     """
-    _check_texts(request, settings)
-    if request.batch_size < 1:
-        raise RequestError(f"{request.batch_size} samples, expected 1 or more")
-    if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
-        raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
+
+    name: str
+    geometry: Geometry
+    settings: StageSettings
+    add_noise: bool = True
+    latent: LatentCondition | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What will be done: a request with every open field filled in, the settings of its stages, its clip, and what was
+    adjusted or chosen on the way, one sentence each."""
+
+    request: Request
+    settings: Settings
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """Of the first clip of the batch."""
+        return self.request.seed
+
+    @property
+    def seeds(self) -> range:
+        """One a clip of the batch."""
+        return range(self.seed, self.seed + self.request.batch_size)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The one or two stages to run; the first of two works at half size."""
+        settings, latents = self.settings, self.request.latents or (None, None)
+        if settings.refine is None:
+            return (Stage("denoising", self.geometry, settings.denoise, latent=latents[0]),)
+        again, full = settings.refine.video_position_offset_sec, self.geometry
+        if again is not None:
+            full = replace(full, video_offset_seconds=clock.exact_seconds(again))
+        return (
+            Stage("denoising", self.geometry.half(), settings.denoise, latent=latents[0]),
+            Stage("refining", full, settings.refine.stage, settings.refine.add_noise, latents[1]),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.settings}; {self.geometry}"
+
+
+# What may be done of a job.
+TEXT, FIRST_PASS, UPSAMPLING, SECOND_PASS, DECODING = "text", "first pass", "upsampling", "second pass", "decoding"
+EVERYTHING = (TEXT, FIRST_PASS, UPSAMPLING, SECOND_PASS, DECODING)
+
+
+def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHING) -> Job:
+    """What a request means with these models, checked for the parts of it that are to be done here.
+
+    parts: of ``EVERYTHING``; networks that only others need may be missing, and with none only the request is looked
+    at.
+    Raises RequestError and CheckpointError for what cannot work; warns (Ltx2Warning) of what may not.
+    """
+    if request.preset is None:
+        preset = preset_for(models.names, models.release)
+        chosen = (f"preset {preset.name} was chosen by the checkpoint's name",)
+    else:
+        preset, chosen = find_preset(request.preset, request.preset_version), ()
+    settings = resolve(preset, models.release, request.overrides)
+    _check_what_is_said(request)
+    geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings))
+    _check_conditions(request, geometry, settings)
+    _warn_of_the_untrained(geometry)
+    job = Job(_filled_in(request, preset, geometry), settings, geometry, (*chosen, *adjusted))
+    if parts:
+        _check_models(models, job, parts)
+        _warn_without_lora(models, settings)
+        # a host makes room itself
+        if FIRST_PASS in parts and models.host_placement is None:
+            _warn_of_memory(models, job)
+    return job
+
+
+def resolve_geometry(
+    request: Request, preset: Preset | None = None, *, multiple: int = clock.PIXELS_PER_LATENT
+) -> tuple[Geometry, tuple[str, ...]]:
+    """Size, length and place in time of a request, and what was adjusted to get there.
+
+    preset: says what the request leaves open; without one size and length must be given. multiple: of the sides, in
+    pixels. Raises RequestError.
+    """
     notes: list[str] = []
-    fps = clock.parse_fps(preset.fps if request.fps is None else request.fps)
+    fps = clock.parse_fps(
+        request.fps if request.fps is not None else preset.fps if preset is not None else clock.DEFAULT_FPS
+    )
     frames = _frames(request, preset, fps, notes)
-    width, height = _size(request, preset, settings, notes)
+    width, height = _size(request, preset, multiple, notes)
     audio_latents = request.audio_latents
     if audio_latents is None:
         audio_latents = clock.audio_latents(frames, fps, request.audio_rule)
     if audio_latents < 0:
         raise RequestError(f"{audio_latents} audio latents, expected 0 (no sound) or more")
-    if request.audio is not None and not audio_latents:
-        raise RequestError("a sound was given for a silent film: leave audio_latents out")
     offset = clock.exact_seconds(request.video_offset_seconds)
     if offset < 0:
         raise RequestError(f"video position offset is {float(offset):g} s, expected 0 or more")
-    geometry = Geometry(width, height, frames, fps, audio_latents, offset)
-    _check_conditions(request, geometry, settings)
-    end = max(offset + geometry.seconds, clock.audio_latent_span(max(audio_latents, 1) - 1)[1])
-    if end > clock.WINDOW_SECONDS:
-        warnings.warn(
-            (
-                f"the clip reaches {float(end):.2f} s, the models were trained up to {clock.WINDOW_SECONDS} s: make it "
-                "in segments"
-            ),
-            Ltx2Warning,
-            stacklevel=2,
-        )
-    if fps > FASTEST_TRAINED:
-        warnings.warn(
-            f"{float(fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}",
-            Ltx2Warning,
-            stacklevel=2,
-        )
-    return geometry, tuple(notes)
+    return Geometry(width, height, frames, fps, audio_latents, offset), tuple(notes)
 
 
-def _check_texts(request: Request, settings: Settings) -> None:
+# ---------------------------------------------------------------------------------------------------------------
+# The request by itself
+
+
+def _filled_in(request: Request, preset: Preset, geometry: Geometry) -> Request:
+    """The request with nothing left open, which gives the same job again."""
+    return replace(
+        request,
+        preset=preset.name,
+        preset_version=preset.version,
+        width=geometry.width,
+        height=geometry.height,
+        frames=geometry.frames,
+        seconds=None,
+        fps=geometry.fps,
+        audio_latents=geometry.audio_latents,
+        video_offset_seconds=geometry.video_offset_seconds,
+        seed=preset.seed if request.seed is None else request.seed,
+    )
+
+
+def _multiple(settings: Settings) -> int:
+    """What the sides must be multiples of: the first of two stages works at half size."""
+    return clock.PIXELS_PER_LATENT * (1 if settings.refine is None else 2)
+
+
+def _check_what_is_said(request: Request) -> None:
     if request.positive is None and not (isinstance(request.prompt, str) and request.prompt.strip()):
         raise RequestError("the prompt is empty: say what is seen and heard")
+    if request.batch_size < 1:
+        raise RequestError(f"batch size is {request.batch_size}, expected 1 or more")
+    if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
+        raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
 
 
-def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -> int:
+def _frames(request: Request, preset: Preset | None, fps: Fraction, notes: list[str]) -> int:
     if request.frames is not None and request.seconds is not None:
         raise RequestError(
             f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them"
@@ -165,7 +265,7 @@ def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -
         if made != seconds:
             notes.append(f"{float(seconds):g} s became {frames} frames, {float(made):.3f} s")
         return frames
-    frames = preset.frames if request.frames is None else request.frames
+    frames = preset.frames if request.frames is None and preset is not None else request.frames
     if not isinstance(frames, int) or frames < 1:
         raise RequestError(f"{frames!r} frames, expected a whole number from 1")
     if not clock.is_valid_frame_count(frames):
@@ -177,12 +277,12 @@ def _frames(request: Request, preset: Preset, fps: Fraction, notes: list[str]) -
     return frames
 
 
-def _size(request: Request, preset: Preset, settings: Settings, notes: list[str]) -> tuple[int, int]:
-    if (request.width is None) != (request.height is None):
-        raise RequestError(f"size is {request.width}x{request.height}, expected both sides or neither")
-    width, height = (preset.width, preset.height) if request.width is None else (request.width, request.height)
-    # the first of two stages works at half size
-    multiple = clock.PIXELS_PER_LATENT * (2 if settings.refine is not None else 1)
+def _size(request: Request, preset: Preset | None, multiple: int, notes: list[str]) -> tuple[int, int]:
+    width, height = request.width, request.height
+    if (width is None) != (height is None):
+        raise RequestError(f"size is {width}x{height}, expected both sides or neither")
+    if width is None and preset is not None:
+        width, height = preset.width, preset.height
     near = tuple(
         clock.snap_size(side, multiple) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
     )
@@ -190,7 +290,7 @@ def _size(request: Request, preset: Preset, settings: Settings, notes: list[str]
         raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
     if near != (width, height):
         if not request.snap:
-            two = " for two stages" if settings.refine is not None else ""
+            two = " for two stages" if multiple > clock.PIXELS_PER_LATENT else ""
             raise RequestError(
                 f"size is {width}x{height}, expected multiples of {multiple}{two}: use {near[0]}x{near[1]}, or turn "
                 "snapping on"
@@ -200,32 +300,114 @@ def _size(request: Request, preset: Preset, settings: Settings, notes: list[str]
 
 
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
-    """Places and strengths of everything known, before a model is loaded for it."""
-    for name, conditions in (("image", request.images), ("clip", request.clips)):
-        for condition in conditions:
-            if not isinstance(condition.frame, int) or not 0 <= condition.frame < geometry.frames:
-                raise RequestError(
-                    f"{name} condition is at frame {condition.frame}, the clip has frames 0 to {geometry.frames - 1}"
-                )
-            if not 0 <= condition.strength <= 1:
-                raise RequestError(
-                    f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)"
-                )
-    for clip in request.clips:
-        count = len(clip.frames)
-        if not clock.is_valid_frame_count(count):
-            below = clock.snap_frames(max(count, 1), "down")
-            raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
-        if clip.frame + count > geometry.frames:
-            end = clip.frame + count - 1
-            raise RequestError(
-                f"a clip condition covers frames {clip.frame} to {end}, the clip has frames 0 to {geometry.frames - 1}"
-            )
+    """Places and strengths of everything to start from, before a model is loaded for it."""
+    check_places(request.images, request.clips, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
-        raise RequestError("known video latents are given for the first stage only: give those of the second stage too")
+        raise RequestError(
+            "video latents to start from are given for the first stage only: give those of the second stage too"
+        )
+    if request.audio is not None and not geometry.audio_latents:
+        raise RequestError("a sound was given for a silent film: leave audio_latents out")
     if isinstance(request.audio, AudioCondition):
         known, total = request.audio.latent.shape[2], geometry.audio_latents
         if not request.audio.frozen and known > total:
             raise RequestError(
                 f"{known} audio latents are known, the clip has {total}: make the clip longer or keep fewer"
             )
+
+
+def _warn_of_the_untrained(geometry: Geometry) -> None:
+    sound_end = clock.audio_latent_span(max(geometry.audio_latents, 1) - 1)[1]
+    end = max(geometry.video_offset_seconds + geometry.seconds, sound_end)
+    if end > clock.WINDOW_SECONDS:
+        _warn(
+            f"the clip reaches {float(end):.2f} s, the models were trained up to {clock.WINDOW_SECONDS} s: make it "
+            "in segments"
+        )
+    if geometry.fps > FASTEST_TRAINED:
+        _warn(f"{float(geometry.fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}")
+
+
+def _warn(text: str) -> None:
+    # two functions up is whoever asked for the job
+    warnings.warn(text, Ltx2Warning, stacklevel=4)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The models for it
+
+
+def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
+    """Everything that will be needed, before the first long stage."""
+    request, settings = job.request, job.settings
+    needed = ["video_decoder"] if DECODING in parts else []
+    if TEXT in parts and request.positive is None:
+        needed += ["text_encoder", "text_projection", "connectors"]
+    if FIRST_PASS in parts and isinstance(request.audio, Waveform):
+        needed.append("audio_encoder")
+    if {FIRST_PASS, SECOND_PASS} & set(parts) and (request.images or request.clips):
+        needed.append("video_encoder")
+    if DECODING in parts:
+        needed += _sound_networks(job)
+    if UPSAMPLING in parts and settings.refine is not None:
+        needed.append("upsampler")
+    for name in needed:
+        models.need(name)
+    if "upsampler" in needed:
+        check_upsampler(models.upsampler.config)
+    _check_blocks(models, settings)
+
+
+def _sound_networks(job: Job) -> tuple[str, ...]:
+    """What decodes the sound; a track of one's own is heard as it was given."""
+    audio = job.request.audio
+    as_given = isinstance(audio, Waveform) or (audio is not None and audio.frozen and audio.waveform is not None)
+    return () if as_given or not job.geometry.audio_latents else ("audio_decoder", "vocoder")
+
+
+def _stage_settings(settings: Settings) -> list[StageSettings]:
+    return [settings.denoise, *([settings.refine.stage] if settings.refine is not None else [])]
+
+
+def _check_blocks(models: Models, settings: Settings) -> None:
+    """Blocks that somebody named must exist: a pass that changes nothing costs as much as one that does."""
+    count = models.transformer.config.layers
+    own = () if models.release is None else models.release.stg_blocks
+    for stage in _stage_settings(settings):
+        for scale, blocks in (
+            (stage.stg_scale_video, stage.stg_blocks_video),
+            (stage.stg_scale_audio, stage.stg_blocks_audio),
+        ):
+            missing = [block for block in blocks or () if not 0 <= block < count]
+            if scale and missing and tuple(blocks) != tuple(own):
+                raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
+
+
+def _warn_without_lora(models: Models, settings: Settings) -> None:
+    wanted = any(stage.distilled_lora_strength for stage in _stage_settings(settings))
+    if models.distilled_lora is None and settings.preset.guided and wanted:
+        _warn(
+            f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
+            "be soft; name the "
+            f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
+            "distilled_lora_strength to 0"
+        )
+
+
+def _warn_of_memory(models: Models, job: Job) -> None:
+    config = models.config
+    weights = 0 if config.offload in ("none", "layers") else memory.weight_bytes(models.transformer)
+    if torch.device(config.device).type == "cpu":
+        weights = 0  # mapped from the file
+    needed = weights + memory.denoising_bytes(
+        width=models.transformer.config.width,
+        video_tokens=job.geometry.video_tokens,
+        batch_size=job.request.batch_size,
+        dtype=config.transformer,
+    )
+    free = memory.free_bytes(config.device)
+    if needed > free:
+        _warn(
+            f"denoising {job.geometry} needs about {needed / 2**30:.1f} GiB on {config.device}, {free / 2**30:.1f} "
+            "GiB are free: make it smaller or shorter if it fails"
+        )

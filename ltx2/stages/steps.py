@@ -2,8 +2,8 @@
 same result.
 
 Each brings the networks it needs to their device (placement) and hands back what the next one takes. Draws come from
-one generator per sample, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2 video,
-stage-2 audio, then what the video decoder draws.
+one generator a clip of the batch, which goes from step to step in this order: stage-1 video, stage-1 audio, stage-2
+video, stage-2 audio, then what the video decoder draws.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,22 +11,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .. import clock
 from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import passes
 from ..sampling.tokens import AVTokens
 from ..text.prompts import negative_prompt
-from ..values import AudioCondition, AVLatent, LatentCondition, Progress, TextContext, Waveform
+from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
-from .presets import Settings, StageSettings, guidance_of, sigmas_of
+from .presets import StageSettings, guidance_of, sigmas_of
 from .refinement import upsample_video
-from .request import Geometry, Request
+from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
 from .video_decoding import decode_video, plan_video, room_to_decode
 
@@ -39,31 +38,19 @@ SOUND_BYTES = 2**30
 UPSAMPLER_BYTES_PER_VALUE = 400
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One denoising stage of a plan: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every stage of a job works with.
 
-    latent: known video latents of this size.
+    audio: the sound to start from as latents. generators, seeds: one a clip of the batch; starting noise is drawn from
+    the generators, samplers that add noise seed their own.
     """
 
-    name: str
-    geometry: Geometry
-    settings: StageSettings
-    add_noise: bool = True
-    latent: LatentCondition | None = None
-
-
-def stages_of(request: Request, plan: Settings, geometry: Geometry) -> tuple[Stage, ...]:
-    """The one or two stages that a plan runs; the first of two works at half size."""
-    latents = request.latents or (None, None)
-    if plan.refine is None:
-        return (Stage("denoising", geometry, plan.denoise, latent=latents[0]),)
-    again = plan.refine.video_position_offset_sec
-    full = geometry if again is None else replace(geometry, video_offset_seconds=clock.exact_seconds(again))
-    return (
-        Stage("denoising", geometry.half(), plan.denoise, latent=latents[0]),
-        Stage("refining", full, plan.refine.stage, plan.refine.add_noise, latents[1]),
-    )
+    positive: TextContext
+    negative: TextContext | None
+    audio: AudioCondition | None
+    generators: Sequence[torch.Generator]
+    seeds: Sequence[int]
 
 
 def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = None) -> list[TextContext]:
@@ -88,14 +75,14 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
 
 
 def encode_request_texts(
-    models: Models, request: Request, plan: Settings, *, progress: Report = None
+    models: Models, job: Job, *, progress: Report = None
 ) -> tuple[TextContext, TextContext | None]:
     """Positive and, where some stage's guidance needs it, negative context; ready ones are taken as they are."""
-    stages = [plan.denoise, *([plan.refine.stage] if plan.refine else [])]
-    wanted = any(wants_negative(stage) for stage in stages)
+    request = job.request
+    wanted = any(wants_negative(stage.settings) for stage in job.stages)
     prompts = [] if request.positive is not None else [request.prompt]
     if wanted and request.negative is None:
-        text = plan.preset.negative_prompt if request.negative_prompt is None else request.negative_prompt
+        text = job.settings.preset.negative_prompt if request.negative_prompt is None else request.negative_prompt
         prompts.append(negative_prompt(text))
     encoded = encode_texts(models, prompts, progress=progress) if prompts else []
     positive = request.positive if request.positive is not None else encoded.pop(0)
@@ -124,15 +111,15 @@ def encode_audio_condition(
 
 
 def encode_conditioning(
-    models: Models, request: Request, stages: Sequence[Stage], sound: AudioCondition | None, *, progress: Report = None
+    models: Models, request: Request, stages: Sequence[Stage], audio: AudioCondition | None, *, progress: Report = None
 ) -> list[Conditioning]:
-    """What a request knows, at the size of each stage; pictures are encoded for all of them while the encoder is
+    """What a request starts from, at the size of each stage; pictures are encoded for all of them while the encoder is
     there."""
-    known = Conditioning()
-    if sound is not None:
-        known = place_audio(known, sound, audio_latents=stages[0].geometry.audio_latents)
+    conditioning = Conditioning()
+    if audio is not None:
+        conditioning = place_audio(conditioning, audio, audio_latents=stages[0].geometry.audio_latents)
     if not (request.images or request.clips or request.latents):
-        return [known] * len(stages)
+        return [conditioning] * len(stages)
     networks = [models.need("video_encoder")] if request.images or request.clips else []
     result = []
     with models.placement.on(*networks) as there:
@@ -152,15 +139,12 @@ def encode_conditioning(
             result.append(
                 condition_video(
                     (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
-                    height=size.height,
-                    width=size.width,
-                    frames=size.frames,
-                    encode_pixels=encode,
+                    encode,
                     images=request.images,
                     clips=request.clips,
                     latent=stage.latent,
                     image_crf=stage.settings.image_crf,
-                    conditioning=known,
+                    conditioning=conditioning,
                 )
             )
     return result
@@ -184,29 +168,23 @@ def run_stage(
     models: Models,
     stage: Stage,
     start: AVLatent,
-    known: Conditioning,
+    conditioning: Conditioning,
+    inputs: Inputs,
     *,
-    positive: TextContext,
-    negative: TextContext | None,
-    generators: Sequence[torch.Generator],
-    seeds: Sequence[int],
     noise: AVTokens | None = None,
     progress: Report = None,
 ) -> AVLatent:
-    """Denoise one stage; the latents come back on the transformer's device.
-
-    generators: of the samples, which the starting noise is drawn from unless ``noise`` is given; seeds: of the samples.
-    """
+    """Denoise one stage; the latents come back on the transformer's device. noise: in place of the generators'."""
     config, settings, size = models.config, stage.settings, stage.geometry
     guidance = guidance_of(settings)
     device = models.placement.device_of(models.transformer)
     start = start.to(device)
     if noise is None:
-        noise = draw_noise(start, generators, conditioning=known, dtype=config.latents)
+        noise = draw_noise(start, inputs.generators, conditioning=conditioning, dtype=config.latents)
     room = memory.denoising_bytes(
         width=models.transformer.config.width,
         video_tokens=size.video_tokens,
-        batch_size=len(generators),
+        batch_size=len(inputs.seeds),
         dtype=config.transformer,
     )
     lora, strength = models.distilled_lora, settings.distilled_lora_strength
@@ -214,18 +192,18 @@ def run_stage(
         return denoise(
             transformer,
             start,
-            Prompts(positive, negative, guidance),
+            Prompts(inputs.positive, inputs.negative, guidance),
             Sampling(
                 sigmas_of(settings, tokens=size.video_tokens, shift=config.schedule_shift),
                 noise,
                 settings.sampler,
-                seeds,
+                inputs.seeds,
                 config.noise_device,
                 None if stage.add_noise else 0.0,
             ),
             clock=ClipClock(size.fps, size.video_offset_seconds),
-            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, size, len(generators))),
-            conditioning=known,
+            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, size, len(inputs.seeds))),
+            conditioning=conditioning,
             progress=_named(progress, stage.name),
         )
 
@@ -248,30 +226,30 @@ def upsample_latent(models: Models, latent: AVLatent, *, progress: Report = None
 
 
 def decode_sounds(
-    models: Models, latent: AVLatent, known: AudioCondition | None = None, *, progress: Report = None
+    models: Models, latent: AVLatent, audio: AudioCondition | None = None, *, progress: Report = None
 ) -> tuple[Waveform | None, ...]:
-    """The sound of each sample on the CPU: decoded, or the track of one's own as it was given; None for silent
-    samples."""
+    """The sound of each clip of a batch on the CPU: decoded, or the track of one's own (``audio``) as it was given;
+    None for silent ones."""
     batch_size = len(latent.video if latent.video is not None else latent.audio)
-    if known is not None and known.frozen and known.waveform is not None:
-        return (known.waveform,) * batch_size
+    if audio is not None and audio.frozen and audio.waveform is not None:
+        return (audio.waveform,) * batch_size
     if latent.audio is None:
         return (None,) * batch_size
     networks = models.need("audio_decoder"), models.need("vocoder")
     with models.placement.on(*networks, activation_bytes=SOUND_BYTES) as (decoder, vocoder):
         device = models.placement.device_of(networks[0])
         return tuple(
-            decode_audio(decoder, vocoder, sample, device=device, dtype=models.config.audio_vae, progress=progress)
-            for sample in latent.audio.split(1)
+            decode_audio(decoder, vocoder, one, device=device, dtype=models.config.audio_vae, progress=progress)
+            for one in latent.audio.split(1)
         )
 
 
 def decode_pixels(
     models: Models, latent: torch.Tensor, state: torch.Tensor, *, progress: Report = None
 ) -> Iterator[torch.Tensor]:
-    """Pieces [1, 3, n, H, W] around -1…1 of one sample's video latent, in order of time, each as soon as it is decoded.
+    """Pieces [1, 3, n, H, W] around -1…1 of one video latent, in order of time, each as soon as it is decoded.
 
-    state: of the sample's generator after its last stage, which some decoders draw on from.
+    state: of the clip's generator after its last stage, which some decoders draw on from.
     """
     config = models.config
     generator = torch.Generator(config.noise_device)
@@ -281,14 +259,20 @@ def decode_pixels(
     settings = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
     room = room_to_decode(network, tuple(latent.shape), **settings)
     with models.placement.on(network, activation_bytes=room) as (decoder,):
-        plan = plan_video(decoder, tuple(latent.shape), free=models.placement.free_bytes(network), **settings)
+        decode_plan = plan_video(decoder, tuple(latent.shape), free=models.placement.free_bytes(network), **settings)
         yield from decode_video(
-            decoder, latent, plan=plan, generator=generator, device=device, dtype=config.video_vae, progress=progress
+            decoder,
+            latent,
+            plan=decode_plan,
+            generator=generator,
+            device=device,
+            dtype=config.video_vae,
+            progress=progress,
         )
 
 
 def generators_of(models: Models, seed: int, batch_size: int) -> list[torch.Generator]:
-    """The generators that all draws of a segment come from, one a sample."""
+    """The generators that all draws of a segment come from, one a clip of the batch."""
     return sampling_noise.generators(seed, batch_size, models.config.noise_device)
 
 

@@ -32,7 +32,7 @@ def picture(level):
 
 
 def known(**conditions):
-    return condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode_pixels=encode, image_crf=0, **conditions)
+    return condition_video(SHAPE, encode, image_crf=0, **conditions)
 
 
 def test_a_picture_at_the_start_is_put_in_place():
@@ -74,7 +74,7 @@ def test_each_picture_is_encoded_once():
 
     image = picture(10)
     images = [ImageCondition(image, frame=k) for k in (0, 5, 9)]
-    condition_video(SHAPE, height=64, width=96, frames=FRAMES, encode_pixels=counting, images=images, image_crf=0)
+    condition_video(SHAPE, counting, images=images, image_crf=0)
     assert len(calls) == 1
 
 
@@ -94,7 +94,7 @@ def test_a_clip_later_on_becomes_guides_on_the_latent_grid():
         ({"images": [ImageCondition(picture(0), strength=1.5)]}, "expected 0"),
         ({"clips": [ClipCondition(np.stack([picture(0)] * 8))]}, "8k\\+1"),
         ({"clips": [ClipCondition(np.stack([picture(0)] * 9), strength=3)]}, "expected 0"),
-        ({"clips": [ClipCondition(np.stack([picture(0)] * 17), frame=25)]}, "the clip has 33"),
+        ({"clips": [ClipCondition(np.stack([picture(0)] * 17), frame=25)]}, "the clip has frames 0 to 32"),
         ({"latent": LatentCondition(torch.zeros(1, 4, 2, 2, 2))}, "same picture size"),
         ({"latent": LatentCondition(torch.zeros(3, 4, 2, 2, 3))}, "same picture size"),
         ({"latent": LatentCondition(torch.zeros(1, 4, 2, 2, 3), latent_frame=4)}, "latent frames 4 to 5"),

@@ -13,7 +13,7 @@ from ltx2.networks.layers.offload_ops import is_offloaded
 from ltx2.stages import memory
 from ltx2.stages.conditioning import encode_pictures
 from ltx2.stages.models import PipelineConfig, load_models
-from ltx2.stages.pipeline import encode_texts, generate, prepare
+from ltx2.stages.pipeline import encode_texts, generate, make_job
 from ltx2.stages.presets import PRESETS
 from ltx2.stages.request import Request
 from ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, LatentCondition, Waveform
@@ -75,7 +75,7 @@ def test_each_sample_is_what_its_own_seed_gives(models, version):
     assert torch.allclose(both.sounds[1].samples, alone.sound.samples, atol=1e-2)
     difference = np.abs(frames_of(both, 1).astype(int) - frames_of(alone).astype(int))
     assert difference.max() <= 2
-    with pytest.raises(RequestError, match="sample 2"):
+    with pytest.raises(RequestError, match="clip 2 of a batch of 2"):
         next(both.frames(2))
 
 
@@ -293,15 +293,17 @@ def test_another_upsampler_is_told(models, tiny):
 
 
 def test_a_preset_is_chosen_and_noted(models):
-    settings, geometry, notes = prepare(models("2.3"), Request(prompt="a lake", seconds=1))
-    assert settings.preset.name == "ltx2_3_base" and geometry.frames == 25
-    assert notes[0] == "preset ltx2_3_base was chosen by the checkpoint's name" and "25 frames" in notes[1]
+    job = make_job(models("2.3"), Request(prompt="a lake", seconds=1))
+    assert job.settings.preset.name == "ltx2_3_base" and job.geometry.frames == 25
+    assert job.notes[0] == "preset ltx2_3_base was chosen by the checkpoint's name" and "25 frames" in job.notes[1]
+    again = make_job(models("2.3"), job.request)
+    assert (again.settings, again.geometry, again.notes) == (job.settings, job.geometry, ())
 
 
 def test_too_little_memory_is_a_warning(models, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     with pytest.warns(Ltx2Warning, match="GiB"):
-        prepare(models("2.3"), Request(**SMALL))
+        make_job(models("2.3"), Request(**SMALL))
 
 
 def test_settings_of_a_pipeline_are_checked():

@@ -6,16 +6,17 @@ import torch
 
 from ltx2.config.versions import release
 from ltx2.errors import Ltx2Warning, RequestError
-from ltx2.stages.presets import find_preset, resolve
-from ltx2.stages.request import Request, check_request, size_for
+from ltx2.stages.models import Models, PipelineConfig
+from ltx2.stages.request import Request, make_job, size_for
 from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
 
 PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
 
 
 def check(preset="ltx2_base", **fields):
-    found = find_preset(preset)
-    return check_request(Request(**{"prompt": "a lake", **fields}), found, resolve(found, release((2, 3))))
+    models = Models(PipelineConfig(), release((2, 3)), ("x.safetensors",), None)
+    job = make_job(models, Request(**{"prompt": "a lake", "preset": preset, **fields}), parts=())
+    return job.geometry, job.notes
 
 
 def test_the_preset_fills_what_is_not_said():
@@ -68,7 +69,7 @@ def test_length_of_the_sound(rule, latents):
     [
         ({"prompt": "  "}, "prompt is empty"),
         ({"prompt": None}, "prompt is empty"),
-        ({"batch_size": 0}, "expected 1 or more"),
+        ({"batch_size": 0}, "batch size is 0, expected 1 or more"),
         ({"seed": -1}, "from 0"),
         ({"seed": 1.5}, "from 0"),
         ({"seed": 2**64}, "from 0 to 2\\^64 - 1"),
