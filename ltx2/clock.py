@@ -122,6 +122,11 @@ def latent_frame_span(index: int) -> tuple[int, int]:
     return max(0, FRAMES_PER_LATENT * (index - 1) + 1), FRAMES_PER_LATENT * index + 1
 
 
+def latent_frame_of(frame: int) -> int:
+    """The latent frame that picture frame ``frame`` belongs to."""
+    return -(-frame // FRAMES_PER_LATENT)
+
+
 def latent_size(pixels: int) -> int:
     """Latent rows or columns of a picture side. Raises RequestError unless a multiple of 32."""
     if pixels <= 0 or pixels % PIXELS_PER_LATENT:

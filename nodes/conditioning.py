@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from ..ltx2.film import Handoff
 from ..ltx2.values import ClipCondition, ImageCondition
 from . import host
-from .sockets import Conditions, ConditionsValue, State, picture_of, waveform_of
+from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
 
 MORE = "What is known already; leave it open in the first node of the chain."
 
@@ -172,15 +173,21 @@ class ContinueFrom(host.io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_overlap=-1):
+        return True if video_overlap is None or video_overlap == -1 else overlap_error(video_overlap) or True
+
+    @classmethod
     def execute(cls, state, conditions=None, strength=-1.0, video_overlap=-1, audio_overlap=-1):
         given = conditions or ConditionsValue()
         return host.io.NodeOutput(
             replace(
                 given,
                 state=state,
-                strength=None if strength < 0 else strength,
-                video_overlap=None if video_overlap < 0 else video_overlap,
-                audio_overlap=None if audio_overlap < 0 else audio_overlap,
+                handoff=Handoff(
+                    video_overlap=None if video_overlap < 0 else video_overlap,
+                    audio_overlap=None if audio_overlap < 0 else audio_overlap,
+                    strength=None if strength < 0 else strength,
+                ),
             )
         )
 

@@ -6,12 +6,10 @@ import torch
 from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
-from ..ltx2.film import capture_state
-from ..ltx2.film.drift import DriftCorrection
-from ..ltx2.film.join import FinishedSegment, join_segments
+from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
 from ..ltx2.film.provenance import read_provenance
 from . import host
-from .sockets import FINISHED, Latent, Segment, SegmentValue, State, waveform_of
+from .sockets import FINISHED, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
@@ -66,15 +64,19 @@ class MakeState(host.io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_overlap=None):
+        return overlap_error(video_overlap) or True
+
+    @classmethod
     def execute(cls, latent, images, video_overlap, audio_overlap, audio=None):
         waveform = waveform_of(audio)
-        state = make_state(latent, images[..., :3], waveform, video_overlap, audio_overlap)
+        state = make_state(latent, images[..., :3], waveform, Overlap(video_overlap, audio_overlap))
         return host.io.NodeOutput(
             state, SegmentValue(images[..., :3], waveform, latent.timing), ui={"states": [card(state)]}
         )
 
 
-def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio_overlap: int):
+def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):
     """The state of a finished clip. Raises RequestError when the clip is not finished."""
     check_frames(len(frames), latent.timing)
     check_sound(waveform, latent.timing)
@@ -86,11 +88,10 @@ def make_state(latent, frames: torch.Tensor, waveform, video_overlap: int, audio
         frames,
         latent.latent.audio,
         latent.timing,
-        video_overlap=video_overlap,
-        audio_overlap=audio_overlap,
+        overlap=overlap,
+        source=latent.source,
         sample_rate=None if waveform is None else waveform.sample_rate,
         seed=latent.seed,
-        model=latent.model,
     )
 
 
@@ -273,7 +274,8 @@ def in_words(state) -> str:
         lines.append(
             f"film so far: {producer.timing.total_frames} frames, {float(producer.timing.total_frames / producer.timing.fps):.2f} s"
         )
-        lines += [f"model: {producer.model}"] if producer.model else []
+        lines += [f"model: {producer.source.release}"] if producer.source.release else []
+        lines += [f"file: {producer.source.file}"] if producer.source.file else []
         lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
     return "\n".join(lines)
 
@@ -338,31 +340,35 @@ class JoinSegments(host.io.ComfyNode):
     def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, **others):
         names = [f"segment_{i}" for i in range(2, JOIN_INPUTS + 1)]
         given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
-        hold = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
-        images, audio, report = join(given, hold if hold != DriftCorrection() else None)
+        wanted = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
+        images, audio, report = join(given, wanted if wanted != DriftCorrection() else None)
         return host.io.NodeOutput(images, audio, float(given[0].timing.fps), report, ui={"text": [report]})
 
 
-def join(segments: list[SegmentValue], hold: DriftCorrection | None = None):
+def join(segments: list[SegmentValue], drift_correction: DriftCorrection | None = None):
     """Images [N, H, W, 3], the host's AUDIO and a report of segments in order."""
     finished = [FinishedSegment(one.timing, list(one.frames.split(PIECE)), one.waveform) for one in segments]
-    reports, frames, sounds, rate = [], [], [], None
-    for piece in join_segments(finished, hold=hold, report=reports.append):
+    reports, notes, frames, sounds = [], [], [], []
+    pieces = join_segments(finished, drift_correction=drift_correction, report=reports.append, note=notes.append)
+    for piece in pieces:
         host.check_interrupted()
         if isinstance(piece, np.ndarray):
             frames.append(torch.from_numpy(piece))
         else:
-            sounds.append(piece.samples)
-            rate = piece.sample_rate
-    if hold is None:  # untouched frames keep their full precision
+            sounds.append(piece)
+    if drift_correction is None and len({one.frames.shape[1:] for one in segments}) == 1:
+        # untouched frames keep their full precision
         images = torch.cat(
             [one.frames[one.timing.video_overlap : one.timing.frames - one.timing.end_offset] for one in segments]
         )
     else:
         images = torch.cat(frames).float() / 255
-    audio = {"waveform": torch.cat(sounds, dim=1)[None], "sample_rate": rate} if sounds else None
+    audio = None
+    if sounds:
+        waveform = torch.cat([sound.samples for sound in sounds], dim=1)[None]
+        audio = {"waveform": waveform, "sample_rate": sounds[0].sample_rate}
     seconds = len(images) / float(segments[0].timing.fps)
-    lines = [f"{len(segments)} segments, {len(images)} frames, {seconds:.2f} s", *map(str, reports)]
+    lines = [f"{len(segments)} segments, {len(images)} frames, {seconds:.2f} s", *notes, *map(str, reports)]
     return images.to(host.result_device()), audio, "\n".join(lines)
 
 

@@ -1,8 +1,11 @@
 """Latents to frames and sound, in memory or straight into a file."""
 
+from dataclasses import replace
+
 import torch
 
 from ..ltx2.errors import RequestError
+from ..ltx2.film import FinishedSegment, file_format, write_film
 from ..ltx2.stages import steps
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.video_decoding import pictures
@@ -50,7 +53,7 @@ class DecodeVideo(host.io.ComfyNode):
         pieces = frames_of(
             models_of(video_vae=video_vae, video_decoding=MODES[memory], made_with=latent.version), latent
         )
-        return host.io.NodeOutput(images_of(pieces, latent), float(latent.geometry.fps))
+        return host.io.NodeOutput(images_of(pieces, latent_of(latent)), float(latent.geometry.fps))
 
 
 class DecodeAudio(host.io.ComfyNode):
@@ -127,11 +130,10 @@ class DecodeToFile(host.io.ComfyNode):
         target = host.save_target(filename_prefix)
         write_film(
             target.path(".mp4"),
-            frames_of(models, latent),
-            latent,
-            sound,
+            [whole_clip(latent, frames_of(models, latent), sound)],
+            file_format([sound]),
             crf=crf,
-            texts=host.workflow_texts(cls.hidden),
+            metadata=host.workflow_texts(cls.hidden),
         )
         video = host.InputImpl.VideoFromFile(str(target.path(".mp4")))
         return host.io.NodeOutput(
@@ -157,9 +159,9 @@ def frames_of(models: Models, clip: LatentValue, report=None):
         yield pictures(pixels)
 
 
-def images_of(pieces, clip: LatentValue) -> torch.Tensor:
+def images_of(pieces, latent: AVLatent) -> torch.Tensor:
     """All frames [N, H, W, 3] in one tensor, which is filled as they come, so that there is never a second copy."""
-    _, _, frames, height, width = latent_of(clip).video.shape
+    _, _, frames, height, width = latent.video.shape
     images = torch.empty(
         8 * frames - 7, 32 * height, 32 * width, 3, dtype=host.result_dtype(), device=host.result_device()
     )
@@ -176,16 +178,9 @@ def sound_of(models: Models, clip: LatentValue) -> Waveform | None:
     ]
 
 
-def write_film(path, pieces, clip: LatentValue, sound: Waveform | None, *, crf: int, texts: dict[str, str]) -> None:
-    """An MP4 with exactly the clip's frames and as much sound; the file appears when it is complete, or not at all."""
-    from ..ltx2.media import VideoWriter
-
-    format = {} if sound is None else {"sample_rate": sound.sample_rate, "channels": sound.samples.shape[0]}
-    with VideoWriter(path, fps=clip.geometry.fps, crf=crf, metadata=texts, **format) as film:
-        if sound is not None:
-            film.write_sound(sound)
-        for piece in pieces:
-            film.write_frames(piece)
+def whole_clip(clip: LatentValue, pieces, sound: Waveform | None) -> FinishedSegment:
+    """A clip as a film of its own, with the frames that repeat the one before."""
+    return FinishedSegment(replace(clip.timing, video_overlap=0, end_offset=0), pieces, sound)
 
 
 NODES = [DecodeVideo, DecodeAudio, DecodeToFile]

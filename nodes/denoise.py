@@ -5,14 +5,17 @@ from dataclasses import replace
 import torch
 
 from ..ltx2.errors import RequestError
+from ..ltx2.film.handoff import check_source
 from ..ltx2.sampling.samplers import SAMPLERS
 from ..ltx2.sampling.tokens import AVTokens
 from ..ltx2.stages import steps
 from ..ltx2.stages.conditioning import Conditioning
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
-from ..ltx2.stages.pipeline import resolve_request
+from ..ltx2.stages.pipeline import NoiseSource, first_pass, inputs_of, second_pass
 from ..ltx2.stages.presets import PRESETS, parse_override
+from ..ltx2.stages.request import FIRST_PASS, SECOND_PASS, make_job
+from ..ltx2.story.segment_job import source_of
 from ..ltx2.values import AVLatent
 from . import host, sockets
 from .models import upsampler_of
@@ -246,7 +249,9 @@ class Denoise(host.io.ComfyNode):
         request = with_preset(latent.request, preset)
         request = with_settings(request, "denoise", guidance, sigmas)
         request = replace(request, seed=seed + latent.timing.index)
-        clip = replace(latent, request=request, model=model.name, version=model.version)
+        source = source_of(models)
+        notes = (*latent.notes, *check_source(latent.before, source))
+        clip = replace(latent, request=request, source=source, version=model.version, notes=notes)
         return host.io.NodeOutput(first_stage(models, clip, positive, negative, noise))
 
 
@@ -280,7 +285,7 @@ class UpsampleNode(host.io.ComfyNode):
             )
         models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler), made_with=latent.version)
         larger = steps.upsample_latent(models, latent.latent, progress=host.progress_reporter("upsampling"))
-        return host.io.NodeOutput(replace(latent, latent=at_rest(larger), stage=sockets.UPSAMPLED))
+        return host.io.NodeOutput(replace(latent, latent=larger.to(host.result_device()), stage=sockets.UPSAMPLED))
 
 
 class Refine(host.io.ComfyNode):
@@ -375,83 +380,55 @@ def with_settings(request, stage: str, guidance: GuidanceValue | None, sigmas: t
 
 def first_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None) -> LatentValue:
     """Denoise an empty clip; what it draws afterwards is kept for the next step."""
-    settings, geometry, notes = resolve_request(models, replace(clip.request, positive=positive, negative=negative))
-    stages = steps.stages_of(clip.request, settings, geometry)
+    request = replace(clip.request, positive=positive, negative=negative)
+    job = make_job(models, request, parts=(FIRST_PASS,))
     report = host.progress_reporter("video encoding", "denoising")
-    sound = steps.encode_audio_condition(models, clip.request.audio, audio_latents=geometry.audio_latents)
-    (known,) = steps.encode_conditioning(models, clip.request, stages[:1], sound, progress=report)
-    start = steps.fresh_latent(models, stages[0], 1)
-    generators = steps.generators_of(models, clip.request.seed, 1)
-    latent = steps.run_stage(
-        models,
-        stages[0],
-        start,
-        known,
-        positive=positive,
-        negative=negative,
-        generators=generators,
-        seeds=[clip.request.seed],
-        noise=given_noise(noise, start, known, clip.request.seed),
-        progress=report,
-    )
+    inputs = inputs_of(models, job, positive, negative)
+    latent = first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
     return replace(
         clip,
-        geometry=geometry,
-        latent=at_rest(latent),
-        stage=sockets.FINISHED if settings.refine is None else sockets.HALF,
-        rng_state=generators[0].get_state(),
-        sound=sound,
-        notes=(*clip.notes, *notes),
+        geometry=job.geometry,
+        latent=latent.to(host.result_device()),
+        stage=sockets.FINISHED if job.settings.refine is None else sockets.HALF,
+        rng_state=inputs.generators[0].get_state(),
+        sound=inputs.audio,
+        notes=(*clip.notes, *job.notes),
     )
 
 
 def second_stage(models: Models, clip: LatentValue, positive, negative=None, noise=None, seed: int = -1) -> LatentValue:
-    """Denoise an enlarged clip again at full size."""
-    request = clip.request
-    settings, geometry, _ = resolve_request(models, replace(request, positive=positive, negative=negative))
-    stage = steps.stages_of(request, settings, geometry)[1]
+    """Denoise an enlarged clip again at full size; a seed below 0 goes on with what the first stage drew."""
+    request = replace(clip.request, positive=positive, negative=negative)
+    job = make_job(models, request, parts=(SECOND_PASS,))
     report = host.progress_reporter("video encoding", "refining")
-    (known,) = steps.encode_conditioning(models, request, [stage], clip.sound, progress=report)
-    generators = steps.generators_of(models, request.seed if seed < 0 else seed, 1)
+    generators = steps.generators_of(models, job.seed if seed < 0 else seed, 1)
     if seed < 0:
         generators[0].set_state(clip.rng_state)
-    latent = steps.run_stage(
-        models,
-        stage,
-        clip.latent,
-        known,
-        positive=positive,
-        negative=negative,
-        generators=generators,
-        seeds=[request.seed],
-        noise=given_noise(noise, clip.latent, known, request.seed),
-        progress=report,
-    )
-    if settings.audio_from == "denoise":
-        latent = replace(latent, audio=clip.latent.audio)
+    inputs = steps.Inputs(positive, negative, clip.sound, generators, job.seeds)
+    latent = second_pass(models, job, inputs, clip.latent, noise=given_noise(noise, job.seed), progress=report)
     return replace(
-        clip, geometry=geometry, latent=at_rest(latent), stage=sockets.FINISHED, rng_state=generators[0].get_state()
+        clip,
+        geometry=job.geometry,
+        latent=latent.to(host.result_device()),
+        stage=sockets.FINISHED,
+        rng_state=generators[0].get_state(),
     )
 
 
-def given_noise(noise, start: AVLatent, known: Conditioning, seed: int) -> AVTokens | None:
-    """The host's noise of a latent, as the engine takes it; None where there is none."""
+def given_noise(noise, guide_seed: int) -> NoiseSource | None:
+    """The host's noise as a pass takes it; None where there is none."""
     if noise is None:
         return None
-    empty = [
-        torch.zeros_like(part, dtype=torch.float32, device="cpu")
-        for part in (start.video, start.audio)
-        if part is not None
-    ]
-    made = noise.generate_noise({"samples": host.nested(*empty) if len(empty) == 2 else empty[0]})
-    video, audio = host.streams(made)
-    return noise_from_latents(AVLatent(video, audio), conditioning=known, guide_seed=seed)
 
+    def made(start: AVLatent, conditioning: Conditioning) -> AVTokens:
+        empty = start.to("cpu", torch.float32).map(torch.zeros_like)
+        parts = [part for part in (empty.video, empty.audio) if part is not None]
+        video, audio = host.streams(
+            noise.generate_noise({"samples": host.nested(*parts) if len(parts) == 2 else parts[0]})
+        )
+        return noise_from_latents(AVLatent(video, audio), conditioning=conditioning, guide_seed=guide_seed)
 
-def at_rest(latent: AVLatent) -> AVLatent:
-    """Latents as they wait between nodes: where the host keeps results."""
-    device = host.result_device()
-    return AVLatent(*(None if part is None else part.to(device) for part in (latent.video, latent.audio)))
+    return made
 
 
 NODES = [PresetNode, GuidanceNode, Denoise, UpsampleNode, Refine]

@@ -2,26 +2,20 @@
 
 from dataclasses import replace
 
-from ..ltx2 import clock
+from ..ltx2.film import Handoff, Overlap
+from ..ltx2.film.handoff import fps_after
 from ..ltx2.stages.pipeline import generate
+from ..ltx2.stages.request import Request, resolve_geometry
+from ..ltx2.stages.video_decoding import pictures
+from ..ltx2.story.segment_job import segment_job, state_after
 from ..ltx2.values import ImageCondition
 from . import host, sockets
-from .continuation import card, make_state
-from .decode import frames_of, images_of
+from .continuation import card
+from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names, with_preset
-from .latents import prepare, rate_of
 from .models import pipeline_inputs, upsampler_of
 from .placement import models_of
-from .sockets import (
-    ConditionsValue,
-    LatentValue,
-    PresetValue,
-    Segment,
-    SegmentValue,
-    State,
-    audio_value,
-    picture_of,
-)
+from .sockets import PresetValue, Segment, SegmentValue, State, audio_value, overlap_error, picture_of
 from .text import NEGATIVE_TOOLTIP
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
@@ -69,7 +63,7 @@ class Generate(host.io.ComfyNode):
                 host.field(
                     io.Int,
                     "width",
-                    "Width in pixels, taken to a multiple of 64.",
+                    "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
                     default=768,
                     min=64,
                     max=8192,
@@ -78,7 +72,7 @@ class Generate(host.io.ComfyNode):
                 host.field(
                     io.Int,
                     "height",
-                    "Height in pixels, taken to a multiple of 64.",
+                    "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
                     default=512,
                     min=64,
                     max=8192,
@@ -128,6 +122,10 @@ class Generate(host.io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_overlap=None):
+        return overlap_error(video_overlap) or True
+
+    @classmethod
     def execute(
         cls,
         model,
@@ -156,48 +154,44 @@ class Generate(host.io.ComfyNode):
             audio_vae=audio_vae,
             upsampler=None if upsampler is None else upsampler_of(upsampler),
         )
-        conditions = ConditionsValue(state=state)
-        rate = rate_of(fps, conditions)
-        frames = clock.snap_frames(clock.frames_for_seconds(seconds, rate))
-        if image is not None:
-            # a continuation starts from what it carries
-            place = 0 if state is None else frames - 1
-            conditions = replace(conditions, images=(ImageCondition(picture_of(image), place),))
-        empty = prepare(width, height, frames, rate, conditions, multiple=64)
-        settings = settings or PresetValue(None if preset == BY_NAME else preset)
-        request = replace(
-            with_preset(empty.request, settings),
+        request = Request(
             prompt=prompt,
             negative_prompt=negative_prompt,
-            seed=seed + empty.timing.index,
+            seconds=seconds,
+            width=width,
+            height=height,
+            fps=fps_after(state, fps),
+            seed=seed if state is None else None,
+            snap=True,
         )
-        clip, images, waveform = run(models, replace(empty, request=request, model=model.name, version=model.version))
-        carried = make_state(clip, images, waveform, video_overlap, audio_overlap)
-        info = "\n".join((str(clip.timing), f"{clip.geometry}, seed {clip.seed}", *clip.notes))
+        if image is not None:
+            # a continuation starts from what it carries
+            place = 0 if state is None else resolve_geometry(request)[0].frames - 1
+            request = replace(request, images=(ImageCondition(picture_of(image), place),))
+        request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
+        overlap = Overlap(video_overlap, audio_overlap)
+        made = segment_job(models, request, state, Handoff(seed=seed), overlap=overlap)
+        report = host.progress_reporter(*STAGES)
+        segment = generate(models, made.job, progress=report)
+        images = images_of(frames_of(segment, report), segment.latent)
+        carried = state_after(made, segment, images)
+        info = "\n".join((str(made.timing), f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes))
         return host.io.NodeOutput(
             images,
-            audio_value(waveform),
+            audio_value(segment.sound),
             carried,
-            SegmentValue(images, waveform, clip.timing),
+            SegmentValue(images, segment.sound, made.timing),
             info,
-            float(clip.geometry.fps),
+            float(segment.geometry.fps),
             ui={"states": [card(carried)]},
         )
 
 
-def run(models, empty: LatentValue):
-    """The whole way of an empty clip: (the finished clip, its images, its sound)."""
-    report = host.progress_reporter(*STAGES)
-    made = generate(models, empty.request, progress=report)
-    clip = replace(
-        empty,
-        geometry=made.geometry,
-        latent=made.latent,
-        stage=sockets.FINISHED,
-        rng_state=made.rng_state[0],
-        notes=(*empty.notes, *made.notes),
-    )
-    return clip, images_of(frames_of(models, clip, report), clip), made.sound
+def frames_of(segment, report):
+    """Pieces [n, H, W, 3] float32 in 0…1 of a finished segment, in order of time."""
+    for pixels in segment.pixels(progress=report):
+        host.check_interrupted()
+        yield pictures(pixels)
 
 
 NODES = [Generate]

@@ -24,7 +24,7 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
-from ..ltx2.networks.audio.mel import resample
+from ..ltx2.resampling import resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.values import AVLatent, Progress, Waveform
 
@@ -435,6 +435,14 @@ def streams(samples) -> tuple[torch.Tensor, torch.Tensor | None]:
         parts = list(samples.unbind())
         return parts[0], parts[1] if len(parts) > 1 else None
     return samples, None
+
+
+def native_shapes(model) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights in a host's MODEL by name; none for what is no model of networks."""
+    network = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if not isinstance(network, torch.nn.Module):
+        return {}
+    return {name: tuple(weight.shape) for name, weight in network.named_parameters()}
 
 
 def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:

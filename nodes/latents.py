@@ -1,11 +1,12 @@
 """Size, length and start of a clip."""
 
+from dataclasses import replace
 from fractions import Fraction
 
-from ..ltx2 import clock
-from ..ltx2.errors import RequestError
-from ..ltx2.film import condition_next, first_segment
-from ..ltx2.stages.request import Geometry, Request, size_for
+from ..ltx2.film import Source, continue_request, first_segment
+from ..ltx2.film.handoff import fps_after, source_of_state
+from ..ltx2.stages.conditioning import check_places
+from ..ltx2.stages.request import Request, resolve_geometry, size_for
 from . import host
 from .sockets import Conditions, ConditionsValue, Latent, LatentValue
 
@@ -130,89 +131,43 @@ class PrepareLatent(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, width, height, length, unit, fps, conditions=None, snap="64 px (any preset)"):
-        rate = rate_of(fps, conditions)
-        frames = clock.frames_for_seconds(length, rate) if unit == SECONDS else round(length)
-        clip = prepare(
-            width,
-            height,
-            frames,
-            rate,
-            conditions,
-            multiple=SNAPS[snap],
-            snap_frames=unit == SECONDS or bool(SNAPS[snap]),
-        )
+        asked = {"seconds": length} if unit == SECONDS else {"frames": round(length)}
+        size = {"width": width, "height": height, "snap": bool(SNAPS[snap])}
+        clip = prepare(Request(fps=fps or None, **asked, **size), conditions, multiple=SNAPS[snap] or 32)
         return host.io.NodeOutput(clip, clip.geometry.frames, float(clip.geometry.fps))
 
 
-def rate_of(fps: float, conditions: ConditionsValue | None) -> Fraction:
-    """Frames per second; 0 means those of the state that the clip continues, or 24."""
-    if fps:
-        return clock.parse_fps(fps)
-    from ..ltx2.film.provenance import read_provenance
-
-    state = None if conditions is None else conditions.state
-    producer = None if state is None else read_provenance(state.metadata, state.segment_index)
-    return clock.parse_fps(24) if producer is None else producer.timing.fps
-
-
-def prepare(
-    width: int,
-    height: int,
-    frames: int,
-    fps: Fraction,
-    conditions: ConditionsValue | None = None,
-    *,
-    multiple: int = 0,
-    snap_frames: bool = True,
-) -> LatentValue:
+def prepare(request: Request, conditions: ConditionsValue | None = None, *, multiple: int) -> LatentValue:
     """An empty clip with its conditions resolved: a state becomes frames and sound at the clip's start, and moves its
     clocks.
 
-    multiple: of the sides to snap to, 0 leaves them. Raises RequestError and ContinuationError.
+    request: with size, length and rate (None: the state's, or the usual one); multiple: of its sides. Raises
+    RequestError and ContinuationError.
     """
-    given, notes = conditions or ConditionsValue(), []
-    if multiple:
-        near = clock.snap_size(width, multiple), clock.snap_size(height, multiple)
-        if near != (width, height):
-            notes.append(f"{width}x{height} became {near[0]}x{near[1]}")
-        width, height = near
-    if snap_frames and frames != clock.snap_frames(frames):
-        notes.append(f"{frames} frames became {clock.snap_frames(frames)}")
-        frames = clock.snap_frames(frames)
-    clips, audio, offset = given.clips, given.audio, Fraction(0)
-    if given.state is None:
-        timing = first_segment(frames, fps)
-    else:
-        # a track of one's own begins with the picture: no sound is carried then
-        following = condition_next(
-            given.state,
-            frames,
-            fps,
-            size=(width, height),
-            strength=given.strength,
-            video_overlap=given.video_overlap,
-            audio_overlap=0 if audio is not None else given.audio_overlap,
-        )
-        timing, offset = following.timing, following.video_offset_seconds
-        clips = (*((following.clip,) if following.clip is not None else ()), *clips)
-        audio = following.audio if audio is None else audio
-        notes += following.notes
-    request = Request(
-        width=width,
-        height=height,
-        frames=frames,
-        fps=fps,
-        images=given.images,
-        clips=clips,
-        audio=audio,
-        audio_latents=timing.audio_latents,
-        video_offset_seconds=offset,
+    given = conditions or ConditionsValue()
+    request = replace(request, fps=fps_after(given.state, request.fps), images=given.images, audio=given.audio)
+    geometry, notes = resolve_geometry(replace(request, clips=given.clips), multiple=multiple)
+    request = replace(
+        request,
+        width=geometry.width,
+        height=geometry.height,
+        frames=geometry.frames,
+        seconds=None,
+        snap=False,
+        clips=given.clips,
     )
-    geometry = Geometry(width, height, frames, fps, timing.audio_latents, offset)
-    for image in given.images:
-        if not 0 <= image.frame < frames:
-            raise RequestError(f"image condition is at frame {image.frame}, the clip has frames 0 to {frames - 1}")
-    return LatentValue(request, timing, geometry, notes=tuple(notes))
+    before = Source()
+    if given.state is None:
+        timing = first_segment(geometry.frames, geometry.fps)
+        request = replace(request, audio_latents=timing.audio_latents)
+    else:
+        request, following = continue_request(request, given.state, given.handoff)
+        timing, notes, before = following.timing, (*notes, *following.notes), source_of_state(given.state)
+        # the seed is the node's that denoises
+        request = replace(request, seed=None)
+    check_places(request.images, request.clips, geometry.frames)
+    geometry = replace(geometry, audio_latents=request.audio_latents, video_offset_seconds=timing.video_offset_seconds)
+    return LatentValue(request, timing, geometry, before=before, notes=tuple(notes))
 
 
 NODES = [SizeHelper, PrepareLatent]

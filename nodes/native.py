@@ -4,11 +4,15 @@ back.
 What the host's model, VAEs, samplers and upsamplers are is their own affair: only their sockets are used.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from ..ltx2 import clock
+from ..ltx2.config.versions import release, version_of_shapes
 from ..ltx2.errors import RequestError
-from ..ltx2.film import capture_state, condition_next, first_segment, new_sound
+from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, condition_next, first_segment, new_sound
+from ..ltx2.film.handoff import fps_after, on_grid, source_of_state
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
@@ -16,13 +20,14 @@ from ..ltx2.values import Waveform
 from . import host
 from .continuation import card, check_frames, check_sound, save_state
 from .native_masks import guide_frames, masks_of
-from .sockets import Segment, SegmentValue, State, audio_value, waveform_of
+from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, waveform_of
 
-PLAN = "ltx2_continuum"  # the latent dictionary's key for the segment's plan, which the host hands on untouched
+# Keys of the latent dictionary, which the host hands on untouched: the segment's timing, and what it is made with.
+PLAN, SOURCE = "ltx2_continuum", "ltx2_continuum_source"
 
 
 class StateToAVLatent(host.io.ComfyNode):
-    """What a state leaves known, at the start of a native latent."""
+    """What a state carries, at the start of a native latent."""
 
     @classmethod
     def define_schema(cls):
@@ -97,52 +102,32 @@ class StateToAVLatent(host.io.ComfyNode):
     def execute(cls, state, vae, seconds, divide, strength, audio_overlap, model=None, latent=None):
         if vae is None:
             raise RequestError("there is no VAE: the checkpoint holds none, load the model's video VAE by itself")
-        fps = _fps_of(state)
-        given_video = given_audio = masks = None
-        if latent is not None:
-            given_video, given_audio = _streams(latent)
-            if given_audio is None:
-                raise RequestError(
-                    "the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)"
-                )
-            masks = masks_of(latent, given_video, given_audio)
-            frames = clock.frames_of_latents(given_video.shape[2] - guide_frames(masks[0]))
-        else:
-            frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
-        settings = {"strength": strength, "audio_overlap": None if audio_overlap < 0 else audio_overlap}
-        following = condition_next(state, frames, **settings)
-        if given_audio is not None and given_audio.shape[2] > following.audio_latents:
-            following = condition_next(state, frames, audio_latents=given_audio.shape[2], **settings)
+        fps, given = fps_after(state), None if latent is None else _given(latent)
+        frames = (
+            clock.snap_frames(clock.frames_for_seconds(seconds, fps))
+            if given is None
+            else clock.frames_of_latents(given.video.shape[2] - guide_frames(given.video_mask))
+        )
+        source = _native_source(model, source_of_state(state))
+        handoff = Handoff(strength=strength, audio_overlap=None if audio_overlap < 0 else audio_overlap)
+        following = condition_next(state, frames, source=source, handoff=handoff)
+        if given is not None and given.audio.shape[2] > following.audio_latents:
+            count = given.audio.shape[2]
+            following = condition_next(state, frames, source=source, handoff=handoff, audio_latents=count)
         offset = float(following.video_offset_seconds)
         if model is None and offset > 0.04:
             raise RequestError(
                 f"the carried sound starts {offset:.3f} s before the carried picture: connect the model too, so that its clock can be moved, "
                 "or set audio_overlap to the number of carried frames"
             )
-        if latent is None:
-            video, audio = _empty(following, divide)
-            video_mask, audio_mask = masks_of({}, video, audio)
-        else:
-            # a graph made for clips on their own counts no sound before the picture
-            video, audio = given_video.clone(), _longer(given_audio, following.audio_latents, 0.0)
-            video_mask, audio_mask = masks[0], _longer(masks[1], following.audio_latents, 1.0)
-        if following.clip is not None:
-            height, width = (side * clock.PIXELS_PER_LATENT for side in video.shape[3:])
-            pixels = prepare_clip(following.clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
-            known = vae.encode((pixels[0].movedim(0, -1) + 1) / 2).to(video)
-            if known.shape[1:2] + known.shape[3:] != video.shape[1:2] + video.shape[3:]:
-                raise RequestError(
-                    f"the VAE made latents {list(known.shape)}, the segment's are {list(video.shape)}: use the model's own LTX-2 VAE"
-                )
-            video[:, :, : known.shape[2]] = known
-            video_mask[:, :, : known.shape[2]] = 1 - strength
-        if following.audio is not None:
-            known = following.audio.latent
-            audio[:, :, : known.shape[2]] = known.to(audio)
-            audio_mask[:, :, : known.shape[2]] = following.audio.mask
+        filled = _empty(following, divide) if given is None else _to_fill(given, following)
+        _fill(filled, following, vae)
         result = dict(latent or {})
-        result.update(samples=host.nested(video, audio), noise_mask=host.nested(video_mask, audio_mask))
-        result[PLAN] = following.timing
+        result.update(
+            samples=host.nested(filled.video, filled.audio),
+            noise_mask=host.nested(filled.video_mask, filled.audio_mask),
+        )
+        result[PLAN], result[SOURCE] = following.timing, source
         moved = None if model is None else host.with_picture_offset(model, offset)
         return host.io.NodeOutput(result, moved, frames, float(fps))
 
@@ -213,6 +198,10 @@ class AVLatentToState(host.io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_overlap=None):
+        return overlap_error(video_overlap) or True
+
+    @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
         timing = latent.get(PLAN)
@@ -227,7 +216,8 @@ class AVLatentToState(host.io.ComfyNode):
         check_frames(len(images), timing)
         waveform, pictures = waveform_of(audio), images[..., :3]
         check_sound(waveform, timing)
-        carried = _state_of(pictures, sound, timing, waveform, video_overlap, audio_overlap)
+        overlap, source = Overlap(video_overlap, audio_overlap), latent.get(SOURCE, Source())
+        carried = _state_of(pictures, sound, timing, waveform, overlap, source)
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             _, shown = save_state(carried, filename_prefix, cls.hidden)
@@ -289,26 +279,94 @@ class ImagesToState(host.io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_overlap=None):
+        return overlap_error(video_overlap) or True
+
+    @classmethod
     def execute(cls, images, fps, video_overlap, audio_overlap, audio=None, audio_vae=None):
         rate = clock.parse_fps(fps)
         frames = clock.snap_frames(len(images), "down")
         pictures = images[len(images) - frames :, ..., :3]
         waveform, latents = waveform_of(audio), None
+        if waveform is not None:
+            # the sound of the frames that count, from their first one on
+            first = clock.samples_of_frames(len(images) - frames, rate, waveform.sample_rate)
+            last = first + clock.samples_of_frames(frames, rate, waveform.sample_rate)
+            waveform = Waveform(waveform.samples[:, first:last], waveform.sample_rate)
         if waveform is not None and audio_overlap:
             if audio_vae is None:
                 raise RequestError(
                     "sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0"
                 )
-            # the sound of the frames that count, from their first one on
-            first = clock.samples_of_frames(len(images) - frames, rate, waveform.sample_rate)
-            waveform = Waveform(
-                waveform.samples[:, first : first + clock.samples_of_frames(frames, rate, waveform.sample_rate)],
-                waveform.sample_rate,
-            )
             latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
         timing = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
-        carried = _state_of(pictures, latents, timing, waveform, video_overlap, audio_overlap)
+        carried = _state_of(pictures, latents, timing, waveform, Overlap(video_overlap, audio_overlap), Source())
         return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing))
+
+
+@dataclass(frozen=True)
+class _Streams:
+    """Video [B, 128, F, h, w] and audio [B, 8, T, 16] of a native latent, and their masks."""
+
+    video: torch.Tensor
+    audio: torch.Tensor
+    video_mask: torch.Tensor
+    audio_mask: torch.Tensor
+
+
+def _given(latent: dict) -> _Streams:
+    """Raises RequestError for a latent that a state cannot be put into."""
+    video, audio = _streams(latent)
+    if audio is None:
+        raise RequestError(
+            "the latent to fill in has no audio stream: join video and audio latent first (LTXVConcatAVLatent)"
+        )
+    return _Streams(video, audio, *masks_of(latent, video, audio))
+
+
+def _to_fill(given: _Streams, following: NextSegment) -> _Streams:
+    """Copies with room for the sound before the picture, which a graph made for clips on their own does not count."""
+    count = following.audio_latents
+    return _Streams(
+        given.video.clone(),
+        _longer(given.audio, count, 0.0),
+        given.video_mask,
+        _longer(given.audio_mask, count, 1.0),
+    )
+
+
+def _fill(streams: _Streams, following: NextSegment, vae) -> None:
+    """Write what a segment starts from into streams of one's own. Raises RequestError where it does not fit."""
+    if following.clip is not None:
+        video, clip = streams.video, following.clip
+        height, width = (side * clock.PIXELS_PER_LATENT for side in video.shape[3:])
+        pixels = prepare_clip(clip.frames, height, width)  # [1, 3, V, H, W] in -1…1
+        encoded = vae.encode((pixels[0].movedim(0, -1) + 1) / 2).to(video)
+        if encoded.shape[1:2] + encoded.shape[3:] != video.shape[1:2] + video.shape[3:]:
+            raise RequestError(
+                f"the VAE made latents {list(encoded.shape)}, the segment's are {list(video.shape)}: use the model's own LTX-2 VAE"
+            )
+        first = clock.latent_frame_of(clip.frame)
+        last, own = first + encoded.shape[2], video.shape[2] - guide_frames(streams.video_mask)
+        if last > own:
+            raise RequestError(
+                f"the carried frames go to latent frames {first} to {last - 1}, the segment has 0 to {own - 1}: make it longer"
+            )
+        video[:, :, first:last] = encoded
+        streams.video_mask[:, :, first:last] = 1 - clip.strength
+    if following.audio is not None:
+        latents = following.audio.latent
+        streams.audio[:, :, : latents.shape[2]] = latents.to(streams.audio)
+        streams.audio_mask[:, :, : latents.shape[2]] = following.audio.mask
+
+
+def _native_source(model, before: Source) -> Source:
+    """The release of the host's model, where it is connected and its tensors tell."""
+    version = None if model is None else version_of_shapes(host.native_shapes(model))
+    # a pre-release whose tensors are those of its neighbours
+    if version is None or before.release == "LTX-2.4":
+        return Source()
+    return Source(f"LTX-{release(version).name}")
 
 
 def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -327,11 +385,9 @@ def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
     return video, audio
 
 
-def _state_of(pictures, latents, timing, waveform, video_overlap: int, audio_overlap: int):
+def _state_of(pictures, latents, timing, waveform, overlap: Overlap, source: Source):
     rate = None if waveform is None else waveform.sample_rate
-    return capture_state(
-        pictures, latents, timing, video_overlap=video_overlap, audio_overlap=audio_overlap, sample_rate=rate
-    )
+    return capture_state(pictures, latents, timing, overlap=overlap, source=source, sample_rate=rate)
 
 
 def _longer(sound: torch.Tensor, count: int, value: float) -> torch.Tensor:
@@ -340,13 +396,14 @@ def _longer(sound: torch.Tensor, count: int, value: float) -> torch.Tensor:
     return torch.nn.functional.pad(sound, (0, 0, 0, missing), value=value) if missing > 0 else sound.clone()
 
 
-def _empty(following, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _empty(following: NextSegment, divide: int) -> _Streams:
     """Zeros of the carried frames' size to fill in."""
     if following.clip is None:
         raise RequestError(
             "the state carries no frames, so the size is unknown: connect an empty audio-video latent to fill in"
         )
     height, width = following.clip.frames.shape[1:3]
+    width, height = on_grid(width, height)
     for side in (width, height):
         if side % (clock.PIXELS_PER_LATENT * divide):
             multiple = clock.PIXELS_PER_LATENT * divide
@@ -359,14 +416,7 @@ def _empty(following, divide: int) -> tuple[torch.Tensor, torch.Tensor]:
         frames=following.timing.frames,
         audio_latents=following.audio_latents,
     )
-    return latent.video, latent.audio
-
-
-def _fps_of(state):
-    from ..ltx2.film.provenance import read_provenance
-
-    producer = read_provenance(state.metadata, state.segment_index)
-    return clock.parse_fps(24) if producer is None else producer.timing.fps
+    return _Streams(latent.video, latent.audio, *masks_of({}, latent.video, latent.audio))
 
 
 NODES = [StateToAVLatent, AVLatentToState, ImagesToState]

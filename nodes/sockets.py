@@ -10,7 +10,8 @@ import torch
 
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.errors import RequestError
-from ..ltx2.film import SegmentTiming
+from ..ltx2.film import Handoff, SegmentTiming, Source
+from ..ltx2.film.timeline import check_overlap
 from ..ltx2.stages.request import Geometry, Request
 from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
 from . import host
@@ -141,19 +142,16 @@ class ContextValue:
 
 @dataclass(frozen=True)
 class ConditionsValue:
-    """All that is to be known of a clip in advance.
+    """All that a clip starts from.
 
-    audio: own sound for the whole clip. state: the clip continues it; strength: of its frames, 0…1; video_overlap,
-    audio_overlap: frames and sound (in frames) to take from it. None each: as the state says.
+    audio: own sound for the whole clip. state: the clip continues it; handoff: how.
     """
 
     images: tuple[ImageCondition, ...] = ()
     clips: tuple[ClipCondition, ...] = ()
     audio: Waveform | None = None
     state: LTX2ContinuationState | None = None
-    strength: float | None = None
-    video_overlap: int | None = None
-    audio_overlap: int | None = None
+    handoff: Handoff = Handoff()
 
     def __str__(self) -> str:
         parts = [f"{len(self.images)} images", f"{len(self.clips)} clips"]
@@ -194,11 +192,11 @@ EMPTY, HALF, UPSAMPLED, FINISHED = "empty", "denoised at half size", "enlarged",
 class LatentValue:
     """One clip on its way through the stages.
 
-    request: what is asked for, conditions included, resolved for this clip; plan: its place in the film; geometry: its
-    final size, length and place in time. latent: on the CPU, None before denoising; stage: what has been done with it.
-    draws: state of the generator that the next step draws on from. sound: the known sound as latents. model: what it
-    was made with;
-    version: of that model. notes: what was adjusted.
+    request: what is asked for, conditions included, resolved for this clip; timing: its place in the film; geometry: its
+    final size, length and place in time. latent: where the host keeps results, None before denoising; stage: what has
+    been done with it. rng_state: of the generator that the next step draws on from. sound: to start from, as latents.
+    source: what it was made with; version: of that model; before: what the state was made with that it continues.
+    notes: what was adjusted.
     """
 
     request: Request
@@ -208,8 +206,9 @@ class LatentValue:
     stage: str = EMPTY
     rng_state: torch.Tensor | None = None
     sound: AudioCondition | None = None
-    model: str = ""
+    source: Source = Source()
     version: tuple[int, ...] = ()
+    before: Source = Source()
     notes: tuple[str, ...] = ()
 
     @property
@@ -249,5 +248,22 @@ def picture_of(image: torch.Tensor) -> torch.Tensor:
 
 
 def waveform_of(audio: dict | None) -> Waveform | None:
-    """From the host's AUDIO, its first sample."""
+    """From the host's AUDIO, of a batch the first."""
     return None if audio is None else Waveform(audio["waveform"][0], int(audio["sample_rate"]))
+
+
+MOST_CARRIED = 249  # frames
+
+
+def overlap_error(video_overlap: int | None) -> str:
+    """What is wrong with a number of carried frames, "" where nothing is or it is not known yet: asked by the host
+    before anything runs."""
+    if video_overlap is None:
+        return ""
+    if not 0 < video_overlap <= MOST_CARRIED:
+        return f"video overlap is {video_overlap} frames, expected 1 to {MOST_CARRIED}"
+    try:
+        check_overlap(video_overlap)
+    except RequestError as error:
+        return str(error)
+    return ""

@@ -87,8 +87,9 @@ class Story(host.io.ComfyNode):
     @classmethod
     def execute(cls, model, text_encoder, video_vae, audio_vae, script, folder, redo="", upsampler=None):
         from ..ltx2.story.chain import run_story
-        from ..ltx2.story.from_pipeline import check_story, identity_of, model_text, pipeline_generator
+        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator
         from ..ltx2.story.segment_files import STATE, read_state
+        from ..ltx2.story.segment_job import source_of
 
         story, target = read(script), host.output_folder(folder)
         loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
@@ -115,9 +116,9 @@ class Story(host.io.ComfyNode):
             work=target.folder,
             out=target.folder / FILM,
             identity=identity_of(files, settings),
-            model=model_text(models),
+            source=source_of(models),
             redo=[number - 1 for number in numbers(redo)],
-            say=lines.append,
+            log=lines.append,
             metadata=host.workflow_texts(cls.hidden),
         )
         state = read_state(result.last)

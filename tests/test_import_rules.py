@@ -8,11 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "ltx2"
 
-EVERYONE = {"clock", "config", "values", "errors", "atomic_files", "__init__"}
+EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "__init__"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "values": set(),
+    "resampling": set(),
     "atomic_files": set(),
     "config": set(),
     "networks": {"networks"},

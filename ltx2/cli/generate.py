@@ -1,13 +1,11 @@
 """``ltx2 generate``: one clip with sound from a prompt, pictures and sound."""
 
-import sys
 import time
 
 from ..continuation import save_attachment
-from ..film import capture_state, first_segment
-from ..film.timeline import VIDEO_OVERLAP_FRAMES
-from ..stages.pipeline import Segment, generate, prepare
-from ..story.from_pipeline import model_text
+from ..film import LastFrames
+from ..stages.pipeline import generate
+from ..story.segment_job import segment_job, state_after
 from . import options
 
 
@@ -37,39 +35,27 @@ def run(args) -> None:
         options.check_state(args.save_state, args.samples)
     with options.Bars() as bars:
         models = options.load(args, bars)
-        request = options.request_from(args, models, args.prompt)
-        settings, geometry, notes = prepare(models, request)
-        for note in notes:
-            print(f"ltx2: note: {note}", file=sys.stderr)
-        print(f"ltx2: {settings}; {geometry}", file=sys.stderr)
-        segment = generate(models, request, progress=bars)
-        for sample in range(segment.batch_size):
+        made = segment_job(models, options.request_from(args, models, args.prompt))
+        options.log_notes(made.job.notes)
+        options.log(made.job)
+        segment = generate(models, made.job, progress=bars)
+        for index in range(segment.batch_size):
             begun = time.perf_counter()
-            out, tail = options.write_segment(
+            last_frames = LastFrames(made.overlap.video_frames)
+            out = options.write_segment(
                 segment,
-                options.sample_path(args.out, sample, segment.batch_size),
-                sample=sample,
-                keep_last=VIDEO_OVERLAP_FRAMES if args.save_state else 0,
+                made.timing,
+                options.numbered(args.out, index, segment.batch_size),
+                index=index,
+                last_frames=last_frames,
                 progress=bars,
-                metadata=options.metadata_of(segment, request, models, sample),
+                metadata=options.metadata_of(segment, made.job.request, models, index),
             )
             seconds = {**segment.seconds, "video decoding": time.perf_counter() - begun}
             spent = ", ".join(f"{stage} {time_taken:.1f} s" for stage, time_taken in seconds.items())
-            print(f"ltx2: seed {segment.seed + sample}; {spent}", file=sys.stderr)
+            options.log(f"seed {segment.seed + index}; {spent}")
             if args.save_state:
-                state = state_of(segment, tail, model_text(models), sample)
-                saved = save_attachment(state, options.sample_path(args.save_state, sample, segment.batch_size))
-                print(f"ltx2: state {saved}", file=sys.stderr)
+                state = state_after(made, segment, last_frames.frames, index)
+                saved = save_attachment(state, options.numbered(args.save_state, index, segment.batch_size))
+                options.log(f"state {saved}")
             print(out)
-
-
-def state_of(segment: Segment, tail, model: str, sample: int = 0):
-    """The state of a segment with nothing before it, from its last frames."""
-    audio = segment.latent.audio[sample : sample + 1] if segment.latent.audio is not None else None
-    known = {"audio_latents": audio.shape[2]} if audio is not None else {}
-    timing = first_segment(segment.geometry.frames, segment.geometry.fps, **known)
-    rate = segment.sounds[sample].sample_rate if segment.sounds[sample] is not None else None
-    overlap = min(VIDEO_OVERLAP_FRAMES, timing.frames)
-    return capture_state(
-        tail, audio, timing, video_overlap=overlap, sample_rate=rate, seed=segment.seed + sample, model=model
-    )

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections import deque
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,14 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__, media
+from ..continuation import LTX2ContinuationState
 from ..errors import RequestError, is_out_of_memory
+from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
+from ..film.handoff import open_request
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
-from ..stages.pipeline import Segment, prepare
+from ..stages.pipeline import Segment
 from ..stages.presets import PRESETS, parse_override
-from ..stages.request import Request
+from ..stages.request import Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
 
@@ -153,12 +156,13 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=int, help="number that the noise comes from (default 10)")
     group.add_argument(
-        "--samples", type=int, default=1, help="how many different results, with seeds counting up (default 1)"
+        "--samples", type=int, default=1, help="how many clips to make, with seeds counting up (default 1)"
     )
 
 
-def request_from(args, models: Models, prompt: str) -> Request:
-    """The request that a command line means. Raises RequestError and MediaError."""
+def request_from(args, models: Models, prompt: str, after: LTX2ContinuationState | None = None) -> Request:
+    """The request that a command line means. after: the state it goes on from, which says what is left open. Raises
+    RequestError and MediaError."""
     overrides: dict[str, dict] = {}
     for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
         if value is not None:
@@ -185,8 +189,8 @@ def request_from(args, models: Models, prompt: str) -> Request:
     wanted = [split_image(text) for text in args.image]
     last = 0
     if any(frame is None for _, frame, _ in wanted):
-        _, geometry, _ = prepare(models, request)
-        last = geometry.frames - 1
+        opened = request if after is None else open_request(request, after)
+        last = make_job(models, opened, parts=()).geometry.frames - 1
     # opened here, so that a picture that cannot be read is told before anything runs
     images = tuple(
         ImageCondition(media.open_image(path), last if frame is None else frame, strength)
@@ -257,36 +261,45 @@ class Bars:
 
 
 def write_segment(
-    segment: Segment, out, *, sample: int = 0, keep_last: int = 0, progress=None, metadata=None
-) -> tuple[Path, np.ndarray | None]:
-    """Write a segment while it is decoded: an MP4, or a folder of PNG with ``sound.wav`` in it when ``out`` has no
-    suffix.
+    segment: Segment,
+    timing: SegmentTiming,
+    out,
+    *,
+    index: int = 0,
+    last_frames: LastFrames | None = None,
+    progress=None,
+    metadata=None,
+) -> Path:
+    """Write what one clip of a segment adds to its film, while it is decoded: an MP4, or a folder of PNG with
+    ``sound.wav`` in it when ``out`` has no suffix. Returns the path.
 
-    keep_last: frames of the end to hand back, [n, H, W, 3] uint8. Returns the path and these. An interruption leaves no
-    half file.
+    last_frames: sees all its frames. An interruption leaves no half file.
     """
-    out, sound, tail = Path(out), segment.sounds[sample], deque()
-
-    def watched():
-        for chunk in segment.frames(sample, progress=progress):
-            tail.append(chunk[-keep_last:] if keep_last else chunk[:0])
-            while keep_last and sum(map(len, tail)) - len(tail[0]) >= keep_last:
-                tail.popleft()
-            yield chunk
-
+    out, sound = Path(out), segment.sounds[index]
+    frames = (last_frames or LastFrames(0)).watch(segment.frames(index, progress=progress))
     if out.suffix.lower() in FILM_SUFFIXES:
-        media.write_video(out, watched(), fps=segment.geometry.fps, sound=sound, metadata=metadata)
+        write_film(out, [FinishedSegment(timing, frames, sound)], file_format([sound]), metadata=metadata)
     elif out.suffix:
         raise RequestError(f"cannot write {out.name}: expected a name that ends in .mp4, or a folder for PNG files")
     else:
-        media.write_png_sequence(out, watched(), sound=sound)
-    return out, np.concatenate(tail)[-keep_last:] if keep_last else None
+        media.write_png_sequence(out, frames, sound=sound)
+    return out
 
 
-def check_out(out, samples: int = 1) -> None:
+def log(text) -> None:
+    """Say what happens, beside the result on standard output."""
+    print(f"ltx2: {text}", file=sys.stderr)
+
+
+def log_notes(notes) -> None:
+    for note in notes:
+        log(f"note: {note}")
+
+
+def check_out(out, count: int = 1) -> None:
     """Raise RequestError for a result that cannot be written under this name, before the work is done."""
-    for sample in range(max(samples, 1)):
-        path = sample_path(out, sample, samples)
+    for index in range(max(count, 1)):
+        path = numbered(out, index, count)
         if path.suffix:
             check_film(path, "a name that ends in .mp4, or a folder for PNG files")
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -302,10 +315,10 @@ def check_film(out, expected: str = "a name that ends in .mp4") -> None:
     _check_file(out)
 
 
-def check_state(out, samples: int = 1) -> None:
+def check_state(out, count: int = 1) -> None:
     """Raise RequestError for a state that cannot be written under this name, before the work is done."""
-    for sample in range(max(samples, 1)):
-        path = sample_path(out, sample, samples)
+    for index in range(max(count, 1)):
+        path = numbered(out, index, count)
         if path.suffix.lower() in STATE_SUFFIXES:
             _check_file(path)
         elif not path.is_dir() and (path.suffix or path.exists()):
@@ -332,13 +345,13 @@ def _check_folder(path) -> None:
         raise RequestError(f"cannot write {path}: the folder {above} cannot be written to")
 
 
-def sample_path(out, sample: int, samples: int) -> Path:
-    """Where one of several samples goes: ``x_1.mp4``, ``x_2.mp4`` …"""
+def numbered(out, index: int, count: int) -> Path:
+    """Where one of several clips goes: ``x_1.mp4``, ``x_2.mp4`` …"""
     out = Path(out)
-    return out if samples == 1 else out.with_name(f"{out.stem}_{sample + 1}{out.suffix}")
+    return out if count == 1 else out.with_name(f"{out.stem}_{index + 1}{out.suffix}")
 
 
-def metadata_of(segment: Segment, request: Request, models: Models, sample: int = 0) -> dict:
+def metadata_of(segment: Segment, request: Request, models: Models, index: int = 0) -> dict:
     """What a file says about how it was made."""
     return {
         "ltx2": {
@@ -346,6 +359,6 @@ def metadata_of(segment: Segment, request: Request, models: Models, sample: int 
             "model": models.names[0],
             "preset": segment.settings.preset.name,
             "prompt": request.prompt,
-            "seed": segment.seed + sample,
+            "seed": segment.seed + index,
         }
     }

@@ -7,8 +7,9 @@ from .. import __version__
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import run_story
-from ..story.from_pipeline import check_story, identity_of, model_text, pipeline_generator
+from ..story.from_pipeline import check_story, identity_of, pipeline_generator
 from ..story.script import read_script
+from ..story.segment_job import source_of
 from . import options
 
 
@@ -49,9 +50,9 @@ def run(args) -> None:
             work=args.work,
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),
-            model=model_text(models),
+            source=source_of(models),
             redo=[number - 1 for number in args.redo],
-            say=lambda text: print(f"ltx2: {text}", file=sys.stderr),
+            log=lambda text: print(f"ltx2: {text}", file=sys.stderr),
             metadata={
                 "ltx2": {
                     "version": __version__,

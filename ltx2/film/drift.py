@@ -28,7 +28,7 @@ class DriftCorrection:
     def __post_init__(self) -> None:
         for name in ("colour", "contrast", "loudness"):
             if not 0 <= getattr(self, name) <= 1:
-                raise RequestError(f"hold of {name} is {getattr(self, name)!r}, expected 0 to 1")
+                raise RequestError(f"drift correction of {name} is {getattr(self, name)!r}, expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class _Correction:
 class DriftCorrector:
     """The look of the first segment, and the correction reached by the last one."""
 
-    def __init__(self, hold: DriftCorrection) -> None:
-        self._hold = hold
+    def __init__(self, amount: DriftCorrection) -> None:
+        self._amount = amount
         self._first: _Look | None = None
         self._reached = _Correction(np.zeros(3), np.ones(3), np.zeros(3), 1.0)
 
@@ -73,10 +73,12 @@ class DriftCorrector:
         return Corrections(before, target, ramp)
 
     def _correction(self, look: _Look) -> _Correction:
-        first, hold = self._first, self._hold
-        gain = 1 + hold.contrast * (first.deviation / np.maximum(look.deviation, 1.0) - 1)
-        shift = hold.colour * (first.mean - look.mean)
-        sound = (first.loudness / look.loudness) ** hold.loudness if min(look.loudness, first.loudness) > 1e-4 else 1.0
+        first, amount = self._first, self._amount
+        gain = 1 + amount.contrast * (first.deviation / np.maximum(look.deviation, 1.0) - 1)
+        shift = amount.colour * (first.mean - look.mean)
+        sound = (
+            (first.loudness / look.loudness) ** amount.loudness if min(look.loudness, first.loudness) > 1e-4 else 1.0
+        )
         return _Correction(
             mean=look.mean,
             gain=np.clip(gain, 1 / _MOST_GAIN, _MOST_GAIN),

@@ -1,48 +1,61 @@
-"""From a finished segment to its state, and from a state to the conditions of the next segment."""
+"""The one place where states are made and taken up: from a finished segment to its state, and to the next segment."""
 
 import warnings
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ..clock import (
     AUDIO_LATENTS_PER_SECOND,
+    DEFAULT_FPS,
+    PIXELS_PER_LATENT,
     audio_latents_for,
     exact_seconds,
     latent_frame_span,
     parse_fps,
     round_half_up,
     seconds_of_frames,
-    snap_frames,
+    snap_size,
 )
 from ..continuation.state import LTX2ContinuationState, audio_mask
-from ..errors import ContinuationError, Ltx2Warning
+from ..errors import ContinuationError, Ltx2Warning, RequestError
 from ..media import uint8_frames
 from ..values import AudioCondition, ClipCondition
-from .provenance import METADATA_KEY, Provenance, provenance_metadata, read_provenance
-from .timeline import (
-    AUDIO_OVERLAP_FRAMES,
-    AUDIO_RULE,
-    VIDEO_OVERLAP_FRAMES,
-    SegmentTiming,
-    check_overlap,
-    clock_shift,
-    next_segment,
-)
+from .provenance import METADATA_KEY, Provenance, Source, provenance_metadata, read_provenance
+from .state_content import ContextNoise, StateContent, check_latents, read_content, with_noise
+from .timeline import AUDIO_RULE, Overlap, SegmentTiming, check_carried, clock_shift, next_segment
 
-AUDIO_CHANNELS, AUDIO_BINS = 8, 16
+# A request: the stages' own, or anything with the same fields.
+RequestLike = TypeVar("RequestLike")
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """How a state is taken up; what is None is done as the state says.
+
+    video_overlap, audio_overlap: how much of it, in video frames; ``audio_overlap=0`` takes no sound. strength: of its
+    frames, 0…1. seed: of the whole chain, the segment gets seed + its index. noise: on what is taken.
+    """
+
+    video_overlap: int | None = None
+    audio_overlap: int | None = None
+    strength: float | None = None
+    seed: int | None = None
+    noise: ContextNoise | None = None
 
 
 @dataclass(frozen=True)
 class NextSegment:
     """What a state means for the segment after it.
 
-    index: of that segment; plan: its place on the film; seed: its own, or None when none is known.
+    index: of that segment; timing: its place on the film; seed: its own, or None when none is known.
     clip: the frames it starts from, or None; audio: the sound it starts from, or None.
-    offset_seconds: to add to its picture times in every stage; audio_latents: how long its audio latent is.
+    video_offset_seconds: to add to its picture times in every stage; audio_latents: how long its audio latent is.
     notes: what was adjusted or assumed, one sentence each.
     """
 
@@ -59,15 +72,26 @@ class NextSegment:
         return f"{self.timing}; seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class ContextNoise:
-    """Noise put on what a segment starts from, which keeps small flaws from growing over many segments.
+# --- from a finished segment to its state -----------------------------------------------------------------------------
 
-    video: standard deviation as a share of full brightness; audio: standard deviation in latent units.
-    """
 
-    video: float = 0.0
-    audio: float = 0.0
+class LastFrames:
+    """Hands the frames of a segment on and keeps the last ones, which its state will carry."""
+
+    def __init__(self, count: int) -> None:
+        self._frames: deque[np.ndarray] = deque(maxlen=count)
+
+    def watch(self, chunks: Iterable) -> Iterator[np.ndarray]:
+        """Chunks in any of the layouts of media.uint8_frames, in order, as uint8 [n, H, W, 3]."""
+        for chunk in chunks:
+            frames = uint8_frames(chunk)
+            self._frames.extend(np.array(frame) for frame in frames[-self._frames.maxlen :] if self._frames.maxlen)
+            yield frames
+
+    @property
+    def frames(self) -> np.ndarray:
+        """[n, H, W, 3] uint8, copies."""
+        return np.stack(self._frames)
 
 
 def capture_state(
@@ -75,37 +99,41 @@ def capture_state(
     audio_latents: torch.Tensor | None,
     timing: SegmentTiming,
     *,
-    video_overlap: int = VIDEO_OVERLAP_FRAMES,
-    audio_overlap: int = AUDIO_OVERLAP_FRAMES,
+    overlap: Overlap = Overlap(),  # noqa: B008 (frozen)
+    source: Source = Source(),  # noqa: B008 (frozen)
     sample_rate: int | None = None,
     seed: int | None = None,
-    model: str = "",
     metadata: dict[str, Any] | None = None,
 ) -> LTX2ContinuationState:
     """The state that a finished segment leaves.
 
-    frames: [N, H, W, 3], uint8 or float in 0…1 (rounded): the segment's frames or at least its last ``video_overlap``
-    (plus the plan's ``end_offset``). audio_latents: the segment's whole normalised latent [1, 8, T, 16], or None.
-    sample_rate: of its waveform.
-    seed: the one this segment ran with. Raises RequestError or ContinuationError when the overlap does not fit.
+    frames: [N, H, W, 3], uint8 or float in 0…1 (rounded): the segment's frames or at least its last
+    ``overlap.video_frames`` (plus the timing's ``end_offset``). audio_latents: the segment's whole normalised latent
+    [1, 8, T, 16], or None. source: the model that made it; sample_rate: of its waveform; seed: the one it ran with.
+    Raises RequestError or ContinuationError when the overlap does not fit.
     """
     if audio_latents is not None:
-        _check_latents(audio_latents)
+        check_latents(audio_latents)
         if audio_latents.shape[2] != timing.audio_latents:
             raise ContinuationError(
-                f"the segment has {audio_latents.shape[2]} audio latents, its plan says {timing.audio_latents}"
+                f"the segment has {audio_latents.shape[2]} audio latents, its timing says {timing.audio_latents}"
             )
-    check_overlap(video_overlap)
+    check_carried(timing, overlap)
     tail = len(frames) - timing.end_offset
-    if tail < video_overlap:
+    if tail < overlap.video_frames:
         raise ContinuationError(
-            f"{max(tail, 0)} frames are left to carry, expected {video_overlap}: give more of the segment's end"
+            f"{max(tail, 0)} frames are left to carry, expected {overlap.video_frames}: give more of the segment's end"
         )
-    carried = np.array(uint8_frames(frames[tail - video_overlap : tail]))
-    sound = audio_overlap if audio_latents is not None else 0
-    shift, offset, start = clock_shift(timing, video_overlap, sound)
+    carried = np.array(uint8_frames(frames[tail - overlap.video_frames : tail]))
+    sound = overlap.audio_frames if audio_latents is not None else 0
+    shift, offset, start = clock_shift(timing, overlap.video_frames, sound)
     producer = Provenance(
-        timing, video_overlap, sound, width=carried.shape[2], height=carried.shape[1], model=model, seed=seed
+        timing,
+        Overlap(overlap.video_frames, sound),
+        width=carried.shape[2],
+        height=carried.shape[1],
+        source=source,
+        seed=seed,
     )
     return LTX2ContinuationState(
         segment_index=timing.index,
@@ -113,10 +141,107 @@ def capture_state(
         video_conditioning_strength=1.0,
         audio_latents=audio_latents[:, :, shift:].detach().to("cpu").clone() if sound else None,
         audio_sample_rate=sample_rate,
-        audio_conditioning_num_frames=max(sound, video_overlap) if sound else 0,
+        audio_conditioning_num_frames=max(sound, overlap.video_frames) if sound else 0,
         audio_conditioning_strength=0.0,
         video_position_offset_sec=float(offset),
         metadata={**(metadata or {}), METADATA_KEY: provenance_metadata(producer, start)},
+    )
+
+
+def overlap_of(state: LTX2ContinuationState | None) -> Overlap:
+    """What the state after the next segment should carry: as much as the one before did, where it says."""
+    producer = None if state is None else read_provenance(state.metadata, state.segment_index)
+    return Overlap() if producer is None or not producer.overlap.video_frames else producer.overlap
+
+
+# --- from a state to the request for the next segment -----------------------------------------------------------------
+
+
+def source_of_state(state: LTX2ContinuationState) -> Source:
+    """What a state says about the model that made it; nothing for a state of another program."""
+    producer = read_provenance(state.metadata, state.segment_index)
+    return Source() if producer is None else producer.source
+
+
+def fps_after(state: LTX2ContinuationState | None, fps: Any = None) -> Fraction:
+    """Frames per second of a segment: what is asked for, else the rate of the state it follows, else the usual one."""
+    if fps:
+        return parse_fps(fps)
+    producer = None if state is None else read_provenance(state.metadata, state.segment_index)
+    return DEFAULT_FPS if producer is None else producer.timing.fps
+
+
+def size_after(state: LTX2ContinuationState) -> tuple[int, int] | None:
+    """Width and height of the segment after a state: those of its frames, brought to the grid where they lie off it;
+    None when it carries no frames."""
+    if not state.video_frames:
+        return None
+    height, width = state.video_frames[0].shape[:2]
+    return on_grid(width, height)
+
+
+def on_grid(width: int, height: int) -> tuple[int, int]:
+    """The size itself where the models take it, else the nearest one that every preset takes."""
+    if width % PIXELS_PER_LATENT or height % PIXELS_PER_LATENT:
+        return snap_size(width, 2 * PIXELS_PER_LATENT), snap_size(height, 2 * PIXELS_PER_LATENT)
+    return width, height
+
+
+def open_request(request: RequestLike, state: LTX2ContinuationState) -> RequestLike:
+    """A request whose rate, length and size are the state's where it leaves them open."""
+    producer = read_provenance(state.metadata, state.segment_index)
+    if request.fps is None and producer is not None:
+        request = replace(request, fps=producer.timing.fps)
+    if request.frames is None and request.seconds is None and producer is not None:
+        request = replace(request, frames=producer.timing.frames)
+    size = size_after(state)
+    if request.width is None and request.height is None and size is not None:
+        request = replace(request, width=size[0], height=size[1])
+    return request
+
+
+def continue_request(
+    request: RequestLike,
+    state: LTX2ContinuationState,
+    handoff: Handoff = Handoff(),  # noqa: B008 (frozen)
+    *,
+    source: Source = Source(),  # noqa: B008 (frozen)
+) -> tuple[RequestLike, NextSegment]:
+    """A request that goes on from a state, and the segment's place on the film.
+
+    request: with its size, frames and fps; its seed, its conditions and a track of its own stay. Raises
+    ContinuationError and RequestError for what does not fit.
+    """
+    if request.audio is not None or request.audio_latents == 0:
+        # a track of one's own begins with the picture: no sound is carried then
+        handoff = replace(handoff, audio_overlap=0)
+    following = condition_next(
+        state,
+        request.frames,
+        request.fps,
+        size=(request.width, request.height),
+        source=source,
+        handoff=handoff,
+        audio_rule=request.audio_rule,
+        audio_latents=request.audio_latents,
+    )
+    carried = following.timing.video_overlap
+    for name, conditions in (("image", request.images), ("clip", request.clips)):
+        if any(condition.frame < carried for condition in conditions) and following.clip is not None:
+            raise RequestError(
+                f"frames 0 to {carried - 1} come from the state: give the {name} a later frame, such as the last"
+            )
+    return (
+        replace(
+            request,
+            fps=following.timing.fps,
+            seed=following.seed if request.seed is None else request.seed,
+            clips=(*(() if following.clip is None else (following.clip,)), *request.clips),
+            audio=following.audio if request.audio is None else request.audio,
+            audio_latents=following.audio_latents,
+            video_offset_seconds=following.video_offset_seconds,
+        ),
+        following,
     )
 
 
@@ -126,65 +251,42 @@ def condition_next(
     fps: Any = None,
     *,
     size: tuple[int, int] | None = None,
-    model: str = "",
-    seed: int | None = None,
-    video_overlap: int | None = None,
-    audio_overlap: int | None = None,
-    strength: float | None = None,
+    source: Source = Source(),  # noqa: B008 (frozen)
+    handoff: Handoff = Handoff(),  # noqa: B008 (frozen)
     audio_rule: str = AUDIO_RULE,
     audio_latents: int | None = None,
-    noise: ContextNoise | None = None,
 ) -> NextSegment:
     """Conditions and clocks of the segment after a state.
 
-    frames: how many the segment generates, 8k+1. fps, size (width, height), model: of the segment; where given they
-    must agree with the state. seed: of the whole chain, the segment gets seed + its index; None continues from the
-    state's seed. video_overlap, audio_overlap (video frames), strength: other than the state's; ``audio_overlap=0``
-    carries no sound.
-    audio_latents: the length of the segment's audio latent where the host has made it already.
+    frames: how many the segment generates, 8k+1. fps, size (width, height), source: of the segment; where given they
+    must agree with the state, a size off the grid with the nearest on it. audio_latents: the length of the segment's
+    audio latent where the host has made it already.
     Raises ContinuationError naming both values when state and segment do not fit together.
     """
     notes: list[str] = []
-    pictures = _usable_frames(state, notes)
-    latents = _usable_latents(state, notes)
+    held = read_content(state, notes)
     producer = read_provenance(state.metadata, state.segment_index)
-    if producer is None:
-        fps = parse_fps(24 if fps is None else fps)
-    else:
-        own = producer.timing.fps
-        fps = own if fps is None else parse_fps(fps)
-        if fps != own:
-            raise ContinuationError(
-                f"the state comes from a segment at {own} fps, the next one is at {fps}: use the same rate"
-            )
-        if model and producer.model and model != producer.model:
-            raise ContinuationError(
-                f"the state comes from the model {producer.model!r}, the next segment uses {model!r}: use the same one"
-            )
-    if size is not None and pictures is not None and (pictures.shape[2], pictures.shape[1]) != tuple(size):
-        have = f"{pictures.shape[2]}x{pictures.shape[1]}"
-        raise ContinuationError(
-            f"the state's frames are {have} px, the next segment is {size[0]}x{size[1]}: use the same size"
-        )
-
-    if audio_overlap == 0:
-        latents = None
-    if producer is None:
-        timing, pictures, latents = _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, notes)
-    else:
-        timing, pictures, latents = _own(
-            state, producer, pictures, latents, frames, video_overlap, audio_overlap, audio_rule, audio_latents, notes
-        )
-    if seed is not None:
-        own_seed = seed + timing.index
-    else:
-        own_seed = producer.seed + 1 if producer is not None and producer.seed is not None else None
+    rate = fps_after(state, fps)
+    if producer is not None:
+        _check_rate(producer, rate)
+        notes += check_source(producer.source, source)
+    _check_size(held, size, notes)
+    if handoff.audio_overlap == 0:
+        held = replace(held, audio=None)
+    wanted = _Wanted(frames, rate, audio_rule, audio_latents)
+    timing, held = (
+        _foreign(state, held, wanted, notes)
+        if producer is None
+        else _own(state, producer.timing, producer.overlap, held, wanted, handoff, notes)
+    )
+    seed = producer.seed + 1 if producer is not None and producer.seed is not None else None
+    seed = seed if handoff.seed is None else handoff.seed + timing.index
     mask, note = audio_mask(state)
-    if note and latents is not None:
+    if note and held.audio is not None:
         notes.append(note)
-    if noise is not None:
-        pictures, latents = _with_noise(pictures, latents, noise, own_seed or 0)
-    if state.video_conditioning_frame_idx and pictures is not None:
+    if handoff.noise is not None:
+        held = with_noise(held, handoff.noise, seed or 0)
+    if state.video_conditioning_frame_idx and held.frames is not None:
         notes.append(
             f"the frames go to latent frame {state.video_conditioning_frame_idx}; the join takes them to start the "
             "segment"
@@ -192,90 +294,121 @@ def condition_next(
     for note in notes:
         warnings.warn(note, Ltx2Warning, stacklevel=2)
     place = latent_frame_span(state.video_conditioning_frame_idx)[0]
-    keep = state.video_conditioning_strength if strength is None else strength
+    strength = float(state.video_conditioning_strength if handoff.strength is None else handoff.strength)
     return NextSegment(
         index=timing.index,
         timing=timing,
-        clip=None if pictures is None else ClipCondition(frames=pictures, frame=place, strength=float(keep)),
-        audio=None if latents is None else AudioCondition(latent=latents, mask=mask),
+        clip=None if held.frames is None else ClipCondition(frames=held.frames, frame=place, strength=strength),
+        audio=None if held.audio is None else AudioCondition(latent=held.audio, mask=mask),
         video_offset_seconds=timing.video_offset_seconds,
         audio_latents=timing.audio_latents,
-        seed=own_seed,
+        seed=seed,
         notes=tuple(notes),
     )
 
 
+def check_source(before: Source, now: Source) -> tuple[str, ...]:
+    """Notes on what a state and the segment after it were made with. Raises ContinuationError, naming both, for two
+    releases; what is unknown fits everything."""
+    if before.release and now.release and before.release != now.release:
+        raise ContinuationError(
+            f"the state comes from {before.release}, the next segment is made with {now.release}: use the same release"
+        )
+    if before.file and now.file and before.file != now.file:
+        return (f"the state was made with {before.file}, this segment is made with {now.file}",)
+    return ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The segment that is to follow."""
+
+    frames: int
+    fps: Fraction
+    audio_rule: str
+    audio_latents: int | None
+
+
+def _check_rate(producer: Provenance, fps: Fraction) -> None:
+    if fps != producer.timing.fps:
+        raise ContinuationError(
+            f"the state comes from a segment at {producer.timing.fps} fps, the next one is at {fps}: use the same rate"
+        )
+
+
+def _check_size(held: StateContent, size: tuple[int, int] | None, notes: list[str]) -> None:
+    if size is None or held.frames is None:
+        return
+    height, width = held.frames.shape[1:3]
+    if (width, height) == tuple(size):
+        return
+    if on_grid(width, height) != tuple(size):
+        raise ContinuationError(
+            f"the state's frames are {width}x{height} px, the next segment is {size[0]}x{size[1]}: use the same size"
+        )
+    notes.append(f"the state's frames of {width}x{height} px were brought to {size[0]}x{size[1]}")
+
+
 def _own(
     state,
-    producer: Provenance,
-    pictures,
-    latents,
-    frames,
-    video_overlap,
-    audio_overlap,
-    audio_rule,
-    audio_latents,
-    notes,
-):
-    """Plan and tensors from a state that carries its clocks."""
-    have = 0 if pictures is None else len(pictures)
-    overlap = have if video_overlap is None else video_overlap
+    previous: SegmentTiming,
+    cut_for: Overlap,
+    held: StateContent,
+    wanted: _Wanted,
+    handoff: Handoff,
+    notes: list[str],
+) -> tuple[SegmentTiming, StateContent]:
+    """Timing and tensors from a state that carries its clocks."""
+    have = 0 if held.frames is None else len(held.frames)
+    overlap = have if handoff.video_overlap is None else handoff.video_overlap
     if overlap > have:
         raise ContinuationError(
             f"the state carries {have} frames, a video overlap of {overlap} is wanted: use {have} or fewer"
         )
-    previous = producer.timing
-    sound = (
-        (state.audio_conditioning_num_frames if audio_overlap is None else audio_overlap) if latents is not None else 0
-    )
+    stated = state.audio_conditioning_num_frames
+    sound = 0 if held.audio is None else stated if handoff.audio_overlap is None else handoff.audio_overlap
     earliest = 0
-    if latents is not None:
-        earliest = previous.audio_latents - latents.shape[2]
+    if held.audio is not None:
+        earliest = previous.audio_latents - held.audio.shape[2]
         if earliest < 0:
             raise ContinuationError(
-                f"the state carries {latents.shape[2]} audio latents of a segment that had "
+                f"the state carries {held.audio.shape[2]} audio latents of a segment that had "
                 f"{previous.audio_latents}: it is damaged"
             )
     timing = next_segment(
         previous,
-        frames,
+        wanted.frames,
         video_overlap=overlap,
         audio_overlap=sound,
-        audio_rule=audio_rule,
-        audio_latents=audio_latents,
+        audio_rule=wanted.audio_rule,
+        audio_latents=wanted.audio_latents,
         earliest_latent=earliest,
     )
-    same = overlap == producer.video_overlap and audio_overlap in (None, state.audio_conditioning_num_frames)
-    if (
-        sound
-        and same
-        and abs(timing.video_offset_seconds - exact_seconds(state.video_position_offset_sec)) > Fraction(1, 1000)
-    ):
-        timing = _shifted_as_stated(state, previous, timing, earliest, audio_rule, audio_latents, notes)
+    same = overlap == cut_for.video_frames and handoff.audio_overlap in (None, stated)
+    offset = exact_seconds(state.video_position_offset_sec)
+    if sound and same and abs(timing.video_offset_seconds - offset) > Fraction(1, 1000):
+        timing = _shifted_as_stated(offset, previous, timing, earliest, wanted, notes)
     elif sound and timing.audio_shift == earliest and not same:
-        wanted = seconds_of_frames(max(0, sound - overlap), timing.fps)
-        if wanted - timing.video_offset_seconds > Fraction(1, AUDIO_LATENTS_PER_SECOND):
+        missing = seconds_of_frames(max(0, sound - overlap), timing.fps) - timing.video_offset_seconds
+        if missing > Fraction(1, AUDIO_LATENTS_PER_SECOND):
             notes.append(
-                f"the state carries only {latents.shape[2]} audio latents for an overlap of {sound} frames; all "
+                f"the state carries only {held.audio.shape[2]} audio latents for an overlap of {sound} frames; all "
                 "were used"
             )
-    if not timing.audio_overlap_latents:
-        return timing, _last(pictures, overlap), None
-    first = timing.audio_shift - earliest
-    return timing, _last(pictures, overlap), latents[:, :, first : first + timing.audio_overlap_latents]
+    shared, first = timing.audio_overlap_latents, timing.audio_shift - earliest
+    audio = held.audio[:, :, first : first + shared] if shared else None
+    return timing, StateContent(_last(held.frames, overlap), audio)
 
 
 def _shifted_as_stated(
-    state, previous: SegmentTiming, timing: SegmentTiming, earliest: int, audio_rule, audio_latents, notes
+    stated: Fraction, previous: SegmentTiming, timing: SegmentTiming, earliest: int, wanted: _Wanted, notes: list[str]
 ) -> SegmentTiming:
-    """The plan with the offset that the state states, as long as that lies on the grid of audio latents."""
-    stated = exact_seconds(state.video_position_offset_sec)
+    """The timing with the offset that the state states, as long as that lies on the grid of audio latents."""
     shift = timing.audio_shift + round_half_up((timing.video_offset_seconds - stated) * AUDIO_LATENTS_PER_SECOND)
     moved = timing.video_offset_seconds - Fraction(shift - timing.audio_shift, AUDIO_LATENTS_PER_SECOND)
     if abs(moved - stated) > Fraction(1, 1000) or moved < 0 or not earliest <= shift < previous.audio_latents:
-        given = state.video_position_offset_sec
         notes.append(
-            f"video_position_offset_sec {given:g} does not fit the state's clocks; "
+            f"video_position_offset_sec {float(stated):g} does not fit the state's clocks; "
             f"{float(timing.video_offset_seconds):g} was used"
         )
         return timing
@@ -284,31 +417,27 @@ def _shifted_as_stated(
         timing.frames,
         video_overlap=timing.video_overlap,
         audio_overlap=round_half_up(timing.video_overlap + moved * timing.fps),
-        audio_rule=audio_rule,
-        audio_latents=audio_latents,
+        audio_rule=wanted.audio_rule,
+        audio_latents=wanted.audio_latents,
         earliest_latent=shift,
     )
 
 
-def _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, notes):
-    """Plan and tensors from a state of another program, by its conventions."""
-    overlap = 0 if pictures is None else len(pictures)
-    offset = exact_seconds(state.video_position_offset_sec)
-    known = 0
-    if latents is not None:
-        seconds = seconds_of_frames(state.audio_conditioning_num_frames, fps)
-        known = min(latents.shape[2], max(1, round(seconds * AUDIO_LATENTS_PER_SECOND)))
-        latents = latents[:, :, latents.shape[2] - known :]
-    else:
-        offset = Fraction(0)
-    count = (
-        audio_latents
-        if audio_latents is not None
-        else audio_latents_for(offset + seconds_of_frames(frames, fps), audio_rule)
-    )
-    if known >= count or overlap >= frames:
+def _foreign(state, held: StateContent, wanted: _Wanted, notes: list[str]) -> tuple[SegmentTiming, StateContent]:
+    """Timing and tensors from a state of another program, by its conventions."""
+    overlap = 0 if held.frames is None else len(held.frames)
+    offset, shared = Fraction(0), 0
+    if held.audio is not None:
+        offset = exact_seconds(state.video_position_offset_sec)
+        seconds = seconds_of_frames(state.audio_conditioning_num_frames, wanted.fps)
+        shared = min(held.audio.shape[2], max(1, round(seconds * AUDIO_LATENTS_PER_SECOND)))
+        held = replace(held, audio=held.audio[:, :, held.audio.shape[2] - shared :])
+    count = wanted.audio_latents
+    if count is None:
+        count = audio_latents_for(offset + seconds_of_frames(wanted.frames, wanted.fps), wanted.audio_rule)
+    if (shared and shared >= count) or overlap >= wanted.frames:
         raise ContinuationError(
-            f"the state repeats {overlap} frames and {known} audio latents, the next segment has {frames} and "
+            f"the state repeats {overlap} frames and {shared} audio latents, the next segment has {wanted.frames} and "
             f"{count}: make it longer"
         )
     notes.append(
@@ -316,75 +445,15 @@ def _foreign(state, pictures, latents, frames, fps, audio_rule, audio_latents, n
     )
     timing = SegmentTiming(
         index=state.segment_index + 1,
-        frames=frames,
-        fps=fps,
+        frames=wanted.frames,
+        fps=wanted.fps,
         audio_latents=count,
         video_offset_seconds=offset,
-        audio_overlap_latents=known,
+        audio_overlap_latents=shared,
         video_overlap=overlap,
     )
-    return timing, pictures, latents
+    return timing, held
 
 
-def _usable_frames(state: LTX2ContinuationState, notes: list[str]) -> np.ndarray | None:
-    """The state's frames as one array [V, H, W, 3] with V = 8k+1, or None."""
-    if not state.video_frames:
-        if state.video_frames_blob_id is not None:
-            raise ContinuationError(
-                f"the state's frames are in the blob {state.video_frames_blob_id!r}: read it with its blob store"
-            )
-        return None
-    sizes = {frame.shape for frame in state.video_frames}
-    if len(sizes) > 1:
-        raise ContinuationError(
-            f"the state's frames have different sizes, {sorted(sizes)[:3]}: a segment starts from frames of one size"
-        )
-    have = len(state.video_frames)
-    usable = snap_frames(have, "down")
-    if usable != have:
-        notes.append(f"the state carries {have} frames; the last {usable} were used, because a clip has 8k+1")
-    return np.stack(state.video_frames[have - usable :])
-
-
-def _usable_latents(state: LTX2ContinuationState, notes: list[str]) -> torch.Tensor | None:
-    if state.audio_conditioning_num_frames == 0:
-        return None
-    if state.audio_latents is None:
-        if state.audio_latents_blob_id is not None:
-            raise ContinuationError(
-                f"the state's sound is in the blob {state.audio_latents_blob_id!r}: read it with its blob store"
-            )
-        notes.append(
-            "the state asks for a sound overlap but carries no latents; the next segment starts its sound anew"
-        )
-        return None
-    _check_latents(state.audio_latents)
-    return state.audio_latents
-
-
-def _check_latents(latents: torch.Tensor) -> None:
-    if (
-        latents.ndim != 4
-        or latents.shape[1] != AUDIO_CHANNELS
-        or latents.shape[3] != AUDIO_BINS
-        or latents.shape[2] < 1
-    ):
-        raise ContinuationError(
-            f"audio latents are {list(latents.shape)}, LTX-2 makes [B, {AUDIO_CHANNELS}, T, {AUDIO_BINS}]"
-        )
-
-
-def _last(pictures: np.ndarray | None, count: int) -> np.ndarray | None:
-    return None if pictures is None or not count else pictures[len(pictures) - count :]
-
-
-def _with_noise(pictures, latents, noise: ContextNoise, seed: int):
-    """Seeded noise on both; zero leaves the very same arrays."""
-    generator = torch.Generator("cpu").manual_seed(seed % 2**63)
-    if pictures is not None and noise.video > 0:
-        sample = torch.randn(pictures.shape, generator=generator).numpy()
-        pictures = np.clip(np.rint(pictures + sample * (noise.video * 255)), 0, 255).astype(np.uint8)
-    if latents is not None and noise.audio > 0:
-        sample = torch.randn(latents.shape, generator=generator)
-        latents = (latents.float() + sample * noise.audio).to(latents.dtype)
-    return pictures, latents
+def _last(frames: np.ndarray | None, count: int) -> np.ndarray | None:
+    return None if frames is None or not count else frames[len(frames) - count :]

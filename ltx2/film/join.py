@@ -1,31 +1,39 @@
 """Segments joined into one film: frames trimmed, sound crossfaded on one sample grid, nothing lost and nothing twice.
 
-Works as a stream: of the segment before, only its sound's tail and one small picture are kept.
+Works as a stream: of the segment before, only its sound's tail and one small picture are kept. Sound at another rate or
+with other channels, and frames of another size, are brought to those of the film, which its first segment sets.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..clock import samples_of_seconds
-from ..errors import ContinuationError
-from ..media import uint8_frames
+from ..errors import ContinuationError, Ltx2Warning
+from ..media import VideoWriter, prepare_clip, uint8_frames
 from ..values import Waveform
+from .audio_format import AudioFormat, in_format
 from .drift import DriftCorrection, DriftCorrector
 from .seam_metrics import FrameMeter, SeamReport, SoundMeter
-from .timeline import BUTT_FADE_SECONDS, SegmentTiming, sound_join
+from .timeline import BUTT_FADE_SECONDS, SegmentTiming, SoundJoin, sound_join
+
+# Sound ends up to so much after the picture by the lengths of latents and of codecs' blocks alone.
+_SLACK_SECONDS = Fraction(1, 25)
 
 
 @dataclass(frozen=True)
 class FinishedSegment:
     """A segment ready to be joined.
 
-    plan: as it was carried out. frames: all its frames in chunks (see media.uint8_frames); a hold goes over them twice,
-    so then a list or another collection that can be iterated again. sound: its whole decoded waveform, or None in a
-    silent film.
+    timing: as it was carried out. frames: all its frames in chunks (see media.uint8_frames); a drift correction goes
+    over them twice, so then a list or another collection that can be iterated again. sound: its whole decoded waveform,
+    or None where it has none: the film is silent there.
     """
 
     timing: SegmentTiming
@@ -33,108 +41,193 @@ class FinishedSegment:
     sound: Waveform | None
 
 
+def write_film(
+    path: str | Path,
+    segments: Iterable[FinishedSegment],
+    audio: AudioFormat | None,
+    *,
+    crf: float = 18,
+    drift_correction: DriftCorrection | None = None,
+    report: Callable[[SeamReport], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> Path:
+    """Write the film of consecutive segments as one MP4, which appears whole or not at all. Returns its path.
+
+    audio: of the film (``audio_format.file_format`` of the segments' sounds), None for a silent one. crf: H.264
+    quality; metadata: tags; drift_correction, report, note: see :func:`join_segments`. Raises MediaError and
+    ContinuationError.
+    """
+    segments = iter(segments)
+    first = next(segments, None)
+    if first is None:
+        raise ContinuationError(f"there are no segments to write to {path}")
+    rate, channels = (None, 2) if audio is None else (audio.sample_rate, audio.channels)
+    options = {"sample_rate": rate, "channels": channels, "crf": crf, "metadata": metadata}
+    joined = join_segments(
+        itertools.chain([first], segments), audio=audio, drift_correction=drift_correction, report=report, note=note
+    )
+    with VideoWriter(path, fps=first.timing.fps, **options) as writer:
+        for piece in joined:
+            if isinstance(piece, Waveform):
+                if rate is not None:
+                    writer.write_sound(piece)
+            else:
+                writer.write_frames(piece)
+    return Path(path)
+
+
 def join_segments(
     segments: Iterable[FinishedSegment],
     *,
-    hold: DriftCorrection | None = None,
+    audio: AudioFormat | None = None,
+    drift_correction: DriftCorrection | None = None,
     report: Callable[[SeamReport], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray | Waveform]:
     """The film of consecutive segments, as pieces in order: frames uint8 [n, H, W, 3], and sound.
 
     The film starts with the first new frame of the first segment given, and its sound has exactly round(frames / fps ·
-    rate) samples.
-    report: called for each seam once the segment after it is through. hold: corrections against drift, none by default.
-    Raises ContinuationError when segments do not follow each other.
+    rate) samples; a film of silent segments has none.
+    audio: rate and channels of the sound, those of the first segment that has any unless given. report: called for each
+    seam once the segment after it is through. note: is given what was adjusted, a warning (Ltx2Warning) unless given.
+    drift_correction: none by default. Raises ContinuationError when segments do not follow each other.
     """
-    track: _SoundTrack | None = None
-    frame_meter, before = FrameMeter(), None
-    keeper = DriftCorrector(hold) if hold is not None else None
+    note = _warn if note is None else note
+    track, frame_meter, before = _SoundTrack(audio, note), FrameMeter(), None
+    corrector = DriftCorrector(drift_correction) if drift_correction is not None else None
+    pictures = _Pictures(note)
     for segment in segments:
         timing = segment.timing
-        _check_neighbours(before, segment)
-        corrections = keeper.next(segment) if keeper is not None else None
-        seam = None
-        if segment.sound is not None:
-            if track is None:
-                track = _SoundTrack(timing, segment.sound)
-            else:
-                yield from track.join(timing, segment.sound, corrections)
-                seam = track.meter
+        _check_neighbours(None if before is None else before.timing, timing)
+        corrections = corrector.next(segment) if corrector is not None else None
+        yield from track.join(timing, segment.sound, corrections)
         frame_meter.begin()
-        for chunk in _trimmed(segment):
+        for chunk in pictures.of(segment):
             if corrections is not None:
                 chunk = corrections.pictures(chunk)
             frame_meter.add(chunk)
             yield chunk
         if before is not None and report is not None:
-            report(frame_meter.seam(timing, seam))
+            report(frame_meter.seam(timing, track.meter))
         before = segment
-    if before is not None and track is not None:
-        yield from track.finish()
+    yield from track.finish()
 
 
 def new_sound(timing: SegmentTiming, sound: Waveform) -> Waveform:
     """The sound of the frames that one segment adds to the film, with exactly as many samples as they are long."""
-    track = _SoundTrack(timing, sound)
-    return Waveform(torch.cat([piece.samples for piece in track.finish()], dim=1), sound.sample_rate)
+    track = _SoundTrack(None, lambda text: None)
+    pieces = [*track.join(timing, sound, None), *track.finish()]
+    return Waveform(torch.cat([piece.samples for piece in pieces], dim=1), sound.sample_rate)
 
 
-def _trimmed(segment: FinishedSegment) -> Iterator[np.ndarray]:
-    """The frames that the film shows: without the repeated ones at the head and the left-out ones at the end."""
-    timing, at = segment.timing, 0
-    end = timing.frames - timing.end_offset
-    for chunk in segment.frames:
-        pictures = uint8_frames(chunk)
-        first, last = max(timing.video_overlap - at, 0), end - at
-        at += len(pictures)
-        if first < min(last, len(pictures)):
-            yield pictures[first:last]
-    if at != timing.frames:
-        raise ContinuationError(f"segment {timing.index} gave {at} frames, its plan says {timing.frames}")
+def _warn(text: str) -> None:
+    warnings.warn(text, Ltx2Warning, stacklevel=3)
 
 
-def _check_neighbours(before: FinishedSegment | None, segment: FinishedSegment) -> None:
-    if before is None:
-        return
-    last, timing = before.timing, segment.timing
-    if timing.fps != last.fps or timing.picture_start != last.picture_end:
+class _Pictures:
+    """The frames that the film shows, all of one size."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note, self._size = note, None
+
+    def of(self, segment: FinishedSegment) -> Iterator[np.ndarray]:
+        """Without the repeated ones at the head and the left-out ones at the end."""
+        timing, at = segment.timing, 0
+        end, noted = timing.frames - timing.end_offset, False
+        for chunk in segment.frames:
+            frames = uint8_frames(chunk)
+            first, last = max(timing.video_overlap - at, 0), end - at
+            at += len(frames)
+            if first >= min(last, len(frames)):
+                continue
+            frames = frames[first:last]
+            height, width = frames.shape[1:3]
+            self._size = self._size or (height, width)
+            if (height, width) != self._size:
+                if not noted:
+                    self._note(
+                        f"segment {timing.index + 1} is {width}x{height} px, it was brought to the film's "
+                        f"{self._size[1]}x{self._size[0]}"
+                    )
+                noted, frames = True, uint8_frames(prepare_clip(frames, *self._size))
+            yield frames
+        if at != timing.frames:
+            raise ContinuationError(f"segment {timing.index} gave {at} frames, its timing says {timing.frames}")
+
+
+def _check_neighbours(last: SegmentTiming | None, timing: SegmentTiming) -> None:
+    if last is not None and (timing.fps != last.fps or timing.picture_start != last.picture_end):
         raise ContinuationError(
             f"segment {timing.index} starts at {float(timing.picture_start):.3f} s with {timing.fps} fps, the one "
-            "before "
-            "ends at "
-            f"{float(last.picture_end):.3f} s with {last.fps}: they do not follow each other"
-        )
-    if (segment.sound is None) != (before.sound is None):
-        raise ContinuationError(
-            f"segment {timing.index} and the one before differ in having sound: give all of them sound, or none"
+            f"before ends at {float(last.picture_end):.3f} s with {last.fps}: they do not follow each other"
         )
 
 
 class _SoundTrack:
-    """The continuous sound of a film while it is made: what has been given out, and the rest of the last segment."""
+    """The continuous sound of a film while it is made: what has been given out, and the rest of the last segment.
 
-    def __init__(self, timing: SegmentTiming, sound: Waveform) -> None:
-        self.rate, self.channels = sound.sample_rate, sound.samples.shape[0]
+    Until a segment with sound comes there is nothing to give out, and the silence before it is made up for then.
+    """
+
+    def __init__(self, audio: AudioFormat | None, note: Callable[[str], None]) -> None:
         self.meter: SoundMeter | None = None
-        self._start = self._at = samples_of_seconds(timing.picture_start, self.rate)
+        self._format, self._note = audio, note
+        self._silent: list[SegmentTiming] = []  # segments before the first sound
+        self._timing: SegmentTiming | None = None  # of the last segment
+        self._heard = False  # whether it has sound
         self._frames = 0
-        self._take(timing, sound.samples)
 
-    def join(self, timing: SegmentTiming, sound: Waveform, corrections) -> Iterator[Waveform]:
+    def join(self, timing: SegmentTiming, sound: Waveform | None, corrections) -> Iterator[Waveform]:
         """Give out the sound up to and with the join to the next segment."""
-        if (sound.sample_rate, sound.samples.shape[0]) != (self.rate, self.channels):
-            raise ContinuationError(
-                f"segment {timing.index} has {sound.samples.shape[0]} channels at {sound.sample_rate} Hz, "
-                f"the film {self.channels} at {self.rate} Hz"
-            )
-        real_end = Fraction(self._offset + self._samples.shape[1], self.rate)
-        join = sound_join(self._timing, timing, min(self._timing.sound_end, real_end))
+        self.meter = None
+        if sound is None and self._timing is None:
+            self._silent.append(timing)
+            return
+        if self._timing is None:
+            self._format = self._format or AudioFormat.of(sound)
+            for index, silent in enumerate(self._silent):
+                if not index:
+                    self._begin(silent, None)
+                else:
+                    yield from self._next(silent, None, None)
+        if sound is not None:
+            sound = in_format(sound, self._format, f"segment {timing.index + 1}", self._note)
+        if self._timing is None:
+            self._begin(timing, sound)
+        else:
+            yield from self._next(timing, sound, corrections)
+
+    def finish(self) -> Iterator[Waveform]:
+        """Give out the rest, cut or filled up to the length of the picture."""
+        if self._timing is None:
+            return
+        end = self._start + samples_of_seconds(Fraction(self._frames) / self._timing.fps, self.rate)
+        over = Fraction(self._offset + self._samples.shape[1] - end, self.rate)
+        if over > _SLACK_SECONDS:
+            self._note(f"{float(over):.2f} s of sound after the last frame are left out")
+        if end > self._at:
+            yield self._piece(self._window(self._at, end))
+
+    @property
+    def rate(self) -> int:
+        return self._format.sample_rate
+
+    def _begin(self, timing: SegmentTiming, sound: Waveform | None) -> None:
+        self._start = self._at = samples_of_seconds(timing.picture_start, self.rate)
+        self._take(timing, sound)
+
+    def _next(self, timing: SegmentTiming, sound: Waveform | None, corrections) -> Iterator[Waveform]:
+        join = self._join(timing, sound)
         first = max(samples_of_seconds(join.fade_start, self.rate), self._at)
         last = max(samples_of_seconds(join.fade_end, self.rate), first)
-        samples, offset = sound.samples.float(), samples_of_seconds(timing.start, self.rate)
-        if corrections is not None:
+        offset = samples_of_seconds(timing.start, self.rate)
+        samples = self._samples.new_zeros(self._format.channels, 0) if sound is None else sound.samples.float()
+        if corrections is not None and sound is not None:
             samples = corrections.sound(samples, last - offset, self.rate)
-        self.meter = SoundMeter(self._samples, self._offset, samples, offset, first, last, self.rate, join.crossfades)
+        if self._heard and sound is not None:
+            shared = join.crossfades
+            self.meter = SoundMeter(self._samples, self._offset, samples, offset, first, last, self.rate, shared)
         if last > first:
             rise = (torch.arange(last - first, dtype=torch.float32, device=samples.device) + 0.5) / (last - first)
             before, after = self._window(first, last), _window(samples, first - offset, last - offset)
@@ -148,16 +241,20 @@ class _SoundTrack:
             samples = _window(samples, last - offset, samples.shape[1])
             samples, offset = _faded(samples, self.rate, out=False), last
         self._at = last
-        self._take(timing, samples, offset)
+        self._take(timing, None if sound is None else Waveform(samples, self.rate), offset)
 
-    def finish(self) -> Iterator[Waveform]:
-        """Give out the rest, cut or filled up to the length of the picture."""
-        end = self._start + samples_of_seconds(Fraction(self._frames) / self._timing.fps, self.rate)
-        if end > self._at:
-            yield self._piece(self._window(self._at, end))
+    def _join(self, timing: SegmentTiming, sound: Waveform | None) -> SoundJoin:
+        """Where the sound of the last segment gives way; what has none gives way at the seam of the picture."""
+        if sound is None or not self._heard:
+            return SoundJoin(self._timing.picture_end, self._timing.picture_end)
+        end = Fraction(self._offset + self._samples.shape[1], self.rate)
+        if self._timing.audio_latents:
+            end = min(self._timing.sound_end, end)
+        return sound_join(self._timing, timing, end)
 
-    def _take(self, timing: SegmentTiming, samples: torch.Tensor, offset: int | None = None) -> None:
-        self._timing, self._samples = timing, samples.float()
+    def _take(self, timing: SegmentTiming, sound: Waveform | None, offset: int | None = None) -> None:
+        self._timing, self._heard = timing, sound is not None
+        self._samples = torch.zeros(self._format.channels, 0) if sound is None else sound.samples.float()
         self._offset = samples_of_seconds(timing.start, self.rate) if offset is None else offset
         self._frames += timing.new_frames
 

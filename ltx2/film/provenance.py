@@ -1,32 +1,48 @@
 """What the segment before says about itself, under ``metadata["comfy_ltx2"]`` of its state. All of it is optional to
 readers."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from ..clock import parse_fps
 from ..errors import ContinuationError, RequestError
-from .timeline import SegmentTiming
+from .timeline import Overlap, SegmentTiming
 
 METADATA_KEY = "comfy_ltx2"
 _VERSION = 1
 
 
+# What a release is called in a state. Anything else there is the name of a file, which the nodes of 0.1.0 wrote.
+_RELEASE = re.compile(r"LTX-\d+(\.\d+)*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that a segment is made with; either may be unknown, "".
+
+    release: such as ``LTX-2.3``, whose latents and pictures are the same in all of its files: a state fits by it.
+    file: of the weights, without its ending; told to people, never compared.
+    """
+
+    release: str = ""
+    file: str = ""
+
+
 @dataclass(frozen=True)
 class Provenance:
-    """The finished segment: its plan, and what must agree for the next one.
+    """The finished segment: its place on the film, and what must agree for the next one.
 
-    plan: as it was carried out; video_overlap, audio_overlap: what its state was cut for, in video frames.
-    width, height: of its frames; model: free text, may be empty; seed: the one it ran with, or None.
+    timing: as it was carried out; overlap: what its state was cut for. width, height: of its frames; source: its model;
+    seed: the one it ran with, or None.
     """
 
     timing: SegmentTiming
-    video_overlap: int
-    audio_overlap: int
+    overlap: Overlap
     width: int
     height: int
-    model: str = ""
+    source: Source = Source()
     seed: int | None = None
 
 
@@ -40,8 +56,8 @@ def provenance_metadata(producer: Provenance, next_start: Fraction) -> dict[str,
         "num_frames": timing.frames,
         "width": producer.width,
         "height": producer.height,
-        "video_overlap_frames": producer.video_overlap,
-        "audio_overlap_frames": producer.audio_overlap,
+        "video_overlap_frames": producer.overlap.video_frames,
+        "audio_overlap_frames": producer.overlap.audio_frames,
         "audio_latent_frames": timing.audio_latents,
         "segment_video_offset_sec": _pair(timing.video_offset_seconds),
         "segment_start_sec": _pair(timing.start),
@@ -51,8 +67,10 @@ def provenance_metadata(producer: Provenance, next_start: Fraction) -> dict[str,
     }
     if timing.end_offset:
         found["end_offset_frames"] = timing.end_offset
-    if producer.model:
-        found["model"] = producer.model
+    if producer.source.release:
+        found["model"] = producer.source.release
+    if producer.source.file:
+        found["file"] = producer.source.file
     if producer.seed is not None:
         found["seed"] = producer.seed
     return found
@@ -73,7 +91,7 @@ def read_provenance(metadata: dict[str, Any], segment_index: int) -> Provenance 
         return None
     try:
         frames, latents = _count(found["num_frames"]), _count(found["audio_latent_frames"], least=0)
-        video_overlap = _count(found.get("video_overlap_frames", 0), least=0)
+        overlap = Overlap(*(_count(found.get(f"{kind}_overlap_frames", 0), least=0) for kind in ("video", "audio")))
         end_offset = _count(found.get("end_offset_frames", 0), least=0)
         emitted = _count(found.get("emitted_frames", frames))
         seed = found.get("seed")
@@ -90,15 +108,19 @@ def read_provenance(metadata: dict[str, Any], segment_index: int) -> Provenance 
         )
         return Provenance(
             timing=timing,
-            video_overlap=video_overlap,
-            audio_overlap=_count(found.get("audio_overlap_frames", 0), least=0),
+            overlap=overlap,
             width=_count(found.get("width", 0), least=0),
             height=_count(found.get("height", 0), least=0),
-            model=str(found.get("model", ""))[:200],
+            source=_source(found),
             seed=_count(seed, least=0) if seed is not None else None,
         )
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, RequestError) as error:
         raise ContinuationError(f"metadata.{METADATA_KEY} of the state is damaged: {error}") from error
+
+
+def _source(found: dict[str, Any]) -> Source:
+    model, file = (str(found.get(name, ""))[:200] for name in ("model", "file"))
+    return Source(model, file) if _RELEASE.fullmatch(model) else Source("", file or model)
 
 
 def _pair(value: Fraction) -> list[int]:

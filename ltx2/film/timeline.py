@@ -1,4 +1,4 @@
-"""The overlap plan: where each segment lies on the film's clock, and how much of the one before it repeats.
+"""The timeline: where each segment lies on the film's clock, and how much of the one before it repeats.
 
 A segment's picture frame i stands at ``offset + i / fps`` of its own clock, its audio latent k at about ``k / 25``; the
 clock itself starts at ``start`` on the film. The next segment's clock is shifted by a whole number of audio latents,
@@ -28,6 +28,18 @@ from ..errors import Ltx2Warning, RequestError
 VIDEO_OVERLAP_FRAMES = 9
 AUDIO_OVERLAP_FRAMES = 49
 AUDIO_RULE = "ceil"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of a segment the next one repeats, in video frames.
+
+    video_frames: 8k+1, or 0 for a hard cut. audio_frames: of sound; fewer than ``video_frames`` count as that many, 0
+    repeats none.
+    """
+
+    video_frames: int = VIDEO_OVERLAP_FRAMES
+    audio_frames: int = AUDIO_OVERLAP_FRAMES
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,7 @@ class SegmentTiming:
 def first_segment(
     frames: int, fps: Fraction, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None, end_offset: int = 0
 ) -> SegmentTiming:
-    """The plan of a segment with nothing before it; ``audio_latents``: its real count where the latent exists
+    """The timing of a segment with nothing before it; ``audio_latents``: its real count where the latent exists
     already."""
     _check_frames(frames, end_offset)
     count = audio_latents_for(seconds_of_frames(frames, fps), audio_rule) if audio_latents is None else audio_latents
@@ -112,8 +124,22 @@ def first_segment(
 def check_overlap(video_overlap: int) -> None:
     """Raises RequestError for a number of repeated frames that is neither 8k+1 nor 0, a hard cut."""
     if video_overlap and not is_valid_frame_count(video_overlap):
-        below = snap_frames(video_overlap, "down")
+        below = snap_frames(max(video_overlap, 1), "down")
         raise RequestError(f"video overlap is {video_overlap} frames, expected 8k+1: use {below} or {below + 8}")
+
+
+def check_carried(timing: SegmentTiming, overlap: Overlap) -> None:
+    """Raises RequestError for a segment that could not leave a state with so much of itself; asked before it is
+    made."""
+    check_overlap(overlap.video_frames)
+    used = timing.frames - timing.end_offset
+    if overlap.video_frames > used:
+        raise RequestError(
+            f"video overlap is {overlap.video_frames} frames but the segment has {used}: make it longer or the overlap "
+            "smaller"
+        )
+    if overlap.audio_frames < 0:
+        raise RequestError(f"audio overlap is {overlap.audio_frames} frames, expected 0 (none) or more")
 
 
 def next_segment(
@@ -127,7 +153,7 @@ def next_segment(
     earliest_latent: int = 0,
     end_offset: int = 0,
 ) -> SegmentTiming:
-    """The plan of the segment after ``previous``.
+    """The timing of the segment after ``previous``.
 
     video_overlap: frames to repeat, 8k+1, or 0 for a hard cut. audio_overlap: sound to repeat, in video frames; less
     than ``video_overlap`` counts as that much, 0 repeats none. audio_latents: the segment's real count where its latent
@@ -145,25 +171,16 @@ def next_segment(
                 "smaller"
             )
     shift, offset, start = clock_shift(previous, video_overlap, audio_overlap, earliest_latent)
-    known = 0
-    if audio_overlap > 0:
-        known = previous.audio_latents - shift
-        if previous.end_offset:
-            end = offset + seconds_of_frames(video_overlap, fps)
-            known = min(known, math.floor(AUDIO_LATENTS_PER_SECOND * end + Fraction(3, 4)))
-        if known < 1:
-            have = previous.audio_latents
-            raise RequestError(
-                f"the segment before has {have} audio latents, too few for an overlap that starts at latent {shift}"
-            )
+    shared = _shared_latents(previous, shift, offset, video_overlap) if audio_overlap > 0 else 0
     count = (
         audio_latents_for(offset + seconds_of_frames(frames, fps), audio_rule)
         if audio_latents is None
         else audio_latents
     )
-    if known >= count:
+    if shared and shared >= count:
         raise RequestError(
-            f"{known} of {count} audio latents would be known: make the segment longer or the sound overlap smaller"
+            f"{shared} of {count} audio latents would be those of the segment before: make it longer or the sound "
+            "overlap smaller"
         )
     return _within_window(
         SegmentTiming(
@@ -173,13 +190,27 @@ def next_segment(
             audio_latents=count,
             video_offset_seconds=offset,
             start=start,
-            audio_overlap_latents=known,
+            audio_overlap_latents=shared,
             audio_shift=shift,
             video_overlap=video_overlap,
             end_offset=end_offset,
             first_frame=previous.total_frames,
         )
     )
+
+
+def _shared_latents(previous: SegmentTiming, shift: int, offset: Fraction, video_overlap: int) -> int:
+    """How many audio latents of ``previous`` the next segment starts from, given its shift and picture offset."""
+    shared = previous.audio_latents - shift
+    if previous.end_offset:
+        end = offset + seconds_of_frames(video_overlap, previous.fps)
+        shared = min(shared, math.floor(AUDIO_LATENTS_PER_SECOND * end + Fraction(3, 4)))
+    if shared < 1:
+        have = previous.audio_latents
+        raise RequestError(
+            f"the segment before has {have} audio latents, too few for an overlap that starts at latent {shift}"
+        )
+    return shared
 
 
 def clock_shift(
@@ -207,7 +238,7 @@ def clock_shift(
 def cut_segment(
     previous: SegmentTiming, frames: int, *, audio_rule: str = AUDIO_RULE, audio_latents: int | None = None
 ) -> SegmentTiming:
-    """The plan of a segment that follows without repeating anything: a new scene."""
+    """The timing of a segment that follows without repeating anything: a new scene."""
     return next_segment(
         previous, frames, video_overlap=0, audio_overlap=0, audio_rule=audio_rule, audio_latents=audio_latents
     )
@@ -260,7 +291,7 @@ class SoundJoin:
 def sound_join(previous: SegmentTiming, following: SegmentTiming, sound_end: Fraction | None = None) -> SoundJoin:
     """The join between two neighbours. The window lies inside what both know, so nothing is lost or heard twice.
 
-    sound_end: where the sound of ``previous`` really ends on the film, if not where its plan says.
+    sound_end: where the sound of ``previous`` really ends on the film, if not where its timing says.
     """
     if not following.audio_overlap_latents:
         return SoundJoin(previous.picture_end, previous.picture_end)

@@ -126,28 +126,28 @@ def add_guide(conditioning: Conditioning, latent: torch.Tensor, *, frame: int, s
 def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_latents: int) -> Conditioning:
     """Put audio latents at the start of the track, or freeze the whole of it.
 
-    audio_latents: of the clip. Raises RequestError when the known part does not fit: it is never dropped in silence.
+    audio_latents: of the clip. Raises RequestError when they do not fit: it is never dropped in silence.
     """
     latent = condition.latent
     if latent.ndim != 4:
         raise RequestError(f"audio latents have shape {list(latent.shape)}, expected [batch, 8, latents, 16]")
-    known = latent.shape[2]
+    count = latent.shape[2]
     if not 0 <= condition.mask <= 1:
         raise RequestError(f"audio mask is {condition.mask:g}, expected 0 (keep) to 1 (generate anew)")
-    if condition.frozen and known < audio_latents:
+    if condition.frozen and count < audio_latents:
         raise RequestError(
-            f"own sound has {known} audio latents, the clip needs {audio_latents}: pad it with silence before encoding"
+            f"own sound has {count} audio latents, the clip needs {audio_latents}: pad it with silence before encoding"
         )
-    if known > audio_latents and not condition.frozen:
+    if count > audio_latents and not condition.frozen:
         raise RequestError(
-            f"{known} audio latents are known, the clip has {audio_latents}: make the clip longer or keep fewer"
+            f"{count} audio latents are given, the clip has {audio_latents}: make the clip longer or keep fewer"
         )
     size = (len(latent), 1, audio_latents, 1)
     clean = latent.new_zeros(len(latent), latent.shape[1], audio_latents, latent.shape[3])
     mask = torch.ones(size, dtype=torch.float32, device=latent.device)
-    known = min(known, audio_latents)
-    clean[:, :, :known] = latent[:, :, :known]
-    mask[:, :, :known] = 0.0 if condition.frozen else condition.mask
+    count = min(count, audio_latents)
+    clean[:, :, :count] = latent[:, :, :count]
+    mask[:, :, :count] = 0.0 if condition.frozen else condition.mask
     return replace(conditioning, audio=clean, audio_mask=mask, audio_frozen=condition.frozen)
 
 

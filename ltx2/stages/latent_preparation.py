@@ -50,9 +50,9 @@ def draw_noise(
 ) -> AVTokens:
     """Starting noise of one stage, as tokens: video with the guides' tokens behind it, then audio.
 
-    generators: one per sample (sampling.noise.generators); a second stage draws on from the same ones. Video is drawn
-    before audio and always in token order, so that both stages, and batches of any size, agree with the released
-    pipelines. dtype and
+    generators: one a clip of the batch (sampling.noise.generators); a second stage draws on from the same ones. Video
+    is drawn before audio and always in token order, so that both stages, and batches of any size, agree with the
+    released pipelines. dtype and
     device: of the result, those of the latent unless given.
     """
     given = latent.video if latent.video is not None else latent.audio

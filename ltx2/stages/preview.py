@@ -13,7 +13,7 @@ PIXELS_PER_LATENT = 8  # of the preview, which is a quarter as wide as the film
 def latent_picture(
     latent: AVLatent, factors: Sequence[Sequence[float]], bias: Sequence[float] | None = None
 ) -> np.ndarray | None:
-    """Picture [8h, 8w, 3] uint8 of the middle latent frame of the first sample; None without video.
+    """Picture [8h, 8w, 3] uint8 of the middle latent frame of the first clip of a batch; None without video.
 
     factors: 128 rows of red, green and blue shares, whose sum with bias lies around -1…1.
     """

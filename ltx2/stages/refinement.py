@@ -40,22 +40,21 @@ def upsample_video(
 ) -> AVLatent:
     """The first stage's latents with the picture at twice the height and width; the sound stays as it is.
 
-    statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one sample after
-    the other; the result has the latent's. Raises RequestError when there is no video or the upsampler is of another
-    kind.
+    statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one clip after the
+    other; the result has the latent's. Raises RequestError when there is no video or the upsampler is of another kind.
     """
     if latent.video is None:
-        raise RequestError("there is no video latent to enlarge")
+        raise RequestError("there is no video latent to upsample")
     check_upsampler(upsampler.config)
-    samples = []
+    clips = []
     with torch.no_grad():
-        for i, sample in enumerate(latent.video.to(device).split(1)):
+        for i, clip in enumerate(latent.video.to(device).split(1)):
             if progress is not None:
                 progress(Progress("upsampling", i, len(latent.video)))
-            samples.append(upsample(upsampler, sample, statistics))
-    video = torch.cat(samples) if len(samples) > 1 else samples[0]
+            clips.append(upsample(upsampler, clip, statistics))
+    video = torch.cat(clips) if len(clips) > 1 else clips[0]
     if progress is not None:
-        progress(Progress("upsampling", len(samples), len(samples)))
+        progress(Progress("upsampling", len(clips), len(clips)))
     return AVLatent(video, latent.audio)
 
 

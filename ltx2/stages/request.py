@@ -309,10 +309,10 @@ def _check_conditions(request: Request, geometry: Geometry, settings: Settings) 
     if request.audio is not None and not geometry.audio_latents:
         raise RequestError("a sound was given for a silent film: leave audio_latents out")
     if isinstance(request.audio, AudioCondition):
-        known, total = request.audio.latent.shape[2], geometry.audio_latents
-        if not request.audio.frozen and known > total:
+        given, total = request.audio.latent.shape[2], geometry.audio_latents
+        if not request.audio.frozen and given > total:
             raise RequestError(
-                f"{known} audio latents are known, the clip has {total}: make the clip longer or keep fewer"
+                f"{given} audio latents are given, the clip has {total}: make the clip longer or keep fewer"
             )
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from ..atomic_files import clean_stale_temps, partial_path
 from ..errors import StoryError
+from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
 from .film_file import write_film
 from .journal import open_journal
 from .keys import inputs_hash
-from .making import SEGMENTS_FOLDER, make_segment
+from .making import SEGMENTS_FOLDER, check_timeline, make_segment
 from .script import StoryScript
 from .segment_files import is_whole
 from .tasks import Generate
@@ -47,20 +48,21 @@ def run_story(
     work: str | Path,
     out: str | Path,
     identity: str = "",
-    model: str = "",
+    source: Source = Source(),  # noqa: B008 (frozen)
     redo: Iterable[int] = (),
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> StoryResult:
     """Make what is missing of a story in the folder ``work``, and the film ``out``.
 
-    identity: text that changes when other models or settings are used, so that their segments are made anew; model:
-    short name kept in states. redo: segments to make again although they are there; what follows is kept where the
-    result is the same. say: told what happens, a line at a time. metadata: tags of the film. Raises StoryError, and
-    whatever ``generate`` raises.
+    identity: text that changes when other models or settings are used, so that their segments are made anew; source:
+    the models as states name them. redo: segments to make again although they are there; what follows is kept where
+    the result is the same. log: is given what happens, a line at a time. metadata: tags of the film. Raises StoryError,
+    and whatever ``generate`` raises.
     """
-    work, out, say = Path(work), Path(out), say or (lambda text: None)
+    work, out, log = Path(work), Path(out), log or (lambda text: None)
     redo = _checked_redo(redo, script)
+    check_timeline(script)
     with open_journal(work) as journal:
         _clean(work, out)
         if redo:
@@ -72,11 +74,11 @@ def run_story(
             inputs = inputs_hash(script, index, before, identity)
             record = None if index in redo else _kept(newest.get(index), work, inputs)
             if record is None:
-                say(f"segment {index + 1} of {len(script.segments)}: {script.segments[index].prompt[:60]}")
-                record = make_segment(script, index, before, inputs, generate, journal, work, model, say)
+                log(f"segment {index + 1} of {len(script.segments)}: {script.segments[index].prompt[:60]}")
+                record = make_segment(script, index, before, inputs, generate, journal, work, source, log)
                 made.append(index)
             records.append(record)
-        seams, written = write_film(script, records, journal, work, out, say, metadata)
+        seams, written = write_film(script, records, journal, work, out, log, metadata)
         _sweep(work, records)
     kept = tuple(index for index in range(len(records)) if index not in made)
     return StoryResult(out, tuple(made), kept, seams, written, work / SEGMENTS_FOLDER / records[-1]["folder"])

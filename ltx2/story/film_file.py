@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..atomic_files import write_atomic
 from ..errors import StoryError
-from ..film.join import FinishedSegment, join_segments
+from ..film.audio_format import file_format
+from ..film.join import FinishedSegment
+from ..film.join import write_film as write_joined
 from ..film.seam_metrics import SeamReport
-from ..media.video import VideoWriter
-from ..values import Waveform
 from .journal import Journal
 from .making import SEGMENTS_FOLDER, timing_of
 from .segment_files import StoredFrames, file_sha256, read_sound
@@ -20,31 +20,31 @@ REPORT_FILE = "seams.json"
 
 
 def write_film(
-    script, records, journal: Journal, work: Path, out: Path, say, metadata
+    script, records, journal: Journal, work: Path, out: Path, log, metadata
 ) -> tuple[tuple[SeamReport, ...], bool]:
     """Write the film, unless it is there already from the same segments."""
-    told = {
+    made_of = {
         "segments": [record["files"] for record in records],
         "hold": dataclasses.asdict(script.drift_correction) if script.drift_correction else None,
     }
-    inputs = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    inputs = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     where = str(out.resolve())
     for entry in reversed(journal.entries):
         if entry["event"] == "film" and entry["path"] == where:
             if entry["inputs"] == inputs and out.is_file() and file_sha256(out) == entry["sha256"]:
                 return tuple(SeamReport(**seam) for seam in entry["seams"]), False
             break
-    say(f"writing {out}: {script}")
+    log(f"writing {out}: {script}")
     seams: list[SeamReport] = []
-    sound = read_sound(work / SEGMENTS_FOLDER / records[0]["folder"])
-    rate, channels = (sound.sample_rate, sound.samples.shape[0]) if sound is not None else (None, 2)
-    del sound
-    with VideoWriter(out, fps=script.fps, sample_rate=rate, channels=channels, metadata=metadata) as writer:
-        for piece in join_segments(_stored(records, work), hold=script.drift_correction, report=seams.append):
-            if isinstance(piece, Waveform):
-                writer.write_sound(piece)
-            else:
-                writer.write_frames(piece)
+    write_joined(
+        out,
+        _stored(records, work),
+        file_format(read_sound(work / SEGMENTS_FOLDER / record["folder"]) for record in records),
+        drift_correction=script.drift_correction,
+        report=seams.append,
+        note=log,
+        metadata=metadata,
+    )
     reports = [seam.as_json() for seam in seams]
     try:
         write_atomic(work / REPORT_FILE, json.dumps(reports, indent=1).encode())

@@ -8,8 +8,8 @@ from typing import Any
 from ..errors import Ltx2Error
 from ..media.images import open_image
 from ..stages.models import Models
-from ..stages.pipeline import generate, prepare
-from ..stages.request import Request
+from ..stages.pipeline import generate
+from ..stages.request import Request, make_job
 from ..values import ImageCondition, Progress
 from .script import StoryScript
 from .tasks import Generate, MadeSegment, SegmentTask, task_of
@@ -64,19 +64,14 @@ def check_story(models: Models, script: StoryScript) -> None:
     """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
     checked = set()
     for index, segment in enumerate(script.segments):
-        told = (segment.frames, segment.images)
-        if told in checked:
+        asked = (segment.frames, segment.images)
+        if asked in checked:
             continue
-        checked.add(told)
+        checked.add(asked)
         try:
-            prepare(models, request_of(task_of(script, index)))
+            make_job(models, request_of(task_of(script, index)))
         except Ltx2Error as error:
             raise script.error(segment, error) from error
-
-
-def model_text(models: Models) -> str:
-    """What a state says about its model: the release, whose latents and pictures are the same in all of its files."""
-    return f"LTX-{models.release.name}" if models.release is not None else ""
 
 
 def identity_of(paths: Iterable[str | Path], settings: Iterable[object] = ()) -> str:

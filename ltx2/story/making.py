@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import Ltx2Error, StoryError
-from ..film.handoff import NextSegment, capture_state, condition_next
-from ..film.timeline import SegmentTiming, cut_segment, first_segment
+from ..film.handoff import Handoff, NextSegment, capture_state, condition_next
+from ..film.provenance import Source
+from ..film.timeline import Overlap, SegmentTiming, cut_segment, first_segment, next_segment
 from .journal import Journal
 from .script import StoryScript
 from .segment_files import read_state, write_segment
@@ -26,11 +27,11 @@ def make_segment(
     generate: Generate,
     journal: Journal,
     work: Path,
-    model: str,
-    say,
+    source: Source,
+    log,
 ) -> dict:
     """Make one segment, put it on disk, record it."""
-    planned = _planned(script, index, before, work, model)
+    planned = _planned(script, index, before, work, source)
     task = dataclasses.replace(
         task_of(script, index),
         audio_latents=planned.audio_latents,
@@ -40,7 +41,7 @@ def make_segment(
     )
     made = generate(task)
     for note in (*planned.notes, *made.notes):
-        say(f"segment {index + 1}: {note}")
+        log(f"segment {index + 1}: {note}")
     timing = planned.timing
     if made.audio_latents is not None:
         timing = dataclasses.replace(timing, audio_latents=made.audio_latents.shape[2])
@@ -48,16 +49,14 @@ def make_segment(
     def state_of(tail: np.ndarray, count: int):
         if count != timing.frames:
             raise StoryError(f"segment {index + 1} came out with {count} frames, {timing.frames} were asked for")
-        sound = script.audio_overlap if made.audio_latents is not None else 0
         return capture_state(
             tail,
             made.audio_latents,
             timing,
-            video_overlap=min(script.video_overlap, timing.frames),
-            audio_overlap=sound,
+            overlap=Overlap(min(script.video_overlap, timing.frames), script.audio_overlap),
+            source=source,
             sample_rate=made.sound.sample_rate if made.sound else None,
             seed=task.seed,
-            model=model,
         )
 
     name = f"{index:04d}-{inputs[:12]}"
@@ -68,7 +67,23 @@ def make_segment(
     )
 
 
-def _planned(script: StoryScript, index: int, before: dict | None, work: Path, model: str) -> NextSegment:
+def check_timeline(script: StoryScript) -> None:
+    """Raise StoryError naming the line of a segment that does not fit the one before it, before any is made."""
+    timing = None
+    for segment in script.segments:
+        try:
+            if timing is None:
+                timing = first_segment(segment.frames, script.fps)
+            elif segment.cut:
+                timing = cut_segment(timing, segment.frames)
+            else:
+                video, audio = script.video_overlap, script.audio_overlap
+                timing = next_segment(timing, segment.frames, video_overlap=video, audio_overlap=audio)
+        except Ltx2Error as error:
+            raise script.error(segment, error) from error
+
+
+def _planned(script: StoryScript, index: int, before: dict | None, work: Path, source: Source) -> NextSegment:
     """Where a segment lies on the film, and what it starts from."""
     segment = script.segments[index]
     if before is None or segment.cut:
@@ -86,10 +101,8 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, m
             segment.frames,
             script.fps,
             size=size,
-            model=model,
-            seed=script.seed,
-            strength=segment.strength,
-            noise=script.noise,
+            source=source,
+            handoff=Handoff(strength=segment.strength, seed=script.seed, noise=script.noise),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error

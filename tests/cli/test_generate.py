@@ -1,4 +1,5 @@
 import argparse
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from safetensors.torch import save_file
 
 from ltx2 import media
 from ltx2.cli import demo, generate, main, options
-from ltx2.errors import CheckpointError, MediaError, RequestError
+from ltx2.errors import CheckpointError, Ltx2Warning, MediaError, RequestError
+from ltx2.film import LastFrames, first_segment
 from ltx2.values import Progress, Waveform
 
 
@@ -102,6 +104,17 @@ def test_sound_of_ones_own(call, tmp_path):
     )
 
 
+def test_sound_that_no_film_file_takes_is_brought_to_one_that_does(call, tmp_path, capsys):
+    sound = Waveform(torch.randn(3, 37800).clamp(-1, 1) * 0.3, 37800)
+    media.write_wav(tmp_path / "own.wav", sound)
+    with pytest.warns(Ltx2Warning) as caught:
+        call("--audio", tmp_path / "own.wav", "--out", tmp_path / "x.mp4")
+    told = " ".join(str(warning.message) for warning in caught)
+    assert "3 channels at 37800 Hz, it was brought to the film's 2 channels at 44100 Hz" in told
+    assert "s of sound after the last frame are left out" in told
+    assert media.video_info(tmp_path / "x.mp4").sample_rate == 44100
+
+
 def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):
     def stop(self, report: Progress):
         if report.stage == "video decoding" and report.done:
@@ -178,17 +191,19 @@ def test_how_pictures_and_strengths_are_written(tmp_path):
     assert options.parse_size("768x512") == (768, 512)
 
 
-def test_the_end_of_a_film_is_handed_back(tmp_path):
+def test_the_end_of_a_film_is_kept_while_it_is_written(tmp_path):
     class Film:
-        sounds, geometry = (None,), argparse.Namespace(fps=24)
+        sounds = (None,)
 
-        def frames(self, sample, progress=None):
-            for i in range(5):
+        def frames(self, index, progress=None):
+            for i in range(3):
                 yield np.full((3, 32, 32, 3), i, dtype=np.uint8)
 
-    _, tail = options.write_segment(Film(), tmp_path / "x.mp4", keep_last=7)
-    assert tail.shape == (7, 32, 32, 3) and tail[:, 0, 0, 0].tolist() == [2, 3, 3, 3, 4, 4, 4]
-    assert options.write_segment(Film(), tmp_path / "y.mp4")[1] is None
+    timing, last = first_segment(9, Fraction(24)), LastFrames(7)
+    options.write_segment(Film(), timing, tmp_path / "x.mp4", last_frames=last)
+    assert last.frames.shape == (7, 32, 32, 3) and last.frames[:, 0, 0, 0].tolist() == [0, 1, 1, 1, 2, 2, 2]
+    options.write_segment(Film(), timing, tmp_path / "y.mp4")
+    assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "y.mp4").read_bytes()
 
 
 def test_demo_says_where_the_film_is(tmp_path, capsys):

@@ -166,7 +166,7 @@ def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
 
 
 def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
-    with pytest.raises(StoryError, match="line 9: .*unknown entry 'colour'"):
+    with pytest.raises(StoryError, match="line 9.*unknown entry 'colour'"):
         tell(more=", colour: red")
     with pytest.raises(StoryError, match="segments 1 to 3"):
         tell("--redo", "4")

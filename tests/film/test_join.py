@@ -138,12 +138,9 @@ def test_silent_films_have_no_sound():
 def test_segments_that_do_not_follow_each_other_are_refused():
     film = plans("24", 3)
     ones = [segment(timing) for timing in film]
-    mono = dataclasses.replace(ones[1], sound=Waveform(ones[1].sound.samples[:1], RATE))
     for wrong, words in (
         ([ones[0], ones[2]], "do not follow"),
-        ([ones[0], dataclasses.replace(ones[1], sound=None)], "differ in having sound"),
-        ([ones[0], mono], "1 channels at 48000 Hz, the film 2"),
-        ([dataclasses.replace(ones[0], frames=ones[0].frames[:-1])], "gave 119 frames, its plan says 121"),
+        ([dataclasses.replace(ones[0], frames=ones[0].frames[:-1])], "gave 119 frames, its timing says 121"),
     ):
         with pytest.raises(ContinuationError, match=words):
             list(join_segments(wrong))
@@ -162,7 +159,7 @@ def test_memory_does_not_grow_with_the_film():
     assert peak(40) < peak(6) * 1.2
 
 
-# --- reports and holds
+# --- reports and corrections
 # ---------------------------------------------------------------------------------------------------
 
 
@@ -202,19 +199,19 @@ def steady(timing, level, spread):
     return FinishedSegment(timing, frames, segment(timing, gain=0.5 if timing.index else 1.0).sound)
 
 
-def test_holds_take_drift_back_and_are_off_by_default():
+def test_corrections_take_drift_back_and_are_off_by_default():
     film = plans("24", 2)
     ones = [steady(film[0], 100, 20), steady(film[1], 115, 26)]
     plain, plain_sound = joined(ones)
-    nothing, nothing_sound = joined(ones, hold=DriftCorrection())
+    nothing, nothing_sound = joined(ones, drift_correction=DriftCorrection())
     assert np.array_equal(plain, nothing) and torch.equal(plain_sound, nothing_sound)
     assert np.array_equal(plain, np.concatenate([ones[0].frames[0], ones[1].frames[0][9:]]))
-    held, held_sound = joined(ones, hold=DriftCorrection(colour=1, contrast=1, loudness=1))
+    held, held_sound = joined(ones, drift_correction=DriftCorrection(colour=1, contrast=1, loudness=1))
     assert np.array_equal(held[:121], plain[:121])
     assert abs(held[-1].mean() - held[0].mean()) < 1 and abs(held[-1].std() - held[0].std()) < 1
     steps = np.abs(np.diff(held.mean((1, 2, 3))))
     assert steps[121:].max() < 1.5  # the correction sets in slowly
     before, after = (held_sound[:, at : at + RATE].square().mean().sqrt() for at in (RATE, 8 * RATE))
     assert after / before == pytest.approx(1, abs=0.02)
-    with pytest.raises(RequestError, match="hold of colour is 2"):
+    with pytest.raises(RequestError, match="drift correction of colour is 2"):
         DriftCorrection(colour=2)

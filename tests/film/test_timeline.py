@@ -12,7 +12,7 @@ import torch
 from ltx2.clock import parse_fps, samples_of_seconds
 from ltx2.continuation.state import LTX2ContinuationState
 from ltx2.errors import ContinuationError, Ltx2Warning, RequestError
-from ltx2.film.handoff import ContextNoise, capture_state, condition_next
+from ltx2.film import ContextNoise, Handoff, Overlap, Source, capture_state, condition_next
 from ltx2.film.timeline import clock_shift, cut_segment, first_segment, next_segment, sound_join
 
 from ..continuation.vectors import DATA, formula_frame, formula_latents
@@ -143,7 +143,7 @@ def test_cuts_and_silent_joins_start_where_the_picture_does():
         (dict(frames=120), "113 frames or 121, got 120"),
         (dict(frames=121, video_overlap=10), "8k\\+1: use 9 or 17"),
         (dict(frames=9, video_overlap=9), "next segment has 9"),
-        (dict(frames=17, audio_latents=20), "of 20 audio latents would be known"),
+        (dict(frames=17, audio_latents=20), "of 20 audio latents would be those of the segment before"),
     ],
 )
 def test_overlaps_that_do_not_fit_are_refused(keywords, words):
@@ -160,7 +160,10 @@ def test_the_window_of_the_model_is_pointed_out():
 # -------------------------------------------------------------------------------------------------
 
 
-def captured(frames=57, fps="24", size=(12, 8), timing=None, **keywords):
+SOURCE = Source("LTX-2.3", "ltx-2.3-22b-dev")
+
+
+def captured(frames=57, fps="24", size=(12, 8), timing=None, overlap=Overlap(), **keywords):  # noqa: B008 (frozen)
     timing = timing or first_segment(frames, parse_fps(fps))
     pictures = np.stack([formula_frame(i, size[1], size[0]) for i in range(timing.frames)])
     latents = formula_latents(timing.audio_latents)
@@ -168,18 +171,23 @@ def captured(frames=57, fps="24", size=(12, 8), timing=None, **keywords):
         timing,
         pictures,
         latents,
-        capture_state(pictures, latents, timing, sample_rate=48000, **{"seed": 5, "model": "2.3", **keywords}),
+        capture_state(
+            pictures,
+            latents,
+            timing,
+            overlap=overlap,
+            sample_rate=48000,
+            **{"seed": 5, "source": SOURCE, **keywords},
+        ),
     )
 
 
 @pytest.mark.parametrize("fps", RATES)
 @pytest.mark.parametrize("overlaps", ((9, 49), (17, 25), (9, 1), (1, 10)))
 def test_a_state_carries_its_plan_exactly(fps, overlaps):
-    timing, pictures, latents, state = captured(
-        fps=fps, frames=121, video_overlap=overlaps[0], audio_overlap=overlaps[1]
-    )
+    timing, pictures, latents, state = captured(fps=fps, frames=121, overlap=Overlap(*overlaps))
     again = LTX2ContinuationState.from_continuation_state(state.to_continuation_state())
-    following = condition_next(again, 121, fps, size=(12, 8), model="2.3")
+    following = condition_next(again, 121, fps, size=(12, 8), source=SOURCE)
     expected = next_segment(timing, 121, video_overlap=overlaps[0], audio_overlap=overlaps[1])
     assert (
         following.timing == expected
@@ -193,7 +201,7 @@ def test_a_state_carries_its_plan_exactly(fps, overlaps):
     )
     assert torch.equal(following.audio.latent, latents[:, :, expected.audio_shift :]) and following.audio.mask == 0.0
     assert following.index == 1 and following.seed == 6 and following.notes == ()
-    assert condition_next(again, 121, seed=100).seed == 101
+    assert condition_next(again, 121, handoff=Handoff(seed=100)).seed == 101
 
 
 def test_fields_of_the_captured_state():
@@ -222,19 +230,19 @@ def test_float_frames_are_rounded():
 
 
 def test_a_consumer_with_other_overlaps_plans_anew():
-    timing, pictures, latents, state = captured(frames=121, video_overlap=17)
-    following = condition_next(state, 97, video_overlap=9, audio_overlap=30)
+    timing, pictures, latents, state = captured(frames=121, overlap=Overlap(17))
+    following = condition_next(state, 97, handoff=Handoff(9, 30))
     expected = next_segment(timing, 97, video_overlap=9, audio_overlap=30)
     assert following.timing == expected
     assert np.array_equal(following.clip.frames, pictures[-9:])
     assert torch.equal(following.audio.latent, latents[:, :, expected.audio_shift :])
     with pytest.warns(Ltx2Warning, match="audio latents for an overlap of 90"):
-        most = condition_next(state, 97, video_overlap=9, audio_overlap=90)
+        most = condition_next(state, 97, handoff=Handoff(9, 90))
     assert most.audio.latent.shape[2] == state.audio_latents.shape[2] and av_error(timing, most.timing) == 0
-    silent = condition_next(state, 97, audio_overlap=0)
+    silent = condition_next(state, 97, handoff=Handoff(audio_overlap=0))
     assert silent.audio is None and silent.video_offset_seconds == 0
     with pytest.raises(ContinuationError, match="carries 17 frames, a video overlap of 25"):
-        condition_next(state, 97, video_overlap=25)
+        condition_next(state, 97, handoff=Handoff(25))
 
 
 def test_the_stated_offset_counts_when_it_lies_on_the_grid():
@@ -256,7 +264,7 @@ def test_the_stated_offset_counts_when_it_lies_on_the_grid():
     [
         (dict(fps=25), "24 fps, the next one is at 25"),
         (dict(size=(24, 8)), "12x8 px, the next segment is 24x8"),
-        (dict(model="2.0"), "'2.3', the next segment uses '2.0'"),
+        (dict(source=Source("LTX-2.0")), "LTX-2.3, the next segment is made with LTX-2.0: use the same release"),
     ],
 )
 def test_states_that_do_not_fit_are_refused_with_both_values(keywords, words):
@@ -311,10 +319,13 @@ def test_states_without_pictures_or_sound():
 
 def test_context_noise_is_seeded_and_absent_by_default():
     _, pictures, latents, state = captured(frames=121)
-    plain = condition_next(state, 121, seed=3)
-    zero = condition_next(state, 121, seed=3, noise=ContextNoise())
+    plain = condition_next(state, 121, handoff=Handoff(seed=3))
+    zero = condition_next(state, 121, handoff=Handoff(seed=3, noise=ContextNoise()))
     assert np.array_equal(plain.clip.frames, zero.clip.frames) and torch.equal(plain.audio.latent, zero.audio.latent)
-    noisy = [condition_next(state, 121, seed=seed, noise=ContextNoise(video=0.02, audio=0.1)) for seed in (3, 3, 4)]
+    noisy = [
+        condition_next(state, 121, handoff=Handoff(seed=seed, noise=ContextNoise(video=0.02, audio=0.1)))
+        for seed in (3, 3, 4)
+    ]
     assert np.array_equal(noisy[0].clip.frames, noisy[1].clip.frames) and torch.equal(
         noisy[0].audio.latent, noisy[1].audio.latent
     )

@@ -132,7 +132,7 @@ def test_audio_prefix():
     result = place_audio(Conditioning(), AudioCondition(latent, mask=0.25), audio_latents=9)
     assert torch.equal(result.audio[:, :, :5], latent) and not result.audio[:, :, 5:].any()
     assert result.audio_mask.flatten().tolist() == [0.25] * 5 + [1.0] * 4 and not result.audio_frozen
-    with pytest.raises(RequestError, match="5 audio latents are known, the clip has 4"):
+    with pytest.raises(RequestError, match="5 audio latents are given, the clip has 4"):
         place_audio(Conditioning(), AudioCondition(latent), audio_latents=4)
     with pytest.raises(RequestError, match="expected 0"):
         place_audio(Conditioning(), AudioCondition(latent, mask=2.0), audio_latents=9)

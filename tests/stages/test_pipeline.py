@@ -257,7 +257,7 @@ def test_user_loras_are_merged_at_load(tiny, models, tmp_path):
         ({"preset": "nope"}, "there is no preset nope"),
         ({"overrides": {"denoise": {"sigmas": [0.3, 0.8, 0]}}}, "does not descend"),
         ({"overrides": {"refine": {"steps": 2}}}, "refine.steps"),
-        ({"audio": AudioCondition(torch.zeros(1, 8, 99, 16))}, "99 audio latents are known"),
+        ({"audio": AudioCondition(torch.zeros(1, 8, 99, 16))}, "99 audio latents are given"),
         (
             {"latents": (LatentCondition(torch.zeros(1, 128, 1, 2, 2)), LatentCondition(torch.zeros(1, 128, 1, 2, 2)))},
             "same picture size",

@@ -84,7 +84,7 @@ def test_length_of_the_sound(rule, latents):
         ({"fps": 0}, "fps"),
         ({"audio_latents": -1}, "or more"),
         ({"audio_rule": "long"}, "round, ceil, cover"),
-        ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are known, the clip has 127"),
+        ({"audio": AudioCondition(torch.zeros(1, 8, 300, 16))}, "300 audio latents are given, the clip has 127"),
         ({"audio": AudioCondition(torch.zeros(1, 8, 3, 16)), "audio_latents": 0}, "silent film"),
         ({"video_offset_seconds": -1}, "0 or more"),
         ({"images": (ImageCondition(PICTURE, frame=121),)}, "frames 0 to 120"),

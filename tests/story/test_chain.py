@@ -14,7 +14,7 @@ import torch
 from ltx2.clock import parse_fps
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import StoryError
-from ltx2.film.handoff import capture_state, condition_next
+from ltx2.film import Handoff, Overlap, capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import tasks as story_tasks
 from ltx2.story.chain import run_story
@@ -148,7 +148,7 @@ def test_a_chain_is_a_run_of_one_and_continuations(tmp_path):
     state = load_attachment(first / "state.safetensors").state
     for index, form in ((1, "state.png"), (2, "state.json")):
         carried = load_attachment(save_attachment(state, tmp_path / form)).state
-        following = condition_next(carried, 25, seed=script.seed)
+        following = condition_next(carried, 25, handoff=Handoff(seed=script.seed))
         task = SegmentTask(
             index,
             f"scene {index}",
@@ -169,7 +169,7 @@ def test_a_chain_is_a_run_of_one_and_continuations(tmp_path):
         made = Fake()(task)
         frames = np.concatenate(list(made.frames))
         state = capture_state(
-            frames, made.audio_latents, following.timing, audio_overlap=15, sample_rate=RATE, seed=following.seed
+            frames, made.audio_latents, following.timing, overlap=Overlap(9, 15), sample_rate=RATE, seed=following.seed
         )
         stored = folders(tmp_path)[index]
         assert np.array_equal(frames, np.concatenate(list(StoredFrames(stored))))
@@ -185,6 +185,14 @@ def test_new_scenes_start_from_nothing(tmp_path):
     assert task.clip is None and task.audio is None and task.video_offset_seconds == 0 and task.frames == 33
     assert len(read_video(tmp_path / "film.mp4").frames) == script.total_frames == 25 + 33 + 16
     assert result.seams[0].correlation is None and result.seams[1].correlation > 0.999
+
+
+def test_what_does_not_fit_the_segment_before_is_told_before_anything_is_made(tmp_path):
+    script = parse_script("fps: 1000\nsegments:\n  - {prompt: a, frames: 25}\n  - {prompt: b, frames: 17}")
+    generate = Fake()
+    with pytest.raises(StoryError, match="script.yaml, line 4.* audio latents would be those of the segment"):
+        run(script, tmp_path, generate)
+    assert not generate.calls and not list(tmp_path.iterdir())
 
 
 def test_seeds_count_up_and_options_reach_the_generator(tmp_path):

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+from ltx2 import resampling
 from ltx2.config.audio import AudioVaeConfig
 from ltx2.errors import MediaError
-from ltx2.networks.audio import mel as mel_module
-from ltx2.networks.audio.mel import log_mel, mel_filters, resample, waveform_to_mel
+from ltx2.networks.audio.mel import log_mel, mel_filters, waveform_to_mel
+from ltx2.resampling import resample
 from ltx2.values import Waveform
 
 
@@ -33,7 +34,7 @@ def test_what_lies_above_the_new_band_is_gone():
 def test_resampling_does_not_depend_on_its_steps(monkeypatch):
     samples = tone(44_100, 0.05)
     whole = resample(samples, 44_100, 16_000)
-    monkeypatch.setattr(mel_module, "_GATHERED", 3000)
+    monkeypatch.setattr(resampling, "_GATHERED", 3000)
     assert torch.equal(resample(samples, 44_100, 16_000), whole)
 
 

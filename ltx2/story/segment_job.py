@@ -1,0 +1,86 @@
+"""One segment of a film: what is asked for and the state it follows become a job, and what is made leaves a state."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..continuation.state import LTX2ContinuationState
+from ..film.handoff import Handoff, capture_state, continue_request, open_request, overlap_of
+from ..film.provenance import Source
+from ..film.timeline import Overlap, SegmentTiming, check_carried, first_segment
+from ..stages.models import Models
+from ..stages.pipeline import Segment
+from ..stages.request import Job, Request, make_job
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentJob:
+    """A segment that will be made.
+
+    job: what the pipeline does; timing: its place on the film; overlap: what its own state will carry; source: the
+    models; notes: what was adjusted or assumed of the state before, one sentence each.
+    """
+
+    job: Job
+    timing: SegmentTiming
+    overlap: Overlap
+    source: Source
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.job.settings}; {self.job.geometry}; {self.timing}"
+
+
+def source_of(models: Models) -> Source:
+    """What a state says about its model: the release, and the file that it came from."""
+    release = "" if models.release is None else f"LTX-{models.release.name}"
+    return Source(release, Path(models.names[0]).stem if models.names else "")
+
+
+def segment_job(
+    models: Models,
+    request: Request,
+    state: LTX2ContinuationState | None = None,
+    handoff: Handoff = Handoff(),  # noqa: B008 (frozen)
+    *,
+    overlap: Overlap | None = None,
+) -> SegmentJob:
+    """All that is known of a segment before it is made, checked.
+
+    state: the segment goes on from it, and what the request leaves open is as the state says. overlap: for its own
+    state; None: as much as the state before carries, or as usual.
+    Raises RequestError, CheckpointError and ContinuationError for what cannot work.
+    """
+    source = source_of(models)
+    if state is None:
+        job, notes = make_job(models, request), ()
+        size = job.geometry
+        timing = first_segment(size.frames, size.fps, audio_latents=size.audio_latents)
+    else:
+        # size and length first, without asking for a network
+        sized = make_job(models, open_request(request, state), parts=())
+        asked = replace(sized.request, seed=request.seed, audio_latents=request.audio_latents)
+        continued, following = continue_request(asked, state, handoff, source=source)
+        job, timing, notes = make_job(models, continued), following.timing, following.notes
+        job = replace(job, notes=(*sized.notes, *job.notes))
+    if overlap is None:
+        overlap = overlap_of(state)
+        overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))
+    check_carried(timing, overlap)
+    return SegmentJob(job, timing, overlap, source, notes)
+
+
+def state_after(made: SegmentJob, segment: Segment, last_frames: np.ndarray, index: int = 0) -> LTX2ContinuationState:
+    """The state that one clip of a finished segment leaves. last_frames: [n, H, W, 3], at least as many as its overlap
+    has."""
+    audio, sound = segment.latent.audio, segment.sounds[index]
+    return capture_state(
+        last_frames,
+        None if audio is None else audio[index : index + 1],
+        made.timing,
+        overlap=made.overlap,
+        source=made.source,
+        sample_rate=None if sound is None else sound.sample_rate,
+        seed=segment.seed + index,
+    )
