@@ -11,7 +11,7 @@ from torch import nn
 from ..checkpoint import models as load
 from ..checkpoint.layout import MissingComponent, model_version
 from ..checkpoint.lora import Lora, read_lora
-from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.offload_ops import OFFLOAD_OPS
@@ -122,64 +122,23 @@ def load_models(
     (not a checkpoint, no transformer, LoRA with no matching key); other networks may be missing until they are needed.
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
-    checkpoint = open_checkpoint(paths)
-    # the text projection of 2.5 is in the text encoder's file
-    with_encoder = open_checkpoint(paths, encoder_files(text_encoder)) if text_encoder is not None else checkpoint
-    device = config.device if config.offload == "none" else "cpu"
-    missing: dict[str, str] = {}
-    steps = 10
-    done = 0
-
-    def step(name: str, loader: Callable, *args, **kwargs):
-        """One network, or None when no file holds it."""
-        nonlocal done
-        if progress is not None:
-            progress(Progress("loading", done, steps))
-        done += 1
-        try:
-            return loader(*args, **options, **kwargs)
-        except MissingComponent as error:
-            missing[name] = str(error)
-            return None
-
+    checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
     read = [(read_lora(path), strength) for path, strength in loras]
-    if progress is not None:
-        progress(Progress("loading", done, steps))
-    options = {"device": device, "quantized": config.quantized}
-    # what fills a card: the transformer and everything of the text
-    large = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
-    transformer = load.load_transformer(checkpoint, dtype=config.transformer, loras=read, **options, **large)
-    done += 1
-    encoder = (
-        step("text_encoder", load_text_encoder, text_encoder, dtype=config.text_encoder)
-        if text_encoder is not None
-        else None
-    )
-    if encoder is not None and large:
-        model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
-        encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
-    found = {
-        "text_projection": step(
-            "text_projection", load.load_text_projection, with_encoder, dtype=config.text_encoder, **large
-        ),
-        "connectors": step(
-            "connectors", load.load_connectors, checkpoint, dtype=config.text_encoder, loras=read, **large
-        ),
-        "video_encoder": step("video_encoder", load.load_video_encoder, checkpoint, dtype=config.video_vae),
-        "video_decoder": step("video_decoder", load.load_video_decoder, checkpoint, dtype=config.video_vae),
-        "audio_encoder": step("audio_encoder", load.load_audio_encoder, checkpoint, dtype=config.audio_vae),
-        "audio_decoder": step("audio_decoder", load.load_audio_decoder, checkpoint, dtype=config.audio_vae),
-        "vocoder": step("vocoder", load.load_vocoder, checkpoint, dtype=config.vocoder),
-    }
+    transformer = loading.take(load.load_transformer, checkpoint, config.transformer, loras=read, **loading.large)
+    encoder = None if text_encoder is None else _text_encoder(loading, text_encoder)
+    # the text projection of 2.5 is in the text encoder's file
+    with_encoder = checkpoint if text_encoder is None else open_checkpoint(paths, encoder_files(text_encoder))
+    found = _networks(loading, checkpoint, with_encoder, read)
     if upsampler is not None:
-        enlarging = open_checkpoint(upsampler)
-        found["upsampler"] = step("upsampler", load.load_upsampler, enlarging, dtype=config.upsampler)
+        file = open_checkpoint(upsampler)
+        found["upsampler"] = loading.try_to_take("upsampler", load.load_upsampler, file, config.upsampler)
     else:
-        missing["upsampler"] = "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file"
+        loading.missing["upsampler"] = (
+            "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file"
+        )
     if encoder is None:
-        missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
-    if progress is not None:
-        progress(Progress("loading", steps, steps))
+        loading.missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
+    loading.report(_Loading.STEPS)
     result = Models(
         config=config,
         release=release(model_version(checkpoint), str(checkpoint)),
@@ -187,10 +146,70 @@ def load_models(
         transformer=transformer,
         text_encoder=encoder,
         distilled_lora=None if distilled_lora is None else read_lora(distilled_lora),
-        missing=missing,
+        missing=loading.missing,
         **found,
     )
     if encoder is None or result.text_projection is None or result.connectors is None:
         return result
     check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name, result.release.text_encoder)
     return replace(result, context_identity=context_identity(encoder, result.text_projection, result.connectors))
+
+
+class _Loading:
+    """One network after another as a configuration asks for, counted for the bar.
+
+    missing: what no file holds, and which one to load for it. large: options of what fills a card: the transformer and
+    everything of the text.
+    """
+
+    STEPS = 10
+
+    def __init__(self, config: PipelineConfig, progress: Callable[[Progress], None] | None) -> None:
+        self.config, self.missing, self._progress, self._done = config, {}, progress, 0
+        self.large = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
+
+    def report(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(Progress("loading", done, self.STEPS))
+
+    def take(self, loader: Callable, source: Any, dtype: torch.dtype, **options: Any) -> Any:
+        """One network. Raises MissingComponent when no file holds it."""
+        self.report(self._done)
+        self._done += 1
+        device = self.config.device if self.config.offload == "none" else "cpu"
+        return loader(source, dtype=dtype, device=device, quantized=self.config.quantized, **options)
+
+    def try_to_take(self, name: str, loader: Callable, source: Any, dtype: torch.dtype, **options: Any) -> Any:
+        """One network, or None when no file holds it."""
+        try:
+            return self.take(loader, source, dtype, **options)
+        except MissingComponent as error:
+            self.missing[name] = str(error)
+            return None
+
+
+def _text_encoder(loading: _Loading, path: str | Path) -> TextEncoder | None:
+    config = loading.config
+    encoder = loading.try_to_take("text_encoder", load_text_encoder, path, config.text_encoder)
+    if encoder is None or not loading.large:
+        return encoder
+    model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
+    return replace(encoder, model=model, compute_device=torch.device(config.device))
+
+
+def _networks(loading: _Loading, checkpoint: Checkpoint, with_encoder: Checkpoint, loras: list) -> dict[str, Any]:
+    """Everything around the transformer that these files hold, by its field's name."""
+    config, large = loading.config, loading.large
+    table = {
+        "text_projection": (load.load_text_projection, with_encoder, config.text_encoder, large),
+        "connectors": (load.load_connectors, checkpoint, config.text_encoder, {"loras": loras, **large}),
+        "video_encoder": (load.load_video_encoder, checkpoint, config.video_vae, {}),
+        "video_decoder": (load.load_video_decoder, checkpoint, config.video_vae, {}),
+        "audio_encoder": (load.load_audio_encoder, checkpoint, config.audio_vae, {}),
+        "audio_decoder": (load.load_audio_decoder, checkpoint, config.audio_vae, {}),
+        "vocoder": (load.load_vocoder, checkpoint, config.vocoder, {}),
+    }
+    return {
+        name: loading.try_to_take(name, loader, source, dtype, **options)
+        for name, (loader, source, dtype, options) in table.items()
+    }
