@@ -1,18 +1,63 @@
 # Two commands are all the set-up there is: `make demo` and `make test`. Each makes .venv and installs what it needs.
+# `make help` lists the rest.
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
+RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint clean host
+.PHONY: help demo test test-fast lint format types texts workflows picture version changes wheel registry publish host clean
 
-demo: $(VENV)/.installed
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*##  ?(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/.installed  ## a two-segment story with sound on tiny random models, in demo/
 	$(VENV)/bin/ltx2 demo --out demo
 
-test: $(VENV)/.installed-test lint
-	$(VENV)/bin/python -m pytest -n 2
+test: lint types  ## lint, types and every test; on a real ComfyUI too where one is found (see `make host`)
+	$(RUN) -m pytest -n 2
 
-lint: $(VENV)/.installed-test
+test-fast: $(VENV)/.installed-test  ## what needs no ComfyUI and is not slow: under two minutes on two cores
+	$(RUN) -m pytest -n 2 -m "not host and not slow"
+
+lint: $(VENV)/.installed-test  ## ruff: rules and format
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.installed-test  ## what ruff can mend by itself
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# The pack is a package whose folder has a name that is none in Python, so it is checked through a link.
+types: $(VENV)/.installed-test  ## mypy over ltx2/ and nodes/
+	mkdir -p $(VENV)/types && ln -sfn '$(CURDIR)' $(VENV)/types/continuum
+	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy -p continuum.ltx2 -p continuum.nodes
+
+texts: $(VENV)/.installed-test  ## the English locale and the tables of the help pages, from the nodes' schemas
+	$(RUN) -m tests.comfyui.make_texts
+
+workflows: $(VENV)/.installed-test  ## templates, their API form, thumbnails and the recorded node list, from a real ComfyUI
+	$(RUN) -m tests.comfyui.make_workflows
+
+picture: $(VENV)/.installed  ## docs/architecture.svg, from docs/draw_architecture.py
+	$(RUN) docs/draw_architecture.py
+
+version:  ## the version, which is written in pyproject.toml alone
+	@sed -nE 's/^version = "(.*)"/\1/p' pyproject.toml
+
+changes:  ## what CHANGELOG.md says of this version
+	@awk -v head="## $$($(MAKE) -s version) " 'index($$0, "## ") == 1 {on = index($$0, head) == 1; next} on' CHANGELOG.md
+
+wheel: $(VENV)/.installed-test  ## the engine and the command line as a wheel, in dist/
+	rm -rf dist build/lib && $(PIP) wheel --no-deps --wheel-dir dist .
+
+registry: $(VENV)/.installed-test  ## what ComfyUI's registry will say to the pack, and the archive that it would get
+	$(VENV)/bin/comfy --skip-prompt node validate
+	$(VENV)/bin/comfy --skip-prompt node pack
+
+# Needs REGISTRY_TOKEN, and is run by the release workflow alone.
+publish: registry  ## hand the pack to ComfyUI's registry
+	@test -n "$$REGISTRY_TOKEN" || { echo "REGISTRY_TOKEN is not set: give the publisher's token of the registry"; exit 1; }
+	$(MAKE) -s changes | $(VENV)/bin/comfy --skip-prompt node publish --token "$$REGISTRY_TOKEN" --changelog-file -
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -24,17 +69,17 @@ $(VENV)/.installed-test: $(VENV)/.installed tests/requirements-parity.txt
 	$(PIP) install --no-deps -r tests/requirements-parity.txt
 	touch $@
 
-clean:
-	rm -rf $(VENV) demo build *.egg-info
-
 # A Python with all that a ComfyUI checkout (COMFYUI_DIR) asks for, so that the tests can run the pack on the real host.
 # torchvision has no CPU wheel: its Python part alone is enough (see tests/comfyui/shims).
 COMFYUI_DIR ?= $(HOME)/ComfyUI
 HOST_PIP = .venv-host/bin/pip --disable-pip-version-check --quiet
-host:
+host:  ## .venv-host, with all that a ComfyUI checkout asks for (COMFYUI_DIR)
 	test -x .venv-host/bin/python || $(PYTHON) -m venv .venv-host
 	$(HOST_PIP) install -c constraints.txt torch pytest
 	grep -vE '^ *(#|$$)|^(torch|torchvision|torchaudio|spandrel)([^a-z].*)?$$' $(COMFYUI_DIR)/requirements.txt > .venv-host/requirements.txt
 	$(HOST_PIP) install -r .venv-host/requirements.txt requests
 	$(HOST_PIP) install --no-deps 'torchvision==0.28.*' torchaudio spandrel
 	find .venv-host/lib*/python*/site-packages/torchvision .venv-host/lib*/python*/site-packages/torchaudio -name '*.so' -delete
+
+clean:  ## everything that was made here
+	rm -rf $(VENV) demo build dist *.egg-info

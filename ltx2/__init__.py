@@ -5,7 +5,7 @@ The names below are the surface that programs use; each is imported when it is f
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from .version import __version__
 
 _SURFACE = {
     "stages.models": ("Models", "PipelineConfig", "load_models"),
