@@ -17,6 +17,13 @@ def tiny(tmp_path_factory):
     return functools.cache(lambda version: write_tiny(tmp_path_factory.mktemp(f"tiny-{version}"), version))
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what needs a real ComfyUI as ``host``, so that ``-m "not host"`` leaves it out."""
+    for item in items:
+        if "comfyui/test_real_" in item.nodeid or {"host", "older_host"} & set(item.fixturenames):
+            item.add_marker("host")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Spread tests over the workers one by one, but keep those on a real ComfyUI together, since they share servers."""

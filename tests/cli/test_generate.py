@@ -61,6 +61,7 @@ def call(tiny):
     return run
 
 
+@pytest.mark.slow
 def test_a_film_from_a_photograph(call, photo, tmp_path, capsys):
     out = tmp_path / "new folder/x.mp4"
     call(
@@ -206,6 +207,7 @@ def test_the_end_of_a_film_is_kept_while_it_is_written(tmp_path):
     assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "y.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_demo_says_where_the_film_is(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     demo.add_parser(parser.add_subparsers())

@@ -71,6 +71,7 @@ def tell(call, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_path, capsys):
     segments = tell()
     assert "3 segments made, 0 kept" in capsys.readouterr().err
@@ -123,6 +124,7 @@ def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_
     assert parts[1].samples == round(8 / 24 * film.sample_rate)
 
 
+@pytest.mark.slow
 def test_resume_change_and_redo(tell, capsys):
     first = tell()
     capsys.readouterr()
@@ -133,6 +135,7 @@ def test_resume_change_and_redo(tell, capsys):
     assert "1 segments made, 2 kept" in capsys.readouterr().err  # the same comes out, so the third stays
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
     (tmp_path / "s.yaml").write_text(SCRIPT.format(more=""))
     command = [

@@ -6,6 +6,7 @@ makes one.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -51,6 +52,13 @@ def host_python() -> Path | None:
         Path.home() / ".cache/comfy_host/venv/bin/python",
     ]
     return next((Path(p) for p in places if p and Path(p).is_file()), None)
+
+
+@functools.cache
+def lacks_pytest(python: Path) -> str:
+    """Why tests cannot run in a host's Python, or nothing."""
+    found = subprocess.run([str(python), "-c", "import pytest"], capture_output=True, env=environment())
+    return f"{python} has no pytest: install it there, or run `make host`" if found.returncode else ""
 
 
 def available() -> bool:

@@ -24,6 +24,7 @@ def generated(run, loaded):  # noqa: F811
     return make
 
 
+@pytest.mark.slow
 def test_three_segments_join_to_a_film(generated, run):
     outputs = [generated()]
     for _ in range(2):
@@ -41,6 +42,7 @@ def test_three_segments_join_to_a_film(generated, run):
     assert torch.equal(generated(state=outputs[0].args[2]).args[0], outputs[1].args[0]), "run twice"
 
 
+@pytest.mark.slow
 def test_a_picture_starts_a_film_and_ends_a_continuation(generated):
     plain, picture = generated(), samples.frames(1)
     started = generated(image=picture)
@@ -77,6 +79,7 @@ def test_the_bar_and_its_previews(generated, monkeypatch):
     assert [preview.size for preview in previews] == [(8, 8), (16, 16), (16, 16)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL, reason="the stand-in computes in single precision, as the engine does here")
 def test_the_engine_alone_makes_the_same(generated, tiny):
     from ltx2.stages.models import PipelineConfig, load_models

@@ -112,6 +112,7 @@ def test_names_that_are_not_there(run, folders):
         run("LoadCheckpoint", checkpoint="../../etc/passwd")
 
 
+@pytest.mark.slow
 def test_quantised_files_stay_small_and_take_loras(run, loaded, shelf, tmp_path):  # noqa: F811
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -118,6 +118,7 @@ def files_of(base):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 def test_memory_that_runs_out_in_a_network(run, made, folders, site):
     import comfy.model_management as mm
@@ -154,6 +155,7 @@ def test_memory_that_runs_out_in_a_network(run, made, folders, site):
         assert digest(made.parts) == untouched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ERRORS, ids=["device", "machine"])
 def test_a_story_goes_on_with_what_is_finished(run, made, folders, kind):
     def story(folder):

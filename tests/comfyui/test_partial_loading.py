@@ -127,6 +127,7 @@ def write_fp8(path, plain):
     save_file(tensors, path, metadata)
 
 
+@pytest.mark.slow
 def test_a_film_is_the_same(run, loaded, shelf, card, folders):  # noqa: F811
     """Through one node: text, a picture, two stages of a model of eight bits with LoRAs, and sound."""
     names = shelf("2.3")

@@ -29,6 +29,8 @@ def test_partial_loading_in_every_versions_own_python():
 
 
 def node_tests(checkout: Path, *what: str) -> None:
+    if reason := hosting.lacks_pytest(hosting.host_python()):
+        pytest.skip(reason)
     command = [
         str(hosting.host_python()),
         "-m",

@@ -43,6 +43,7 @@ def decoded(run, parts, clip, memory="auto"):
     return images, run("DecodeAudio", latent=clip, audio_vae=parts["audio_vae"]).args[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version, name", [("2.3", "ltx2_fast"), ("2.5", "ltx2_fast"), ("2.3", "ltx2_hq")])
 def test_stage_nodes_and_generate_make_the_same_film(run, loaded, version, name):  # noqa: F811
     parts = loaded(version)
@@ -168,6 +169,7 @@ def test_guidance_sigmas_and_noise_of_ones_own(run, loaded, pack):  # noqa: F811
     assert torch.equal(other.latent.video, run("Denoise", noise=noise, **given).args[0].latent.video)
 
 
+@pytest.mark.slow
 def test_memory_modes_and_files(run, loaded, folders):  # noqa: F811
     from ltx2.media import read_video
 
@@ -190,6 +192,7 @@ def test_memory_modes_and_files(run, loaded, folders):  # noqa: F811
     assert silent.args[1] == "film/part_00002_.mp4 [output]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["text encoding", "denoising", "refining", "video decoding"])
 def test_a_cancelled_run_leaves_the_host_usable(run, loaded, pack, monkeypatch, stage):  # noqa: F811
     import comfy.model_management as mm

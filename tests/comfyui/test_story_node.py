@@ -18,6 +18,7 @@ def story(run, loaded, folders):  # noqa: F811
     )
 
 
+@pytest.mark.slow
 def test_made_once_then_kept_then_changed(story, folders):
     first = story()
     video, state, report, file = first.args

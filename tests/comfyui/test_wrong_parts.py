@@ -22,6 +22,7 @@ def denoised(run, parts, conditions=None, **inputs):
     return run("Denoise", latent=clip, seed=1, **given).args[0]
 
 
+@pytest.mark.slow
 def test_parts_of_another_release(run, loaded, shelf):  # noqa: F811
     first, second, third = loaded("2.0"), loaded("2.3"), loaded("2.5")
     with pytest.raises(

@@ -312,6 +312,7 @@ def test_settings_of_a_pipeline_are_checked():
             PipelineConfig(**wrong)
 
 
+@pytest.mark.slow
 def test_layers_that_follow_their_input_give_the_same_segment(tiny):
     files = tiny("2.3")
     given = {

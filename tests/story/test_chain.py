@@ -269,6 +269,7 @@ def killed_run(script, tmp_path, step):
     os._exit(0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FORK is None, reason="needs fork")
 def test_a_kill_anywhere_costs_only_what_was_not_recorded(tmp_path):
     script = story(3)

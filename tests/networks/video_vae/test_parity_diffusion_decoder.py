@@ -8,6 +8,7 @@ from ltx2.networks.video_vae.neighborhood_attention import boxed_attention
 from .diffusion_references import NARROW, in_diffusers, random_decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps, output", [(1, "x0"), (2, "x0"), (2, "v")])
 @torch.no_grad()
 def test_same_pixels_as_diffusers(steps, output):
