@@ -49,7 +49,8 @@ def tables(schema) -> str:
 
 
 def _range(one) -> str:
-    low, high, default = one.extra.get("min"), one.extra.get("max"), one.default
+    given = getattr(one, "extra", vars(one))  # of the stand-in, or of a host
+    low, high, default = given.get("min"), given.get("max"), getattr(one, "default", None)
     if low is None or high is None:
         return ""
     return f", {low:g} to {high:g}, default {default:g}" if high < 1e6 else f", from {low:g}, default {default:g}"

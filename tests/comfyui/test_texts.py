@@ -8,55 +8,61 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from . import hosting
-from .make_texts import DOCS, LOCALES, english
+from .make_texts import DOCS, LOCALES, page
+from .missing_texts import complaints
+from .test_inputs_kept import CASES
 from .workflow_texts import MODELS, OURS, WORKFLOWS
 
-HAN = re.compile("[\u4e00-\u9fff]")
+
+def test_every_node_brings_its_texts_and_a_case(nodes):
+    missing = complaints(nodes, CASES)
+    assert not missing, "\n".join(missing)
 
 
-def test_every_node_has_a_help_page_that_names_all_of_it(nodes):
-    assert {path.stem for path in DOCS.glob("*.md")} == {f"LTX2Continuum{name}" for name in nodes}
-    for name, cls in nodes.items():
-        schema = cls.GET_SCHEMA()
-        page = (DOCS / f"LTX2Continuum{name}.md").read_text("utf-8")
-        assert page.startswith(f"# {schema.display_name}\n\n{schema.description}\n"), (
-            f"{name}: python -m tests.comfyui.make_texts"
-        )
-        for one in schema.inputs:
-            told = f"| `{one.id}` |" in page and one.tooltip.replace("|", "/") in page
-            assert told, f"{name}.{one.id}: python -m tests.comfyui.make_texts"
-        for one in schema.outputs:
-            assert f"| `{one.display_name}` |" in page, name
-        example, limits = page.partition("## Example")[2].split("## Limits")
-        assert len(example.strip()) > 20 and len(limits.strip()) > 20, name
+def test_what_a_new_node_lacks_is_named(nodes, tmp_path):
+    """A node more, one less, and one whose schema changed: every file that has to follow is told by name."""
+    new = nodes["SizeHelper"].GET_SCHEMA()
+    new = SimpleNamespace(**{**vars(new), "node_id": "LTX2ContinuumNew", "category": "LTX-2 Continuum/novelties"})
+    changed = nodes["Preset"].GET_SCHEMA()
+    changed = SimpleNamespace(**{**vars(changed), "description": "Another description, which is long enough."})
+    given = {name: cls for name, cls in nodes.items() if name != "UseAudio"}
+    given |= {"New": SimpleNamespace(GET_SCHEMA=lambda: new), "Preset": SimpleNamespace(GET_SCHEMA=lambda: changed)}
+    missing = complaints(given, CASES)
+    for beginning in (
+        "web/docs/LTX2ContinuumNew.md is missing",
+        "locales/en/nodeDefs.json does not follow the schema of LTX2ContinuumNew",
+        "locales/zh/nodeDefs.json lacks LTX2ContinuumNew",
+        "locales/en/main.json lacks the menu 'novelties'",
+        "locales/zh/main.json lacks the menu 'novelties'",
+        "tests/comfyui/test_inputs_kept.py: add a case for New",
+        "web/docs/LTX2ContinuumUseAudio.md: there is no such node",
+        "locales/en/nodeDefs.json does not follow the schema of LTX2ContinuumUseAudio",
+        "locales/zh/nodeDefs.json: there is no node LTX2ContinuumUseAudio",
+        "tests/comfyui/test_inputs_kept.py: there is no node UseAudio",
+        "web/docs/LTX2ContinuumPreset.md does not follow",
+        "locales/en/nodeDefs.json does not follow the schema of LTX2ContinuumPreset",
+    ):
+        assert sum(line.startswith(beginning) for line in missing) == 1, (beginning, missing)
+    assert len(missing) == 12, missing
 
 
-def test_english_follows_the_schemas(nodes):
-    kept = json.loads((LOCALES / "en/nodeDefs.json").read_text("utf-8"))
-    assert kept == english(nodes), "python -m tests.comfyui.make_texts"
-
-
-def test_chinese_is_complete(nodes):
-    kept = json.loads((LOCALES / "zh/nodeDefs.json").read_text("utf-8"))
-    wanted = english(nodes)
-    assert set(kept) == set(wanted)
-    for name, node in wanted.items():
-        assert HAN.search(kept[name]["description"]), name
-        for group in ("inputs", "outputs"):
-            assert set(kept[name][group]) == set(node[group]), f"{name}.{group}"
-            for key, one in kept[name][group].items():
-                assert one["name"] and HAN.search(one["tooltip"]), f"{name}.{key}"
-
-
-def test_menus_are_translated(nodes):
-    groups = {part for cls in nodes.values() for part in cls.GET_SCHEMA().category.split("/")[1:]}
-    for language in ("en", "zh"):
-        known = json.loads((LOCALES / language / "main.json").read_text("utf-8"))["nodeCategories"]
-        assert groups - {"conditioning"} <= set(known)  # the host has that word itself
+def test_unwritten_parts_are_named(nodes, tmp_path):
+    docs, locales = (shutil.copytree(folder, tmp_path / folder.name) for folder in (DOCS, LOCALES))
+    schema = nodes["Preset"].GET_SCHEMA()
+    (docs / "LTX2ContinuumPreset.md").write_text(page(schema, ""), "utf-8")
+    chinese = json.loads((locales / "zh/nodeDefs.json").read_text("utf-8"))
+    chinese["LTX2ContinuumPreset"]["inputs"]["preset"]["tooltip"] = "English"
+    (locales / "zh/nodeDefs.json").write_text(json.dumps(chinese), "utf-8")
+    assert complaints(nodes, CASES, docs, locales) == [
+        "locales/zh/nodeDefs.json lacks LTX2ContinuumPreset.inputs.preset: write a name and a Chinese tooltip",
+        "web/docs/LTX2ContinuumPreset.md: write its Example",
+        "web/docs/LTX2ContinuumPreset.md: write its Limits",
+    ]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
