@@ -8,13 +8,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "ltx2"
 
-EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "__init__"}
+EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "version", "__init__"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "values": set(),
     "resampling": set(),
     "atomic_files": set(),
+    "version": set(),
     "config": set(),
     "networks": {"networks"},
     "sampling": {"sampling"},
@@ -95,10 +96,8 @@ def test_rooms_look_one_way(path):
 
 
 @pytest.mark.parametrize("path", [*modules(ENGINE), *modules(ROOT / "nodes")], ids=lambda p: str(p.relative_to(ROOT)))
-def test_files_stay_short_and_safe(path):
-    text = path.read_text("utf-8")
-    assert len(text.splitlines()) <= 600, "split the file by idea"
-    for node in ast.walk(ast.parse(text)):
+def test_files_are_safe(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec", "print"} or "cli" in path.parts, (
                 f"line {node.lineno}: {node.func.id}"

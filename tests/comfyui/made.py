@@ -95,11 +95,6 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
     own = first("UseAudio", audio=samples.sound(25 / 24), conditions=pictures)
     own_clip = first("PrepareLatent", conditions=own, **CLIP)
 
-    network = torch.nn.Module()
-    network.diffusion_model = PictureClock()
-    noise = [torch.randn(part.shape) for part in (half.latent.video, half.latent.audio)]
-    latent = {"samples": host.nested(finished.latent.video.float(), finished.latent.audio.float()), "batch_index": [0]}
-    masks = [torch.ones(1, 1, *part.shape[2:]) for part in (finished.latent.video, finished.latent.audio)]
     saved = run("SaveState", state=state, filename_prefix="state", form="PNG card")
     return SimpleNamespace(
         names=names,
@@ -123,13 +118,25 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
         own_clip=own_clip,
         own_finished=in_stages(own_clip)[2],
         card=(output / saved.ui["images"][0]["filename"]).read_bytes(),
-        sigmas=torch.tensor([1.0, 0.6, 0.0]),
-        noise=Noise(host.nested(*noise)),
-        native=host.patcher(network),
-        vae=Vae(),
-        audio_vae=AudioVae(),
-        frames=samples.frames(9),
-        sound=samples.sound(25 / 24),
-        latent=latent,
-        masked={**latent, "noise_mask": host.nested(*masks)},
+        **of_the_host(host, half, finished),
     )
+
+
+def of_the_host(host, half, finished) -> dict:
+    """What the host's own nodes hand over: noise, a model, VAEs, latents with and without masks."""
+    network = torch.nn.Module()
+    network.diffusion_model = PictureClock()
+    noise = [torch.randn(part.shape) for part in (half.latent.video, half.latent.audio)]
+    latent = {"samples": host.nested(finished.latent.video.float(), finished.latent.audio.float()), "batch_index": [0]}
+    masks = [torch.ones(1, 1, *part.shape[2:]) for part in (finished.latent.video, finished.latent.audio)]
+    return {
+        "sigmas": torch.tensor([1.0, 0.6, 0.0]),
+        "noise": Noise(host.nested(*noise)),
+        "native": host.patcher(network),
+        "vae": Vae(),
+        "audio_vae": AudioVae(),
+        "frames": samples.frames(9),
+        "sound": samples.sound(25 / 24),
+        "latent": latent,
+        "masked": {**latent, "noise_mask": host.nested(*masks)},
+    }

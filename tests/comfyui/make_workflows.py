@@ -7,13 +7,14 @@ Run it again when nodes changed. Thumbnails are made too where there is a browse
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ltx2 import __version__
 
-from . import real
+from . import hosting, real
 from .workflow_texts import MODELS, OURS, WORKFLOWS, Link, Node, Workflow
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
@@ -117,70 +118,85 @@ def page_form(info: dict, workflow: Workflow) -> dict:
     """What the page saves: positions, links by number, widget values in order."""
     ids = {node.name: index for index, node in enumerate(workflow.nodes, 1)}
     columns, filled = depths(workflow), {}
-    kinds = {node.name: node.kind for node in workflow.nodes}
-    nodes, links = [], []
-    outputs = {node.name: [[] for _ in info[node.kind]["output_name"]] for node in workflow.nodes}
+    nodes, links = [], _Links(info, workflow, ids)
     for node in workflow.nodes:
-        sockets, values = [], []
-        for name, kind, options, optional in inputs_of(info, node.kind):
-            given = node.inputs.get(name)
-            widget = is_widget(kind, options)
-            type_name = "COMBO" if isinstance(kind, list) else kind
-            socket: dict[str, Any] = {"name": name, "type": type_name, "link": None}
-            if optional and not widget:
-                socket["shape"] = 7
-            if widget:
-                socket["widget"] = {"name": name}
-                shown = default_of(kind, options) if given is None or isinstance(given, Link) else given
-                values.append(shown)
-                if options.get("control_after_generate"):
-                    values.append("fixed")
-                if options.get("image_upload"):
-                    values.append("image")
-            if isinstance(given, Link):
-                slot = info[kinds[given.node]]["output_name"].index(given.output)
-                links.append(
-                    [
-                        len(links) + 1,
-                        ids[given.node],
-                        slot,
-                        ids[node.name],
-                        len(sockets),
-                        info[kinds[given.node]]["output"][slot],
-                    ]
-                )
-                socket["link"] = len(links)
-                outputs[given.node][slot].append(len(links))
-            sockets.append(socket)
+        sockets, values = _sockets(info, node, links)
         column, height = columns[node.name], height_of(info, node)
         top = filled.get(column, 0)
         filled[column] = top + height + GAP_Y
-        properties: dict[str, Any] = {"Node name for S&R": node.kind}
-        ours = node.kind.startswith(OURS)
-        properties |= {"cnr_id": REGISTRY_ID, "ver": __version__} if ours else {"cnr_id": "comfy-core", "ver": "0.16.0"}
-        needed = (
-            [value for value in node.inputs.values() if value in MODELS] if not node.inputs.keys() & {"prompt"} else []
-        )
-        if needed:
-            properties["models"] = [{"name": n, "url": MODELS[n][1], "directory": MODELS[n][0]} for n in needed]
         entry = {
-            "id": ids[node.name], "type": node.kind, "pos": [column * (COLUMN + GAP_X), top], "size": [COLUMN, height],
+            "id": ids[node.name],
+            "type": node.kind,
+            "pos": [column * (COLUMN + GAP_X), top],
+            "size": [COLUMN, height],
             "flags": {},
-            "order": ids[node.name] - 1, "mode": 0, "inputs": sockets, "outputs": [], "properties": properties,
+            "order": ids[node.name] - 1,
+            "mode": 0,
+            "inputs": sockets,
+            "outputs": [],
+            "properties": _properties(node),
             "widgets_values": values,
-        }  # fmt: skip
+        }
         if node.title:
             entry["title"] = node.title
         nodes.append(entry)
     for node, entry in zip(workflow.nodes, nodes):
-        described = zip(info[node.kind]["output_name"], info[node.kind]["output"], outputs[node.name])
+        described = zip(info[node.kind]["output_name"], info[node.kind]["output"], links.of_outputs[node.name])
         entry["outputs"] = [{"name": name, "type": kind, "links": found or None} for name, kind, found in described]
     nodes.append(_note(workflow, len(nodes) + 1))
     return {
-        "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links),
-        "nodes": nodes, "links": links,
+        "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links.rows),
+        "nodes": nodes, "links": links.rows,
         "groups": [], "config": {}, "extra": {}, "version": 0.4,
     }  # fmt: skip
+
+
+class _Links:
+    """Links of a page, numbered as they come. rows: as the page saves them; of_outputs: node → numbers by slot."""
+
+    def __init__(self, info: dict, workflow: Workflow, ids: dict[str, int]):
+        self.info, self.ids, self.rows = info, ids, []
+        self.kinds = {node.name: node.kind for node in workflow.nodes}
+        self.of_outputs = {node.name: [[] for _ in info[node.kind]["output_name"]] for node in workflow.nodes}
+
+    def add(self, given: Link, node: Node, socket: int) -> int:
+        source = self.info[self.kinds[given.node]]
+        slot, number = source["output_name"].index(given.output), len(self.rows) + 1
+        self.rows.append([number, self.ids[given.node], slot, self.ids[node.name], socket, source["output"][slot]])
+        self.of_outputs[given.node][slot].append(number)
+        return number
+
+
+def _sockets(info: dict, node: Node, links: _Links) -> tuple[list[dict], list]:
+    """A node's inputs as the page saves them, and its widgets' values."""
+    sockets: list[dict] = []
+    values: list = []
+    for name, kind, options, optional in inputs_of(info, node.kind):
+        given = node.inputs.get(name)
+        widget = is_widget(kind, options)
+        socket: dict[str, Any] = {"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "link": None}
+        if optional and not widget:
+            socket["shape"] = 7
+        if widget:
+            socket["widget"] = {"name": name}
+            values.append(default_of(kind, options) if given is None or isinstance(given, Link) else given)
+            if options.get("control_after_generate"):
+                values.append("fixed")
+            if options.get("image_upload"):
+                values.append("image")
+        if isinstance(given, Link):
+            socket["link"] = links.add(given, node, len(sockets))
+        sockets.append(socket)
+    return sockets, values
+
+
+def _properties(node: Node) -> dict[str, Any]:
+    """Where a node comes from, and the model files that it names."""
+    ours = node.kind.startswith(OURS)
+    origin = {"cnr_id": REGISTRY_ID, "ver": __version__} if ours else {"cnr_id": "comfy-core", "ver": "0.16.0"}
+    named = [] if "prompt" in node.inputs else [value for value in node.inputs.values() if value in MODELS]
+    models = [{"name": n, "url": MODELS[n][1], "directory": MODELS[n][0]} for n in named]
+    return {"Node name for S&R": node.kind, **origin, **({"models": models} if models else {})}
 
 
 def _note(workflow: Workflow, number: int) -> dict:
@@ -212,6 +228,8 @@ def write(info: dict) -> None:
 if __name__ == "__main__":
     from ltx2.tiny.write import write_tiny
 
+    if not hosting.available():
+        sys.exit(hosting.NO_HOST)
     with tempfile.TemporaryDirectory() as folder:
         base = real.make_base(Path(folder) / "host", lambda version: write_tiny(Path(folder) / version, version))
         real.put_inputs(base)

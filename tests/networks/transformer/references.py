@@ -88,8 +88,8 @@ def _own_scale_and_shift():
         Preprocessor.prepare = published
 
 
-def diffusers(config: dict, weights: dict, inputs: dict, mode: str = "cross"):
-    """Velocities of diffusers, which knows ``cross`` and ``own``, and one block list for both streams."""
+def diffusers_model(config: dict, weights: dict):
+    """Its network with our weights."""
     from diffusers import LTX2VideoTransformer3DModel
 
     later, gated = config.get("cross_attention_adaln", False), config.get("apply_gated_attention", False)
@@ -124,6 +124,12 @@ def diffusers(config: dict, weights: dict, inputs: dict, mode: str = "cross"):
         **extra,
     )
     model.load_state_dict({diffusers_name(name): tensor for name, tensor in weights.items()}, strict=True, assign=True)
+    return model.eval()
+
+
+def diffusers(config: dict, weights: dict, inputs: dict, mode: str = "cross"):
+    """Velocities of diffusers, which knows ``cross`` and ``own``, and one block list for both streams."""
+    model = diffusers_model(config, weights)
     video, audio = inputs["video"], inputs["audio"]
     options = {"use_cross_timestep": mode == "cross"}
     samples = inputs["perturbations"]
@@ -133,7 +139,7 @@ def diffusers(config: dict, weights: dict, inputs: dict, mode: str = "cross"):
         options["spatio_temporal_guidance_blocks"] = samples[0][0][1]
         options["perturbation_mask"] = torch.zeros(len(samples))
     with torch.no_grad():
-        return model.eval()(
+        return model(
             hidden_states=video["latent"],
             audio_hidden_states=audio["latent"],
             encoder_hidden_states=video["context"],

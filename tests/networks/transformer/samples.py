@@ -105,6 +105,42 @@ def text_states(config: dict, seed: int = 3, tokens: int = 128, valid=(5, 70)) -
     return states, mask
 
 
+SELF_ATTENTION = [["SKIP_VIDEO_SELF_ATTN", [1]], ["SKIP_AUDIO_SELF_ATTN", [1]]]
+CROSS_ATTENTION = [["SKIP_A2V_CROSS_ATTN", None], ["SKIP_V2A_CROSS_ATTN", None]]
+PERTURBATIONS = {
+    "stg": [SELF_ATTENTION, SELF_ATTENTION],
+    "isolated": [CROSS_ATTENTION, CROSS_ATTENTION],
+    "mixed": [
+        [["SKIP_VIDEO_SELF_ATTN", [0]], ["SKIP_V2A_CROSS_ATTN", [1]]],
+        [["SKIP_AUDIO_SELF_ATTN", [0, 1]], ["SKIP_A2V_CROSS_ATTN", None]],
+    ],
+}
+BATCH, FRAMES, HEIGHT, WIDTH, LATENTS, WORDS = 2, 3, 2, 3, 5, 4
+FRAME_TOKENS, TOKENS = HEIGHT * WIDTH, FRAMES * HEIGHT * WIDTH
+
+
+def plain_inputs(config: dict, noise) -> dict[str, dict]:
+    """Latents, sigmas, contexts and positions of both streams. noise: shape → tensor."""
+    widths = (config["caption_channels"],) * 2
+    if config.get("caption_proj_before_connector", False):
+        widths = (config["cross_attention_dim"], config["audio_cross_attention_dim"])
+    sigma = torch.tensor([0.909375, 0.6])
+    return {
+        "video": {
+            "latent": noise(BATCH, TOKENS, config["in_channels"]),
+            "sigma": sigma,
+            "context": noise(BATCH, WORDS, widths[0]),
+            "positions": video_positions(FRAMES, HEIGHT, WIDTH, 24, device="cpu").repeat(BATCH, 1, 1, 1),
+        },
+        "audio": {
+            "latent": noise(BATCH, LATENTS, config["audio_in_channels"]),
+            "sigma": sigma,
+            "context": noise(BATCH, WORDS, widths[1]),
+            "positions": audio_positions(LATENTS, device="cpu").repeat(BATCH, 1, 1, 1),
+        },
+    }
+
+
 def inputs(config: dict, seed: int = 1, case: str = "plain") -> dict[str, dict]:
     """``{"video": …, "audio": …}``: the parts of a stream as tensors; two samples; ``perturbations`` as lists of names
     and blocks."""
@@ -113,67 +149,37 @@ def inputs(config: dict, seed: int = 1, case: str = "plain") -> dict[str, dict]:
     def noise(*shape):
         return torch.randn(*shape, generator=generator)
 
-    batch, frames, height, width, latents, words = 2, 3, 2, 3, 5, 4
-    tokens = frames * height * width
-    projected = config.get("caption_proj_before_connector", False)
-    widths = (
-        (config["cross_attention_dim"], config["audio_cross_attention_dim"])
-        if projected
-        else (config["caption_channels"],) * 2
-    )
-    sigma = torch.tensor([0.909375, 0.6])
-    masks = {"video": torch.ones(batch, tokens, 1), "audio": torch.ones(batch, latents, 1)}
-    out = {
-        "video": {
-            "latent": noise(batch, tokens, config["in_channels"]), "sigma": sigma, "context": noise(batch, words,
-            widths[0]),
-            "positions": video_positions(frames, height, width, 24, device="cpu").repeat(batch, 1, 1, 1),
-        },
-        "audio": {
-            "latent": noise(batch, latents, config["audio_in_channels"]), "sigma": sigma, "context": noise(batch,
-            words, widths[1]),
-            "positions": audio_positions(latents, device="cpu").repeat(batch, 1, 1, 1),
-        },
-    }  # fmt: skip
+    out = plain_inputs(config, noise)
     video, audio = out["video"], out["audio"]
-    keyframes = torch.zeros(batch, tokens, 1)
-    keyframes[:, : height * width] = 1
+    masks = {"video": torch.ones(BATCH, TOKENS, 1), "audio": torch.ones(BATCH, LATENTS, 1)}
+    keyframes = torch.zeros(BATCH, TOKENS, 1)
+    keyframes[:, :FRAME_TOKENS] = 1
     if case == "two_sigmas":
         audio["sigma"] = torch.tensor([0.35, 0.725])
     if case in ("first_frame", "appended"):
-        masks["video"][0, : height * width] = 0
-        masks["video"][1, : height * width] = 0.3
+        masks["video"][0, :FRAME_TOKENS] = 0
+        masks["video"][1, :FRAME_TOKENS] = 0.3
     if case == "frozen_audio":
         masks["audio"].zero_()
-        audio["sigma"] = torch.zeros(batch)
+        audio["sigma"] = torch.zeros(BATCH)
     if case == "text_mask":
         video["context_mask"] = audio["context_mask"] = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
     if case in ("mask", "fractional_mask"):
-        strength = torch.ones(batch, tokens, tokens)
+        strength = torch.ones(BATCH, TOKENS, TOKENS)
         strength[:, :-4, -4:] = strength[:, -4:, :-4] = 0.0 if case == "mask" else 0.35
         video["attention_mask"] = strength
     if case in ("appended", "slots"):
-        extra = video_positions(1, 2, 2, 24, video_offset_seconds=0.5, device="cpu").repeat(batch, 1, 1, 1)
-        video["latent"] = torch.cat([video["latent"], noise(batch, 4, config["in_channels"])], 1)
+        extra = video_positions(1, 2, 2, 24, video_offset_seconds=0.5, device="cpu").repeat(BATCH, 1, 1, 1)
+        video["latent"] = torch.cat([video["latent"], noise(BATCH, 4, config["in_channels"])], 1)
         video["positions"] = torch.cat([video["positions"], extra], 2)
-        masks["video"] = torch.cat([masks["video"], torch.full((batch, 4, 1), 0.2 if case == "appended" else 1.0)], 1)
-        keyframes = torch.cat([keyframes, torch.full((batch, 4, 1), float(case == "slots"))], 1)
+        masks["video"] = torch.cat([masks["video"], torch.full((BATCH, 4, 1), 0.2 if case == "appended" else 1.0)], 1)
+        keyframes = torch.cat([keyframes, torch.full((BATCH, 4, 1), float(case == "slots"))], 1)
     if case == "sound_first":  # the picture starts 1.4 s after the sound
-        video["positions"] = video_positions(
-            frames, height, width, "24000/1001", video_offset_seconds=1.4, device="cpu"
-        ).repeat(batch, 1, 1, 1)
+        late = video_positions(FRAMES, HEIGHT, WIDTH, "24000/1001", video_offset_seconds=1.4, device="cpu")
+        video["positions"] = late.repeat(BATCH, 1, 1, 1)
     for name, stream in out.items():
         stream["timesteps"] = masks[name] * stream["sigma"][:, None, None]
     if config.get("use_keyframes_abs_pos_embedding"):
         video["keyframes_mask"] = keyframes
-    self_attention = [["SKIP_VIDEO_SELF_ATTN", [1]], ["SKIP_AUDIO_SELF_ATTN", [1]]]
-    cross_attention = [["SKIP_A2V_CROSS_ATTN", None], ["SKIP_V2A_CROSS_ATTN", None]]
-    out["perturbations"] = {
-        "stg": [self_attention, self_attention],
-        "isolated": [cross_attention, cross_attention],
-        "mixed": [
-            [["SKIP_VIDEO_SELF_ATTN", [0]], ["SKIP_V2A_CROSS_ATTN", [1]]],
-            [["SKIP_AUDIO_SELF_ATTN", [0, 1]], ["SKIP_A2V_CROSS_ATTN", None]],
-        ],
-    }.get(case)
+    out["perturbations"] = PERTURBATIONS.get(case)
     return out

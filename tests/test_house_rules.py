@@ -1,0 +1,176 @@
+"""How long and how wide the code may be, and what it must say of itself, measured in every Python file."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = "ltx2"
+FILE_LINES, FUNCTION_LINES, PARAMETERS, FOLDER_FILES = 500, 60, 8, 14
+# made here and not written
+NOT_OURS = {"build", "demo", "dist", "out", "__pycache__"}
+# a node's sockets are its parameters: the host calls these with one argument for each
+NODE_SIGNATURES = {"execute", "validate_inputs", "fingerprint_inputs", "check_lazy_status"}
+
+# Known offenders, rule by rule. A list that only shrinks: what is mended has to be taken out, and nothing comes in.
+KNOWN: dict[str, set[str]] = {}
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a file: its name with the classes and functions around it, and whether it is one of the file's
+    public names (of a public class, or of the file itself)."""
+
+    path: Path
+    name: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+    public: bool
+
+    @property
+    def label(self) -> str:
+        return f"{self.path.relative_to(ROOT)}::{self.name}"
+
+    @property
+    def arguments(self) -> list[ast.arg]:
+        """All but the object or class that a method belongs to."""
+        given = self.node.args
+        stars = [one for one in (given.vararg, given.kwarg) if one]
+        return [a for a in (*given.posonlyargs, *given.args, *given.kwonlyargs, *stars) if a.arg not in ("self", "cls")]
+
+
+def python_files(*folders: str) -> list[Path]:
+    """All files, or those of some folders at the top."""
+    tops = [ROOT / folder for folder in folders] or [
+        top for top in ROOT.iterdir() if top.is_dir() and not top.name.startswith(".") and top.name not in NOT_OURS
+    ]
+    found = [path for top in tops for path in top.rglob("*.py") if not NOT_OURS & set(path.relative_to(ROOT).parts[1:])]
+    return sorted([*found, *([] if folders else ROOT.glob("*.py"))])
+
+
+def functions_of(path: Path) -> Iterator[Function]:
+    def walk(node: ast.AST, around: tuple[str, ...], public: bool) -> Iterator[Function]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                open_name = public and not child.name.startswith("_")
+                yield Function(path, ".".join((*around, child.name)), child, open_name)
+                yield from walk(child, (*around, child.name), False)
+            elif isinstance(child, ast.ClassDef):
+                yield from walk(child, (*around, child.name), public and not child.name.startswith("_"))
+            else:
+                yield from walk(child, around, public)
+
+    return walk(ast.parse(path.read_text("utf-8")), (), True)
+
+
+def public_classes_of(path: Path) -> Iterator[ast.ClassDef]:
+    return (
+        node
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+
+def long_files() -> Iterator[str]:
+    """Files over 500 lines: split them by idea."""
+    for path in python_files():
+        if len(path.read_text("utf-8").splitlines()) > FILE_LINES:
+            yield str(path.relative_to(ROOT))
+
+
+def long_functions() -> Iterator[str]:
+    """Functions over 60 lines, docstring counted, decorators not: take them apart."""
+    for path in python_files():
+        for function in functions_of(path):
+            if function.node.end_lineno - function.node.lineno + 1 > FUNCTION_LINES:
+                yield function.label
+
+
+def wide_functions() -> Iterator[str]:
+    """Functions of more than 8 parameters: bundle what travels together. Node signatures are free."""
+    for path in python_files():
+        in_nodes = path.relative_to(ROOT).parts[0] == "nodes"
+        for function in functions_of(path):
+            if len(function.arguments) > PARAMETERS and not (in_nodes and function.node.name in NODE_SIGNATURES):
+                yield function.label
+
+
+def crowded_folders() -> Iterator[str]:
+    """Folders of the engine with more than 14 files: two rooms in one."""
+    for folder in {path.parent for path in python_files(ENGINE)}:
+        if len(list(folder.glob("*.py"))) > FOLDER_FILES:
+            yield str(folder.relative_to(ROOT))
+
+
+def untyped_functions() -> Iterator[str]:
+    """Public functions and methods of the engine without a type for a parameter or for the result."""
+    for path in python_files(ENGINE):
+        for function in functions_of(path):
+            missing = function.node.returns is None or any(a.annotation is None for a in function.arguments)
+            if function.public and missing:
+                yield function.label
+
+
+def undocumented_functions() -> Iterator[str]:
+    """Public functions, methods and classes of the engine, and files, without a docstring."""
+    for path in python_files(ENGINE):
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8"))):
+            yield str(path.relative_to(ROOT))
+        for node in public_classes_of(path):
+            if not ast.get_docstring(node):
+                yield f"{path.relative_to(ROOT)}::{node.name}"
+        for function in functions_of(path):
+            if function.public and not ast.get_docstring(function.node):
+                yield function.label
+
+
+RULES = (long_files, long_functions, wide_functions, crowded_folders, untyped_functions, undocumented_functions)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds(rule):
+    found, known = set(rule()), KNOWN.get(rule.__name__, set())
+    new = sorted(found - known)
+    assert not new, f"{rule.__doc__}\n" + "\n".join(new)
+    mended = sorted(known - found)
+    assert not mended, "these are mended, take them out of KNOWN:\n" + "\n".join(mended)
+
+
+def test_what_is_measured(tmp_path, monkeypatch):
+    """Each rule finds its offender, and lets pass what is at the limit or free."""
+    body = "\n".join(f"    x = {n}" for n in range(FUNCTION_LINES))
+    names = ", ".join(f"a{n}" for n in range(PARAMETERS + 1))
+    (tmp_path / "ltx2/room").mkdir(parents=True)
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "ltx2/room/long.py").write_text('"""Long."""\n' + "\n" * FILE_LINES)
+    (tmp_path / "ltx2/room/functions.py").write_text(f'''"""Functions."""
+def long(a: int) -> None:
+    """Long."""
+{body}
+def fits() -> None:
+    """Fits."""
+    {body[4:].rpartition(chr(10))[0].rpartition(chr(10))[0]}
+class Wide:
+    def wide(self, {names}): ...
+    def _hidden(self, {names[:30]}): ...
+    def typed(self, *a: int, **b: int) -> None: ...
+class _Hidden:
+    def method(self, a): ...
+''')
+    (tmp_path / "nodes/node.py").write_text(
+        f"class Node:\n    def execute(cls, {names}): ...\n    def other({names}): ...\n"
+    )
+    for n in range(FOLDER_FILES - 1):
+        (tmp_path / f"ltx2/room/empty_{n}.py").write_text('"""Empty."""\n')
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    functions = "ltx2/room/functions.py::"
+    assert {rule.__name__: set(rule()) for rule in RULES} == {
+        "long_files": {"ltx2/room/long.py"},
+        "long_functions": {functions + "long"},
+        "wide_functions": {functions + "Wide.wide", "nodes/node.py::Node.other"},
+        "crowded_folders": {"ltx2/room"},
+        "untyped_functions": {functions + "Wide.wide"},
+        "undocumented_functions": {functions + "Wide", functions + "Wide.wide", functions + "Wide.typed"},
+    }
