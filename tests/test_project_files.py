@@ -1,0 +1,141 @@
+"""What stands beside the code says the same as the code: version, changelog, checks, pictures, documents."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import ltx2
+from ltx2.stages.presets import PRESETS
+from ltx2.version import UNKNOWN, read_version
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def test_the_version_is_the_project_files():
+    (written,) = re.findall(r'^version = "(.*)"$', text("pyproject.toml"), re.M)
+    assert ltx2.__version__ == written
+    others = [
+        p
+        for p in [*(ROOT / "ltx2").rglob("*.py"), *(ROOT / "nodes").glob("*.py")]
+        if f'"{written}"' in p.read_text("utf-8")
+    ]
+    assert not others, "the version stands in pyproject.toml alone"
+
+
+def test_where_the_version_comes_from(tmp_path, monkeypatch):
+    file = tmp_path / "pyproject.toml"
+    file.write_text(
+        '[tool.x]\nversion = "9.9.9"\n[project]\nversion = "1.2.3"\nname = "ltx2-continuum"\n[a]\nname = "b"\n'
+    )
+    assert read_version(file) == "1.2.3"
+    monkeypatch.setattr(metadata, "version", lambda name: {"ltx2-continuum": "4.5.6"}[name])
+    assert read_version(tmp_path / "missing") == "4.5.6"
+    file.write_text('[project]\nname = "somebody-elses"\nversion = "7.0.0"\n')
+    assert read_version(file) == "4.5.6"
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert read_version(file) == UNKNOWN
+
+
+def test_the_changelog_is_dated_and_knows_the_version():
+    heads = re.findall(r"^## (.*)$", text("CHANGELOG.md"), re.M)
+    dated = heads[1:] if heads[0] == "Unreleased" else heads
+    for head in dated:
+        assert re.fullmatch(r"\d+\.\d+\.\d+ – \d{4}-\d{2}-\d{2}", head), head
+    assert dated[0].startswith(f"{ltx2.__version__} – ")
+
+
+def test_one_ruff_for_all_checks():
+    pinned = dict(re.findall(r"^(\w+)==(.*)$", text("constraints.txt"), re.M))
+    assert f"rev: v{pinned['ruff']}" in text(".pre-commit-config.yaml")
+
+
+def test_checks_call_targets_that_exist():
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.M))
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        for line in re.findall(r"\bmake (?:-s )?([a-z -]+)", path.read_text("utf-8")):
+            assert set(line.split()) <= targets, f"{path.name}: make {line}"
+    assert "make test" in text(".ci/run")
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    spec = importlib.util.spec_from_file_location("draw_architecture", ROOT / "docs/draw_architecture.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["rooms.svg", "walks.svg"])
+def test_pictures_are_what_the_code_is(drawing, name):
+    assert drawing.PICTURES[name]() == text(f"docs/{name}"), "run `make picture`"
+
+
+def test_an_arrow_up_is_not_drawn(drawing, monkeypatch):
+    found = drawing.arrows()
+    assert {("stages", "sampling"), ("film", "continuation"), ("nodes", "stages")} <= found
+    monkeypatch.setattr(drawing, "arrows", lambda: found | {("continuation", "film")})
+    with pytest.raises(SystemExit, match="ltx2/continuation imports ltx2/film"):
+        drawing.draw_rooms()
+
+
+def test_walks_pass_through_files_that_are_there(drawing):
+    for _, _, steps in drawing.WALKS:
+        for place, _ in steps:
+            path = ROOT / (place if place.startswith("nodes") else f"ltx2/{place}")
+            assert path.is_dir() or path.with_suffix(".py").is_file(), place
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_that_documents_name_are_there(name):
+    """Links, and paths in code marks that start with a folder of the project."""
+    tops = "|".join(re.escape(p.name) for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith("."))
+    content, home = text(name), (ROOT / name).parent
+    links = [one.partition("#")[0] for one in re.findall(r"\]\((?!https?:)([^)\s]+)\)", content)]
+    assert all((home / one).exists() for one in links), links
+    for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", content):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_preset_stands_in_the_table_of_pipelines():
+    table = text("docs/architecture.md").partition("## Pipelines")[2].partition("\n## ")[0]
+    assert {p.name for p in PRESETS} == {n for n in re.findall(r"`(\w+)`", table)}
+
+
+def test_nodes_in_the_table_of_abilities_have_these_names():
+    table = text("docs/architecture.md").partition("## Abilities")[2].partition("\n## ")[0]
+    known = {node["display_name"] for node in json.loads(text("locales/en/nodeDefs.json")).values()}
+    named = set(re.findall(r"\*([^*\n]+)\*", table))
+    assert named and named <= known, named - known
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_engine_and_its_types(tmp_path):
+    pytest.importorskip("setuptools")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "ltx2").symlink_to(ROOT / "ltx2")
+    code = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wheel = tmp_path / done.stdout.split()[-1]
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.startswith(f"ltx2_continuum-{ltx2.__version__}-")
+    wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "ltx2").rglob("*.py")} | {"ltx2/py.typed"}
+    assert wanted <= set(names), sorted(wanted - set(names))
+    assert not [name for name in names if not name.startswith(("ltx2/", "ltx2_continuum-"))]
