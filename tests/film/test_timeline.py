@@ -285,7 +285,7 @@ def test_states_of_other_programs_are_read_by_their_conventions():
     words = " ".join(str(w.message) for w in caught)
     assert (
         "carries 11 frames; the last 9 were used" in words
-        and "keep the carried sound" in words
+        and "the carried sound is made anew" in words
         and "milliseconds" in words
     )
     assert len(following.notes) == 3
