@@ -18,6 +18,7 @@ _SHOWN_LEVELS = 2
 _SHOWN_ITEMS = 3
 _SHOWN_LETTERS = 60
 _LARGEST_INT_BITS = 1024
+_SMALL_INT = 2**63
 
 
 def shown(value: object) -> str:
@@ -103,7 +104,21 @@ def check_plain(
             left -= len(value)
             if left < 0:
                 raise ContinuationError(f"{_name(place)} holds more than {limits.nodes} values")
-            stack.extend((item, (place, key), depth + 1) for key, item in _items(value))
+            stack.extend(
+                (item, (place, key), depth + 1)
+                for key, item in _items(value)
+                if not _is_harmless(item, limits) or depth + 1 >= limits.nesting
+            )
+
+
+def _is_harmless(value: Any, limits: StateLimits) -> bool:
+    """Whether a value needs no closer look: the common ones, told at a glance."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= limits.text_bytes
+    if kind is int:
+        return -_SMALL_INT < value < _SMALL_INT
+    return value is None or kind is bool or ((kind is dict or kind is list) and not value)
 
 
 def _items(value: dict | list | tuple) -> Iterator[tuple[str | int, Any]]:
