@@ -268,7 +268,7 @@ SCRIPTS = (
     b"  - prompt: wind rises\n    strength: 0.9\n    cut: true\n    seed: 4\n  - {prompt: birds, frames: 17}\n",
     b"segments: [a, b, {prompt: c, negative: d, seconds: 2}]\noverride: {denoise.num_inference_steps: 1}\n"
     b"overlap: {video: 9, audio: 49}\ndrift_correction: {colour: 0.5}\n",
-    b'{"segments": ["a", {"prompt": "b", "image": [{"file": "x.png", "frame": 0}]}], "fps": "24000/1001"}',
+    b'{"segments": ["a", {"prompt": "b", "cut": true, "image": [{"file": "x.png", "frame": 0}]}], "fps": "24000/1001"}',
 )
 
 
