@@ -2,34 +2,84 @@
 
 The order is the one databases use: write a temporary file in the same folder, flush, fsync, rename over the target,
 fsync the folder. Locks belong to the operating system and end with the process, so a killed run never leaves one
-behind.
+behind; unfinished work is locked while it is written, so that what nobody holds any more can be told from what is
+being written and be taken away at once.
 """
 
 import contextlib
+import errno
+import functools
+import hashlib
 import os
+import re
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from .errors import ContinuationError
+from .errors import BusyError
 
 if os.name == "nt":
     import msvcrt
 else:
     import fcntl
 
-_TEMP_PREFIX = ".ltx2-"
+_PREFIX = ".ltx2-"
+_HELD = f"{_PREFIX}held-"  # what is locked for as long as somebody writes it
 _TEMP_SUFFIX = ".tmp"
 _OLD_SUFFIX = ".old"
 STALE_SECONDS = 3600.0
+_LONGEST_PART = 255  # bytes of one name, on every common file system
+_RETRIES = 20  # of a reader whose folder is replaced again and again while it reads
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that another one holds
+# Names that Windows gives to devices, whatever the folder and the suffix.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+Found = TypeVar("Found")
 
 
-def temp_beside(path: Path) -> Path:
-    """A name for unfinished work in the folder of ``path``, which :func:`clean_stale_temps` recognises."""
-    return path.with_name(f"{_TEMP_PREFIX}{uuid.uuid4().hex}{_TEMP_SUFFIX}")
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def is_portable(name: str) -> bool:
+    """Whether a text can be the name of one file or folder on every system, and means the same on all of them."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:  # half a character
+        return False
+    return (
+        0 < size <= _LONGEST_PART
+        and name.isprintable()
+        and not set(name) & set('/\\:*?"<>|')
+        and name[0] not in " ~"
+        and name[-1] not in " ."
+        and not _DEVICES.match(name)
+    )
+
+
+def is_portable_below(name: str) -> bool:
+    """Whether a text names something below a folder on every system: parts between slashes, no ``..``, drive or
+    ``~``."""
+    return all(map(is_portable, name.split("/")))
+
+
+def file_path(path: str | Path) -> Path | None:
+    """A path that the file system can be asked about, or None: one with half characters, zero bytes or a name that is
+    too long is the name of nothing."""
+    try:
+        os.lstat(path)
+    except ValueError:  # UnicodeEncodeError too
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+    return Path(path)
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -40,13 +90,16 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = temp_beside(path)
+    temp, file = _held_file(path.parent)
     try:
-        with open(temp, "xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temp, path)
+            if os.name != "nt":  # still locked: nobody takes it for left behind
+                os.replace(temp, path)
+        if os.name == "nt":  # where an open file cannot be renamed
+            os.replace(temp, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
@@ -87,12 +140,7 @@ def publish(partial: Path, path: Path) -> None:
     """Flush a complete file to disk and give it its name."""
     sync(partial)
     os.replace(partial, path)
-
-
-def reason(error: BaseException) -> str:
-    """The part of an error that a person can use, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: str | Path) -> None:
@@ -106,38 +154,96 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
+def reason(error: BaseException) -> str:
+    """The part of an error that a person can use, on one line and without any path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+# --- one folder ------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of ``path`` when the block ends well. Files in it must be synced by their
     writer.
 
-    A crash between the two renames leaves the old folder under a second name; :func:`recover_folder` puts it back.
+    A crash between the two renames leaves the old folder under a second name, where :func:`read_folder` finds it; the
+    next writer puts it back.
     """
     path = Path(path)
+    if path.is_symlink():  # what the link names is replaced, not the link
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
-    temp, old = temp_beside(path), _old_of(path)
-    temp.mkdir()
+    temp, release = _held_folder(path.parent)
+    old = _old_of(path)
     try:
         yield temp
         sync_folder(temp)
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(temp, path)
-        except BaseException:
-            recover_folder(path)
-            raise
+        with _swapping(path.parent):
+            _finish_swap(path)
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(temp, path)
+            except BaseException:
+                _finish_swap(path)
+                raise
+            sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
         raise
-    sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        release()
 
 
 def recover_folder(path: str | Path) -> None:
-    """Finish or undo a replacement of a folder that was cut short."""
+    """Finish or undo a replacement of a folder that was cut short; waits for one that is under way. For writers."""
     path = Path(path)
+    if _old_of(path).exists():
+        with _swapping(path.parent):
+            _finish_swap(path)
+
+
+def read_folder(path: str | Path, read: Callable[[Path], Found]) -> Found:
+    """What ``read`` makes of a folder that others may be replacing meanwhile; nothing is written.
+
+    ``read`` gets the folder that is whole: the old one while a replacement was cut short. When it fails although the
+    folder was another one by then, it is asked again.
+    """
+    path = Path(path)
+    for _ in range(_RETRIES):
+        before = _whole_folder(path)
+        mark = _identity(before)
+        try:
+            return read(before)
+        except Exception:
+            if mark == _identity(_whole_folder(path)):
+                raise
+    return read(_whole_folder(path))
+
+
+def folder_exists(path: str | Path) -> bool:
+    """Whether a folder is there, also while its replacement is under way or was cut short."""
+    return Path(path).is_dir() or _old_of(Path(path)).is_dir()
+
+
+def _whole_folder(path: Path) -> Path:
+    old = _old_of(path)
+    return path if path.exists() or not old.is_dir() else old
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _finish_swap(path: Path) -> None:
     old = _old_of(path)
     if not old.exists():
         return
@@ -149,61 +255,159 @@ def recover_folder(path: str | Path) -> None:
 
 
 def _old_of(path: Path) -> Path:
-    return path.with_name(f"{_TEMP_PREFIX}{path.name}{_OLD_SUFFIX}")
+    name = f"{_PREFIX}{path.name}{_OLD_SUFFIX}"
+    if len(os.fsencode(name)) > _LONGEST_PART:
+        name = f"{_PREFIX}{hashlib.sha256(os.fsencode(path.name)).hexdigest()}{_OLD_SUFFIX}"
+    return path.with_name(name)
 
 
-def clean_stale_temps(folder: str | Path, older_than_seconds: float = STALE_SECONDS) -> int:
-    """Remove unfinished files and folders that a crash left behind; younger ones may belong to another process. Returns
-    how many."""
+# --- what was left behind --------------------------------------------------------------------------------------------
+
+
+def temp_beside(path: Path) -> Path:
+    """A name for unfinished work in the folder of ``path``, which :func:`clean_stale_temps` recognises by its age."""
+    return path.with_name(f"{_PREFIX}{uuid.uuid4().hex}{_TEMP_SUFFIX}")
+
+
+def clean_dead_temps(folder: str | Path) -> int:
+    """Remove unfinished work that no process holds any more, whatever the clock says. Returns how many went."""
+    return clean_stale_temps(folder, older_than_seconds=None)
+
+
+def clean_stale_temps(folder: str | Path, older_than_seconds: float | None = STALE_SECONDS) -> int:
+    """Remove unfinished files and folders that a crash left behind. Returns how many.
+
+    Those that are locked while they are written go when nobody holds them. Others go when their time is further from
+    now than ``older_than_seconds``, in the past or, after the clock went back, in the future; None keeps them.
+    """
     removed, now = 0, time.time()
-    with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(folder)):
-            if not (entry.name.startswith(_TEMP_PREFIX) and entry.name.endswith(_TEMP_SUFFIX)):
-                continue
-            with contextlib.suppress(OSError):
-                if now - entry.stat(follow_symlinks=False).st_mtime < older_than_seconds:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)
-                removed += 1
+    try:
+        entries = [
+            one for one in os.scandir(folder) if one.name.startswith(_PREFIX) and one.name.endswith(_TEMP_SUFFIX)
+        ]
+    except OSError:
+        return 0
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            gone = _remove_dead(entry) if entry.name.startswith(_HELD) else None
+            if gone is None and older_than_seconds is not None:  # no lock to go by
+                if abs(now - entry.stat(follow_symlinks=False).st_mtime) >= older_than_seconds:
+                    gone = _remove(entry)
+            removed += bool(gone)
     return removed
+
+
+def _remove(entry: os.DirEntry) -> bool:
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path)
+    else:
+        os.unlink(entry.path)
+    return True
+
+
+def _remove_dead(entry: os.DirEntry) -> bool | None:
+    """Remove an unfinished file or folder that nobody holds: whether it went, None where locks cannot tell."""
+    if os.name == "nt":
+        return _remove(entry)  # fails while somebody has it open
+    handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        _take(handle, wait=False)
+        return _remove(entry)  # under the lock: its writer, if it comes to life, waits and sees that it is gone
+    except OSError as error:
+        return False if error.errno in _BUSY else None
+    finally:
+        os.close(handle)
+
+
+def _held_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new unfinished file, locked for as long as it is open."""
+    while True:
+        temp = folder / f"{_HELD}{uuid.uuid4().hex}{_TEMP_SUFFIX}"
+        file = open(temp, "xb")  # noqa: SIM115 - the caller closes it
+        try:
+            if os.name == "nt" or _hold(file.fileno(), temp):
+                return temp, file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _held_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
+    """A new unfinished folder, and what ends its lock."""
+    if os.name == "nt":  # folders cannot be locked there: age decides
+        temp = temp_beside(folder / "x")
+        temp.mkdir()
+        return temp, lambda: None
+    while True:
+        temp = folder / f"{_HELD}{uuid.uuid4().hex}{_TEMP_SUFFIX}"
+        temp.mkdir()
+        handle = os.open(temp, os.O_RDONLY)
+        if _hold(handle, temp):
+            return temp, functools.partial(os.close, handle)
+        os.close(handle)
+
+
+def _hold(handle: int, temp: Path) -> bool:
+    """Lock unfinished work; False when a cleaner came first and took it away."""
+    with contextlib.suppress(OSError):  # where the file system has no locks, age decides
+        _take(handle, wait=True)
+    return temp.exists()
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def file_lock(path: str | Path, *, wait: bool = True, busy: str = "") -> Iterator[None]:
-    """Hold the lock file ``path``; ``wait=False`` raises ContinuationError(``busy``) when another process holds it."""
+    """Hold the lock file ``path``; ``wait=False`` raises BusyError(``busy``) when another process holds it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         while True:
             try:
-                _take(file, wait)
+                _take(file.fileno(), wait)
                 break
             except OSError as error:
+                if error.errno not in _BUSY:
+                    raise
                 if not wait:
-                    raise ContinuationError(
-                        busy or f"{path} is locked by another process, wait for it to end"
-                    ) from error
+                    raise BusyError(busy or f"{path} is locked by another process, wait for it to end") from error
                 time.sleep(0.05)  # Windows gives up waiting after ten seconds
         try:
             yield
         finally:
-            _release(file)
+            _release(file.fileno())
 
 
-def _take(file, wait: bool) -> None:
+@contextlib.contextmanager
+def _swapping(folder: Path) -> Iterator[None]:
+    """Held while folders in ``folder`` are being replaced, so that two writers never meet between the two renames."""
     if os.name == "nt":
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        with file_lock(Path(tempfile.gettempdir()) / f"ltx2-{key}.lock"):
+            yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot lock a folder
+            _take(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)
 
 
-def _release(file) -> None:
+def _take(handle: int, wait: bool) -> None:
     if os.name == "nt":
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
     else:
-        fcntl.flock(file, fcntl.LOCK_UN)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _release(handle: int) -> None:
+    if os.name == "nt":
+        os.lseek(handle, 0, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_UN)

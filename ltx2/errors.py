@@ -1,8 +1,29 @@
 """The few kinds of error a user meets. Every message is one sentence: what, found, expected, fix."""
 
+LONGEST_MESSAGE = 300
+
+
+def one_line(text: object) -> str:
+    """A text as one line that every terminal can print, at most 300 characters: the middle of a longer one is left out,
+    since what was found stands at its start and the fix at its end."""
+    text = str(text)
+    if len(text) > 20 * LONGEST_MESSAGE:
+        text = f"{text[: 10 * LONGEST_MESSAGE]} {text[-10 * LONGEST_MESSAGE :]}"
+    line = " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())
+    if not line.isprintable():
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    start = LONGEST_MESSAGE * 2 // 3
+    return f"{line[:start]} … {line[start + 3 - LONGEST_MESSAGE :]}"
+
 
 class Ltx2Error(ValueError):
-    """Base of all errors this package raises on purpose."""
+    """Base of all errors this package raises on purpose. The message is one line of at most 300 characters, whatever
+    file names and values it was made from."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class CheckpointError(Ltx2Error):
@@ -26,6 +47,10 @@ class BlobNotFoundError(ContinuationError, KeyError):
 
     # KeyError would print the repr of the message
     __str__ = ValueError.__str__
+
+
+class BusyError(Ltx2Error):
+    """Another process holds what this one needs; told by the lock itself, and handed on as it is."""
 
 
 class StoryError(Ltx2Error):

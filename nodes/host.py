@@ -293,6 +293,7 @@ def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
 
 # --- the user's files --------------------------------------------------------------------------------------------
 
+_LONGEST_NAME = 200  # bytes of a file name before its number and suffix; disks take 255
 _BASES = {
     "input": folder_paths.get_input_directory,
     "output": folder_paths.get_output_directory,
@@ -309,20 +310,32 @@ def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
         return False
 
 
+def _below(base: str, name: str) -> str | None:
+    """Full path of what a name means below one of the host's folders; None for a name that leaves it or that no file
+    can have. Saving and loading go by this one rule, so that what was saved can be loaded again."""
+    name = name.replace("\\", "/")
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a character
+        return None
+    if not name or name.startswith(("/", "~")) or re.match(r"[A-Za-z]:", name) or re.search(r"[\0-\x1f\x7f]", name):
+        return None
+    path = os.path.join(base, name)
+    return path if inside(base, path) else None
+
+
 def user_file(value: str, *, folder: bool = False) -> Path:
     """The file a person named as ``sub/name`` or ``name [output]``. Raises RequestError when it leaves its base folder
-    or is absent."""
+    or is absent, in the same words: what lies elsewhere is nobody's to ask about."""
     match = re.fullmatch(r"(.*?)(?: \[(input|output|temp)\])?", str(value or "").strip(), re.S)
     name, base_name = match[1].strip(), match[2] or "input"
-    base = _BASES[base_name]()
-    if not name or "\0" in name:
+    if not name:
         raise RequestError(f"no file chosen: pick one from ComfyUI's {base_name} folder")
-    path = os.path.join(base, name.replace("\\", "/"))
-    if os.path.isabs(name) or re.match(r"[A-Za-z]:|~|//|\\\\", name) or not inside(base, path):
-        raise RequestError(f"{name!r} leaves ComfyUI's {base_name} folder: name a file inside it")
-    if not (os.path.isdir(path) if folder else os.path.exists(path)):
+    path = _below(_BASES[base_name](), name)
+    if path is None or not (os.path.isdir(path) if folder else os.path.exists(path)):
         raise RequestError(
-            f"{name!r} is not in ComfyUI's {base_name} folder: upload it, or add [output] if a node saved it"
+            f"{name[:80]!r} is not in ComfyUI's {base_name} folder or leaves ComfyUI's {base_name} folder: name a file "
+            "inside it, upload it, or add [output] if a node saved it"
         )
     return Path(os.path.realpath(path))
 
@@ -378,10 +391,11 @@ class SaveTarget:
 
 
 def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
-    """A fresh numbered name under ComfyUI's output folder. Raises RequestError when the prefix would leave it."""
+    """A fresh numbered name under ComfyUI's output folder, which its loading nodes take. Raises RequestError when the
+    prefix would leave it."""
     base = folder_paths.get_output_directory()
-    stays = "\0" not in prefix and inside(base, os.path.join(base, os.path.dirname(prefix)))
-    if not prefix.strip() or not stays or len(os.path.basename(prefix)) > 120:
+    prefix = "/".join(part.strip() for part in prefix.replace("\\", "/").split("/"))
+    if _below(base, prefix) is None or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
         raise RequestError(
             f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part"
         )
@@ -394,9 +408,8 @@ def output_folder(name: str) -> SaveTarget:
     """A folder of its own below ComfyUI's output folder; it may be there already. Raises RequestError when it would
     leave it."""
     base = folder_paths.get_output_directory()
-    path = os.path.join(base, name.strip().replace("\\", "/"))
-    leaves = "\0" in name or os.path.isabs(name.strip()) or not inside(base, path)
-    if leaves or os.path.realpath(path) == os.path.realpath(base) or len(name) > 200:
+    path = _below(base, name.strip())
+    if path is None or os.path.realpath(path) == os.path.realpath(base) or len(name) > 200:
         raise RequestError(
             f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story"
         )

@@ -12,8 +12,8 @@ import pytest
 from ltx2 import atomic_files as durable
 from ltx2.atomic_files import atomic_folder, clean_stale_temps, file_lock, recover_folder, write_atomic
 from ltx2.continuation import attachments, save_attachment
-from ltx2.continuation.file_stores import FileBlobStore
-from ltx2.errors import ContinuationError
+from ltx2.continuation.stores.file_blobs import FileBlobStore
+from ltx2.errors import BusyError, ContinuationError
 
 from .continuation.test_codec import full_state
 
@@ -105,11 +105,16 @@ def test_a_crash_between_the_two_renames_is_undone(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
-        patch.setattr(durable, "recover_folder", lambda path: None)  # a killed process does nothing more
+        patch.setattr(durable, "_finish_swap", lambda path: None)  # a killed process does nothing more
         with pytest.raises(Killed):
             save_attachment(full_state(segment_index=2), path)
     assert not path.exists()
-    assert attachments.load_attachment(path).state.segment_index == 1
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):
+        assert attachments.load_attachment(path).state.segment_index == 1
+    assert sorted(tmp_path.rglob("*")) == before  # readers never write: the save may still be under way
+    save_attachment(full_state(segment_index=3), path)
+    assert attachments.load_attachment(path).state.segment_index == 3
     assert not litter(tmp_path)
 
 
@@ -132,8 +137,90 @@ def test_stale_temps_go_and_young_ones_stay(tmp_path):
     os.utime(tmp_path / ".ltx2-b.tmp", (time.time() - 7200,) * 2)
     FileBlobStore(tmp_path)
     assert not (tmp_path / ".ltx2-b.tmp").exists()
-    os.utime(tmp_path / "mine.tmp", (time.time() + 10**6,) * 2)  # the clock was set back
-    assert clean_stale_temps(tmp_path) == clean_stale_temps(tmp_path / "nowhere") == 0
+    (tmp_path / ".ltx2-d.tmp").write_bytes(b"x")
+    os.utime(tmp_path / ".ltx2-d.tmp", (time.time() + 10**6,) * 2)  # the clock was set back
+    assert clean_stale_temps(tmp_path) == 1 and clean_stale_temps(tmp_path / "nowhere") == 0
+    assert os.listdir(tmp_path) == ["mine.tmp"]
+
+
+def write_half(folder, kind, held):
+    target = Path(folder) / "target"
+    if kind == "file":
+        with durable.atomic_file(target) as file:
+            file.write(b"half")
+            held.set()
+            time.sleep(60)
+    with atomic_folder(target) as temp:
+        durable.write_synced(temp / "x", b"half")
+        held.set()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("kind", ("file", "folder"))
+@pytest.mark.parametrize("clock", (0, 10**7, -(10**7)), ids=("now", "set back", "set forward"))
+def test_what_a_killed_save_left_goes_at_once_and_what_is_written_stays(tmp_path, kind, clock):
+    context = multiprocessing.get_context("fork" if os.name != "nt" else "spawn")
+    held = context.Event()
+    writer = context.Process(target=write_half, args=(tmp_path, kind, held))
+    writer.start()
+    try:
+        assert held.wait(60)
+        (temp,) = tmp_path.glob(".ltx2-*")
+        os.utime(temp, (time.time() + clock,) * 2)
+        assert durable.clean_dead_temps(tmp_path) == 0 and temp.exists()
+    finally:
+        writer.kill()
+        writer.join()
+    assert temp.exists()
+    save_attachment(full_state(), tmp_path / "other.png")  # the next save takes it away
+    assert os.listdir(tmp_path) == ["other.png"]
+
+
+def test_the_next_load_takes_away_what_a_killed_save_left(tmp_path):
+    path = save_attachment(full_state(), tmp_path / "s.png")
+    (tmp_path / ".ltx2-held-1.tmp").write_bytes(b"half")
+    attachments.load_attachment(path)
+    assert os.listdir(tmp_path) == ["s.png"]
+
+
+def replace_again_and_again(path, stop):
+    index = 0
+    while not stop.is_set():
+        save_attachment(full_state(segment_index=index % 2), path)
+        index += 1
+
+
+def test_reading_while_others_save_the_same_folder(tmp_path):
+    """Two writers and a reader at once: the reader always gets one state or the other, whole."""
+    path = tmp_path / "state"
+    save_attachment(full_state(segment_index=0), path)
+    context = multiprocessing.get_context("fork" if os.name != "nt" else "spawn")
+    stop = context.Event()
+    writers = [context.Process(target=replace_again_and_again, args=(path, stop)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(60):
+            assert attachments.load_attachment(path).state.segment_index in (0, 1)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    save_attachment(full_state(), path)
+    assert not litter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ("film", "a.b", "größe", "x" * 200))
+def test_portable_names(name):
+    assert durable.is_portable(name) and durable.is_portable_below(f"{name}/{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ("", ".", "..", "..\\x", "C:x", "~", "~x", "con", "NUL.png", "a.", "a ", " a", "a\nb", "x" * 256, "\ud800")
+)
+def test_names_that_mean_another_thing_elsewhere(name):
+    assert not durable.is_portable(name) and not durable.is_portable_below(f"a/{name}")
 
 
 def hold(path, held):
@@ -150,7 +237,7 @@ def test_a_lock_refuses_others_and_dies_with_its_process(tmp_path):
     holder.start()
     try:
         assert held.wait(60)
-        with pytest.raises(ContinuationError, match="busy"), file_lock(path, wait=False, busy="busy"):
+        with pytest.raises(BusyError, match="busy"), file_lock(path, wait=False, busy="busy"):
             pass
     finally:
         holder.kill()

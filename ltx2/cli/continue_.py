@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from ..continuation import FolderBlobs, load_attachment, save_attachment
+from ..continuation import FolderBlobs, save_attachment
 from ..errors import RequestError
 from ..film import Handoff, LastFrames
 from ..stages.pipeline import generate
 from ..story.segment_job import segment_job, state_after
 from . import options
+from .state import load_with_notes
 
 
 def add_parser(subparsers) -> None:
@@ -44,7 +45,7 @@ def run(args) -> None:
     options.check_state(saved)
     if args.audio or args.samples != 1:
         raise RequestError("a continuation makes one clip with its own sound: leave --audio and --samples out")
-    state = load_attachment(args.state, blob_store=FolderBlobs(args.blobs) if args.blobs else None).state
+    state = load_with_notes(args.state, FolderBlobs(args.blobs) if args.blobs else None).state
     with options.Bars() as bars:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt, after=state)

@@ -2,7 +2,7 @@
 
 import json
 
-from ..continuation import FolderBlobs, describe_attachment, load_attachment, save_attachment
+from ..continuation import Attachment, FolderBlobs, describe_attachment, load_attachment, save_attachment
 from . import options
 
 
@@ -37,8 +37,15 @@ def _show(args) -> None:
 def _convert(args) -> None:
     options.check_state(args.out)
     blobs = _blobs(args)
-    found = load_attachment(args.file, blob_store=blobs, strict=not args.lenient)
+    found = load_with_notes(args.file, blobs, strict=not args.lenient)
     print(save_attachment(found.state, args.out, texts=found.texts, blob_store=blobs))
+
+
+def load_with_notes(file, blobs: FolderBlobs | None, *, strict: bool = True) -> Attachment:
+    """A state for a verb that goes on with it; what was noted while reading is told on stderr."""
+    found = load_attachment(file, blob_store=blobs, strict=strict)
+    options.log_notes(found.notes)
+    return found
 
 
 def _blobs(args) -> FolderBlobs | None:

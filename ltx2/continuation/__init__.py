@@ -1,13 +1,14 @@
 """Continuation: the state that one segment leaves for the next, how it is kept and carried."""
 
 from .attachments import Attachment, attachment_bytes, load_attachment, load_attachment_bytes, save_attachment
-from .blob_stores import BlobStore, InMemoryBlobStore
-from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .describe import describe_attachment, describe_state
-from .file_stores import FileBlobStore, FileSessionStore, FolderBlobs
+from .format import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .limits import StateLimits
-from .session_stores import InMemorySessionStore, SessionStore, drop_state_blobs
 from .state import ContinuationState, LTX2ContinuationState, audio_mask, read_envelope, write_envelope
+from .stores.blobs import BlobStore, InMemoryBlobStore
+from .stores.file_blobs import FileBlobStore, FolderBlobs
+from .stores.file_sessions import FileSessionStore
+from .stores.sessions import InMemorySessionStore, SessionStore, drop_state_blobs
 
 __all__ = [
     "DEFAULT_INLINE_THRESHOLD_BYTES",

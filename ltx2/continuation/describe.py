@@ -7,11 +7,10 @@ from typing import Any
 import torch
 
 from .attachments import load_attachment
-from .blob_stores import BlobStore
-from .codec import LTX2_CONTINUATION_KIND
+from .format import LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .limits import DEFAULT_LIMITS, StateLimits
 from .state import LTX2ContinuationState
-from .validation import SCHEMA_VERSION
+from .stores.blobs import BlobStore
 
 
 def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def describe_state(state: LTX2ContinuationState) -> dict[str, Any]:
     }
     return {
         "kind": LTX2_CONTINUATION_KIND,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": LTX2_CONTINUATION_SCHEMA_VERSION,
         "segment_index": state.segment_index,
         "video_conditioning_frame_idx": state.video_conditioning_frame_idx,
         "video_conditioning_strength": state.video_conditioning_strength,

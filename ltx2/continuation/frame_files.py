@@ -3,16 +3,24 @@
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from ..atomic_files import reason
 from ..errors import ContinuationError
 from .limits import DEFAULT_LIMITS, StateLimits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # A frame has a handful of chunks besides its image data; thousands are an attack on the reader.
 _MAX_SIDE_CHUNKS = 64
+_MAX_CHUNKS = 2**17  # of one file, a card of 2 GiB included
+_NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_MAX_DEFLATE = 1032  # bytes that one compressed byte can stand for
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# A progressive JPEG goes over the whole picture once a scan; encoders write about ten.
+_MAX_JPEG_SCANS = 32
 _FILTER_UP = 2
 _COLOUR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 _BROKEN = (
@@ -61,7 +69,7 @@ def check_frame(frame, path: str):
     if not isinstance(frame, np.ndarray):
         raise TypeError(f"{path} is a {type(frame).__name__}, expected a uint8 array [H, W, 3]")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise ContinuationError(f"{path} is {frame.dtype} {list(frame.shape)}, expected uint8 [H, W, 3]")
+        raise ContinuationError(f"{path} is {frame.dtype} {list(frame.shape)}, expected uint8 [H, W, 3] (uint8 HxWx3)")
     return frame
 
 
@@ -75,7 +83,9 @@ def check_frame_size(width: int, height: int, path: str, limits: StateLimits = D
 def png_chunks(data, path: str):
     """Yield (type, start, end) of each chunk's content, checking that the chunks fill the file and end with IEND."""
     at, kind = len(PNG_SIGNATURE), b""
-    while at + 12 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise ContinuationError(f"{path} is a truncated PNG: it has no end chunk")
         (length,) = struct.unpack_from(">I", data, at)
         kind = bytes(data[at + 4 : at + 8])
         if length > len(data) - at - 12:
@@ -86,12 +96,22 @@ def png_chunks(data, path: str):
         if kind == b"IEND":
             return
         at += 12 + length
-    raise ContinuationError(f"{path} is a truncated PNG: it has no end chunk")
+    raise ContinuationError(f"{path} is a PNG of more than {_MAX_CHUNKS} chunks, expected a picture")
 
 
-def _png_header(data: bytes, path: str, limits: StateLimits) -> tuple[int, int, str]:
-    """Width, height and a note about a conversion that decoding will do (empty for plain RGB)."""
-    side_chunks = 0
+@dataclass(frozen=True)
+class _Png:
+    """A checked PNG: its size, a note about the conversion that decoding will do (empty for plain RGB), and the file
+    with nothing but its picture."""
+
+    width: int
+    height: int
+    note: str
+    data: bytes
+
+
+def _checked_png(data: bytes, path: str, limits: StateLimits) -> _Png:
+    chunks, side_chunks, packed, view = [], 0, 0, memoryview(data)
     for position, (kind, start, end) in enumerate(png_chunks(data, path)):
         if position == 0:
             if kind != b"IHDR" or end - start != 13:
@@ -102,26 +122,42 @@ def _png_header(data: bytes, path: str, limits: StateLimits) -> tuple[int, int, 
                 raise ContinuationError(f"{path} is a PNG of {bits} bits and colour type {colour}, expected 8-bit RGB")
         elif kind == b"acTL":
             raise ContinuationError(f"{path} is an animated PNG, expected a single picture")
-        elif kind != b"IDAT":
+        elif kind == b"IDAT":
+            packed += end - start
+        else:
             side_chunks += 1
             if side_chunks > _MAX_SIDE_CHUNKS:
                 raise ContinuationError(
                     f"{path} is a PNG with more than {_MAX_SIDE_CHUNKS} side chunks, expected a plain frame"
                 )
-    return width, height, "" if colour == 2 else f"a {_COLOUR_TYPES[colour]} PNG, converted to RGB"
+        if kind in _NEEDED_CHUNKS:
+            chunks.append(view[start - 8 : end + 4])
+    # told before any pixel has a place in memory
+    if packed * _MAX_DEFLATE < height * ((width * bits * _CHANNELS[colour] + 7) // 8):
+        raise ContinuationError(
+            f"{path} is a damaged PNG: {packed} bytes of image data cannot hold {width}x{height} px"
+        )
+    note = "" if colour == 2 else f"a {_COLOUR_TYPES[colour]} PNG, converted to RGB"
+    # texts and colour profiles may be small and unpack to much
+    return _Png(width, height, note, b"".join((PNG_SIGNATURE, *chunks)) if side_chunks > 1 else data)
 
 
-def decode_frame(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> tuple[np.ndarray, str]:
+def decode_frame(
+    data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS, *, left: int | None = None
+) -> tuple[np.ndarray, str]:
     """Decode one frame to a read-only uint8 [H, W, 3], and a note when it was not an 8-bit RGB PNG.
 
     JPEG and WebP are read with a note (they are lossy); other formats, animations and 16-bit PNG are refused. Sizes are
-    checked before any pixel is decoded. Raises ContinuationError naming ``path``.
+    checked before any pixel is decoded; left: pixels that the frames before it leave of the total. Raises
+    ContinuationError naming ``path``.
     """
     if data[:8] == PNG_SIGNATURE:
-        kind = "PNG"
-        _, _, note = _png_header(data, path, limits)
+        kind, png = "PNG", _checked_png(data, path, limits)
+        data, note = png.data, png.note
     elif data[:3] == b"\xff\xd8\xff":
         kind, note = "JPEG", "a JPEG, which is lossy"
+        if bytes(data).count(b"\xff\xda") > _MAX_JPEG_SCANS:
+            raise ContinuationError(f"{path} is a JPEG of more than {_MAX_JPEG_SCANS} scans, expected an 8-bit RGB PNG")
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind, note = "WEBP", "a WebP, which may be lossy"
     else:
@@ -130,20 +166,31 @@ def decode_frame(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -
         )
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            check_frame_size(*image.size, path, limits)
-            if getattr(image, "n_frames", 1) > 1:
-                raise ContinuationError(f"{path} is an animated {kind}, expected a single picture")
+            _check_opened(image, kind, path, limits, left)
             if note and "transparency" in image.info or image.mode in ("RGBA", "LA"):
                 alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
                 if alpha < 255:
                     note += ", its transparency was dropped"
-            frame = np.asarray(image.convert("RGB"))
+            frame = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except ContinuationError:
         raise
     except _BROKEN as error:
-        raise ContinuationError(f"{path} is a damaged {kind}: {error}") from error
+        raise ContinuationError(f"{path} is a damaged {kind}: {reason(error)}") from error
     frame.flags.writeable = False
     return frame, note
+
+
+def _check_opened(image: Image.Image, kind: str, path: str, limits: StateLimits, left: int | None) -> None:
+    """What an opened picture says of itself, before its pixels are decoded."""
+    width, height = image.size
+    check_frame_size(width, height, path, limits)
+    if left is not None and width * height > left:
+        raise ContinuationError(
+            f"{path}: {limits.total_pixels - left + width * height} px in the frames so far, expected at most "
+            f"{limits.total_pixels} in all"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise ContinuationError(f"{path} is an animated {kind}, expected a single picture")
 
 
 # --- several frames in one blob: count, then length and PNG for each, unsigned 32-bit big-endian ----------------------

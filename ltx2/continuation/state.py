@@ -1,21 +1,25 @@
 """What one segment leaves for the next: the public envelope and the typed LTX-2 state.
 
 The format is ``ltx2.v1`` as FastVideo publishes it (checked against fastvideo 0.2.1): its readers open what is written
-here, and its states open here. Whatever goes beyond it travels in ``metadata["comfy_ltx2"]``, see :mod:`.producer`.
+here, and its states open here. Whatever goes beyond it travels in ``metadata["comfy_ltx2"]``, which
+:mod:`ltx2.film.provenance` reads and writes.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import ContinuationError
-from . import codec
-from .blob_stores import BlobStore
-from .codec import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, External, UnknownFields
+from ..errors import ContinuationError, Ltx2Warning
+from .decoding import decode
+from .encoding import encode
+from .format import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, External, UnknownFields
 from .limits import DEFAULT_LIMITS, StateLimits
+from .stores.blobs import BlobStore
 from .strict_json import parse_json, write_json
+from .validation import check_kind
 
 
 @dataclass
@@ -41,7 +45,7 @@ class LTX2ContinuationState:
     audio_sample_rate: of the finished segment's waveform, in Hz.
     video_position_offset_sec: added to the next segment's picture times, so that its sound may start before its
     picture.
-    carried: what a reader met in the payload and does not know; it is written back unchanged.
+    unknown_fields: what a reader met in the payload and does not know; it is written back unchanged.
     """
 
     segment_index: int = 0
@@ -71,10 +75,21 @@ class LTX2ContinuationState:
         their ids.
         Raises TypeError for a frame or latent that is no array, ContinuationError for values no reader would accept.
         """
-        payload = codec.encode(
-            self, blob_store=blob_store, inline_threshold_bytes=inline_threshold_bytes, limits=limits
-        )
-        return ContinuationState(kind=LTX2_CONTINUATION_KIND, payload=payload)
+        found, notes = self.encoded(blob_store=blob_store, threshold=inline_threshold_bytes, limits=limits)
+        for note in notes:
+            warnings.warn(note, Ltx2Warning, stacklevel=2)
+        return found
+
+    def encoded(
+        self,
+        *,
+        blob_store: BlobStore | None = None,
+        threshold: int = DEFAULT_INLINE_THRESHOLD_BYTES,
+        limits: StateLimits = DEFAULT_LIMITS,
+    ) -> tuple[ContinuationState, tuple[str, ...]]:
+        """:meth:`to_continuation_state` with its notes instead of warnings."""
+        payload, notes = encode(self, blob_store=blob_store, inline_threshold_bytes=threshold, limits=limits)
+        return ContinuationState(kind=LTX2_CONTINUATION_KIND, payload=payload), notes
 
     @classmethod
     def from_continuation_state(
@@ -93,10 +108,29 @@ class LTX2ContinuationState:
         warnings.
         Raises ContinuationError naming the field, BlobNotFoundError for an id the store does not hold.
         """
+        found, notes = cls.decoded(state, blob_store=blob_store, strict=strict, limits=limits, external=external)
+        for note in notes:
+            warnings.warn(note, Ltx2Warning, stacklevel=2)
+        return found
+
+    @classmethod
+    def decoded(
+        cls,
+        state: ContinuationState,
+        *,
+        blob_store: BlobStore | None = None,
+        strict: bool = True,
+        limits: StateLimits = DEFAULT_LIMITS,
+        external: External | None = None,
+    ) -> tuple["LTX2ContinuationState", tuple[str, ...]]:
+        """:meth:`from_continuation_state` with its notes instead of warnings."""
+        if not hasattr(state, "kind") or not hasattr(state, "payload"):
+            raise ContinuationError(
+                f"the state is a {type(state).__name__}, expected a ContinuationState with kind and payload"
+            )
         check_kind(state.kind)
-        return cls(
-            **codec.decode(state.payload, blob_store=blob_store, strict=strict, limits=limits, external=external)
-        )
+        fields, notes = decode(state.payload, blob_store=blob_store, strict=strict, limits=limits, external=external)
+        return cls(**fields), notes
 
     def __str__(self) -> str:
         frames = self.video_frames or ()
@@ -105,24 +139,28 @@ class LTX2ContinuationState:
         return f"state after segment {self.segment_index}: {picture}, {sound}"
 
 
-def check_kind(kind) -> None:
-    """Raises ContinuationError unless the kind is exactly ``ltx2.v1``."""
-    if kind != LTX2_CONTINUATION_KIND:
-        raise ContinuationError(
-            f"kind is {kind!r}, expected {LTX2_CONTINUATION_KIND!r}: this is the state of another model or version"
-        )
-
-
 def read_envelope(
     text: str | bytes, what: str = "state", *, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
 ) -> ContinuationState:
     """The envelope in a JSON document; members besides ``kind`` and ``payload`` are ignored. Raises
     ContinuationError."""
+    return envelope_of(read_document(text, what, strict=strict, limits=limits), what)
+
+
+def read_document(
+    text: str | bytes, what: str, *, strict: bool = True, limits: StateLimits = DEFAULT_LIMITS
+) -> dict[str, Any]:
+    """The JSON object that an envelope and what stands beside it are members of. Raises ContinuationError."""
     if len(text) > limits.inline_bytes:
         raise ContinuationError(f"{what} is {len(text)} bytes of JSON, expected at most {limits.inline_bytes}")
-    document = parse_json(text, what, strict=strict)
+    document = parse_json(text, what, strict=strict, limits=limits)
     if not isinstance(document, dict):
         raise ContinuationError(f"{what} is a JSON {type(document).__name__}, expected an object with kind and payload")
+    return document
+
+
+def envelope_of(document: dict[str, Any], what: str) -> ContinuationState:
+    """The envelope in a document. Raises ContinuationError for another kind."""
     check_kind(document.get("kind"))
     return ContinuationState(document["kind"], document.get("payload"))
 
@@ -133,18 +171,12 @@ def write_envelope(state: ContinuationState) -> str:
 
 
 def audio_mask(state: LTX2ContinuationState) -> tuple[float, str]:
-    """Mask of the sound overlap (0 keeps, 1 makes anew) and a note when it had to be interpreted.
-
-    The two publishers of the format use the field in opposite senses and both leave it at 1.0. So 1.0 without our
-    marker, beside latents that are meant to overlap, can only mean "keep": nobody carries latents in order to ignore
-    them.
-    """
+    """Mask of the sound overlap (0 keeps the carried sound, 1 makes it anew), and a note when a state of another
+    program carries sound and asks for none of it to be kept, as its default does."""
     ours = state.metadata.get("comfy_ltx2")
     marked = isinstance(ours, dict) and ours.get("audio_strength_is") == "mask"
     carries = state.audio_latents is not None or state.audio_latents_blob_id is not None
-    if not marked and carries and state.audio_conditioning_num_frames > 0 and state.audio_conditioning_strength == 1.0:
-        return (
-            0.0,
-            "audio_conditioning_strength is 1.0 without saying in which sense; it was read as: keep the carried sound",
-        )
-    return float(state.audio_conditioning_strength), ""
+    mask = float(state.audio_conditioning_strength)
+    if not marked and carries and state.audio_conditioning_num_frames > 0 and mask == 1.0:
+        return mask, "audio_conditioning_strength is 1.0: the carried sound is made anew; 0.0 would keep it"
+    return mask, ""

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from ..errors import ContinuationError, is_out_of_memory
+from .strict_json import check_values, shown
 
 HEADER_BYTES = 2**25  # enough for the workflow texts of an attachment; the format itself allows 100 MB
 METADATA = "__metadata__"
@@ -56,7 +57,12 @@ def tensor_metadata(data, path: str) -> dict[str, str]:
 
 def read_tensors(data, path: str) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file held in memory. Raises ContinuationError naming ``path`` for any damage."""
-    _header(data, path)
+    for name, entry in _header(data, path).items():
+        if name != METADATA and (not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES.values()):
+            found = entry.get("dtype") if isinstance(entry, dict) else entry
+            raise ContinuationError(
+                f"{path} is a damaged safetensors file: tensor {shown(name)} has the type {shown(found)}"
+            )
     try:
         return safetensors.torch.load(bytes(data))
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
@@ -77,9 +83,15 @@ def _header(data, path: str) -> dict:
     if not text.startswith(b"{"):
         raise ContinuationError(f"{path} is not a safetensors file: its header starts with {text[:8]!r}, expected '{{'")
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        header = text.decode("utf-8")
+        check_values(header, f"the header of {path}")
+        header = json.loads(header, object_pairs_hook=_unique)
+    except ContinuationError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ContinuationError(f"{path} has a damaged safetensors header: {error}") from error
+    if not isinstance(header, dict):
+        raise ContinuationError(f"{path} has a damaged safetensors header: a JSON {type(header).__name__}")
     metadata = header.get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ContinuationError(f"{path} has safetensors metadata that is not text, expected text under every key")
@@ -96,9 +108,15 @@ def _unique(pairs):
 def as_tensor(value, path: str) -> torch.Tensor:
     """A torch tensor on the CPU from a tensor or numpy array. Raises TypeError for anything else."""
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
+        try:
+            # a copy of its own, in the machine's byte order
+            return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{path} is an array of {value.dtype}, expected numbers [B, C, T, F]") from error
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{path} is a {type(value).__name__}, expected a tensor or an array [B, C, T, F]")
+    if value.layout != torch.strided or value.device.type == "meta":
+        raise TypeError(f"{path} is a tensor without plain content, expected a dense one [B, C, T, F]")
     return value.detach().to("cpu")
 
 

@@ -2,46 +2,45 @@
 
 import math
 import operator
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..errors import ContinuationError, Ltx2Warning
+from ..errors import ContinuationError
+from .format import BLOB_ID, LARGEST_INT, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .limits import StateLimits
-
-SCHEMA_VERSION = 1
-LARGEST_INT = 2**31 - 1
-LONGEST_SECONDS = 1e6
+from .strict_json import shown
 
 
-def shown(value) -> str:
-    """A value for a message: short, and safe for integers too long to print."""
-    return (
-        f"an integer of {value.bit_length()} bits"
-        if isinstance(value, int) and value.bit_length() > 128
-        else repr(value)[:60]
-    )
-
-
-def warn(message: str) -> None:
-    warnings.warn(message, Ltx2Warning, stacklevel=4)
+def check_kind(kind: object) -> None:
+    """Raises ContinuationError unless the kind is exactly ``ltx2.v1``."""
+    if not isinstance(kind, str) or not kind:
+        raise ContinuationError(
+            f"kind is {shown(kind)}, expected a non-empty string, {LTX2_CONTINUATION_KIND!r} for a state of LTX-2"
+        )
+    if kind != LTX2_CONTINUATION_KIND:
+        # the words in brackets are those of the published reader, which clients look for
+        raise ContinuationError(
+            f"kind is {shown(kind)}, expected {LTX2_CONTINUATION_KIND!r}: this is the state of another model or version"
+            f" (Unknown ContinuationState kind; Expected ContinuationState.kind={LTX2_CONTINUATION_KIND!r})"
+        )
 
 
 @dataclass(frozen=True)
 class Validator:
-    """How strictly to read, and the checks of scalar fields."""
+    """How strictly to read, the checks of scalar fields, and what was noted on the way."""
 
     strict: bool
     limits: StateLimits
+    notes: list[str] = field(default_factory=list)
 
     def wrong(self, message: str) -> None:
-        """Something the published reader lets pass: an error when strict, else a warning."""
+        """Something the published reader lets pass: an error when strict, else a note."""
         if self.strict:
             raise ContinuationError(message)
-        warn(message)
+        self.note(message)
 
     def note(self, message: str) -> None:
-        warn(message)
+        self.notes.append(message)
 
     def version(self, payload: Mapping) -> None:
         found = payload.get("schema_version", None)
@@ -49,14 +48,16 @@ class Validator:
             if payload:
                 self.note("payload.schema_version is missing and was read as 1")
             return
+        expected = LTX2_CONTINUATION_SCHEMA_VERSION
         try:
             # fastvideo writes an integer; a text of one is harmless, half a version is not
             version = int(found) if isinstance(found, str) and len(found) < 20 else operator.index(found)
         except (TypeError, ValueError) as error:
-            raise ContinuationError(f"payload.schema_version is {shown(found)}, expected {SCHEMA_VERSION}") from error
-        if version != SCHEMA_VERSION:
+            raise ContinuationError(f"payload.schema_version is {shown(found)}, expected {expected}") from error
+        if version != expected:
             raise ContinuationError(
-                f"payload.schema_version is {shown(found)}, expected {SCHEMA_VERSION}: it is of another version"
+                f"payload.schema_version is {shown(found)}, expected {expected}: it is of another version"
+                f" (Unsupported LTX-2 continuation schema_version={shown(version)})"
             )
 
     def member(self, value, path: str) -> Mapping:
@@ -68,39 +69,39 @@ class Validator:
         return value
 
     def blob_id(self, member: Mapping, path: str) -> str | None:
-        value = member.get("blob_id")
+        value = member.get(BLOB_ID)
         if value is None:
             return None
         if not isinstance(value, str) or not value or len(value) > self.limits.text_bytes:
-            self.wrong(f"{path}.blob_id is {shown(value)}, expected the id of a blob as text")
+            self.wrong(f"{path}.{BLOB_ID} is {shown(value)}, expected the id of a blob as text")
             return None
         return value
 
-    def scalar(self, value, path: str, default: int | float, most: float | None) -> int | float:
+    def scalar(self, value, path: str, default: int | float, most: int | float) -> int | float:
         """A plain field of the type of its default, from 0 to ``most``."""
-        if isinstance(default, int):
-            return self.integer(value, path)
-        return self.number(value, path, LONGEST_SECONDS if most is None else most)
+        return self.integer(value, path) if isinstance(default, int) else self.number(value, path, most)
 
     def integer(self, value, path: str, least: int = 0) -> int:
         try:
-            number = operator.index(value.item() if hasattr(value, "item") else value)
-            if isinstance(value, bool):
+            plain = value.item() if hasattr(value, "item") else value
+            if isinstance(plain, bool):
                 raise TypeError
-        except (TypeError, ValueError):
+            number = operator.index(plain)
+        except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several elements
             number = self._loose(value, path, int, "a whole number")
         if not least <= number <= LARGEST_INT:
             self.wrong(f"{path} is {shown(number)}, expected {least} to {LARGEST_INT}")
         return number
 
-    def number(self, value, path: str, most: float = LONGEST_SECONDS) -> float:
+    def number(self, value, path: str, most: float) -> float:
         try:
-            if isinstance(value, (bool, str)):
+            plain = value.item() if hasattr(value, "item") else value
+            if isinstance(plain, (bool, str, bytes, bytearray)):
                 raise TypeError
-            number = float(value)
+            number = float(plain)
         except OverflowError as error:
             raise ContinuationError(f"{path} is too large a number, expected 0 to {most:g}") from error
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             number = self._loose(value, path, float, "a number")
         if not (math.isfinite(number) and 0 <= number <= most):
             self.wrong(f"{path} is {number!r}, expected 0 to {most:g}")
@@ -112,5 +113,5 @@ class Validator:
         self.wrong(message)
         try:
             return kind(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ContinuationError(message) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import file_lock, sync_folder
-from ..errors import ContinuationError, StoryError
+from ..errors import StoryError
 
 JOURNAL_FILE = "journal.jsonl"
 LOCK_FILE = ".lock"
@@ -52,7 +52,7 @@ class Journal:
 def open_journal(folder: str | Path) -> Iterator[Journal]:
     """The journal of a work folder, held against other processes while the block runs.
 
-    Raises StoryError when another process works there or the journal is damaged before its last line.
+    Raises BusyError when another process works there, StoryError when the journal is damaged before its last line.
     """
     folder = Path(folder)
     try:
@@ -61,10 +61,7 @@ def open_journal(folder: str | Path) -> Iterator[Journal]:
         raise StoryError(f"the work folder {folder} cannot be made: {error.strerror or error}") from error
     busy = f"another process works on the story in {folder}: wait for it, or use another work folder"
     with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(file_lock(folder / LOCK_FILE, wait=False, busy=busy))
-        except ContinuationError as error:
-            raise StoryError(str(error)) from error
+        held.enter_context(file_lock(folder / LOCK_FILE, wait=False, busy=busy))
         path = folder / JOURNAL_FILE
         entries, whole = read_journal(path)
         if path.exists() and whole < path.stat().st_size:

@@ -1,12 +1,15 @@
 """One state in every form: the same state back, the same bytes again, and nothing hostile gets in."""
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
 import os
 import struct
+import threading
 import time
+import warnings
 import zlib
 
 import numpy as np
@@ -17,20 +20,21 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ltx2.continuation import (
+    ContinuationState,
     InMemoryBlobStore,
     LTX2ContinuationState,
     StateLimits,
     attachment_bytes,
-    attachments,
     describe_attachment,
     load_attachment,
     load_attachment_bytes,
     save_attachment,
 )
 from ltx2.continuation.attachments import FORMS
+from ltx2.continuation.forms.tensor_file import content_sha256
 from ltx2.continuation.frame_files import decode_frame, encode_png
 from ltx2.continuation.tensors import read_tensors
-from ltx2.errors import BlobNotFoundError, ContinuationError, Ltx2Error
+from ltx2.errors import BlobNotFoundError, ContinuationError, Ltx2Error, Ltx2Warning
 
 from .test_codec import DTYPES, full_state
 from .vectors import described, formula_frame
@@ -187,7 +191,7 @@ def rewritten(**changes):
         change(header.setdefault(name, {}))
     metadata = header["__metadata__"]
     if metadata["sha256"] != "0":
-        metadata["sha256"] = attachments._sha256(metadata, read_tensors(data, "file"))
+        metadata["sha256"] = content_sha256(metadata, read_tensors(data, "file"))
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
@@ -302,6 +306,145 @@ def test_folders_are_checked(tmp_path):
             load_attachment(path)
     with pytest.raises(ContinuationError):
         load_attachment(tmp_path / "nothing")
+
+
+def changed_folder(path, change):
+    document = json.loads((path / "state.json").read_text())
+    change(document)
+    (path / "state.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["payload"].update(segment_index=4),
+        lambda d: d["payload"].pop("audio_conditioning_num_frames"),
+        lambda d: d["payload"]["metadata"].clear(),
+        lambda d: d.update(workflow="other"),
+        lambda d: d.pop("workflow"),
+        lambda d: d["attachment"]["files"].pop("frame_008.png"),
+        lambda d: d["attachment"]["files"].pop("audio.safetensors"),
+        lambda d: d["attachment"]["files"].clear(),
+        lambda d: d["attachment"].pop("sha256"),
+        lambda d: d.pop("attachment"),
+        lambda d: d["attachment"].update(version=1),
+        lambda d: d["attachment"].update(more=1),
+    ],
+)
+def test_nothing_of_a_folder_changes_unnoticed(tmp_path, change):
+    path = save_attachment(full_state(), tmp_path / "s", texts={"workflow": "{}"})
+    changed_folder(path, lambda document: None)  # its layout may change
+    load_attachment(path)
+    changed_folder(path, change)
+    with pytest.raises(ContinuationError):
+        load_attachment(path)
+
+
+def as_first_version(document):
+    """As 0.1.0 wrote it: without a hash of the document itself."""
+    document["attachment"] = {"version": 1, "files": document["attachment"]["files"]}
+
+
+def test_folders_of_the_first_version_load_with_a_note(tmp_path):
+    path = save_attachment(full_state(), tmp_path / "s")
+    changed_folder(path, as_first_version)
+    found = load_attachment(path)
+    assert described(found.state) == described(full_state()) and "cannot be verified" in found.notes[0]
+    changed_folder(path, lambda document: document["attachment"]["files"].pop("frame_008.png"))
+    with pytest.raises(ContinuationError, match="frame_008.png is not on the list"):
+        load_attachment(path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for change in (lambda d: None, lambda d: d["attachment"]["files"].clear(), lambda d: d.pop("attachment")):
+        (alone / "state.json").write_text((path / "state.json").read_text())
+        changed_folder(alone, change)
+        with pytest.raises(ContinuationError):
+            load_attachment(alone)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
+def test_content_beside_an_id_goes_through_every_form(tmp_path, form):
+    payload = full_state().to_continuation_state().payload
+    payload["video"]["blob_id"] = payload["audio"]["blob_id"] = "elsewhere"
+    state = LTX2ContinuationState.from_continuation_state(ContinuationState("ltx2.v1", payload))
+    path = save_attachment(state, tmp_path / NAMES[form])
+    for _ in range(2):
+        found = load_attachment(path)
+        assert described(found.state) == described(state) and found.state.video_frames_blob_id == "elsewhere"
+        assert len(found.state.video_frames) == 9 and found.state.audio_latents is not None
+        assert any("inline frames" in note for note in found.notes)
+        path = save_attachment(found.state, tmp_path / f"again{NAMES[form]}")
+
+
+def test_ids_and_content_given_together_keep_the_id_and_say_so():
+    state = full_state(video_frames_blob_id="v", audio_latents_blob_id="a")
+    with pytest.warns(Ltx2Warning, match="are not written"):
+        payload = state.to_continuation_state().payload
+    assert payload["video"] == {"blob_id": "v"} and payload["audio"] == {"blob_id": "a"}
+
+
+def test_reading_leaves_the_process_as_it_was(tmp_path):
+    """Notes are in the result: no filter of the process is touched, by any of several threads."""
+    envelope = full_state().to_continuation_state()
+    del envelope.payload["schema_version"]
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"kind": envelope.kind, "payload": envelope.payload}))
+    before, show, found = list(warnings.filters), warnings.showwarning, []
+
+    def read():
+        for _ in range(5):
+            found.append(load_attachment(path).notes)
+            assert warnings.filters == before and warnings.showwarning is show
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before, show = list(warnings.filters), warnings.showwarning
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not caught and found == [("payload.schema_version is missing and was read as 1",)] * 20
+
+
+@pytest.mark.parametrize("name", ("x" * 300, "x" * 300 + ".png", "a\0b", "\ud800.png"))
+def test_names_that_no_file_can_have_are_one_sentence(tmp_path, name):
+    for call in (load_attachment, lambda path: save_attachment(full_state(), path)):
+        with pytest.raises(ContinuationError) as caught:
+            call(f"{tmp_path}/{name}")
+        assert len(str(caught.value)) <= 300 and str(caught.value).isprintable()
+    with pytest.raises(ContinuationError):
+        load_attachment(7)
+
+
+@pytest.mark.parametrize("name", ("~/x", "C:x", "..\\x", "~x.png", "C:x.json", "..\\x.safetensors"))
+def test_what_was_saved_under_an_odd_name_loads_again(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert described(load_attachment(save_attachment(full_state(), name)).state) == described(full_state())
+    assert described(load_attachment(name).state) == described(full_state())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("code", (errno.ENOSPC, errno.EIO, errno.EROFS))
+@pytest.mark.parametrize("step", ("open", "mkdir", "fsync", "replace"))
+def test_a_disk_that_fails_is_one_sentence(tmp_path, monkeypatch, form, code, step):
+    path = tmp_path / NAMES[form]
+
+    def fail(*args, **keywords):
+        raise OSError(code, os.strerror(code), "/somewhere/else")
+
+    with monkeypatch.context() as patch:
+        if step == "open":
+            patch.setattr("builtins.open", fail)
+        else:
+            patch.setattr(os, step, fail)
+        if step == "mkdir" and form != "folder":
+            return
+        with pytest.raises(ContinuationError) as caught:
+            save_attachment(full_state(), path)
+    assert os.strerror(code) in str(caught.value) and "somewhere" not in str(caught.value)
+    assert str(path) in str(caught.value) and len(str(caught.value)) <= 300 and not os.listdir(tmp_path)
 
 
 def test_a_folder_of_other_things_is_never_replaced(tmp_path):

@@ -59,3 +59,11 @@ def test_a_bad_state_is_one_sentence(name):
     with pytest.raises(ContinuationError) as caught:
         run("show", DATA / vector["file"], "--blobs", DATA / "blobs")
     assert "\n" not in str(caught.value)
+
+
+def test_notes_are_told(tmp_path, capsys):
+    vector = next(v for v in MALFORMED if v["name"] == "m06_schema_version_missing")
+    run("convert", DATA / vector["file"], tmp_path / "out.png")
+    assert capsys.readouterr().err == "ltx2: note: payload.schema_version is missing and was read as 1\n"
+    run("show", DATA / vector["file"])
+    assert "schema_version is missing" in capsys.readouterr().out

@@ -171,9 +171,9 @@ def test_large_inline_states_are_pointed_out():
         full_state().to_continuation_state(limits=StateLimits(inline_warning_bytes=1000))
 
 
-def test_audio_strength_is_read_in_the_sense_it_was_meant():
-    assert audio_mask(full_state(audio_conditioning_strength=1.0))[0] == 0.0
-    assert audio_mask(full_state(audio_conditioning_strength=1.0))[1]
+def test_audio_strength_is_the_mask_that_the_format_says():
+    mask, note = audio_mask(full_state(audio_conditioning_strength=1.0))
+    assert mask == 1.0 and "made anew" in note  # the default of other programs: told, since the sound is there
     assert audio_mask(full_state(audio_conditioning_strength=0.25)) == (0.25, "")
     assert audio_mask(
         full_state(audio_conditioning_strength=1.0, metadata={"comfy_ltx2": {"audio_strength_is": "mask"}})

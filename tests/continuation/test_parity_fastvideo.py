@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from ltx2.continuation import InMemoryBlobStore, LTX2ContinuationState, codec, write_envelope
+from ltx2 import continuation
+from ltx2.continuation import InMemoryBlobStore, LTX2ContinuationState, write_envelope
 
 from .test_codec import DTYPES, full_state
 from .vectors import described
@@ -62,4 +63,4 @@ def test_names_fields_and_constants_are_the_published_ones(theirs):
 
     assert described_fields(theirs.LTX2ContinuationState) == described_fields(LTX2ContinuationState)
     for name in ("LTX2_CONTINUATION_KIND", "LTX2_CONTINUATION_SCHEMA_VERSION", "DEFAULT_INLINE_THRESHOLD_BYTES"):
-        assert getattr(theirs, name) == getattr(codec, name)
+        assert getattr(theirs, name) == getattr(continuation, name)

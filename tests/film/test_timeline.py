@@ -285,11 +285,11 @@ def test_states_of_other_programs_are_read_by_their_conventions():
     words = " ".join(str(w.message) for w in caught)
     assert (
         "carries 11 frames; the last 9 were used" in words
-        and "keep the carried sound" in words
+        and "the carried sound is made anew" in words
         and "milliseconds" in words
     )
     assert len(following.notes) == 3
-    assert following.index == 3 and following.audio_latents == 168 and following.audio.mask == 0.0
+    assert following.index == 3 and following.audio_latents == 168 and following.audio.mask == 1.0
     assert torch.equal(following.audio.latent, state.audio_latents[:, :, -51:])
     assert np.array_equal(following.clip.frames[0], state.video_frames[2]) and following.seed is None
 

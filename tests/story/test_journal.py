@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ltx2.errors import StoryError
+from ltx2.errors import BusyError, StoryError
 from ltx2.story.journal import open_journal, read_journal
 
 
@@ -72,7 +72,7 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     holder.start()
     try:
         assert held.wait(60)
-        with pytest.raises(StoryError, match="another process works"), open_journal(tmp_path):
+        with pytest.raises(BusyError, match="another process works"), open_journal(tmp_path):
             pass
     finally:
         holder.kill()

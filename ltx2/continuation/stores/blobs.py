@@ -4,7 +4,7 @@ import abc
 import threading
 import uuid
 
-from ..errors import BlobNotFoundError
+from ...errors import BlobNotFoundError
 
 DEFAULT_MIME = "application/octet-stream"
 

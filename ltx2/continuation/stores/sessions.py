@@ -5,11 +5,13 @@ import copy
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-from ..errors import ContinuationError
-from .blob_stores import BlobStore
-from .state import ContinuationState, LTX2ContinuationState
+from ...errors import ContinuationError
+from ..format import AUDIO, BLOB_ID, VIDEO
+from ..state import ContinuationState, LTX2ContinuationState
+from .blobs import BlobStore
 
 
 def state_blob_ids(state: ContinuationState | LTX2ContinuationState | None) -> set[str]:
@@ -24,8 +26,8 @@ def state_blob_ids(state: ContinuationState | LTX2ContinuationState | None) -> s
         ]
     else:
         payload = state.payload if isinstance(state.payload, dict) else {}
-        members = (payload.get("video"), payload.get("audio"))
-        found = [member.get("blob_id") for member in members if isinstance(member, dict)]
+        members = (payload.get(VIDEO), payload.get(AUDIO))
+        found = [member.get(BLOB_ID) for member in members if isinstance(member, dict)]
     return {blob_id for blob_id in found if isinstance(blob_id, str) and blob_id}
 
 
@@ -40,15 +42,15 @@ class SessionStore(abc.ABC):
 
     @abc.abstractmethod
     def store(self, session_id: str, state: ContinuationState) -> None:
-        """Set the state of a session, replacing the one before."""
+        """Set the state of a session, replacing the one before. Raises ContinuationError."""
 
     @abc.abstractmethod
     def snapshot(self, session_id: str) -> ContinuationState | None:
-        """The current state, or None."""
+        """The current state, or None. Raises ContinuationError for one that is damaged."""
 
     @abc.abstractmethod
     def drop(self, session_id: str) -> None:
-        """Forget a session; one that is not there is no error."""
+        """Forget a session, also a damaged one; one that is not there is no error."""
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[str]:
@@ -68,7 +70,7 @@ class SessionStore(abc.ABC):
 
 
 class InMemorySessionStore(SessionStore):
-    """Sessions of one process, safe for its threads.
+    """Sessions of one process, safe for its threads. Every call takes the same time, however many there are.
 
     owned_blobs: a blob store whose blobs the sessions own: what no session names any more is dropped. ttl_seconds:
     forget sessions not stored for so long. clock: seconds, for tests.
@@ -81,7 +83,9 @@ class InMemorySessionStore(SessionStore):
         ttl_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # the longest untouched first
         self._sessions: dict[str, tuple[float, ContinuationState]] = {}
+        self._named: Counter[str] = Counter()  # sessions that name a blob
         self._lock = threading.RLock()
         self._blobs, self._ttl, self._clock = owned_blobs, ttl_seconds, clock
 
@@ -89,8 +93,9 @@ class InMemorySessionStore(SessionStore):
         state = checked_copy(state)
         with self._lock:
             self._expire()
-            replaced = self._sessions.get(session_id)
+            replaced = self._sessions.pop(session_id, None)
             self._sessions[session_id] = (self._clock(), state)
+            self._named.update(state_blob_ids(state))
             self._release(replaced)
 
     def snapshot(self, session_id: str) -> ContinuationState | None:
@@ -108,24 +113,39 @@ class InMemorySessionStore(SessionStore):
             self._expire()
             return iter(list(self._sessions))
 
+    def __contains__(self, session_id: object) -> bool:
+        with self._lock:
+            self._expire()
+            return session_id in self._sessions
+
     def _expire(self) -> None:
         if self._ttl is None:
             return
         now = self._clock()
-        for session_id in [key for key, (stored, _) in self._sessions.items() if now - stored > self._ttl]:
+        while self._sessions:
+            session_id, (stored, _) = next(iter(self._sessions.items()))
+            if now - stored <= self._ttl:
+                return
             self._release(self._sessions.pop(session_id))
 
     def _release(self, entry: tuple[float, ContinuationState] | None) -> None:
-        if self._blobs is None or entry is None:
+        if entry is None:
             return
-        kept = set().union(*(state_blob_ids(state) for _, state in self._sessions.values()))
-        for blob_id in state_blob_ids(entry[1]) - kept:
-            self._blobs.drop(blob_id)
+        for blob_id in state_blob_ids(entry[1]):
+            self._named[blob_id] -= 1
+            if self._named[blob_id] <= 0:
+                del self._named[blob_id]
+                if self._blobs is not None:
+                    self._blobs.drop(blob_id)
 
 
 def checked_copy(state: ContinuationState) -> ContinuationState:
     """A deep copy of an envelope. Raises ContinuationError when it is none."""
     kind, payload = getattr(state, "kind", None), getattr(state, "payload", None)
-    if not isinstance(kind, str) or not kind or not isinstance(payload, dict):
-        raise ContinuationError(f"a session keeps an envelope with kind and payload, got {type(state).__name__}")
+    if not isinstance(kind, str) or not kind:
+        raise ContinuationError(
+            f"a session keeps an envelope whose kind is a non-empty string, got a {type(state).__name__}"
+        )
+    if not isinstance(payload, dict):
+        raise ContinuationError(f"a session keeps an envelope whose payload is an object, got {type(payload).__name__}")
     return ContinuationState(kind, copy.deepcopy(payload))

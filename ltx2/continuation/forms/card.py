@@ -8,9 +8,9 @@ says: may be ignored, private, safe to copy. Texts such as ``workflow`` are ordi
 import struct
 import zlib
 
-from ..errors import ContinuationError
-from .frame_files import PNG_SIGNATURE, png_chunk, png_chunks
-from .limits import DEFAULT_LIMITS, StateLimits
+from ...errors import ContinuationError
+from ..frame_files import PNG_SIGNATURE, png_chunk, png_chunks
+from ..limits import DEFAULT_LIMITS, StateLimits
 
 CHUNK = b"ltXs"
 MAGIC = b"LTXS"
