@@ -5,7 +5,6 @@ from pathlib import Path
 from ..continuation import FolderBlobs, load_attachment, save_attachment
 from ..errors import RequestError
 from ..film import Handoff, LastFrames
-from ..stages.pipeline import generate
 from ..story.segment_job import segment_job, state_after
 from . import options
 
@@ -51,7 +50,7 @@ def run(args) -> None:
         made = segment_job(models, request, state, Handoff(strength=args.strength))
         options.log_notes(made.job.notes)
         options.log(f"{made.job.settings}; {made.timing}")
-        segment = generate(models, made.job, progress=bars)
+        segment = options.generator(args)(models, made.job, progress=bars)
         last_frames = LastFrames(made.overlap.video_frames)
         options.write_segment(
             segment,
