@@ -48,7 +48,7 @@ def run(args) -> None:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt, after=state)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
-        options.log_notes(made.job.notes)
+        options.log_notes(options.notes_of(args, models, made.job))
         options.log(f"{made.job.settings}; {made.timing}")
         segment = options.generator(args)(models, made.job, progress=bars)
         last_frames = LastFrames(made.overlap.video_frames)

@@ -35,7 +35,7 @@ def run(args) -> None:
     with options.Bars() as bars:
         models = options.load(args, bars)
         made = segment_job(models, options.request_from(args, models, args.prompt))
-        options.log_notes(made.job.notes)
+        options.log_notes(options.notes_of(args, models, made.job))
         options.log(made.job)
         segment = options.generator(args)(models, made.job, progress=bars)
         for index in range(segment.batch_size):

@@ -20,7 +20,7 @@ from ..film.handoff import open_request
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Segment, generate
 from ..stages.presets import PRESETS, parse_override
-from ..stages.request import Request, make_job
+from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
 
@@ -118,6 +118,12 @@ def generator(args) -> Callable[..., Segment]:
     """What makes segments: this process, or all ranks of the run together."""
     driver = getattr(args, "driver", None)
     return generate if driver is None else driver.generate
+
+
+def notes_of(args, models: Models, job: Job) -> tuple[str, ...]:
+    """What was adjusted or chosen for a job, and how the ranks of the run share it."""
+    driver = getattr(args, "driver", None)
+    return job.notes if driver is None else (*job.notes, *driver.notes(models, job))
 
 
 def default_device() -> str:

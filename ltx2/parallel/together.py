@@ -65,20 +65,24 @@ class Driver:
 
     def generate(self, models: Models, job: Job, *, progress: Report = None) -> Segment:
         """As ``stages.pipeline.generate``, by all ranks. Raises RequestError when the heads cannot be shared."""
-        heads = models.transformer.config.heads, models.transformer.config.audio_heads
-        check_heads(self.ranks.size, 1, heads)
+        notes = self.notes(models, job)
         self._settle()
         positive, negative = steps.encode_request_texts(models, job, progress=progress)
         request = replace(job.request, positive=positive, negative=negative)
         self._together = True
         self.ranks.broadcast_bytes(to_bytes(request))
-        job = replace(job, request=request, notes=(*job.notes, *split_notes(job, self.ranks.size, heads)))
+        job = replace(job, request=request, notes=(*job.notes, *notes))
         segment = _run(models, job, self.ranks, progress)
         self._together = False
         if isinstance(segment.sounds, _AwaitedSounds):
             self._sounds = segment.sounds
             segment = replace(segment, decoder=_decoding_ahead(segment.decoder))
         return segment
+
+    def notes(self, models: Models, job: Job) -> tuple[str, ...]:
+        """How the ranks share each stage, in words. Raises RequestError when the heads cannot be shared."""
+        heads = models.transformer.config.heads, models.transformer.config.audio_heads
+        return split_notes(job, self.ranks.size, heads)
 
     def end(self) -> None:
         """Let the other ranks go, unless one of them failed or was left in the middle of a segment."""
