@@ -27,7 +27,7 @@ ALLOWED = {
     "continuation": {"continuation"},
     "film": {"film", "continuation", "media"},
     "story": {"story", "stages", "film", "continuation", "media"},
-    "parallel": {"parallel", "networks", "sampling", "stages", "text"},
+    "parallel": {"parallel", "checkpoint", "networks", "sampling", "stages", "text"},
     "cli": {
         "parallel",
         "cli",

@@ -65,6 +65,12 @@ def load_transformer(
     return _build(component, lambda **how: Transformer(config, **options, **how), ops, dtype, device, quantized, loras)
 
 
+def transformer_heads(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Attention heads of video and audio, read from a checkpoint's header alone. Raises CheckpointError."""
+    config = _read(transformer_config, find_component(checkpoint, "transformer"))
+    return config.heads, config.audio_heads
+
+
 def load_connectors(
     checkpoint: Checkpoint,
     *,

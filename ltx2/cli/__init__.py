@@ -7,6 +7,7 @@ import warnings
 
 from .. import __version__
 from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory
+from .ranks import is_lost_rank, run_verb
 
 # The order of the help page.
 VERBS = ("generate", "story", "continue_", "inspect", "state", "tiny", "demo")
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning
     try:
-        return args.run(args) or 0
+        return run_verb(args, sys.argv[1:] if argv is None else argv)
     except Ltx2Error as error:
         print(f"ltx2: {error}", file=sys.stderr)
         return 1
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ltx2: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
+        if is_lost_rank(error):
+            print("ltx2: another rank of the run has ended: see what it printed", file=sys.stderr)
+            return 1
         if not is_out_of_memory(error):
             raise
         print(

@@ -5,7 +5,6 @@ from pathlib import Path
 from ..continuation import FolderBlobs, save_attachment
 from ..errors import RequestError
 from ..film import Handoff, LastFrames
-from ..stages.pipeline import generate
 from ..story.segment_job import segment_job, state_after
 from . import options
 from .state import load_with_notes
@@ -50,9 +49,9 @@ def run(args) -> None:
         models = options.load(args, bars)
         request = options.request_from(args, models, args.prompt, after=state)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
-        options.log_notes(made.job.notes)
+        options.log_notes(options.notes_of(args, models, made.job))
         options.log(f"{made.job.settings}; {made.timing}")
-        segment = generate(models, made.job, progress=bars)
+        segment = options.generator(args)(models, made.job, progress=bars)
         last_frames = LastFrames(made.overlap.video_frames)
         options.write_segment(
             segment,

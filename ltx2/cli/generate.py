@@ -4,7 +4,6 @@ import time
 
 from ..continuation import save_attachment
 from ..film import LastFrames
-from ..stages.pipeline import generate
 from ..story.segment_job import segment_job, state_after
 from . import options
 
@@ -36,9 +35,9 @@ def run(args) -> None:
     with options.Bars() as bars:
         models = options.load(args, bars)
         made = segment_job(models, options.request_from(args, models, args.prompt))
-        options.log_notes(made.job.notes)
+        options.log_notes(options.notes_of(args, models, made.job))
         options.log(made.job)
-        segment = generate(models, made.job, progress=bars)
+        segment = options.generator(args)(models, made.job, progress=bars)
         for index in range(segment.batch_size):
             begun = time.perf_counter()
             last_frames = LastFrames(made.overlap.video_frames)

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
 from ..film.handoff import open_request
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
-from ..stages.pipeline import Segment
+from ..stages.pipeline import Segment, generate
 from ..stages.presets import PRESETS, parse_override
-from ..stages.request import Request, make_job
+from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
 
@@ -48,6 +49,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated"
     )
     group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
+    group.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="work on N GPUs of this machine together (docs/several-gpus.md); under torchrun its ranks are taken",
+    )
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
     group.add_argument(
         "--dtype",
@@ -104,6 +112,18 @@ def load(args, progress=None) -> Models:
         config=config,
         progress=progress,
     )
+
+
+def generator(args) -> Callable[..., Segment]:
+    """What makes segments: this process, or all ranks of the run together."""
+    driver = getattr(args, "driver", None)
+    return generate if driver is None else driver.generate
+
+
+def notes_of(args, models: Models, job: Job) -> tuple[str, ...]:
+    """What was adjusted or chosen for a job, and how the ranks of the run share it."""
+    driver = getattr(args, "driver", None)
+    return job.notes if driver is None else (*job.notes, *driver.notes(models, job))
 
 
 def default_device() -> str:

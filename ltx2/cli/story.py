@@ -46,7 +46,7 @@ def run(args) -> None:
         check_story(models, script)
         result = run_story(
             script,
-            pipeline_generator(models, progress=bars),
+            pipeline_generator(models, progress=bars, generate=options.generator(args)),
             work=args.work,
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .ranks import STORE_VARIABLE
@@ -17,11 +17,11 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 3.0
 
 
-def launch(arguments: Sequence[str], size: int) -> int:
+def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> int:
     """Run ``python -m ltx2 ARGUMENTS`` as ``size`` ranks and wait for them; the exit status of the run.
 
     The first rank that fails ends the others within seconds; so does an interruption from the keyboard. Ranks print
-    for themselves, all but the first only what went wrong.
+    for themselves, all but the first only what went wrong; log: takes what the launcher has to say.
     """
     with tempfile.TemporaryDirectory(prefix="ltx2-ranks-") as folder:
         ranks = [
@@ -31,7 +31,7 @@ def launch(arguments: Sequence[str], size: int) -> int:
             for rank in range(size)
         ]
         try:
-            return _wait(ranks)
+            return _wait(ranks, log)
         except KeyboardInterrupt:
             return 130
         finally:
@@ -49,13 +49,16 @@ def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
     return {**os.environ, **{name: str(value) for name, value in own.items()}}
 
 
-def _wait(ranks: Sequence[subprocess.Popen]) -> int:
+def _wait(ranks: Sequence[subprocess.Popen], log: Callable[[str], None]) -> int:
     """Until all have ended well, or one has not."""
     while True:
         states = [rank.poll() for rank in ranks]
-        failed = [state for state in states if state]
+        failed = [(rank, state) for rank, state in enumerate(states) if state]
         if failed:
-            return failed[0] if failed[0] > 0 else 128 - failed[0]
+            rank, state = failed[0]
+            if state < 0:
+                log(f"rank {rank} was killed (signal {-state}): the others were ended")
+            return state if state > 0 else 128 - state
         if all(state == 0 for state in states):
             return 0
         time.sleep(POLL_SECONDS)

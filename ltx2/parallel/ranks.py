@@ -76,6 +76,11 @@ def given_ranks() -> int | None:
     return int(os.environ["WORLD_SIZE"])
 
 
+def follows() -> bool:
+    """Whether the environment says that this process is a rank other than the first."""
+    return os.environ.get("RANK", "0") != "0" and (given_ranks() or 1) > 1
+
+
 @contextlib.contextmanager
 def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Ranks]:
     """This process as one of the ranks that the environment names, until the block ends.

@@ -5,7 +5,7 @@ whose second stage runs a model that was made for the picture; a sound of one's 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +26,8 @@ from .steps import Inputs, encode_texts
 __all__ = ["Segment", "encode_texts", "first_pass", "generate", "inputs_of", "make_job", "second_pass"]
 
 Report = Callable[[Progress], None] | None
+# Models, latent, its known sound and a report → the sounds of a batch.
+SoundDecoder = Callable[..., Sequence[Waveform | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Segment:
     """
 
     latent: AVLatent
-    sounds: tuple[Waveform | None, ...]
+    sounds: Sequence[Waveform | None]
     geometry: Geometry
     settings: Settings
     seed: int
@@ -75,11 +77,18 @@ class Segment:
 NoiseSource = Callable[[AVLatent, Conditioning], AVTokens]
 
 
-def generate(models: Models, request: Request | Job, *, progress: Report = None) -> Segment:
+def generate(
+    models: Models,
+    request: Request | Job,
+    *,
+    progress: Report = None,
+    decode_sounds: SoundDecoder = steps.decode_sounds,
+) -> Segment:
     """Make one segment, except for its pictures, which the result decodes when asked.
 
     request: or the job that ``make_job`` made of it. progress: called at every prompt, step and tile; its preview is an
-    AVLatent while denoising. Raising from it stops the work.
+    AVLatent while denoising. Raising from it stops the work. decode_sounds: who decodes the sound, this process unless
+    several work together.
     Raises RequestError, CheckpointError and MediaError, each before the first long stage where it can be known.
     """
     job = request if isinstance(request, Job) else make_job(models, request)
@@ -100,7 +109,7 @@ def generate(models: Models, request: Request | Job, *, progress: Report = None)
             latent = second_pass(models, job, inputs, larger, conditioning=conditioning[1], progress=progress)
     latent = latent.to("cpu")
     with clock.running("audio decoding"):
-        sounds = steps.decode_sounds(models, latent, inputs.audio, progress=progress)
+        sounds = decode_sounds(models, latent, inputs.audio, progress=progress)
     rng_state = tuple(generator.get_state() for generator in inputs.generators)
 
     def decode(index: int, report: Report) -> Iterator[torch.Tensor]:

@@ -95,6 +95,11 @@ def wants_negative(settings: StageSettings) -> bool:
     return "negative" in passes(guidance_of(settings))
 
 
+def pass_count(stage: Stage) -> int:
+    """How many guidance passes a step of a stage takes at most."""
+    return len(passes(guidance_of(stage.settings), audio=stage.geometry.audio_latents > 0))
+
+
 def encode_audio_condition(
     models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int
 ) -> AudioCondition | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import Ltx2Error
 from ..media.images import open_image
+from ..stages import pipeline
 from ..stages.models import Models
-from ..stages.pipeline import generate
+from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
 from ..values import ImageCondition, Progress
 from .script import StoryScript
@@ -17,11 +18,19 @@ from .tasks import Generate, MadeSegment, SegmentTask, task_of
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
 
 
-def pipeline_generator(models: Models, *, progress: Callable[[Progress], None] | None = None) -> Generate:
-    """A generator for ``run_story`` that makes each segment with these models."""
+def pipeline_generator(
+    models: Models,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    generate: Callable[..., Segment] = pipeline.generate,
+) -> Generate:
+    """A generator for ``run_story`` that makes each segment with these models.
+
+    generate: the pipeline's, or one of several processes that work together.
+    """
 
     def make(task: SegmentTask) -> MadeSegment:
-        segment = generate(models, request_of(task), progress=progress)
+        segment = generate(models, make_job(models, request_of(task)), progress=progress)
         return MadeSegment(segment.frames(progress=progress), segment.latent.audio, segment.sound, segment.notes)
 
     return make
