@@ -1,20 +1,43 @@
 """Small CPU tensors everywhere: one thread each is fastest, and the same result on every machine."""
 
 import functools
+import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
+TINY_FOLDER = "CONTINUUM_TEST_TINY"
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """``tiny("2.3")`` → role → path of tiny checkpoints in the released layout; written once for each worker of a
-    run."""
+def tiny(request, tmp_path_factory):
+    """``tiny("2.3")`` → role → path of tiny checkpoints in the released layout; written once a run, for all of its
+    processes, which leave them as they are."""
+    own = tmp_path_factory.getbasetemp()
+    of_run = own.parent if hasattr(request.config, "workerinput") else own
+    folder = Path(os.environ.get(TINY_FOLDER) or of_run / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TINY_FOLDER, str(folder))
+        yield functools.cache(lambda version: written_once(folder / version, version))
+
+
+def written_once(folder: Path, version: str) -> dict[str, Path]:
+    """Role → path of the tiny checkpoints in ``folder``, which whoever comes first writes."""
+    from ltx2.atomic_files import atomic_folder, file_lock
     from ltx2.tiny.write import write_tiny
 
-    return functools.cache(lambda version: write_tiny(tmp_path_factory.mktemp(f"tiny-{version}"), version))
+    roles = folder / "roles.json"
+    with file_lock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            with atomic_folder(folder) as partial:
+                paths = write_tiny(partial, version)
+                places = {role: path.relative_to(partial).as_posix() for role, path in paths.items()}
+                (partial / roles.name).write_text(json.dumps(places), "utf-8")
+    return {role: folder / place for role, place in json.loads(roles.read_text("utf-8")).items()}
 
 
 def pytest_collection_modifyitems(items):

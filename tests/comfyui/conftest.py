@@ -4,6 +4,7 @@ The same node tests run both ways; ``test_real_host.py`` starts the second run i
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
@@ -104,6 +105,20 @@ def made(run, pack, tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def parts(run, tiny, tmp_path_factory):
+    """``parts("2.3", True)`` → the values that the loading nodes give, by input name; with the distilled LoRA or
+    without."""
+    from .shelf import load, shelves
+
+    @functools.cache
+    def load_once(version, distilled):
+        with host_folders(tmp_path_factory.mktemp("parts")) as folders, shelves(folders, tiny) as put:
+            return load(run, put(version), version, distilled)
+
+    return load_once
+
+
+@pytest.fixture(scope="session")
 def host(tmp_path_factory, tiny):
     """A real server of the main checkout with tiny models, shared by all tests that need one."""
     from . import real
@@ -122,4 +137,13 @@ def older_host(tmp_path_factory, tiny):
 
     version = real.OLDEST if real.OLDEST in hosting.checkouts() else None
     with real.running(real.make_base(tmp_path_factory.mktemp("older"), tiny), version) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A browser for all tests on the host's page."""
+    from . import pages
+
+    with pages.browsing() as one:
         yield one

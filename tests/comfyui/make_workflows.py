@@ -235,8 +235,9 @@ if __name__ == "__main__":
         real.put_inputs(base)
         with real.running(base) as host:
             write(host.server.get("/object_info"))
+            from .pages import missing
             from .test_real_host import SNAPSHOT, normalised
-            from .test_real_page import missing, thumbnails
+            from .test_real_page import thumbnails
 
             SNAPSHOT.write_text(
                 json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8"

@@ -74,8 +74,22 @@ def load(run, names, version="2.3", distilled=True):
 
 
 @pytest.fixture
-def loaded(run, shelf):
-    """``loaded("2.3")`` → the values that the loading nodes give, by input name."""
+def loaded(shelf, parts):
+    """``loaded("2.3")`` → the values that the loading nodes give, by input name, with their files on the shelf.
+
+    Nodes leave the values as they are, so all tests of a worker have the same.
+    """
+
+    def load(version="2.3", distilled=True):
+        shelf(version)
+        return dict(parts(version, distilled))
+
+    return load
+
+
+@pytest.fixture
+def loaded_anew(run, shelf):
+    """As ``loaded``, for a test that changes the networks."""
     return lambda version="2.3", distilled=True: load(run, shelf(version), version, distilled)
 
 

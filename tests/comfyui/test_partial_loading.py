@@ -21,7 +21,7 @@ from .host_with_card import PLENTY, resolve_request
 from .network_calls import calls, noise, one
 from .samples import frames
 from .second_device import CARD, CPU, Placed
-from .shelf import loaded, shelf  # noqa: F401
+from .shelf import loaded_anew, shelf  # noqa: F401
 
 SAME = "as the preset says"
 LORA = "refine.distilled_lora_strength=0.8"
@@ -81,12 +81,12 @@ CASES = [("2.3", "nothing"), ("2.0", "half"), ("2.5", "half"), ("2.3", "pages")]
 @pytest.mark.parametrize(
     "version, keeps", CASES if REAL else [(version, "nothing") for version in ("2.0", "2.3", "2.5")]
 )
-def test_every_network_gives_the_same(run, loaded, shelf, pack, card, version, keeps):  # noqa: F811
+def test_every_network_gives_the_same(run, loaded_anew, shelf, pack, card, version, keeps):  # noqa: F811
     import comfy.model_management as mm
 
     card(keeps)
     host, merging = pack.nodes.host, pack.ltx2.checkpoint.lora
-    lora, parts = shelf(version)["distilled_lora"], loaded(version)
+    lora, parts = shelf(version)["distilled_lora"], loaded_anew(version)
     in_single_precision(parts["model"].patcher.model)
     parts["model"] = run("ApplyLora", model=parts["model"], lora=lora, strength=0.5).args[0]
     differences = merging.read_lora(host.model_path(lora, "loras"))
@@ -128,14 +128,14 @@ def write_fp8(path, plain):
 
 
 @pytest.mark.slow
-def test_a_film_is_the_same(run, loaded, shelf, card, folders):  # noqa: F811
+def test_a_film_is_the_same(run, loaded_anew, shelf, card, folders):  # noqa: F811
     """Through one node: text, a picture, two stages of a model of eight bits with LoRAs, and sound."""
     names = shelf("2.3")
     checkpoints = folders / "models" / "checkpoints"
     write_fp8(checkpoints / "fp8.safetensors", checkpoints / names["transformer"])
 
     def made():
-        parts = loaded("2.3")
+        parts = loaded_anew("2.3")
         model = run("LoadCheckpoint", checkpoint="fp8.safetensors", distilled_lora=names["distilled_lora"]).args[0]
         model = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=0.5).args[0]
         settings = run(
@@ -213,9 +213,9 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
-def test_the_host_patches_layers_and_the_pack_what_blocks_own(run, loaded, pack, folders):  # noqa: F811
+def test_the_host_patches_layers_and_the_pack_what_blocks_own(run, loaded_anew, pack, folders):  # noqa: F811
     """A LoRA may change tables too, which no loading of the host would patch."""
-    model = loaded()["model"]
+    model = loaded_anew()["model"]
     network, names = (
         model.patcher.model,
         ("transformer_blocks.0.scale_shift_table", "transformer_blocks.0.attn1.to_q.weight"),
@@ -239,7 +239,7 @@ def test_the_host_patches_layers_and_the_pack_what_blocks_own(run, loaded, pack,
 
 @pytest.mark.skipif(not REAL, reason="needs ComfyUI's own upsampler")
 @pytest.mark.parametrize("keeps", ["nothing", "half"])
-def test_comfyuis_own_upsampler(loaded, shelf, pack, card, keeps):  # noqa: F811
+def test_comfyuis_own_upsampler(loaded_anew, shelf, pack, card, keeps):  # noqa: F811
     """Hosts up to 0.28 make it of layers that do not follow their input."""
     from comfy_extras.nodes_hunyuan import LatentUpscaleModelLoader
 

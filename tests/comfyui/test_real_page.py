@@ -1,56 +1,22 @@
 """The pack on ComfyUI's page in a headless browser, with both renderers: every template, cards, colours, uploads."""
 
-import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from . import hosting, real
+from . import hosting, pages, real
+from .pages import SHOTS
 from .workflow_texts import OURS, WORKFLOWS
 
-PAGE = Path(__file__).parent / "page"
-JS = Path(os.environ.get("HOST_JS") or Path.home() / ".cache/comfy_host/js")
-SHOTS = os.environ.get("CONTINUUM_SHOTS")  # a folder to keep screenshots in
-
-
-def browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-
-
-PLAYWRIGHT = JS / "node_modules/playwright-core"
-NEEDED = {
-    "node": shutil.which("node"),
-    "chromium": browser(),
-    f"playwright-core in {JS} (or HOST_JS)": PLAYWRIGHT.is_dir(),
-}
-missing = [what for what, found in NEEDED.items() if not found]
-pytestmark = [*real.pytestmark, pytest.mark.skipif(bool(missing), reason=f"the page needs {', '.join(missing)}")]
+pytestmark = pages.pytestmark
 # the one that is queued on the page, cut down to size
 QUEUED = "three_segment_film"
 SMALL = {OURS + "Generate": {"width": 64, "height": 64, "seconds": 0.7, "preset": "ltx2_fast"}}
 
 
-def visit(host, folder: Path, **plan) -> dict:
-    """Do what a plan says on the page; screenshots lie in a folder for each renderer and language."""
-    shots = (Path(SHOTS) if SHOTS else folder) / ("vue" if plan.get("vue") else "canvas") / plan.get("language", "en")
-    shots.mkdir(parents=True, exist_ok=True)
-    given = {"url": host.server.url, "js": str(JS), "browser": browser(), "shots": str(shots), **plan}
-    (folder / "plan.json").write_text(json.dumps(given))
-    done = subprocess.run(
-        ["node", PAGE / "page.mjs", folder / "plan.json"], capture_output=True, text=True, timeout=400
-    )
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
-    assert "failure" not in report, report["failure"]
-    return report
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["canvas", "nodes-2.0"])
-def seen(request, host, tmp_path_factory):
+def seen(request, host, browser, tmp_path_factory):
     """Every template opened once, one of them run, files uploaded."""
     folder = tmp_path_factory.mktemp("page")
     uploads = []
@@ -61,7 +27,7 @@ def seen(request, host, tmp_path_factory):
     small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
-    return visit(host, folder, vue=request.param, workflows=workflows, uploads=[str(path) for path in uploads])
+    return browser.visit(host, vue=request.param, workflows=workflows, uploads=[str(path) for path in uploads])
 
 
 def test_no_errors_and_nothing_from_outside(seen):
@@ -103,9 +69,9 @@ def test_sockets_have_their_colours(seen):
     assert set(seen["colours"].values()) == {"#c98a3a"}
 
 
-def test_chinese(host, tmp_path):
+def test_chinese(host, browser):
     path = str(real.WORKFLOWS / "story.json")
-    seen = visit(host, tmp_path, vue=True, language="zh", workflows=[{"name": "story", "path": path}])
+    seen = browser.visit(host, vue=True, language="zh", workflows=[{"name": "story", "path": path}])
     assert seen["title"] == "生成 LTX-2 片段" and not seen["pageErrors"]
 
 
@@ -129,7 +95,8 @@ def thumbnails(host, folder: Path) -> None:
     (card,) = [one for reported in outputs.values() for one in reported.get("states", []) if one.get("picture")]
     shutil.copy(host.path(card["picture"]), host.base / "input" / real.STATE_INPUT)
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
-    visit(host, folder, vue=True, language="en", thumbnails=True, workflows=workflows)
+    with pages.browsing() as browser:
+        browser.visit(host, SHOTS or folder, vue=True, language="en", thumbnails=True, workflows=workflows)
     for name in WORKFLOWS:
         picture = Image.open((Path(SHOTS) if SHOTS else folder) / f"vue/en/{name}.png").convert("RGB")
         picture.thumbnail((1280, 720), Image.LANCZOS)

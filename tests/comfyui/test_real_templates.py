@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from . import hosting, real
-from .test_real_page import missing, visit
+from . import hosting, pages, real
 from .test_real_runs import film_facts, outputs_of
 
-pytestmark = [*real.pytestmark, pytest.mark.skipif(bool(missing), reason=f"the page needs {', '.join(missing)}")]
+pytestmark = pages.pytestmark
 WHERE = "import importlib.resources as r; print(r.files('comfyui_workflow_templates_json') / 'templates')"
 TWO_STAGES = ("video_ltx2_t2v", "video_ltx2_t2v_distilled", "video_ltx2_3_t2v", "video_ltx2_3_i2v", "video_ltx2_5_t2v")
 NAMES = (*TWO_STAGES, "video_ltx2_3_flf2v")  # with one stage, and guides
@@ -30,7 +29,7 @@ ROLES = {
 
 
 @pytest.fixture(scope="module")
-def extended(host, tiny, tmp_path_factory):
+def extended(host, browser, tiny):
     """Each template's API forms: with the four nodes, and with those that load bypassed."""
     found = subprocess.run([hosting.host_python(), "-c", WHERE], capture_output=True, text=True, timeout=60)
     paths = {name: Path(found.stdout.strip()) / f"{name}.json" for name in NAMES}
@@ -42,7 +41,7 @@ def extended(host, tiny, tmp_path_factory):
         if not link.exists():
             link.symlink_to(path)
     workflows = [{"name": name, "path": str(path), "continued": True} for name, path in paths.items()]
-    return visit(host, tmp_path_factory.mktemp("stock"), workflows=workflows)["workflows"]
+    return browser.visit(host, workflows=workflows)["workflows"]
 
 
 def cut_down(workflow: dict, files: dict[str, Path], state: str = "") -> dict:

@@ -192,12 +192,23 @@ def test_memory_modes_and_files(run, loaded, folders):  # noqa: F811
     assert silent.args[1] == "film/part_00002_.mp4 [output]"
 
 
+@pytest.fixture(scope="module")
+def whole_run(run, parts):
+    """Generate's inputs for a short film, and the film."""
+    given = {
+        "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0,
+        "preset": "ltx2_hq", "seed": 5, "video_overlap": 1, "audio_overlap": 1,
+        "settings": preset(run, "ltx2_hq", 1), **parts("2.3", True),
+    }  # fmt: skip
+    return given, run("Generate", **given).args[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["text encoding", "denoising", "refining", "video decoding"])
-def test_a_cancelled_run_leaves_the_host_usable(run, loaded, pack, monkeypatch, stage):  # noqa: F811
+def test_a_cancelled_run_leaves_the_host_usable(run, whole_run, folders, pack, monkeypatch, stage):
     import comfy.model_management as mm
 
-    parts = loaded()
+    given, before = whole_run
     host = pack.nodes.host
     original = host.progress_reporter
 
@@ -211,18 +222,12 @@ def test_a_cancelled_run_leaves_the_host_usable(run, loaded, pack, monkeypatch, 
 
         return hook
 
-    given = {
-        "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0,
-        "preset": "ltx2_hq",
-        "seed": 5, "video_overlap": 1, "audio_overlap": 1, "settings": preset(run, "ltx2_hq", 1), **parts,
-    }  # fmt: skip
-    before = run("Generate", **given).args[0]
     monkeypatch.setattr(host, "progress_reporter", cancelling)
     with pytest.raises(mm.InterruptProcessingException):
         run("Generate", **given)
     monkeypatch.setattr(host, "progress_reporter", original)
     # the stage that was cancelled had a LoRA on the model
-    assert torch.equal(run("Generate", **given).args[0], before) and not parts["model"].patcher.patches
+    assert torch.equal(run("Generate", **given).args[0], before) and not given["model"].patcher.patches
 
 
 def cancel(mm):

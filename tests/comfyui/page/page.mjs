@@ -1,37 +1,50 @@
-/* The pack on the real page, headless.  node page.mjs PLAN.json  → one JSON report on stdout.
+/* The pack on the real page, headless.  node page.mjs JS BROWSER: one browser for all visits, each a line of JSON on
+   stdin that is answered by a line on stdout. JS: a folder with playwright-core; BROWSER: Chromium's program.
 
-   PLAN: {url, js: folder with playwright-core, browser, vue: bool, language?, shots: folder,
-          thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths]}
+   A visit: {url, vue: bool, language?, shots?: folder to keep screenshots in, thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths]}
    continued: the bridge's nodes are put into the stock graph, as a person would; "start" has its API form with what loads bypassed.
-   Every workflow is opened on its own; the report has its unknown nodes, its API form and a screenshot. */
+   Every workflow is opened on its own; the answer has its unknown nodes and its API form. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { createInterface } from "node:readline";
 
-const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const { chromium } = createRequire(join(plan.js, "x.js"))("playwright-core");
-const report = { consoleErrors: [], pageErrors: [], outside: [], workflows: {} };
+const [, , js, program] = process.argv;
+const { chromium } = createRequire(join(js, "x.js"))("playwright-core");
 // a fresh profile asks for files that are not there yet, nothing outside this machine may be reached, and the page is early with itself
 const USUAL = /graph accessed before initialization|net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404/;
 
-async function setting(key, value) {
-  const answer = await fetch(`${plan.url}/api/settings/${encodeURIComponent(key)}`, {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
-  if (!answer.ok) throw new Error(`setting ${key}: ${answer.status}`);
-}
-await setting("Comfy.TutorialCompleted", true);
-await setting("Comfy.VueNodes.Enabled", Boolean(plan.vue));
-await setting("Comfy.Locale", plan.language ?? "en");
-await setting("Comfy.Workflow.ShowMissingModelsWarning", false);
-
 const profile = mkdtempSync(join(tmpdir(), "continuum_page_"));
 const context = await chromium.launchPersistentContext(profile, {
-  executablePath: plan.browser, headless: true, viewport: plan.thumbnails ? { width: 3200, height: 1800 } : { width: 1760, height: 990 },
+  executablePath: program, headless: true,
   args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"] });
-const page = context.pages()[0] ?? await context.newPage();
 try {
-  await context.route((u) => !u.href.startsWith(plan.url) && !/^(data|blob):/.test(u.protocol), (route) => {
+  for await (const line of createInterface({ input: process.stdin }))
+    process.stdout.write(JSON.stringify(await visit(JSON.parse(line))) + "\n");
+} finally {
+  await context.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+
+async function visit(plan) {
+  const report = { consoleErrors: [], pageErrors: [], outside: [], workflows: {} };
+  const page = await context.newPage();
+  try {
+    await listen(page, plan, report);
+    await open(page, plan, report);
+    for (const one of plan.workflows) report.workflows[one.name] = await workflow(page, plan, one);
+    if (plan.uploads) report.uploads = await upload(page, plan);
+  } catch (error) {
+    report.failure = String(error.stack ?? error);
+  } finally {
+    await page.close();
+  }
+  return report;
+}
+
+async function listen(page, plan, report) {
+  await page.route((u) => !u.href.startsWith(plan.url) && !/^(data|blob):/.test(u.protocol), (route) => {
     report.outside.push(route.request().url());
     return route.abort();
   });
@@ -40,6 +53,21 @@ try {
     if (m.type() === "error" && !USUAL.test(text)) report.consoleErrors.push(text.slice(0, 500));
   });
   page.on("pageerror", (e) => report.pageErrors.push(String(e.stack ?? e).slice(0, 500)));
+}
+
+// as for somebody who comes for the first time, but for what the browser keeps of the page's own files
+async function open(page, plan, report) {
+  const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": Boolean(plan.vue),
+    "Comfy.Locale": plan.language ?? "en", "Comfy.Workflow.ShowMissingModelsWarning": false };
+  for (const [key, value] of Object.entries(settings)) {
+    const answer = await fetch(`${plan.url}/api/settings/${encodeURIComponent(key)}`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+    if (!answer.ok) throw new Error(`setting ${key}: ${answer.status}`);
+  }
+  const session = await context.newCDPSession(page);
+  await session.send("Storage.clearDataForOrigin", { origin: plan.url,
+    storageTypes: "cookies,local_storage,indexeddb,service_workers,cache_storage" });
+  await page.setViewportSize(plan.thumbnails ? { width: 3200, height: 1800 } : { width: 1760, height: 990 });
   await page.goto(plan.url, { waitUntil: "domcontentloaded", timeout: 90000 });
   await page.waitForFunction(() => window.LiteGraph && Object.keys(window.LiteGraph.registered_node_types).some((n) => n.startsWith("LTX2Continuum"))
     && window.app?.extensionManager && window.app.canvas?.graph, null, { timeout: 90000, polling: 500 });
@@ -51,85 +79,80 @@ try {
     style: getComputedStyle(document.documentElement).getPropertyValue("--color-datatype-LTX2_CONTINUATION_STATE").trim(),
   }));
   report.title = await page.evaluate(() => window.LiteGraph.registered_node_types.LTX2ContinuumGenerate.title);
-
-  for (const one of plan.workflows) {
-    const graph = JSON.parse(readFileSync(one.path, "utf8"));
-    await page.evaluate((g) => window.app.loadGraphData(g, true, true), graph);
-    await page.waitForTimeout(600);
-    // dialogs about models that this machine lacks
-    for (let i = 0; i < 2 && await page.locator(".p-dialog-mask, [role=dialog]").count(); i++) {
-      await page.keyboard.press("Escape");
-      await page.waitForTimeout(250);
-    }
-    const added = one.continued ? await page.evaluate(addContinuation) : [];
-    const found = await page.evaluate(async () => ({
-      unknown: window.app.graph._nodes.filter((n) => !window.LiteGraph.registered_node_types[n.type]).map((n) => n.type),
-      nodes: window.app.graph._nodes.length,
-      api: (await window.app.graphToPrompt()).output,
-    }));
-    await fit();
-    await page.screenshot({ path: join(plan.shots, `${one.name}.png`) });
-    if (plan.thumbnails) {
-      const clip = await page.evaluate(() => {
-        const { canvas, graph } = window.app, { scale, offset } = canvas.ds, rect = canvas.canvas.getBoundingClientRect();
-        const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
-        const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
-        const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
-        return { x: rect.x + (left + offset[0]) * scale - 12, y: rect.y + (top + offset[1]) * scale - 12,
-          width: (right - left) * scale + 24, height: (bottom - top) * scale + 24 };
-      });
-      await page.screenshot({ path: join(plan.shots, `${one.name}.png`), clip });
-    }
-    if (one.continued) found.added = added, found.start = await page.evaluate(bypassed);
-    if (one.queue) {
-      found.run = await page.evaluate(run, one.queue);
-      await page.waitForTimeout(1200);
-      found.cards = await page.evaluate(() => [...document.querySelectorAll(".continuum-card")].map((card) => ({
-        text: card.innerText, picture: card.querySelector("img")?.naturalWidth ?? 0 })));
-      await fit();
-      await page.screenshot({ path: join(plan.shots, `${one.name}-done.png`) });
-    }
-    report.workflows[one.name] = found;
-  }
-  if (plan.uploads) {
-    report.uploads = [];
-    await page.evaluate(() => {
-      window.app.graph.clear();
-      const node = window.LiteGraph.createNode("LTX2ContinuumLoadState");
-      node.pos = [100, 100];
-      window.app.graph.add(node);
-    });
-    await page.waitForTimeout(800);
-    for (const path of plan.uploads) {
-      await page.locator(".continuum-upload ~ input[type=file]").setInputFiles(path);
-      await page.waitForTimeout(900);
-      report.uploads.push(await page.evaluate(async () => ({
-        value: window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value,
-        api: Object.values((await window.app.graphToPrompt()).output)[0].inputs,
-        saved: window.app.graph._nodes[0].serialize().widgets_values,
-      })));
-    }
-    await fit();
-    await page.screenshot({ path: join(plan.shots, "load_state.png") });
-  }
-} catch (error) {
-  report.failure = String(error.stack ?? error);
-} finally {
-  await context.close();
-  rmSync(profile, { recursive: true, force: true });
 }
-process.stdout.write(JSON.stringify(report));
 
-async function fit() {
+async function workflow(page, plan, one) {
+  const graph = JSON.parse(readFileSync(one.path, "utf8"));
+  await page.evaluate((g) => window.app.loadGraphData(g, true, true), graph);
+  await page.waitForTimeout(600);
+  // dialogs about models that this machine lacks
+  for (let i = 0; i < 2 && await page.locator(".p-dialog-mask, [role=dialog]").count(); i++) {
+    await page.keyboard.press("Escape");
+    await page.waitForTimeout(250);
+  }
+  const added = one.continued ? await page.evaluate(addContinuation) : [];
+  const found = await page.evaluate(async () => ({
+    unknown: window.app.graph._nodes.filter((n) => !window.LiteGraph.registered_node_types[n.type]).map((n) => n.type),
+    nodes: window.app.graph._nodes.length,
+    api: (await window.app.graphToPrompt()).output,
+  }));
+  await show(page, plan, one.name, plan.thumbnails ? 12 : null);
+  if (one.continued) found.added = added, found.start = await page.evaluate(bypassed);
+  if (one.queue) {
+    found.run = await page.evaluate(run, one.queue);
+    await page.waitForTimeout(1200);
+    found.cards = await page.evaluate(() => [...document.querySelectorAll(".continuum-card")].map((card) => ({
+      text: card.innerText, picture: card.querySelector("img")?.naturalWidth ?? 0 })));
+    await show(page, plan, `${one.name}-done`);
+  }
+  return found;
+}
+
+async function upload(page, plan) {
+  const found = [];
   await page.evaluate(() => {
+    window.app.graph.clear();
+    const node = window.LiteGraph.createNode("LTX2ContinuumLoadState");
+    node.pos = [100, 100];
+    window.app.graph.add(node);
+  });
+  await page.waitForTimeout(800);
+  for (const path of plan.uploads) {
+    await page.locator(".continuum-upload ~ input[type=file]").setInputFiles(path);
+    await page.waitForFunction((name) => window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value.endsWith(name),
+      basename(path), { timeout: 10000, polling: 50 }).catch(() => {}); // what is there instead is in the answer
+    found.push(await page.evaluate(async () => ({
+      value: window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value,
+      api: Object.values((await window.app.graphToPrompt()).output)[0].inputs,
+      saved: window.app.graph._nodes[0].serialize().widgets_values,
+    })));
+  }
+  await show(page, plan, "load_state");
+  return found;
+}
+
+// the whole graph drawn; where screenshots are kept, one of it, cut at a margin around the nodes if one is given
+async function show(page, plan, name, margin = null) {
+  await page.evaluate(async () => {
     const { canvas, graph } = window.app;
     const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
     const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
     const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
     canvas.ds.fitToBounds?.([left - 30, top - 30, right - left + 60, bottom - top + 60]);
     canvas.setDirty(true, true);
+    for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
   });
+  if (!plan.shots) return;
   await page.waitForTimeout(700);
+  const clip = margin === null ? null : await page.evaluate((margin) => {
+    const { canvas, graph } = window.app, { scale, offset } = canvas.ds, rect = canvas.canvas.getBoundingClientRect();
+    const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
+    const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
+    const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
+    return { x: rect.x + (left + offset[0]) * scale - margin, y: rect.y + (top + offset[1]) * scale - margin,
+      width: (right - left) * scale + 2 * margin, height: (bottom - top) * scale + 2 * margin };
+  }, margin);
+  await page.screenshot({ path: join(plan.shots, `${name}.png`), ...(clip && { clip }) });
 }
 
 // set widgets by node type, queue, wait for the end
