@@ -20,7 +20,7 @@ from .owned_files import check_replaceable, recorded_films, remove_segment, remo
 from .records import SegmentRecord, read_record, read_records
 from .script import StoryScript
 from .sentences import as_story_error, shown
-from .takes import Cast, Wishes, cast_of, entries_of
+from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
 from .tasks import Generate
 
 
@@ -83,6 +83,7 @@ def run_story(
     """
     log = log or (lambda text: None)
     check_timeline(script)
+    check_wishes(script, options.wishes)
     with as_story_error(f"{shown(out)} cannot be written"):
         work, out, real_out = Path(work), Path(out), Path(out).resolve()
     with open_journal(work) as journal:

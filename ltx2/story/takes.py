@@ -116,8 +116,7 @@ def check_wishes(script: StoryScript, wishes: Wishes) -> None:
 
 
 def cast_of(script: StoryScript, journal: Journal, wishes: Wishes) -> Cast:
-    """The takes of a story, after what the run wishes is written into the journal. Raises StoryError."""
-    check_wishes(script, wishes)
+    """The takes of a story, after what the run wishes (check_wishes) is written into the journal. Raises StoryError."""
     entries = entries_of(script)
     extra, picked = _remembered(journal.entries)
     base = [_base_seeds(script, index, wishes.takes) for index in range(len(entries))]
