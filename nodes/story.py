@@ -1,6 +1,8 @@
 """A whole film from a script in one node, resumed wherever it was stopped."""
 
+import asyncio
 import re
+from pathlib import Path
 
 from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
@@ -11,6 +13,7 @@ from .placement import models_of
 from .sockets import State
 
 FILM = "film.mp4"
+LONGEST_PART = 120  # bytes of one folder's name
 EXAMPLE = """fps: 24
 size: 768x512
 seed: 10
@@ -33,27 +36,31 @@ class Story(host.io.ComfyNode):
             "LTX-2 Story",
             "story",
             description="Makes a film of many segments that continue each other from a script with one prompt a segment. Finished segments "
-            "are kept in the output folder: a run that was stopped goes on where it was, and a changed script makes anew only what changed.",
+            "are kept in the output folder: a run that was stopped goes on where it was, and a changed script makes anew only what changed. "
+            "A film is never replaced: another script's gets a number.",
             is_output_node=True,
             inputs=[
                 *pipeline_inputs(),
                 host.field(
                     io.String,
                     "script",
-                    "The story as YAML: size, fps, seed, preset, and one prompt a segment; lengths in seconds or frames, pictures from the input folder.",
+                    "The story: one prompt a line, or YAML with size, fps, seed, preset and one prompt a segment; lengths in seconds or frames, pictures "
+                    "from the input folder.",
                     multiline=True,
                     default=EXAMPLE,
                 ),
                 host.field(
                     io.String,
                     "folder",
-                    "Folder below ComfyUI's output folder for the film and its finished segments. The same folder goes on with the same story.",
+                    "Folder below ComfyUI's output folder for films and finished segments. What is there is used again where it fits, and nothing in it "
+                    "is removed or replaced.",
                     default="continuum/story",
                 ),
                 host.field(
                     io.String,
                     "redo",
-                    "Segments to make again although they are there, such as 2 or 2, 5; counted from 1. Empty: none.",
+                    "Segments to make again although they are there, counted from 1, such as 2 or 2, 5: with the same seed; 2:new takes a fresh seed on every "
+                    "run, 2:77 the seed 77. Empty: none.",
                     default="",
                 ),
             ],
@@ -68,30 +75,24 @@ class Story(host.io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, script=None, folder=None, redo=None):
-        try:
-            if script is not None:
-                read(script)
-            if folder is not None:
-                host.output_folder(folder)
-            numbers(redo or "")
-        except Ltx2Error as error:
-            return str(error)
-        return True
+    async def validate_inputs(cls, script=None, folder=None, redo=None):
+        # the server answers nobody else while this runs, and looking for pictures may take its time
+        return await asyncio.to_thread(problem, script, folder, redo)
 
     @classmethod
     def fingerprint_inputs(cls, script=None, folder=None, redo=None, **others):
-        # a film that was deleted or made anew by another run is looked at again; finished segments cost nothing
-        return host.changed_at(f"{folder}/{FILM} [output]")
+        # films that were deleted or made by another run are looked at again; finished segments cost nothing
+        return films_in(folder)
 
     @classmethod
     def execute(cls, model, text_encoder, video_vae, audio_vae, script, folder, redo="", upsampler=None):
-        from ..ltx2.story.chain import run_story
+        from ..ltx2.story.chain import RunOptions, run_story
         from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator
         from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
+        from ..ltx2.story.takes import Wishes
 
-        story, target = read(script), host.output_folder(folder)
+        story, target = read(script), target_of(folder)
         loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
         models = models_of(
             model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=loaded_upsampler
@@ -117,46 +118,80 @@ class Story(host.io.ComfyNode):
             out=target.folder / FILM,
             identity=identity_of(files, settings),
             source=source_of(models),
-            redo=[number - 1 for number in numbers(redo)],
+            options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=host.workflow_texts(cls.hidden)),
             log=lines.append,
-            metadata=host.workflow_texts(cls.hidden),
         )
         state = read_state(result.last)
-        lines += [f"{len(result.made)} segments made, {len(result.kept)} kept", *map(str, result.seams)]
+        lines += [str(result), *map(str, result.seams)]
+        if result.unused.segments:
+            lines.append(f"{result.unused} in {target.subfolder}/segments")
         report = "\n".join(lines)
-        film = {"filename": FILM, "subfolder": target.subfolder, "type": "output"}
+        film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
         inside = result.last.relative_to(target.folder).as_posix()
         shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
         return host.io.NodeOutput(
             host.InputImpl.VideoFromFile(str(result.film)),
             state,
             report,
-            f"{target.subfolder}/{FILM} [output]",
+            f"{target.subfolder}/{result.film.name} [output]",
             ui={"images": [film], "animated": (True,), "states": [shown], "text": [report]},
         )
 
 
+def problem(script, folder, redo) -> bool | str:
+    """What is wrong with the inputs in one sentence, or True."""
+    try:
+        if script is not None:
+            read(script)
+        if folder is not None:
+            target_of(folder)
+        wishes(redo or "")
+    except Ltx2Error as error:
+        return str(error)
+    return True
+
+
 def read(script: str):
-    """The checked script; its pictures are in the input folder. Raises StoryError and RequestError."""
+    """The checked script; its pictures are in the input folder. Raises StoryError."""
     from ..ltx2.story.script import parse_script
 
     base = host.input_folder()
-    story = parse_script(script, base / "script")
-    for segment in story.segments:
-        for image in segment.images:
-            if not host.inside(base, image.path):
-                raise RequestError(
-                    f"script, line {segment.line}: the image {image.path.name} is outside ComfyUI's input folder: put it there"
-                )
-    return story
+
+    def find(name: str) -> Path | None:
+        path = base / name
+        return path if host.inside(base, path) and path.is_file() else None
+
+    return parse_script(script, "script", find_image=find, image_place="in ComfyUI's input folder")
 
 
-def numbers(text: str) -> list[int]:
-    """Segment numbers of a text such as ``2, 5``. Raises RequestError."""
-    parts = [part for part in re.split(r"[,;\s]+", str(text)) if part]
-    if not all(part.isdigit() for part in parts):
-        raise RequestError(f"redo is {str(text)[:40]!r}, expected segment numbers such as 2 or 2, 5")
-    return [int(part) for part in parts]
+def target_of(folder: str) -> host.SaveTarget:
+    """The folder of a story. Raises RequestError for a name that no file system takes, or that leaves the output
+    folder."""
+    folder = folder.strip()
+    parts = re.split(r"[/\\]", folder)
+    odd = not folder.isprintable() or any(len(part.encode("utf-8", "replace")) > LONGEST_PART for part in parts)
+    if odd or any(part.endswith((".", " ")) and part.strip(".") for part in parts) or set(folder) & set(':*?"<>|'):
+        raise RequestError(
+            f"folder {folder[:60].encode('utf-8', 'replace').decode()!r} is no name for a folder: use letters, digits "
+            "and / such as continuum/story"
+        )
+    return host.output_folder(folder)
+
+
+def films_in(folder: str | None) -> list[tuple[str, int, int]]:
+    """Name, size and time of the films in a story's folder."""
+    try:
+        films = sorted(target_of(folder or "").folder.glob(f"{Path(FILM).stem}*{Path(FILM).suffix}"))
+        return [(film.name, film.stat().st_size, film.stat().st_mtime_ns) for film in films]
+    except (Ltx2Error, OSError):
+        return []
+
+
+def wishes(text: str) -> tuple:
+    """What is to be made again, of a text such as ``2, 5:new``. Raises StoryError."""
+    from ..ltx2.story.takes import parse_redo
+
+    return tuple(parse_redo(part) for part in re.split(r"[,;\s]+", str(text)) if part)
 
 
 def weights(models) -> list[str]:

@@ -1,16 +1,31 @@
 """``ltx2 story``: a film of many segments from a script, resumed wherever it was stopped."""
 
+import argparse
 import sys
 from pathlib import Path
 
 from .. import __version__
+from ..errors import Ltx2Error
 from ..stages.models import Models
 from ..stages.presets import preset_for
-from ..story.chain import run_story
+from ..story.chain import RunOptions, run_story
 from ..story.from_pipeline import check_story, identity_of, pipeline_generator
 from ..story.script import read_script
 from ..story.segment_job import source_of
+from ..story.status import story_status
+from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from . import options
+
+
+class _Status(argparse.Action):
+    """Tells how far a story is and ends, so that nothing else need be given."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            print(story_status(values))
+        except Ltx2Error as error:
+            parser.exit(1, f"ltx2: {error}\n")
+        parser.exit()
 
 
 def add_parser(subparsers) -> None:
@@ -18,29 +33,66 @@ def add_parser(subparsers) -> None:
         "story",
         help="make a long film from a script",
         description=(
-            "Make a film of segments that continue each other from a YAML script (docs/story.md describes it). "
-            "Finished segments are kept in the work folder: the same command goes on where it was stopped, and "
-            "makes anew only what changed in the script."
+            "Make a film of segments that continue each other from a script (docs/story.md describes it): YAML, or one "
+            "prompt a line. Finished segments are kept in the work folder: the same command goes on where it was "
+            "stopped, and makes anew only what changed in the script. Nothing that the story did not write is replaced."
         ),
     )
-    parser.add_argument("script", help="the story as YAML")
+    parser.add_argument("script", help="the story: YAML, or one prompt a line")
     parser.add_argument("--work", required=True, metavar="DIR", help="folder for finished segments and the journal")
     parser.add_argument("--out", required=True, metavar="FILE", help="the film, ending in .mp4")
     parser.add_argument(
         "--redo",
         action="append",
         default=[],
+        type=_told(parse_redo),
+        metavar="K[:SEED]",
+        help=(
+            "make segment K (from 1) again: as it is with its own seed, K:new for another take with a fresh seed, K:77 "
+            "for one with seed 77; the new take is kept; may be repeated"
+        ),
+    )
+    parser.add_argument(
+        "--takes",
         type=int,
-        metavar="K",
-        help="make segment K (from 1) again; may be repeated",
+        metavar="N",
+        help="make every segment with N seeds; the film shows the first, or the picked",
+    )
+    parser.add_argument(
+        "--pick",
+        action="append",
+        default=[],
+        type=_told(parse_pick),
+        metavar="SEGMENT=TAKE",
+        help="keep this take of a segment in the film from now on, both from 1; may be repeated",
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
+    )
+    parser.add_argument(
+        "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
     )
     options.add_model_arguments(parser)
     parser.set_defaults(run=run)
 
 
+def _told(parse):
+    """A parser of the engine as argparse takes one."""
+
+    def convert(text: str):
+        try:
+            return parse(text)
+        except Ltx2Error as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
 def run(args) -> None:
     options.check_film(args.out)
     script = read_script(args.script)
+    wishes = wishes_of(args.redo, args.pick, args.takes)
+    check_wishes(script, wishes)
     with options.Bars() as bars:
         models = options.load(args, bars)
         check_story(models, script)
@@ -51,20 +103,25 @@ def run(args) -> None:
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),
             source=source_of(models),
-            redo=[number - 1 for number in args.redo],
+            options=RunOptions(wishes, prune=args.prune, metadata=metadata_of(args, models)),
             log=lambda text: print(f"ltx2: {text}", file=sys.stderr),
-            metadata={
-                "ltx2": {
-                    "version": __version__,
-                    "model": models.names[0],
-                    "script": Path(args.script).read_text("utf-8"),
-                }
-            },
         )
     for seam in result.seams:
         print(f"ltx2: {seam}", file=sys.stderr)
-    print(f"ltx2: {len(result.made)} segments made, {len(result.kept)} kept", file=sys.stderr)
+    if result.unused.segments:
+        print(f"ltx2: {result.unused}: --prune removes them", file=sys.stderr)
+    print(f"ltx2: {result}", file=sys.stderr)
     print(result.film)
+
+
+def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None) -> Wishes:
+    return Wishes(tuple(redo), dict(picks), takes)
+
+
+def metadata_of(args, models: Models) -> dict[str, object]:
+    """What the film says about how it was made."""
+    script = Path(args.script).read_text("utf-8")
+    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script}}
 
 
 def settings_of(args, models: Models) -> list[object]:

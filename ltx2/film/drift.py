@@ -1,4 +1,4 @@
-"""Holding colour, contrast and loudness of a long film at those of its first segment. Optional; nothing of it runs by
+"""Colour, contrast and loudness of a scene kept at those of its first segment. Optional; nothing of it runs by
 default."""
 
 from dataclasses import dataclass
@@ -52,20 +52,27 @@ class _Correction:
         return self.mean * (1 - self.gain) + self.shift
 
 
+def _nothing() -> _Correction:
+    return _Correction(np.zeros(3), np.ones(3), np.zeros(3), 1.0)
+
+
 class DriftCorrector:
-    """The look of the first segment, and the correction reached by the last one."""
+    """The look of a scene's first segment, and the correction reached by the last one. What shares nothing with the
+    segment before it begins a scene."""
 
     def __init__(self, amount: DriftCorrection) -> None:
         self._amount = amount
         self._first: _Look | None = None
-        self._reached = _Correction(np.zeros(3), np.ones(3), np.zeros(3), 1.0)
+        self._reached = _nothing()
 
     def next(self, segment) -> "Corrections | None":
-        """The corrections for a segment, None for the first. They set in over a second, so that none shows at the
-        seam."""
+        """The corrections for a segment, None for the first of a scene. They set in over a second, so that none shows
+        at the seam."""
         look = _look(segment)
-        if self._first is None:
-            self._first = look
+        timing = segment.timing
+        if self._first is None or not (timing.video_overlap or timing.audio_overlap_latents):
+            # a new scene is meant to look and sound different
+            self._first, self._reached = look, _nothing()
             return None
         target, before = self._correction(look), self._reached
         self._reached = target

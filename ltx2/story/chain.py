@@ -1,37 +1,56 @@
-"""A story carried out: segments in order, each recorded when it is on disk, then one film written as a stream.
+"""A story carried out: scene by scene, each segment recorded when it is on disk, then one film written as a stream.
 
 What makes a segment is hashed: its entry in the script, the pictures it names, the models, and the state it starts
 from. A segment whose hash is recorded and whose files are whole is kept; everything else is made. So a killed run goes
 on where it was, a changed segment is made anew together with what depends on it, and nothing is made twice.
 """
 
-import contextlib
-import re
-import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import clean_stale_temps, partial_path
-from ..errors import StoryError
 from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
-from .film_file import write_film
-from .journal import open_journal
-from .keys import inputs_hash
-from .making import SEGMENTS_FOLDER, check_timeline, make_segment
+from .film_file import write_story_film
+from .journal import Journal, now, open_journal, whereabouts
+from .keys import Keys, older_records
+from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segment, settle
+from .owned_files import check_replaceable, recorded_films, remove_segment, remove_unfinished
+from .records import SegmentRecord, read_record, read_records
 from .script import StoryScript
-from .segment_files import is_whole
+from .sentences import as_story_error, shown
+from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
 from .tasks import Generate
 
-_FOLDER_NAME = re.compile(r"\d{4,5}-[0-9a-f]{12}")
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a story is carried out. wishes: of takes, besides the script. prune: remove the segments that the script no
+    longer asks for. numbered: a film that is there stays, and another gets a number. metadata: tags of the film."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    prune: bool = False
+    numbered: bool = False
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Finished segments that the script no longer asks for, and how much room they take."""
+
+    segments: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.segments} finished segments that the script no longer asks for take {self.bytes / 1e6:.1f} MB"
 
 
 @dataclass(frozen=True)
 class StoryResult:
-    """made, kept: indices of the segments; film: the file; seams: reports; written: whether the film was written anew;
-    last: the folder of the last segment, with its state."""
+    """made: indices of the segments of which something was made, kept: of the others; film: the file; seams: reports;
+    written: whether the film was written anew; last: the folder of the last segment, with its state; unused: what could
+    be removed."""
 
     film: Path
     made: tuple[int, ...]
@@ -39,6 +58,10 @@ class StoryResult:
     seams: tuple[SeamReport, ...]
     written: bool
     last: Path
+    unused: Unused
+
+    def __str__(self) -> str:
+        return f"{len(self.made)} segments made, {len(self.kept)} kept"
 
 
 def run_story(
@@ -49,71 +72,146 @@ def run_story(
     out: str | Path,
     identity: str = "",
     source: Source = Source(),  # noqa: B008 (frozen)
-    redo: Iterable[int] = (),
+    options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
     log: Callable[[str], None] | None = None,
-    metadata: dict[str, Any] | None = None,
 ) -> StoryResult:
     """Make what is missing of a story in the folder ``work``, and the film ``out``.
 
     identity: text that changes when other models or settings are used, so that their segments are made anew; source:
-    the models as states name them. redo: segments to make again although they are there; what follows is kept where
-    the result is the same. log: is given what happens, a line at a time. metadata: tags of the film. Raises StoryError,
-    and whatever ``generate`` raises.
+    the models as states name them. log: is given what happens, a line at a time. Raises StoryError, and whatever ``generate``
+    raises. Nothing is removed or replaced that the journal in ``work`` does not own.
     """
-    work, out, log = Path(work), Path(out), log or (lambda text: None)
-    redo = _checked_redo(redo, script)
+    log = log or (lambda text: None)
     check_timeline(script)
+    check_wishes(script, options.wishes)
+    with as_story_error(f"{shown(out)} cannot be written"):
+        work, out, real_out = Path(work), Path(out), Path(out).resolve()
     with open_journal(work) as journal:
-        _clean(work, out)
-        if redo:
-            journal.append("redo", segments=sorted(redo))
-        newest = {entry["index"]: entry for entry in journal.entries if entry["event"] == "segment"}
-        records, made = [], []
-        for index in range(len(script.segments)):
-            before = records[-1] if records else None
-            inputs = inputs_hash(script, index, before, identity)
-            record = None if index in redo else _kept(newest.get(index), work, inputs)
-            if record is None:
-                log(f"segment {index + 1} of {len(script.segments)}: {script.segments[index].prompt[:60]}")
-                record = make_segment(script, index, before, inputs, generate, journal, work, source, log)
-                made.append(index)
-            records.append(record)
-        seams, written = write_film(script, records, journal, work, out, log, metadata)
-        _sweep(work, records)
-    kept = tuple(index for index in range(len(records)) if index not in made)
-    return StoryResult(out, tuple(made), kept, seams, written, work / SEGMENTS_FOLDER / records[-1]["folder"])
+        remove_unfinished(journal)
+        if not options.numbered:
+            check_replaceable(real_out, recorded_films(journal), work)
+        cast = cast_of(script, journal, options.wishes)
+        _announce(journal, script, cast, out)
+        run = _Run(Workshop(script, generate, journal, source, log), cast, Keys(script, identity), options.wishes)
+        film_records = run.make_all()
+        result = write_story_film(
+            script,
+            film_records,
+            journal,
+            real_out,
+            numbered=options.numbered,
+            log=log,
+            metadata=dict(options.metadata) if options.metadata else None,
+        )
+        unused = _remove_unused(journal, run.used, options.prune, log)
+        journal.append("end", durable=False, at=now())
+    made = tuple(sorted(run.made))
+    kept = tuple(index for index in range(len(script.segments)) if index not in run.made)
+    last = work / SEGMENTS_FOLDER / film_records[-1].folder
+    film = out.with_name(result.path.name) if options.numbered else out
+    return StoryResult(film, made, kept, result.seams, result.written, last, unused)
 
 
-def _clean(work: Path, out: Path) -> None:
-    """Remove what a killed run was writing. The lock says that no other process is at work here."""
-    for folder in (work, work / SEGMENTS_FOLDER):
-        clean_stale_temps(folder, older_than_seconds=0)
-    for unfinished in out.parent.glob(f"{partial_path(out).name.rpartition('-')[0]}-*"):
-        unfinished.unlink(missing_ok=True)
+class _Run:
+    """One go through a story. used: folders of all takes; made: indices of which something was made."""
 
+    def __init__(self, shop: Workshop, cast: Cast, keys: Keys, wishes: Wishes) -> None:
+        self._shop, self._cast, self._keys = shop, cast, keys
+        self._entries = entries_of(shop.script)
+        self._redo = {redo.index for redo in wishes.redo if redo.seed is None}
+        self._known = read_records(shop.journal.of("segment"))
+        self._known |= older_records(shop.script, keys, self._known)
+        self._whole: set[str] = set()  # keys of segments that were looked at or made in this run
+        self._untold: list[tuple[int, int]] = []  # takes that needed nothing
+        self.used: set[str] = set()
+        self.made: set[int] = set()
 
-def _checked_redo(redo: Iterable[int], script: StoryScript) -> set[int]:
-    wanted = set(redo)
-    for index in wanted:
-        if not 0 <= index < len(script.segments):
-            raise StoryError(
-                f"segment {index + 1} cannot be made again: the script has segments 1 to {len(script.segments)}"
+    def make_all(self) -> list[SegmentRecord]:
+        """Every scene, first as the film shows it, then its other takes. Returns the film's records."""
+        film: list[SegmentRecord] = []
+        for scene in self._cast.scenes:
+            shown_takes: dict[int, SegmentRecord] = {}
+            for index in scene:
+                take = self._cast.kept[index]
+                shown_takes[index] = self._ensure(index, take, shown_takes.get(index - 1), again=index in self._redo)
+            self._other_takes(scene, shown_takes)
+            film += shown_takes.values()
+        self._tell_kept()
+        return film
+
+    def _other_takes(self, scene: range, film: dict[int, SegmentRecord]) -> None:
+        for take in range(1, max(len(self._cast.takes(index)) for index in scene) + 1):
+            chain: dict[int, SegmentRecord] = {}
+            for index in scene:
+                # what has one take only is made as the film shows it
+                if 1 < len(self._cast.takes(index)) >= take:
+                    before = chain.get(index - 1) or film.get(index - 1)
+                    chain[index] = self._ensure(index, take, before)
+
+    def _ensure(self, index: int, take: int, before: SegmentRecord | None, again: bool = False) -> SegmentRecord:
+        """The record of a take, made where it is missing."""
+        seed = self._cast.seed(index, take)
+        order = Order(index, take, seed, self._keys.key(index, seed, before), before, self._entries[index])
+        record = self._known.get(order.key)
+        if order.key not in self._whole and (record is None or again or not self._is_there(record)):
+            record = self._make(order, record)
+        else:
+            self._untold.append((index, take))
+        self._whole.add(order.key)
+        self._known[order.key] = record
+        self.used.add(record.folder)
+        return record
+
+    def _is_there(self, record: SegmentRecord) -> bool:
+        with as_story_error(f"segment {record.index + 1} cannot be stored in {shown(self._shop.journal.folder)}"):
+            return settle(self._shop.segments, record)
+
+    def _make(self, order: Order, older: SegmentRecord | None) -> SegmentRecord:
+        script, log = self._shop.script, self._shop.log
+        self._tell_kept()
+        takes = len(self._cast.takes(order.index))
+        which = f", take {order.take} of {takes}" if takes > 1 else ""
+        log(f"segment {order.index + 1} of {len(script.segments)}{which}: {script.segments[order.index].prompt[:60]}")
+        record = make_segment(self._shop, order, older)
+        if record is older:
+            self._untold.append((order.index, order.take))
+            log(
+                f"segment {order.index + 1} came out as it was, because its seed is the same: "
+                f"redo {order.index + 1}:new asks for another take"
             )
-    return wanted
+        self.made.add(order.index)
+        return record
+
+    def _tell_kept(self) -> None:
+        """Let the journal say which takes needed nothing, for those who look from outside."""
+        if self._untold:
+            self._shop.journal.append("kept", durable=False, jobs=self._untold)
+            self._untold = []
 
 
-def _kept(record: dict | None, work: Path, inputs: str) -> dict | None:
-    """The record of a segment, if it was made from the same inputs and its files are whole."""
-    if record is None or record["inputs"] != inputs or not _FOLDER_NAME.fullmatch(record["folder"]):
-        return None
-    return record if is_whole(work / SEGMENTS_FOLDER / record["folder"], record["files"]) else None
+def _announce(journal: Journal, script: StoryScript, cast: Cast, out: Path) -> None:
+    """Say in the journal what this run is about to do."""
+    scene_of = {index: number for number, scene in enumerate(cast.scenes, 1) for index in scene}
+    segments = [
+        [segment.prompt[:60], scene_of[index], len(cast.takes(index)), cast.kept[index]]
+        for index, segment in enumerate(script.segments)
+    ]
+    last = next((entry for entry in reversed(journal.entries) if entry["event"] == "plan"), None)
+    if last is None or last.get("segments") != segments:
+        journal.append("plan", durable=False, segments=segments)
+    journal.append("run", durable=False, where=whereabouts(), at=now(), out=str(out))
 
 
-def _sweep(work: Path, records: list[dict]) -> None:
-    """Remove the files of segments that were replaced."""
-    current = {record["folder"] for record in records}
-    with contextlib.suppress(OSError):
-        for path in (work / SEGMENTS_FOLDER).iterdir():
-            replaced = _FOLDER_NAME.fullmatch(path.name) and path.name not in current
-            if path.is_dir() and (replaced or path.name.startswith(".ltx2-")):
-                shutil.rmtree(path, ignore_errors=True)
+def _remove_unused(journal: Journal, used: set[str], prune: bool, log: Callable[[str], None]) -> Unused:
+    """What the script no longer asks for; gone where that was wished."""
+    segments = journal.folder / SEGMENTS_FOLDER
+    records = {record.folder: record for record in map(read_record, journal.of("segment"))}
+    left = [record for folder, record in records.items() if folder not in used and (segments / folder).is_dir()]
+    if not prune or not left:
+        return Unused(len(left), sum(record.bytes for record in left))
+    freed = sum(remove_segment(segments / record.folder, record) for record in left)
+    log(f"{len(left)} segments that the script no longer asks for are removed, {freed / 1e6:.1f} MB")
+    for record in left:
+        if (segments / record.folder).exists():
+            log(f"{shown(segments / record.folder)} holds something else too: it stays")
+    return Unused(0, 0)

@@ -1,60 +1,157 @@
-"""The film of a story: all its segments joined and written as a stream."""
+"""The film of a story: the kept takes of all scenes after each other, written as a stream."""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from ..atomic_files import write_atomic
-from ..errors import StoryError
+from ..errors import MediaError, StoryError
 from ..film.audio_format import file_format
-from ..film.join import FinishedSegment
-from ..film.join import write_film as write_joined
+from ..film.join import FinishedSegment, write_film
 from ..film.seam_metrics import SeamReport
+from ..film.timeline import SegmentTiming, cut_segment
 from .journal import Journal
-from .making import SEGMENTS_FOLDER, timing_of
+from .making import SEGMENTS_FOLDER
+from .owned_files import check_replaceable, is_there, put_in_place, recorded_films, unfinished, write_owned
+from .records import SegmentRecord
+from .script import StoryScript
 from .segment_files import StoredFrames, file_sha256, read_sound
+from .sentences import as_story_error, one_line, shown
 
 REPORT_FILE = "seams.json"
 
 
-def write_film(
-    script, records, journal: Journal, work: Path, out: Path, log, metadata
-) -> tuple[tuple[SeamReport, ...], bool]:
-    """Write the film, unless it is there already from the same segments."""
-    made_of = {
-        "segments": [record["files"] for record in records],
-        "hold": dataclasses.asdict(script.drift_correction) if script.drift_correction else None,
+@dataclass(frozen=True)
+class FilmResult:
+    """path: where the film is; written: whether it was written anew; seams: how well its segments join."""
+
+    path: Path
+    written: bool
+    seams: tuple[SeamReport, ...]
+
+
+def place_on_film(script: StoryScript, records: Sequence[SegmentRecord]) -> list[SegmentTiming]:
+    """Where the segments lie on the film's clock, from where each lies in its scene."""
+    placed: list[SegmentTiming] = []
+    for index, record in enumerate(records):
+        own = record.timing
+        if not placed:
+            # a segment that an older version made after others has another start
+            placed.append(dataclasses.replace(own, index=0, start=Fraction(0), first_frame=0))
+        elif script.segments[index].cut:
+            placed.append(cut_segment(placed[-1], own.frames, audio_latents=own.audio_latents))
+        else:
+            last = placed[-1]
+            start = last.start + own.start - records[index - 1].timing.start
+            placed.append(dataclasses.replace(own, index=last.index + 1, start=start, first_frame=last.total_frames))
+    return placed
+
+
+def write_story_film(
+    script: StoryScript,
+    records: Sequence[SegmentRecord],
+    journal: Journal,
+    out: Path,
+    *,
+    numbered: bool,
+    log: Callable[[str], None],
+    metadata: dict[str, Any] | None,
+) -> FilmResult:
+    """Write the film, unless it is there already from the same segments. numbered: a film that is there stays, and the
+    new one gets a number. Raises StoryError and MediaError."""
+    inputs = _inputs(script, records)
+    found = _same_film(journal, out, inputs, numbered)
+    if found is not None:
+        path, seams = found
+        return FilmResult(path, False, seams)
+    if numbered:
+        out = numbered_name(out)
+    else:
+        check_replaceable(out, recorded_films(journal), journal.folder)
+    log(f"writing {shown(out)}: {script}")
+    with unfinished(journal, out.parent, "the film") as temp:
+        seams = _write(temp / "film.mp4", out, script, records, journal.folder, log, metadata)
+        with as_story_error(f"{shown(out)} cannot be written"):
+            sha256 = file_sha256(temp / "film.mp4")
+        owned = recorded_films(journal)
+        reports = [seam.as_json() for seam in seams]
+        journal.append("film", path=str(out), inputs=inputs, sha256=sha256, seams=reports)
+        put_in_place(temp / "film.mp4", out, owned, journal.folder)
+    with as_story_error(f"{REPORT_FILE} cannot be written to {shown(journal.folder)}"):
+        owned = {hashlib.sha256(_report(entry.get("seams"))).hexdigest() for entry in journal.of("film")}
+        if not write_owned(journal, journal.folder / REPORT_FILE, _report(reports), owned):
+            log(f"{shown(journal.folder / REPORT_FILE)} is not this story's: it stays, the journal holds the figures")
+    return FilmResult(out, True, tuple(seams))
+
+
+def _inputs(script: StoryScript, records: Sequence[SegmentRecord]) -> str:
+    amount = script.drift_correction
+    told = {
+        "segments": [{name: dataclasses.asdict(file) for name, file in record.files.items()} for record in records],
+        "hold": dataclasses.asdict(amount) if amount else None,
     }
-    inputs = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    where = str(out.resolve())
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _same_film(journal: Journal, out: Path, inputs: str, numbered: bool) -> tuple[Path, tuple[SeamReport, ...]] | None:
+    """The film of the same segments where it still lies under its name, or under a numbered one."""
     for entry in reversed(journal.entries):
-        if entry["event"] == "film" and entry["path"] == where:
-            if entry["inputs"] == inputs and out.is_file() and file_sha256(out) == entry["sha256"]:
-                return tuple(SeamReport(**seam) for seam in entry["seams"]), False
-            break
-    log(f"writing {out}: {script}")
-    seams: list[SeamReport] = []
-    write_joined(
-        out,
-        _stored(records, work),
-        file_format(read_sound(work / SEGMENTS_FOLDER / record["folder"]) for record in records),
-        drift_correction=script.drift_correction,
-        report=seams.append,
-        note=log,
-        metadata=metadata,
-    )
-    reports = [seam.as_json() for seam in seams]
+        if entry["event"] != "film" or entry.get("inputs") != inputs:
+            continue
+        named = out.with_name(Path(str(entry.get("path"))).name) if numbered else out
+        with as_story_error(f"{shown(named)} cannot be read"):
+            if named.is_file() and file_sha256(named) == entry.get("sha256"):
+                return named, _seams(entry)
+    return None
+
+
+def _seams(entry: dict[str, Any]) -> tuple[SeamReport, ...]:
     try:
-        write_atomic(work / REPORT_FILE, json.dumps(reports, indent=1).encode())
-    except OSError as error:
-        raise StoryError(f"{work / REPORT_FILE} cannot be written: {error.strerror or error}") from error
-    journal.append("film", path=where, inputs=inputs, sha256=file_sha256(out), seams=reports)
-    return tuple(seams), True
+        return tuple(SeamReport(**seam) for seam in entry["seams"])
+    except (KeyError, TypeError) as error:
+        raise StoryError(
+            "the journal's entry of the film is damaged: remove its line to write the film anew"
+        ) from error
 
 
-def _stored(records: list[dict], work: Path) -> Iterator[FinishedSegment]:
-    for record in records:
-        folder = work / SEGMENTS_FOLDER / record["folder"]
-        yield FinishedSegment(timing_of(record), StoredFrames(folder), read_sound(folder))
+def numbered_name(out: Path) -> Path:
+    """The name itself while nothing lies there, else the first free one: film.mp4, film_00002.mp4 …"""
+    number, path = 1, out
+    while is_there(path):
+        number += 1
+        path = out.with_name(f"{out.stem}_{number:05}{out.suffix}")
+    return path
+
+
+def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) -> list[SeamReport]:
+    seams: list[SeamReport] = []
+    folders = [work / SEGMENTS_FOLDER / record.folder for record in records]
+    try:
+        with as_story_error(f"the segments in {shown(work)} cannot be read"):
+            audio = file_format(map(read_sound, folders))
+        write_film(
+            temp,
+            _stored(place_on_film(script, records), folders),
+            audio,
+            drift_correction=script.drift_correction,
+            report=seams.append,
+            note=log,
+            metadata=metadata,
+        )
+    except MediaError as error:
+        # the name it has for now would tell nobody anything
+        raise StoryError(one_line(str(error).replace(str(temp), shown(out)))) from error
+    return seams
+
+
+def _stored(timings: Sequence[SegmentTiming], folders: Sequence[Path]) -> Iterator[FinishedSegment]:
+    for timing, folder in zip(timings, folders, strict=True):
+        yield FinishedSegment(timing, StoredFrames(folder), read_sound(folder))
+
+
+def _report(seams: object) -> bytes:
+    return json.dumps(seams, indent=1).encode()

@@ -2,24 +2,30 @@
 it was.
 
 A line is written after everything it speaks of is durable, and is durable itself before the run goes on. Each ends in a
-checksum of its own; a last line that was cut short is dropped, a damaged one in the middle is an error.
+checksum of its own; a last line that was cut short is dropped, a damaged one in the middle is an error. What a story
+may remove or replace is what its journal names.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..atomic_files import file_lock, sync_folder
 from ..errors import StoryError
+from .sentences import as_story_error, shown
 
 JOURNAL_FILE = "journal.jsonl"
 LOCK_FILE = ".lock"
 _VERSION = 1
 _MAX_BYTES = 256 * 2**20
+# What every line begins with, in journals of all versions.
+_BEGINS = b'{"event": "'
 
 
 class Journal:
@@ -27,25 +33,58 @@ class Journal:
 
     def __init__(self, path: Path, entries: list[dict[str, Any]]) -> None:
         self.path, self.entries = path, entries
+        self._broken = False
 
-    def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Add an entry; when this returns it is on disk. Raises StoryError."""
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def append(self, event: str, *, durable: bool = True, **fields: Any) -> dict[str, Any]:
+        """Add an entry; when this returns it is on disk. durable False: for what only informs, which need not wait for
+        the disk. Raises StoryError."""
         entry = {"v": _VERSION, "event": event, **fields}
         line = json.dumps(entry, sort_keys=True, allow_nan=False)
-        try:
+        with as_story_error(f"the journal in {shown(self.folder)} cannot be written"):
+            if self._broken:
+                raise OSError("an earlier line could not be written whole")
             new = not self.path.exists()
-            with open(self.path, "ab") as file:
-                file.write(f"{line}\t{_check(line)}\n".encode())
-                file.flush()
-                os.fsync(file.fileno())
+            self._write(f"{line}\t{_check(line)}\n".encode(), durable)
             if new:
-                sync_folder(self.path.parent)
-        except OSError as error:
-            raise StoryError(f"{self.path} cannot be written: {error.strerror or error}") from error
+                sync_folder(self.folder)
         # read back as a later run would find it
         entry = json.loads(line)
         self.entries.append(entry)
         return entry
+
+    def _write(self, line: bytes, durable: bool) -> None:
+        with open(self.path, "ab") as file:
+            whole = file.seek(0, os.SEEK_END)
+            try:
+                file.write(line)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            except OSError:
+                # half a line would damage what is written behind it
+                self._broken = True
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, whole)
+                    self._broken = False
+                raise
+
+    def of(self, event: str) -> Iterator[dict[str, Any]]:
+        """The entries of one kind, in order."""
+        return (entry for entry in self.entries if entry["event"] == event)
+
+
+def whereabouts() -> str:
+    """Which process on which machine, for entries that say who is at work."""
+    return f"{platform.node() or 'this machine'}:{os.getpid()}"
+
+
+def now() -> int:
+    """Seconds since 1970, for people to read."""
+    return int(time.time())
 
 
 @contextlib.contextmanager
@@ -55,33 +94,47 @@ def open_journal(folder: str | Path) -> Iterator[Journal]:
     Raises BusyError when another process works there, StoryError when the journal is damaged before its last line.
     """
     folder = Path(folder)
-    try:
+    with as_story_error(f"the work folder {shown(folder)} cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoryError(f"the work folder {folder} cannot be made: {error.strerror or error}") from error
-    busy = f"another process works on the story in {folder}: wait for it, or use another work folder"
+    busy = f"another process works on the story in {shown(folder)}: wait for it, or use another work folder"
     with contextlib.ExitStack() as held:
-        held.enter_context(file_lock(folder / LOCK_FILE, wait=False, busy=busy))
+        with as_story_error(f"the work folder {shown(folder)} cannot be written to"):
+            held.enter_context(file_lock(folder / LOCK_FILE, wait=False, busy=busy))
         path = folder / JOURNAL_FILE
         entries, whole = read_journal(path)
-        if path.exists() and whole < path.stat().st_size:
-            # what a killed run was writing; nothing relies on it
-            with open(path, "r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
+        with as_story_error(f"the journal in {shown(folder)} cannot be written"):
+            if path.exists() and whole < path.stat().st_size:
+                # what a killed run was writing; nothing relies on it
+                with open(path, "r+b") as file:
+                    file.truncate(whole)
+                    os.fsync(file.fileno())
         yield Journal(path, entries)
+
+
+def is_at_work(folder: str | Path) -> bool:
+    """Whether a process holds the journal of a work folder; leaves nothing behind."""
+    lock = Path(folder) / LOCK_FILE
+    if not lock.is_file():
+        return False
+    try:
+        with file_lock(lock, wait=False):
+            return False
+    except (ContinuationError, OSError):
+        return True
 
 
 def read_journal(path: str | Path) -> tuple[list[dict[str, Any]], int]:
     """The entries of a journal file and how many bytes of it are whole. Raises StoryError naming a damaged line."""
     path = Path(path)
-    if not path.exists():
-        return [], 0
-    if path.stat().st_size > _MAX_BYTES:
-        raise StoryError(
-            f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}: begin in a new work folder"
-        )
-    data = path.read_bytes()
+    with as_story_error(f"{shown(path)} cannot be read"):
+        if not path.exists():
+            return [], 0
+        if path.stat().st_size > _MAX_BYTES:
+            raise StoryError(
+                f"{shown(path)} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}: begin in a new work "
+                "folder"
+            )
+        data = path.read_bytes()
     entries, whole = [], 0
     lines = data.split(b"\n")
     for number, line in enumerate(lines, 1):
@@ -92,15 +145,26 @@ def read_journal(path: str | Path) -> tuple[list[dict[str, Any]], int]:
             if number == len(lines) - 1:
                 break  # torn by a disk that wrote the end of the line first
             raise StoryError(
-                f"{path}, line {number}: the entry is damaged; remove this line and all after it to compute those anew"
+                f"{shown(path)}, line {number}: the entry is damaged; remove this line and all after it to compute "
+                "those anew"
             )
         if entry.get("v") != _VERSION:
             raise StoryError(
-                f"{path}, line {number}: journal version {entry.get('v')!r}, expected {_VERSION}: use a new work folder"
+                f"{shown(path)}, line {number}: journal version {str(entry.get('v'))[:20]}, expected {_VERSION}: use "
+                "a new work folder"
             )
+        if not isinstance(entry.get("event"), str):
+            raise StoryError(f"{shown(path)}, line {number}: the entry names no event: remove this line")
         entries.append(entry)
         whole += len(line) + 1
+    if not entries and not _may_be_torn(data):
+        raise StoryError(f"{shown(path)} is no story's journal: use another work folder")
     return entries, whole
+
+
+def _may_be_torn(data: bytes) -> bool:
+    """Whether a file without one whole line is the start of a journal; where the disk wrote nothing there are zeros."""
+    return all(got in (want, 0) for got, want in zip(data, _BEGINS)) and (len(data) < len(_BEGINS) or b"{" in data[:1])
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -1,70 +1,76 @@
-"""One segment of a story: where it lies on the film, what it starts from, made and put on disk."""
+"""One segment of a story made: what it starts from, its place in its scene, its files and its record.
+
+A scene has a clock of its own that begins with 0, so that a segment is the same whatever came before its scene; the
+film puts the scenes after each other (film_file).
+"""
 
 import dataclasses
-from fractions import Fraction
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..atomic_files import sync_folder
 from ..errors import Ltx2Error, StoryError
 from ..film.handoff import Handoff, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
-from ..film.timeline import Overlap, SegmentTiming, cut_segment, first_segment, next_segment
-from .journal import Journal
+from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
+from .journal import Journal, now, whereabouts
+from .owned_files import free_name, unfinished
+from .records import SegmentRecord, read_record, write_timing
 from .script import StoryScript
-from .segment_files import read_state, write_segment
-from .tasks import Generate, task_of
+from .segment_files import is_whole, read_state, write_segment
+from .sentences import as_story_error, shown
+from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
 SEGMENTS_FOLDER = "segments"
 
 
-def make_segment(
-    script,
-    index: int,
-    before: dict | None,
-    inputs: str,
-    generate: Generate,
-    journal: Journal,
-    work: Path,
-    source: Source,
-    log,
-) -> dict:
-    """Make one segment, put it on disk, record it."""
-    planned = _planned(script, index, before, work, source)
-    task = dataclasses.replace(
-        task_of(script, index),
-        audio_latents=planned.audio_latents,
-        clip=planned.clip,
-        audio=planned.audio,
-        video_offset_seconds=planned.video_offset_seconds,
-    )
-    made = generate(task)
-    for note in (*planned.notes, *made.notes):
-        log(f"segment {index + 1}: {note}")
-    timing = planned.timing
-    if made.audio_latents is not None:
-        timing = dataclasses.replace(timing, audio_latents=made.audio_latents.shape[2])
+@dataclass(frozen=True)
+class Order:
+    """One take of one segment to make. index: in the script, from 0; take: from 1; before: what it goes on from, None
+    in a new scene; entry: what its takes are remembered by."""
 
-    def state_of(tail: np.ndarray, count: int):
-        if count != timing.frames:
-            raise StoryError(f"segment {index + 1} came out with {count} frames, {timing.frames} were asked for")
-        return capture_state(
-            tail,
-            made.audio_latents,
-            timing,
-            overlap=Overlap(min(script.video_overlap, timing.frames), script.audio_overlap),
-            source=source,
-            sample_rate=made.sound.sample_rate if made.sound else None,
-            seed=task.seed,
-        )
+    index: int
+    take: int
+    seed: int
+    key: str
+    before: SegmentRecord | None = None
+    entry: str = ""
 
-    name = f"{index:04d}-{inputs[:12]}"
-    folder = work / SEGMENTS_FOLDER / name
-    files = write_segment(folder, made.frames, made.sound, script.fps, script.video_overlap, state_of)
-    return journal.append(
-        "segment", index=index, inputs=inputs, folder=name, files=files, plan=_timing_json(timing), seed=task.seed
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where and with what segments are made. source: the models as states name them."""
+
+    script: StoryScript
+    generate: Generate
+    journal: Journal
+    source: Source
+    log: Callable[[str], None]
+
+    @property
+    def segments(self) -> Path:
+        return self.journal.folder / SEGMENTS_FOLDER
+
+
+def make_segment(shop: Workshop, order: Order, older: SegmentRecord | None = None) -> SegmentRecord:
+    """Make one segment, put it on disk, record it. older: an earlier record of the same key, which stays where the
+    same comes out again."""
+    following = conditions_of(shop, order)
+    task = task_for(shop.script, order, following)
+    shop.journal.append(
+        "start", durable=False, index=order.index, take=order.take, seed=order.seed, where=whereabouts(), at=now()
     )
+    made = shop.generate(task)
+    name = f"segment {order.index + 1}"
+    for note in (*following.notes, *made.notes):
+        shop.log(f"{name}: {note}")
+    with unfinished(shop.journal, shop.segments, name) as temp:
+        return _stored(shop, order, made, following, temp, older)
 
 
 def check_timeline(script: StoryScript) -> None:
@@ -83,17 +89,14 @@ def check_timeline(script: StoryScript) -> None:
             raise script.error(segment, error) from error
 
 
-def _planned(script: StoryScript, index: int, before: dict | None, work: Path, source: Source) -> NextSegment:
-    """Where a segment lies on the film, and what it starts from."""
-    segment = script.segments[index]
-    if before is None or segment.cut:
-        timing = (
-            first_segment(segment.frames, script.fps)
-            if before is None
-            else cut_segment(timing_of(before), segment.frames)
-        )
-        return NextSegment(index, timing, None, None, timing.video_offset_seconds, timing.audio_latents)
-    state = read_state(work / SEGMENTS_FOLDER / before["folder"])
+def conditions_of(shop: Workshop, order: Order) -> NextSegment:
+    """Where a segment lies in its scene, and what it starts from."""
+    script, segment = shop.script, shop.script.segments[order.index]
+    if order.before is None:
+        timing = first_segment(segment.frames, script.fps)
+        return NextSegment(0, timing, None, None, timing.video_offset_seconds, timing.audio_latents)
+    with as_story_error(f"the state of segment {order.index} cannot be read"):
+        state = read_state(shop.segments / order.before.folder)
     size = (script.width, script.height) if script.width is not None else None
     try:
         return condition_next(
@@ -101,31 +104,97 @@ def _planned(script: StoryScript, index: int, before: dict | None, work: Path, s
             segment.frames,
             script.fps,
             size=size,
-            source=source,
-            handoff=Handoff(strength=segment.strength, seed=script.seed, noise=script.noise),
+            source=shop.source,
+            # to which the segment's number in its scene is added
+            handoff=Handoff(
+                strength=segment.strength, seed=order.seed - state.segment_index - 1, noise=script.noise
+            ),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
 
 
-def _timing_json(timing: SegmentTiming) -> dict[str, Any]:
-    """A segment's timing as the journal keeps it; its names are part of the file format."""
-    found = dataclasses.asdict(timing)
-    found["offset"] = found.pop("video_offset_seconds")
-    return {
-        name: [value.numerator, value.denominator] if isinstance(value, Fraction) else value
-        for name, value in found.items()
-    }
+def task_for(script: StoryScript, order: Order, following: NextSegment) -> SegmentTask:
+    """What is asked of the generator."""
+    return dataclasses.replace(
+        task_of(script, order.index),
+        seed=order.seed,
+        audio_latents=following.audio_latents,
+        clip=following.clip,
+        audio=following.audio,
+        video_offset_seconds=following.video_offset_seconds,
+    )
 
 
-def timing_of(record: dict) -> SegmentTiming:
+class _NotOurs(Exception):
+    """Carries an error of the generator past the handling of our own files' errors."""
+
+
+def _as_made(frames: Iterable) -> Iterator:
     try:
-        values = {
-            name: Fraction(*value) if isinstance(value, list) else value for name, value in record["plan"].items()
-        }
-        values["video_offset_seconds"] = values.pop("offset")
-        return SegmentTiming(**values)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise StoryError(
-            f"the journal's record of segment {record.get('index')} is damaged: {error}; use a new work folder"
-        ) from error
+        yield from frames
+    except OSError as error:
+        raise _NotOurs from error
+
+
+def _stored(
+    shop: Workshop,
+    order: Order,
+    made: MadeSegment,
+    following: NextSegment,
+    temp: Path,
+    older: SegmentRecord | None,
+) -> SegmentRecord:
+    script, timing, name = shop.script, following.timing, f"segment {order.index + 1}"
+    if made.audio_latents is not None:
+        timing = dataclasses.replace(timing, audio_latents=made.audio_latents.shape[2])
+
+    def state_of(tail: np.ndarray, count: int):
+        if count != timing.frames:
+            raise StoryError(f"{name} came out with {count} frames, {timing.frames} were asked for")
+        return capture_state(
+            tail,
+            made.audio_latents,
+            timing,
+            overlap=Overlap(min(script.video_overlap, timing.frames), script.audio_overlap),
+            source=shop.source,
+            sample_rate=made.sound.sample_rate if made.sound else None,
+            seed=order.seed,
+        )
+
+    try:
+        with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
+            files = write_segment(temp, _as_made(made.frames), made.sound, script.fps, script.video_overlap, state_of)
+            if older is not None and older.files == files and is_whole(shop.segments / older.folder, files):
+                return older
+            folder = free_name(shop.segments, f"{order.index + 1:04d}-{order.key[:12]}")
+    except _NotOurs as error:
+        raise error.__cause__ from None
+    # recorded before it has its name, so that nothing lies there that the journal does not know
+    record = read_record(
+        shop.journal.append(
+            "segment",
+            index=order.index,
+            take=order.take,
+            entry=order.entry,
+            inputs=order.key,
+            folder=folder,
+            temp=temp.name,
+            files={file: dataclasses.asdict(stored) for file, stored in files.items()},
+            plan=write_timing(timing),
+            seed=order.seed,
+        )
+    )
+    with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
+        if not settle(shop.segments, record):
+            raise FileExistsError(errno.EEXIST, "something else came to lie under its name")
+    return record
+
+
+def settle(segments: Path, record: SegmentRecord) -> bool:
+    """Give a recorded segment its name where it has not got it yet. Returns whether it is there and whole."""
+    folder = segments / record.folder
+    if record.temp and not os.path.lexists(folder) and is_whole(segments / record.temp, record.files):
+        os.rename(segments / record.temp, folder)
+        sync_folder(segments)
+    return is_whole(folder, record.files)

@@ -4,16 +4,16 @@
 ``state.safetensors`` the state.
 """
 
-import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from ..atomic_files import atomic_folder, reason, sync, write_synced
+from ..atomic_files import reason, sync, sync_folder, write_synced
 from ..continuation.attachments import attachment_bytes, load_attachment
 from ..continuation.frame_files import decode_frame, encode_png
 from ..continuation.state import LTX2ContinuationState
@@ -26,62 +26,55 @@ from ..values import Waveform
 PICTURE, SOUND, STATE = "picture.mov", "sound.safetensors", "state.safetensors"
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """What a file of a segment is recognised by."""
+
+    bytes: int
+    sha256: str
+
+
 def write_segment(
     folder: Path, frames: Iterable, sound: Waveform | None, fps: Fraction, keep_last: int, state_of
-) -> dict[str, dict]:
-    """Write a segment's files durably; returns bytes and SHA-256 by name.
+) -> dict[str, StoredFile]:
+    """Write a segment's files durably into an empty folder; returns what each is recognised by.
 
     frames: chunks in order, gone through once. state_of: called with the last ``keep_last`` frames [n, H, W, 3] and the
-    count of all, returns the state. The folder appears, or replaces an older one, only when all is on disk.
+    count of all, returns the state. Raises OSError of the file system as it is.
     """
-    with _told(folder), atomic_folder(folder) as temp:
-        tail: deque[np.ndarray] = deque(maxlen=keep_last)
-        count = _write_pictures(temp / PICTURE, frames, fps, tail)
-        if sound is not None:
-            samples = sound.samples.detach().to("cpu").float().contiguous()
-            write_synced(temp / SOUND, write_tensors({"samples": samples}, {"sample_rate": str(sound.sample_rate)}))
-        state = state_of(np.stack(tail), count)
-        write_synced(temp / STATE, attachment_bytes(state, "safetensors"))
-        return {
-            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temp.iterdir())
-        }
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the file system as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise StoryError(f"{path} cannot be written: {reason(error)}") from error
+    tail: deque[np.ndarray] = deque(maxlen=keep_last)
+    count = _write_pictures(folder / PICTURE, frames, fps, tail)
+    if sound is not None:
+        samples = sound.samples.detach().to("cpu").float().contiguous()
+        write_synced(folder / SOUND, write_tensors({"samples": samples}, {"sample_rate": str(sound.sample_rate)}))
+    state = state_of(np.stack(tail), count)
+    write_synced(folder / STATE, attachment_bytes(state, "safetensors"))
+    sync_folder(folder)
+    return {path.name: StoredFile(path.stat().st_size, file_sha256(path)) for path in sorted(folder.iterdir())}
 
 
 def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) -> int:
     av = require_av()
     count = 0
-    try:
-        with av.open(str(path), "w", format="mov") as container:
-            stream = container.add_stream("png", rate=fps)
-            stream.pix_fmt = "rgb24"
-            for chunk in frames:
-                for frame in uint8_frames(chunk):
-                    if not count:
-                        stream.height, stream.width = size = frame.shape[:2]
-                    elif frame.shape[:2] != size:
-                        raise StoryError(
-                            f"frame {count} is {frame.shape[1]}x{frame.shape[0]} px, the ones before "
-                            f"{size[1]}x{size[0]}"
-                        )
-                    packet = av.Packet(encode_png(frame))
-                    packet.stream, packet.is_keyframe = stream, True
-                    packet.time_base, packet.pts, packet.dts, packet.duration = 1 / fps, count, count, 1
-                    container.mux(packet)
-                    tail.append(np.array(frame))
-                    count += 1
-            if not count:
-                raise StoryError("the segment has no frames")
-    except OSError as error:
-        raise MediaError(f"cannot write {path}: {reason(error)}") from error
+    with av.open(str(path), "w", format="mov") as container:
+        stream = container.add_stream("png", rate=fps)
+        stream.pix_fmt = "rgb24"
+        for chunk in frames:
+            for frame in uint8_frames(chunk):
+                if not count:
+                    stream.height, stream.width = size = frame.shape[:2]
+                elif frame.shape[:2] != size:
+                    raise StoryError(
+                        f"frame {count} is {frame.shape[1]}x{frame.shape[0]} px, the ones before {size[1]}x{size[0]}"
+                    )
+                packet = av.Packet(encode_png(frame))
+                packet.stream, packet.is_keyframe = stream, True
+                packet.time_base, packet.pts, packet.dts, packet.duration = 1 / fps, count, count, 1
+                container.mux(packet)
+                tail.append(np.array(frame))
+                count += 1
+        if not count:
+            raise StoryError("the segment has no frames")
     sync(path)
     return count
 
@@ -98,13 +91,17 @@ def _digest(file) -> str:
     return digest.hexdigest()
 
 
-def is_whole(folder: Path, files: dict[str, dict]) -> bool:
-    """Whether a segment's folder holds exactly what was recorded."""
-    for name, record in files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != record["bytes"] or file_sha256(path) != record["sha256"]:
-            return False
-    return True
+def is_whole(folder: Path, files: Mapping[str, StoredFile]) -> bool:
+    """Whether a segment's folder holds what was recorded; what cannot be read is not whole."""
+    try:
+        return all(
+            (folder / name).is_file()
+            and (folder / name).stat().st_size == file.bytes
+            and file_sha256(folder / name) == file.sha256
+            for name, file in files.items()
+        )
+    except OSError:
+        return False
 
 
 class StoredFrames:

@@ -188,7 +188,7 @@ def test_refused_prompts_say_why(host, state_card, case):
         ({"script": "segments:\n  - prompt: a\n    colour: red\n"}, "line 3"),
         ({"script": "segments:\n  - prompt: a\n    image: ../../secret.png\n"}, "secret.png"),
         ({"folder": "../elsewhere"}, "leaves the output folder"),
-        ({"redo": "first"}, "expected segment numbers"),
+        ({"redo": "first"}, "expected a segment number"),
     ],
 )
 def test_a_wrong_story_is_refused_before_anything_is_loaded(host, change, expected):

@@ -1,5 +1,8 @@
 """The story node: made, resumed, changed, stopped half-way, refused."""
 
+import asyncio
+import hashlib
+
 import pytest
 
 from .shelf import loaded, shelf  # noqa: F401
@@ -27,14 +30,34 @@ def test_made_once_then_kept_then_changed(story, folders):
     (shown,) = first.ui["states"]
     assert (
         shown["segment_index"] == 1
-        and shown["file"].startswith("film/segments/0001-")
+        and shown["file"].startswith("film/segments/0002-")
         and shown["file"].endswith(" [output]")
     )
     assert first.ui["images"] == [{"filename": "film.mp4", "subfolder": "film", "type": "output"}]
     again = story()
-    assert "0 segments made, 2 kept" in again.args[2]
-    assert "1 segments made, 1 kept" in story(SCRIPT.replace("two", "three")).args[2]
-    assert "1 segments made, 1 kept" in story(SCRIPT.replace("two", "three"), redo="1").args[2]
+    assert "0 segments made, 2 kept" in again.args[2] and again.args[3] == file
+    changed = story(SCRIPT.replace("two", "three"))
+    assert "1 segments made, 1 kept" in changed.args[2] and changed.args[3] == "film/film_00002.mp4 [output]"
+    assert changed.ui["images"][0]["filename"] == "film_00002.mp4" and "1 finished segments" in changed.args[2]
+    redone = story(SCRIPT.replace("two", "three"), redo="1")
+    assert "1 segments made, 1 kept" in redone.args[2] and redone.args[3] == changed.args[3]
+    other = story(SCRIPT.replace("two", "three"), redo="2:new")
+    assert "1 segments made, 1 kept" in other.args[2] and other.args[3] == "film/film_00003.mp4 [output]"
+
+
+def test_workflows_that_share_a_folder_lose_nothing(story, folders):
+    """The default folder is the same for every workflow: each finds its own film again, whatever ran in between."""
+    scripts = [SCRIPT, SCRIPT.replace("one", "a street"), SCRIPT.replace("segments:", "seed: 40\nsegments:")]
+    films = [story(script).args[3].removesuffix(" [output]") for script in scripts]
+    kept = {path: hashlib.sha256(path.read_bytes()).digest() for path in (folders / "output").rglob("*.mp4")}
+    assert len(set(films)) == 3 == len(kept)
+    for script, film in zip(scripts * 2, films * 2):
+        again = story(script)
+        assert again.args[3] == f"{film} [output]" and "0 segments made, 2 kept" in again.args[2]
+    assert {path: hashlib.sha256(path.read_bytes()).digest() for path in kept} == kept
+    (folders / "output/film/film.mp4").write_bytes(b"cut by hand")
+    assert story().args[3] == "film/film_00004.mp4 [output]"
+    assert (folders / "output/film/film.mp4").read_bytes() == b"cut by hand"
 
 
 def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
@@ -67,18 +90,35 @@ def test_its_state_goes_on_in_other_nodes(story, run):
     [
         ({"folder": "../outside"}, "leaves the output folder"),
         ({"folder": "."}, "leaves the output folder"),
-        ({"redo": "last"}, "expected segment numbers"),
+        ({"folder": "film\ud800"}, "is no name for a folder"),
+        ({"folder": "x" * 300}, "is no name for a folder"),
+        ({"folder": "é" * 100}, "is no name for a folder"),
+        ({"folder": "a\0b"}, "is no name for a folder"),
+        ({"folder": "film."}, "is no name for a folder"),
+        ({"folder": "C:film"}, "is no name for a folder"),
+        ({"folder": ""}, "leaves the output folder"),
+        ({"redo": "last"}, "expected a segment number"),
+        ({"redo": "²"}, "expected a segment number"),
         ({"redo": "3"}, "segments 1 to 2"),
-        ({"script": SCRIPT + "  - prompt: three\n    cut: true\n    image: ../photo.png\n"}, "photo.png"),
-        ({"script": "segments: 3"}, "line 1"),
+        (
+            {"script": f"{SCRIPT}  - prompt: three\n    cut: true\n    image: ../photo.png\n"},
+            "is not in ComfyUI's input",
+        ),
+        ({"script": f"{SCRIPT}  - prompt: three\n    image: ../no.png\n"}, "is not in ComfyUI's input folder"),
+        ({"script": f"{SCRIPT}  - prompt: three\n    image: {'n' * 400}.png\n"}, "is not in ComfyUI's input folder"),
+        ({"script": f"{SCRIPT}  - prompt: three\n    image: /etc/passwd\n"}, "is not in ComfyUI's input folder"),
+        ({"script": "segments: 3"}, "script, line 1, column 11"),
+        ({"script": "A harbour \udfff"}, "script, line 1, column 11"),
     ],
 )
 def test_what_it_refuses(story, nodes, folders, options, expected):
     (folders / "photo.png").write_bytes(b"a picture outside the input folder")
     with pytest.raises(ValueError, match=expected):
         story(**options)
-    told = nodes["Story"].validate_inputs(**{"script": SCRIPT, "folder": "film", "redo": "", **options})
+    told = asyncio.run(nodes["Story"].validate_inputs(**{"script": SCRIPT, "folder": "film", "redo": "", **options}))
     assert expected in str(told) or options == {"redo": "3"}
+    assert str(folders) not in str(told) and len(str(told)) <= 300
+    assert not [path for path in folders.rglob("*") if path.name == "journal.jsonl"]
 
 
 def test_a_deleted_film_is_noticed(story, nodes, folders):

@@ -17,9 +17,10 @@ from ltx2.errors import StoryError
 from ltx2.film import Handoff, Overlap, capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import tasks as story_tasks
-from ltx2.story.chain import run_story
+from ltx2.story.chain import RunOptions, run_story
 from ltx2.story.script import parse_script
 from ltx2.story.segment_files import StoredFrames, read_sound
+from ltx2.story.takes import Redo, Wishes
 from ltx2.story.tasks import SegmentTask
 
 from .fake import RATE, Fake, endless_sound, number_of
@@ -35,8 +36,10 @@ def story(count=3, frames=25, fps="24", lines=None, head=""):
     return parse_script(f"fps: {fps}\n{overlap}{head}defaults: {{frames: {frames}}}\nsegments:\n" + "\n".join(segments))
 
 
-def run(script, tmp_path, generate=None, **keywords):
+def run(script, tmp_path, generate=None, redo=(), **keywords):
     generate = generate or Fake(script.fps)
+    if redo:
+        keywords["options"] = RunOptions(Wishes(redo=tuple(map(Redo, redo))))
     result = run_story(script, generate, work=tmp_path / "work", out=tmp_path / "film.mp4", **keywords)
     return result, generate
 
@@ -90,9 +93,29 @@ def test_a_changed_segment_is_made_anew_with_what_follows(tmp_path):
     result, generate = run(changed, tmp_path)
     assert generate.calls == [2, 3, 4] and result.kept == (0, 1) and result.written
     after = [p.name for p in folders(tmp_path)]
-    assert after[:2] == before[:2] and not set(after[2:]) & set(before)
+    assert set(before) < set(after) and len(after) == 8 and result.unused.segments == 3
     shorter, generate = run(story(3, lines={2: "seed: 99"}), tmp_path)
-    assert generate.calls == [] and shorter.written and len(folders(tmp_path)) == 3
+    assert generate.calls == [] and shorter.written
+    # what is no longer asked for stays, and is there again when it is
+    back, generate = run(story(5), tmp_path)
+    assert generate.calls == [] and back.written and [p.name for p in folders(tmp_path)] == after
+
+
+def test_what_is_not_asked_for_goes_when_told(tmp_path):
+    run(story(4), tmp_path)
+    result, _ = run(story(2), tmp_path)
+    assert result.unused.segments == 2 and result.unused.bytes > 0 and len(folders(tmp_path)) == 4
+    notes = tmp_path / "work/segments" / folders(tmp_path)[3].name / "notes.txt"
+    notes.write_text("mine")
+    lines = []
+    result, generate = run(story(2), tmp_path, options=RunOptions(prune=True), log=lines.append)
+    assert generate.calls == [] and not result.written and result.unused.segments == 0
+    assert [p.name[:4] for p in folders(tmp_path)] == ["0001", "0002", "0004"] and notes.read_text() == "mine"
+    assert [p.name for p in notes.parent.iterdir()] == ["notes.txt"]
+    assert any("2 segments" in line and "removed" in line for line in lines)
+    assert any("holds something else too" in line for line in lines)
+    _, generate = run(story(4), tmp_path)
+    assert generate.calls == [2, 3]
 
 
 def test_other_models_make_all_anew_and_a_late_change_only_the_end(tmp_path):
@@ -128,15 +151,20 @@ def test_damaged_or_missing_files_are_made_again(tmp_path):
     script = story()
     run(script, tmp_path)
     before = file_hashes(tmp_path)
+    kept = set(folders(tmp_path))
     picture = folders(tmp_path)[1] / "picture.mov"
     data = bytearray(picture.read_bytes())
     data[len(data) // 2] ^= 1
     picture.write_bytes(data)
     _, generate = run(script, tmp_path)
-    assert generate.calls == [1] and file_hashes(tmp_path) == before
+    # beside what is damaged: what a story did not write it does not replace
+    assert generate.calls == [1] and picture.read_bytes() == bytes(data)
+    (again,) = set(folders(tmp_path)) - kept
+    assert again.name == f"{picture.parent.name}-2"
+    assert (again / "picture.mov").read_bytes() != bytes(data)
     (tmp_path / "film.mp4").unlink()
     result, generate = run(script, tmp_path)
-    assert generate.calls == [] and result.written and file_hashes(tmp_path) == before
+    assert generate.calls == [] and result.written and file_hashes(tmp_path)["film"] == before["film"]
 
 
 def test_a_chain_is_a_run_of_one_and_continuations(tmp_path):

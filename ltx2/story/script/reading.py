@@ -118,11 +118,17 @@ def read_script(path: str | Path) -> StoryScript:
     return parse_script(text, path)
 
 
-def parse_script(text: str, path: str | Path = "script.yaml", *, find_image: FindImage | None = None) -> StoryScript:
+def parse_script(
+    text: str,
+    path: str | Path = "script.yaml",
+    *,
+    find_image: FindImage | None = None,
+    image_place: str = "there",
+) -> StoryScript:
     """Check a script's text. Raises StoryError naming line and column.
 
     path: what errors call the script, and where relative image paths start; find_image: the file of an image's name,
-    None when there is none, for scripts whose images lie elsewhere.
+    None when there is none, for scripts whose images lie elsewhere, and image_place: how errors call that.
     """
     path = Path(path)
     reader = Reader(shown(path))
@@ -141,7 +147,7 @@ def parse_script(text: str, path: str | Path = "script.yaml", *, find_image: Fin
     overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}
     noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
     video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)
-    segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, find_image or _beside(path))
+    segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, find_image or _beside(path), image_place)
     return StoryScript(
         path=path,
         segments=tuple(segments.read(found["segments"])),
@@ -209,6 +215,7 @@ class _Segments:
     fps: Fraction
     overlap: int
     find_image: FindImage
+    image_place: str
 
     def read(self, node: Node) -> Iterator[SegmentScript]:
         if not isinstance(node, Sequence) or not node.items:
@@ -292,8 +299,8 @@ class _Segments:
             path = None
         if path is None:
             near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
-            fix = "write {file: …, frame: …}" if near else "check its name and folder"
-            raise reader.error(found["file"], f"the image {shown(name, 80)!r} is not there: {fix}")
+            fix = "write {file: …, frame: …}" if near else "check its name"
+            raise reader.error(found["file"], f"the image {shown(name, 80)!r} is not {self.image_place}: {fix}")
         frame = reader.value(found, "frame", 0, values.frame_place)
         if frame is not None and frame >= frames:
             message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"

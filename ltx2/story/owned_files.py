@@ -1,0 +1,131 @@
+"""What a story may touch: names that its journal recorded before they were there, and files whose content it recorded.
+
+Everything else – a film that somebody put under the same name, a folder named like a segment – is left as it is.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ..atomic_files import sync, sync_folder
+from ..errors import StoryError
+from .journal import Journal
+from .records import TEMP_NAME, SegmentRecord
+from .segment_files import file_sha256
+from .sentences import as_story_error, shown
+
+
+@contextlib.contextmanager
+def unfinished(journal: Journal, folder: Path, what: str) -> Iterator[Path]:
+    """A new folder inside ``folder`` for what is not finished; gone after the block, also when a later run has to do
+    that. what: for errors, such as "the film"."""
+    temp = Path(os.path.abspath(folder)) / f".story-{uuid.uuid4().hex}"
+    journal.append("writing", temp=os.fspath(temp))
+    try:
+        with as_story_error(f"{what} cannot be written to {shown(folder)}"):
+            temp.mkdir(parents=True)
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def remove_unfinished(journal: Journal) -> None:
+    """Remove what killed runs were writing, by the names in the journal; what a record speaks of is finished."""
+    finished = {entry.get("temp") for entry in journal.of("segment")}
+    for entry in journal.of("writing"):
+        temp = Path(str(entry.get("temp", "")))
+        if TEMP_NAME.fullmatch(temp.name) and temp.is_absolute() and temp.name not in finished:
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def free_name(folder: Path, name: str) -> str:
+    """The name, or the name with a number, under which nothing lies in a folder."""
+    number, free = 1, name
+    while is_there(folder / free):
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def recorded_films(journal: Journal) -> set[str]:
+    """Hashes of the films that this story wrote."""
+    return {str(entry.get("sha256")) for entry in journal.of("film")}
+
+
+def check_replaceable(path: Path, owned: Collection[str], work: Path) -> None:
+    """Raise StoryError when something else than this story's film lies under a film's name."""
+    with as_story_error(f"{shown(path)} cannot be read"):
+        if is_there(path) and not (path.is_file() and file_sha256(path) in owned):
+            raise StoryError(
+                f"{shown(path)} is there already and is not the film that the story in {shown(work)} wrote: move it, "
+                "or choose another name"
+            )
+
+
+def put_in_place(source: Path, path: Path, owned: Collection[str], work: Path) -> None:
+    """Give a finished file its name, in place of nothing or of this story's own file. Raises StoryError."""
+    with as_story_error(f"{shown(path)} cannot be written"):
+        sync(source)
+        if is_there(path):
+            check_replaceable(path, owned, work)
+            os.replace(source, path)
+        else:
+            _rename_to_nothing(source, path, work)
+        sync_folder(path.parent)
+
+
+def _rename_to_nothing(source: Path, path: Path, work: Path) -> None:
+    """As a rename, but refused when something has come there since."""
+    try:
+        if os.name == "nt":
+            os.rename(source, path)  # refuses by itself
+            return
+        try:
+            os.link(source, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if is_there(path):
+                raise FileExistsError from None
+            os.replace(source, path)
+        else:
+            source.unlink()
+    except FileExistsError as error:
+        raise StoryError(
+            f"{shown(path)} was written by something else while the story in {shown(work)} was made: choose another "
+            "name, the segments are kept"
+        ) from error
+
+
+def write_owned(journal: Journal, path: Path, data: bytes, owned: Collection[str]) -> bool:
+    """Write a small file of the work folder where it does not replace another's. Returns whether it was written."""
+    if is_there(path) and not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in owned):
+        return False
+    with unfinished(journal, path.parent, path.name) as temp:
+        (temp / path.name).write_bytes(data)
+        put_in_place(temp / path.name, path, owned, path.parent)
+    return True
+
+
+def remove_segment(folder: Path, record: SegmentRecord) -> int:
+    """Remove the files of a segment that are still what was recorded, and their folder when nothing else is in it.
+    Returns the bytes that are free now."""
+    removed = 0
+    for name, file in record.files.items():
+        path = folder / name
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size == file.bytes:
+                if file_sha256(path) == file.sha256:
+                    path.unlink()
+                    removed += file.bytes
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return removed
