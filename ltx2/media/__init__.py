@@ -1,10 +1,12 @@
 """Pictures, clips and sound in and out of files."""
 
+from .channels import mix_to_stereo
 from .frames import uint8_frames
 from .images import cover_geometry, h264_round_trip, open_image, prepare_clip, prepare_image
 from .sound import write_wav
+from .sound_reader import iterate_sound, read_sound
 from .video import VideoWriter, write_png_sequence, write_video
-from .video_reader import Clip, VideoInfo, iterate_frames, iterate_sound, read_sound, read_video, video_info
+from .video_reader import Clip, VideoInfo, iterate_frames, read_video, video_info
 
 __all__ = [
     "Clip",
@@ -14,6 +16,7 @@ __all__ = [
     "h264_round_trip",
     "iterate_frames",
     "iterate_sound",
+    "mix_to_stereo",
     "open_image",
     "prepare_clip",
     "prepare_image",

@@ -1,4 +1,6 @@
-"""Pixels in the layouts that travel through the engine, as the uint8 RGB that files hold."""
+"""Pixels in the layouts that travel through the engine, and decoded frames, as the uint8 RGB that files hold."""
+
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -49,3 +51,66 @@ def uint8_frames(chunk) -> np.ndarray:
         scaled = (frame + 1) * 127.5 if signed else frame * 255
         out[i].copy_(scaled.round_().clamp_(0, 255))
     return out.numpy()
+
+
+# --- what a decoder gives ----------------------------------------------------------------------------------------
+
+_BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # numbers of the colour matrices in the H.264 standard
+_LIMITED, _FULL = 1, 2  # numbers of the value ranges in FFmpeg: 16…235 and 0…255
+_HD = (1280, 576)  # pictures at least as wide or higher than this are HD
+_SQUARE = Fraction(1)
+_ODDEST_PIXEL = 4  # a pixel wider or higher than this is a damaged header
+
+
+def colour_matrix(frame) -> int:
+    """The colour matrix that a decoded PyAV frame means, as a number of the H.264 standard; where it states none, that
+    of HD or of SD video by its size, as players take it."""
+    stated = int(frame.colorspace)
+    if stated not in (0, _UNSPECIFIED, 3):
+        return stated
+    return _BT709 if frame.width >= _HD[0] or frame.height > _HD[1] else _BT601
+
+
+def pixel_shape(stream) -> Fraction:
+    """Width of a video stream's pixels over their height; 1 where nothing sensible is stated."""
+    stated = stream.sample_aspect_ratio or getattr(stream.codec_context, "sample_aspect_ratio", None)
+    if not stated or not Fraction(1, _ODDEST_PIXEL) <= stated <= _ODDEST_PIXEL:
+        return _SQUARE
+    return Fraction(stated)
+
+
+def square_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
+    """Width and height of the same picture in square pixels; the side that grows is the one that was squeezed."""
+    return (round(width * shape), height) if shape >= 1 else (width, round(height / shape))
+
+
+def decoded_picture(frame, shape: Fraction = _SQUARE) -> np.ndarray:
+    """A decoded PyAV frame as it is meant to be seen: RGB uint8 [H, W, 3], contiguous, in its own colours, square
+    pixels, turned upright.
+
+    shape: see :func:`pixel_shape`.
+    """
+    matrix = colour_matrix(frame)
+    width, height = square_size(frame.width, frame.height, shape)
+    rgb = frame.reformat(
+        width=width,
+        height=height,
+        format="gbrp",  # by planes: FFmpeg rounds better there than where the colours alternate
+        src_colorspace=matrix,
+        # of no meaning for RGB, but PyAV leaves the matrix alone where both are the same
+        dst_colorspace=_BT601 if matrix == _BT709 else _BT709,
+        src_color_range=_value_range(frame),
+        dst_color_range=_FULL,
+    )
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarter_turns(frame)))
+
+
+def _value_range(frame) -> int:
+    # only brightness and colour apart are ever stored in the limited range without saying so
+    plain = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "gray", "ya", "pal", "mono"))
+    return _FULL if plain or int(frame.color_range) == _FULL else _LIMITED
+
+
+def quarter_turns(frame) -> int:
+    """Turns by 90 degrees, counter-clockwise, that bring a decoded frame upright."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4

@@ -12,11 +12,11 @@ from PIL import Image, ImageCms, ImageOps
 
 from ..atomic_files import reason
 from ..errors import Ltx2Warning, MediaError, RequestError, is_out_of_memory
-from .frames import uint8_frames
-from .paths import check_source
+from .frames import HIGHEST_FLOAT, uint8_frames
+from .paths import check_source, shown
 
 MAX_PIXELS = 89_478_485  # Pillow's own bound: 256 MiB of RGB
-_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT_FILES = ("PNG", "PPM")  # whose 16 bits Pillow hands out as 32
 
 
 def open_image(source) -> np.ndarray:
@@ -33,7 +33,8 @@ def open_image(source) -> np.ndarray:
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, file = f"the picture ({len(source)} bytes)", io.BytesIO(source)
     elif isinstance(source, (str, Path)):
-        name = file = check_source(source)
+        file = check_source(source)
+        name = shown(source)
     else:
         raise MediaError(
             f"a picture cannot be made from {type(source).__name__}: pass a path, bytes, PIL, numpy or torch"
@@ -55,13 +56,13 @@ def _open_array(source) -> np.ndarray:
         raise MediaError(
             f"a picture has shape {list(source.shape)}, expected one picture [H, W, 3], found {source.shape[0]}"
         )
-    frames = uint8_frames(
-        source
-        if source.ndim != 2
-        else source[..., None].repeat(3, -1)
-        if isinstance(source, np.ndarray)
-        else source[..., None].expand(-1, -1, 3)
-    )
+    if source.ndim == 2:  # grey
+        source = (
+            np.repeat(source[..., None], 3, -1)
+            if isinstance(source, np.ndarray)
+            else source[..., None].expand(-1, -1, 3)
+        )
+    frames = uint8_frames(source)
     _check_size(frames.shape[2], frames.shape[1], "the picture")
     return frames[0]
 
@@ -77,16 +78,37 @@ def _decode(image: Image.Image, name) -> np.ndarray:
     _check_size(*image.size, name)
     profile = image.info.get("icc_profile")
     try:
+        kind = image.format  # lost by turning
         image = ImageOps.exif_transpose(image)
-        if image.mode in _SIXTEEN_BIT:  # Pillow would clip 16-bit grey at 255
-            grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-            return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=-1)
+        if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+            return np.repeat(_wide_grey(image, kind, name)[..., None], 3, axis=-1)
         flat = image.convert({"LA": "L", "1": "L", "CMYK": "CMYK", "LAB": "LAB", "L": "L"}.get(image.mode, "RGB"))
         return np.array(_to_srgb(flat, profile, name).convert("RGB"))
+    except MediaError:
+        raise
     except Exception as error:  # damaged pixel data raises nearly anything
         if is_out_of_memory(error):
             raise
         raise MediaError(f"{name} is damaged: its pixels cannot be read ({reason(error)})") from error
+
+
+def _wide_grey(image: Image.Image, kind: str | None, name) -> np.ndarray:
+    """Grey of more than 8 bits as uint8 [H, W], which Pillow itself would clip at 255. kind: of the file, such as
+    TIFF."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        most = float(values.max())
+        if not np.isfinite(values).all():
+            raise MediaError(f"{name} holds NaN or infinite values: export it again")
+        if most > HIGHEST_FLOAT:
+            raise MediaError(f"{name} holds floats up to {most:.3g}, expected 0…1: save it with 8 or 16 bits")
+        return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    if image.mode == "I" and kind not in _SIXTEEN_BIT_FILES:
+        raise MediaError(
+            f"{name} holds 32-bit whole numbers up to {int(values.max()):,} and does not say which one is white: save "
+            "it with 8 or 16 bits"
+        )
+    return np.rint(values.astype(np.int64).clip(0, 65535) / 257).astype(np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, name) -> Image.Image:
@@ -114,8 +136,8 @@ def h264_round_trip(image: np.ndarray, crf: float | None) -> np.ndarray:
     """
     if not crf:
         return image
-    if not 0 < crf <= 51:
-        raise RequestError(f"picture compression (CRF) is {crf}, expected 0 (off) to 51")
+    if not isinstance(crf, (int, float)) or not 0 < crf <= 51:
+        raise RequestError(f"picture compression (CRF) is {crf!r}, expected 0 (off) to 51")
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
     if not height or not width:
         return image

@@ -10,7 +10,7 @@ import torch
 from ..atomic_files import partial_path, publish, reason
 from ..errors import MediaError
 from ..values import Waveform
-from .paths import check_target
+from .paths import check_target, shown
 
 FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
 _DATA_LIMIT = 2**32 - 64  # sizes in a WAV header are 32 bits
@@ -46,25 +46,27 @@ def write_wav(path, sound: Waveform | Iterable[Waveform], *, format: str = "pcm1
         with open(partial, "wb") as file:
             first = next(pieces, None)
             if first is None:
-                raise MediaError(f"there is no sound to write to {path}")
+                raise MediaError(f"there is no sound to write to {shown(path)}")
             channels, rate = first.samples.shape[0], first.sample_rate
             file.write(_wav_header(format, channels, rate, 0))
             written = _write_piece(file, first, format)
             for piece in pieces:
                 if (piece.samples.shape[0], piece.sample_rate) != (channels, rate):
                     raise MediaError(
-                        f"pieces of {path} differ: {channels} channels at {rate} Hz, then {piece.samples.shape[0]} "
-                        f"at {piece.sample_rate} Hz"
+                        f"pieces of {shown(path)} differ: {channels} channels at {rate} Hz, then "
+                        f"{piece.samples.shape[0]} at {piece.sample_rate} Hz"
                     )
                 written += _write_piece(file, piece, format)
                 if written > _DATA_LIMIT:
-                    raise MediaError(f"{path} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts")
+                    raise MediaError(
+                        f"{shown(path)} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts"
+                    )
             file.write(b"\0" * (written % 2))
             file.seek(0)
             file.write(_wav_header(format, channels, rate, written))
         publish(partial, path)
     except OSError as error:
-        raise MediaError(f"cannot write {path}: {reason(error)}") from error
+        raise MediaError(f"cannot write {shown(path)}: {reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
     return path

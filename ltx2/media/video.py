@@ -19,7 +19,7 @@ from ..clock import parse_fps, samples_of_frames, seconds_of_frames
 from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .frames import uint8_frames
-from .paths import check_target, require_av
+from .paths import check_target, require_av, shown
 from .sound import checked_samples, write_wav
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -94,7 +94,7 @@ class VideoWriter:
         except BaseException as error:
             self.abort()
             if isinstance(error, (OSError, ValueError)):
-                raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
+                raise MediaError(f"cannot write {shown(self.path)}: {reason(error)}") from error
             raise
 
     def __enter__(self):
@@ -124,13 +124,12 @@ class VideoWriter:
         """Append sound; it may run ahead of the picture or follow it."""
         with self._whole_or_nothing():
             if self._track is None:
-                raise MediaError(f"{self.path} was begun without sound: pass sample_rate to write sound")
+                raise MediaError(f"{shown(self.path)} was begun without sound: pass sample_rate to write sound")
             samples = checked_samples(sound)
             if (sound.sample_rate, samples.shape[0]) != (self.sample_rate, self.channels):
                 raise MediaError(
-                    f"sound for {self.path} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file was "
-                    "begun "
-                    f"with {self.channels} at {self.sample_rate} Hz"
+                    f"sound for {shown(self.path)} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file "
+                    f"was begun with {self.channels} at {self.sample_rate} Hz"
                 )
             self._waiting.append(samples)
             self._write_waiting(samples_of_frames(self.frames, self.fps, self.sample_rate))
@@ -142,7 +141,7 @@ class VideoWriter:
             return self.path
         with self._whole_or_nothing():
             if not self.frames:
-                raise MediaError(f"there are no frames to write to {self.path}")
+                raise MediaError(f"there are no frames to write to {shown(self.path)}")
             if self._track is not None:
                 self._finish_sound()
                 self._container.mux(self._track.encode(None))
@@ -190,9 +189,8 @@ class VideoWriter:
         over = self._samples + self._waiting_samples() - end
         if over > samples_of_frames(1, self.fps, self.sample_rate):  # less than a frame is only rounding
             warnings.warn(
-                f"{over / self.sample_rate:.2f} s of sound after the last frame of {self.path.name} are left out "
-                "(picture "
-                f"{float(seconds_of_frames(self.frames, self.fps)):.2f} s)",
+                f"{over / self.sample_rate:.2f} s of sound after the last frame of {shown(self.path.name)} are left "
+                f"out (picture {float(seconds_of_frames(self.frames, self.fps)):.2f} s)",
                 Ltx2Warning,
                 stacklevel=3,
             )
@@ -231,14 +229,14 @@ class _Guard:
 
     def __enter__(self):
         if self.writer._container is None:
-            raise MediaError(f"{self.writer.path} is closed already")
+            raise MediaError(f"{shown(self.writer.path)} is closed already")
 
     def __exit__(self, kind, error, traceback):
         if kind is None:
             return
         self.writer.abort()
         if isinstance(error, OSError):  # PyAV's errors are OSErrors too
-            raise MediaError(f"cannot write {self.writer.path}: {reason(error)}") from error
+            raise MediaError(f"cannot write {shown(self.writer.path)}: {reason(error)}") from error
 
 
 def write_video(
@@ -265,7 +263,7 @@ def write_png_sequence(
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MediaError(f"{folder} exists and is not an empty folder: choose another name")
+        raise MediaError(f"{shown(folder)} exists and is not an empty folder: choose another name")
     partial = partial_path(folder)
     tags = PngImagePlugin.PngInfo()
     for key, value in (metadata or {}).items():
@@ -278,14 +276,14 @@ def write_png_sequence(
                 names.append(f"frame_{first + len(names):06d}.png")
                 Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
         if not names:
-            raise MediaError(f"there are no frames to write to {folder}")
+            raise MediaError(f"there are no frames to write to {shown(folder)}")
         if sound is not None:
             write_wav(partial / "sound.wav", sound)
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
     except OSError as error:
-        raise MediaError(f"cannot write {folder}: {reason(error)}") from error
+        raise MediaError(f"cannot write {shown(folder)}: {reason(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [folder / name for name in names]

@@ -1,0 +1,127 @@
+"""When each frame of a film is shown: the times of its packets, and the constant clock that the film is read on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ..errors import MediaError
+from .paths import shown
+
+FASTEST_CLOCK = 60  # of a film whose rate varies; nothing is lost that a screen would show
+_SHORT_INTERVALS = 0.1  # the share of shortest intervals that may be accidents
+_NEAR = 0.02  # a measured rate this near to a usual one means that one
+_USUAL = tuple(
+    Fraction(rate)
+    for rate in (8, 10, 12, Fraction(25, 2), 15, 16, 20, Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30)
+) + (Fraction(48), Fraction(50), Fraction(60000, 1001), Fraction(60))
+
+
+@dataclass(frozen=True, eq=False)
+class FilmClock:
+    """The constant clock of a film, and which of its frames is seen when.
+
+    starts: seconds after the first frame at which each frame is shown, in the order shown, float64. end: seconds at
+    which the last one is over. fps, frames: of the constant clock. constant: the film itself keeps that clock, so that
+    frame i is the i-th one shown. ticks: presentation times in the stream's units, or None where it states none.
+    """
+
+    fps: Fraction
+    frames: int
+    starts: np.ndarray
+    end: Fraction
+    constant: bool
+    ticks: np.ndarray | None
+
+    def shown_at(self, seconds: float) -> int:
+        """Index of the frame that is seen at a time; before the first one and after the last these two."""
+        return min(max(int(np.searchsorted(self.starts, seconds, side="right")) - 1, 0), len(self.starts) - 1)
+
+    def source_frame(self, frame: int) -> int:
+        """Index, in the order shown, of what the film shows at a frame of the constant clock."""
+        if self.constant:
+            return frame
+        # a quarter of a frame later: times in files are rounded, and devices are late by a little
+        return self.shown_at((frame + 0.25) / float(self.fps))
+
+    def note(self, name: str) -> str | None:
+        """What to tell of a film that is not read as it is."""
+        if self.constant:
+            return None
+        seen = len({self.source_frame(frame) for frame in range(min(self.frames, 1_000_000))})
+        return (
+            f"{name} has a variable frame rate: it is read at {float(self.fps):g} frames per second, {seen} of its "
+            f"{len(self.starts)} frames in {self.frames}"
+        )
+
+
+def film_clock(container, stream, path) -> FilmClock:
+    """The clock of a film's picture, from its packets alone; the container stands at its start again. Raises
+    MediaError."""
+    packets = [(p.pts, p.dts, p.duration) for p in container.demux(stream) if p.size and not p.is_discard]
+    if not packets:
+        raise MediaError(f"{shown(path)} has no frames")
+    container.seek(0)
+    # AVI holds no times; FFmpeg's guesses are wrong where frames are stored in another order than they are shown in
+    stated = "avi" not in container.format.name and all(pts is not None for pts, _, _ in packets)
+    # then frames still leave the decoder in order, as far apart as they enter it
+    times = sorted(
+        (pts if stated else dts, duration or 0) for pts, dts, duration in packets if stated or dts is not None
+    )
+    if len(times) < len(packets):
+        raise MediaError(f"{shown(path)} has frames without a time: convert it to MP4 first")
+    ticks = np.array([time for time, _ in times], np.int64)
+    starts = (ticks - ticks[0]) * float(stream.time_base)
+    last = times[-1][1] * Fraction(stream.time_base)
+    rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+    whole = int(ticks[-1] - ticks[0]) * Fraction(stream.time_base)
+    fps = next((rate for rate in rates if _keeps(starts, rate)), None)
+    if fps is None and len(ticks) > 1 and whole:
+        measured = _usual((len(ticks) - 1) / whole)
+        fps = measured if _keeps(starts, measured) else None
+    constant = fps is not None
+    if fps is None:
+        if len(ticks) == 1:
+            raise MediaError(f"{shown(path)} does not state a frame rate")
+        fps = _varying_rate(starts)
+    end = whole + (last or 1 / fps)
+    frames = len(ticks) if constant else max(1, round(end * fps))
+    return FilmClock(fps, frames, starts, end, constant, ticks if stated else None)
+
+
+def _keeps(starts: np.ndarray, fps: Fraction) -> bool:
+    """Whether every frame is shown within half a frame of its place on this clock."""
+    return bool(np.abs(starts * float(fps) - np.arange(len(starts))).max() < 0.5)
+
+
+def _varying_rate(starts: np.ndarray) -> Fraction:
+    """The rate at which nothing is lost of a film that varies: of its fastest parts, but no faster than 60."""
+    intervals = np.diff(starts)
+    shortest = float(np.quantile(intervals[intervals > 0], _SHORT_INTERVALS)) if (intervals > 0).any() else 0
+    return _usual(1 / Fraction(shortest)) if shortest * FASTEST_CLOCK > 1 else Fraction(FASTEST_CLOCK)
+
+
+def _usual(measured: Fraction, rates: Iterable[Fraction] = _USUAL) -> Fraction:
+    near = min(rates, key=lambda rate: abs(rate - measured))
+    return near if abs(near - measured) <= _NEAR * near else measured.limit_denominator(1001)
+
+
+# --- a container's tracks ----------------------------------------------------------------------------------------
+
+
+def picture_tracks(container) -> list:
+    """The tracks that are film: a cover picture in a sound file is a still."""
+    return [stream for stream in container.streams.video if not _is_cover(stream)]
+
+
+def film_start(container) -> Fraction:
+    """Seconds on the container's clock at which frame 0 is shown; where there is no picture, at which sound begins."""
+    stream = (picture_tracks(container) or container.streams.audio)[0]
+    return (stream.start_time or 0) * stream.time_base
+
+
+def _is_cover(stream) -> bool:
+    disposition = getattr(stream, "disposition", None)
+    # a flag of its own kind, whose number is FFmpeg's
+    return bool(disposition is not None and int(getattr(disposition, "value", disposition)) & 0x400)

@@ -1,0 +1,160 @@
+"""Sound tracks of any file read sample by sample, on the clock of the picture where there is one."""
+
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from ..clock import exact_seconds, samples_of_seconds
+from ..errors import Ltx2Warning, MediaError
+from ..values import Waveform
+from .channels import mix_note, mix_to_stereo
+from .film_clock import film_start
+from .paths import opened, shown
+
+_PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
+_JUMP_SECONDS = Fraction(1, 10)  # timestamps that jump further mean silence; less is the container's rounding
+_LONGEST_SILENCE_SECONDS = 3600
+_PIECE_SAMPLES = 1 << 16
+
+
+def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
+    """The sound track in pieces: float32 [C, n] in -1…1 at the file's rate, consecutive and sample-exact.
+
+    Time 0 is the first frame of the picture (of the sound where there is no picture). With ``seconds`` the pieces add
+    up to exactly round((start + seconds) · rate) − round(start · rate) samples, silence after the track's end; else
+    they run to its end. Gaps are silence. Encoder delay and padding are left out. Raises MediaError.
+    """
+    with opened(path) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{shown(path)} has no sound track")
+        track = container.streams.audio[0]
+        rate, channels = track.rate, track.channels
+        if not rate or not channels:
+            raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
+        begin = exact_seconds(start_seconds)
+        end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
+        zero, stated = film_start(container), stated_end(container, track)
+        if stated is not None:
+            stated = samples_of_seconds(stated - zero, rate)
+        cutter = _Cutter(path, rate, channels, samples_of_seconds(begin, rate), end, stated)
+        if begin > _PREROLL_SECONDS:
+            container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)
+        for frame in container.decode(track):
+            samples = _float_samples(frame)
+            if frame.sample_rate != rate or samples.shape[0] != channels:
+                raise MediaError(f"{shown(path)} changes its sound format on the way, which cannot be read")
+            stamp = None if frame.pts is None else round((frame.pts * frame.time_base - zero) * rate)
+            if not cutter.take(samples, stamp):
+                break
+            yield from cutter.ready(_PIECE_SAMPLES)
+        yield from cutter.rest()
+
+
+class _Cutter:
+    """Decoded samples on their way to the stretch that is asked for: gaps filled, what lies outside left out."""
+
+    def __init__(self, path, rate: int, channels: int, begin: int, end: int | None, stated: int | None):
+        self.path, self.rate, self.channels, self.end, self.stated = path, rate, channels, end, stated
+        # nothing of the track counts from here on: padding of the encoder
+        self.last = stated if end is None else end if stated is None else min(end, stated)
+        self.cursor = begin  # the next sample to hand out
+        self.position: int | None = None  # of the decoded frame, in samples from time 0
+        self.waiting: list[torch.Tensor] = []
+
+    def take(self, samples: torch.Tensor, stamp: int | None) -> bool:
+        """Add one decoded frame that says where it stands; False once nothing more is wanted."""
+        position = self.position
+        if position is None or (stamp is not None and abs(stamp - position) > _JUMP_SECONDS * self.rate):
+            position = stamp or 0
+        if self.last is not None and position >= self.last:
+            return False
+        if position > self.cursor:
+            silence = position - self.cursor
+            if silence > _LONGEST_SILENCE_SECONDS * self.rate:
+                raise MediaError(
+                    f"{shown(self.path)} has a hole of {silence / self.rate:.0f} s in its sound, which cannot be right"
+                )
+            self._add(torch.zeros(self.channels, silence))
+        self._add(
+            samples[:, max(0, self.cursor - position) : None if self.last is None else max(0, self.last - position)]
+        )
+        self.position = position + samples.shape[1]
+        return True
+
+    def ready(self, least: int) -> Iterator[Waveform]:
+        """What has gathered, once it is at least so much."""
+        if sum(piece.shape[1] for piece in self.waiting) >= least:
+            yield self._piece()
+
+    def rest(self) -> Iterator[Waveform]:
+        """What is left, and silence up to the end that was asked for or stated."""
+        missing = max(0, (self.end if self.end is not None else self.stated or 0) - self.cursor)
+        while missing:
+            self._add(torch.zeros(self.channels, min(missing, _PIECE_SAMPLES)))
+            missing -= self.waiting[-1].shape[1]
+            yield self._piece()
+        if any(piece.shape[1] for piece in self.waiting):
+            yield self._piece()
+
+    def _add(self, samples: torch.Tensor) -> None:
+        self.waiting.append(samples)
+        self.cursor += samples.shape[1]
+
+    def _piece(self) -> Waveform:
+        samples, self.waiting = torch.cat(self.waiting, dim=1), []
+        return Waveform(samples, self.rate)
+
+
+def read_sound(path) -> Waveform:
+    """The first sound track of any file that PyAV reads, ready for a model: float32 [1 or 2, N] at the file's own rate,
+    whole.
+
+    More than two channels are mixed down and that is told (Ltx2Warning). Raises MediaError for no sound, and for NaN or
+    infinite samples.
+    """
+    pieces = list(iterate_sound(path))
+    if not pieces:
+        raise MediaError(f"{shown(path)} has a sound track without samples")
+    sound = Waveform(torch.cat([p.samples for p in pieces], dim=1), pieces[0].sample_rate)
+    check_finite(sound, shown(path))
+    count = sound.samples.shape[0]
+    if count > 2:
+        warnings.warn(mix_note(shown(path), count), Ltx2Warning, stacklevel=2)
+        sound = mix_to_stereo(sound, channel_names(path))
+    return sound
+
+
+def check_finite(sound: Waveform, name: str) -> None:
+    """Raises MediaError naming the first moment at which a sound holds NaN or infinite samples."""
+    wrong = ~torch.isfinite(sound.samples).all(dim=0)
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0]) / sound.sample_rate
+        raise MediaError(f"{name} holds NaN or infinite samples at {at:.3g} s: export it again")
+
+
+def channel_names(path) -> tuple[str, ...]:
+    """FFmpeg's short names of the channels of a sound track, in order. Raises MediaError."""
+    with opened(path) as container:
+        return tuple(channel.name for channel in container.streams.audio[0].layout.channels)
+
+
+def stated_end(container, track) -> Fraction | None:
+    """End of the sound on the container's clock where it is exact. MP4 states it in its edit list; elsewhere the
+    decoder drops the padding itself and a stated duration may be a guess."""
+    if "mp4" not in container.format.name or not track.duration:
+        return None
+    return ((track.start_time or 0) + track.duration) * track.time_base
+
+
+def _float_samples(frame) -> torch.Tensor:
+    array = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, frame.layout.nb_channels).T  # [C, N]
+    if array.dtype == np.uint8:
+        array = (array.astype(np.float32) - 128) / 128
+    elif array.dtype.kind == "i":
+        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -1,0 +1,107 @@
+"""Films as phones, cameras, recorders and converters write them, made with PyAV for the tests."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+
+from ltx2.values import Waveform
+
+
+def grey(count, height=48, width=64):
+    """Frames [N, H, W, 3] whose grey says which frame they are."""
+    return np.repeat((np.arange(count) * 4 % 232 + 20).astype(np.uint8), height * width * 3).reshape(
+        count, height, width, 3
+    )
+
+
+def number_of(frame) -> int:
+    """Which of the grey frames this is."""
+    return round((float(np.asarray(frame, np.float64).mean()) - 20) / 4)
+
+
+def sound_of(seconds, rate=48000, channels=2, hertz=440):
+    """A tone as Waveform, quieter in each further channel."""
+    count = round(Fraction(seconds) * rate)
+    wave = 0.5 * torch.sin(torch.arange(count, dtype=torch.float64) * (2 * torch.pi * hertz / rate)).float()
+    return Waveform(torch.stack([wave / (channel + 1) for channel in range(channels)]), rate)
+
+
+def make_film(
+    path,
+    frames,
+    *,
+    times=None,
+    fps=24,
+    sound=None,
+    layout="stereo",
+    video="libx264",
+    audio="aac",
+    pix_fmt="yuv420p",
+    options=None,
+    shape=None,
+    matrix="ITU601",
+    tags=None,
+):
+    """A film of frames [N, H, W, 3] at seconds ``times`` (else at fps), and a Waveform beside them."""
+    ticks = 90000 if times is not None else None
+    with av.open(str(path), "w") as file:
+        picture = file.add_stream(video, rate=Fraction(fps), options={"crf": "4", **(options or {})})
+        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
+        if ticks:
+            picture.codec_context.time_base = Fraction(1, ticks)
+        if shape is not None:
+            picture.codec_context.sample_aspect_ratio = shape
+        track = file.add_stream(audio, rate=sound.sample_rate, layout=layout) if sound is not None else None
+        for key, value in (tags or {}).items():
+            file.metadata[key] = value
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range="MPEG")
+            frame.pts = index if times is None else round(times[index] * ticks)
+            frame.time_base = 1 / Fraction(fps) if times is None else Fraction(1, ticks)
+            file.mux(picture.encode(frame))
+        if track is not None:
+            write_track(file, track, sound, layout)
+        file.mux(picture.encode())
+        if track is not None:
+            file.mux(track.encode())
+    return path
+
+
+def write_track(file, track, sound, layout):
+    kind = track.codec_context.format.name
+    for start in range(0, sound.samples.shape[1], 1024):
+        samples = sound.samples[:, start : start + 1024].numpy()
+        if kind.startswith("s16"):
+            samples = (samples * 32767).astype(np.int16)
+        packed = not kind.endswith("p")
+        samples = np.ascontiguousarray(samples.T.reshape(1, -1)) if packed else np.ascontiguousarray(samples)
+        frame = av.AudioFrame.from_ndarray(samples, format=kind, layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = sound.sample_rate, start, Fraction(1, sound.sample_rate)
+        file.mux(track.encode(frame))
+
+
+def make_sound(path, sound, *, layout="stereo", audio="pcm_s16le", tags=None):
+    """A sound file of a Waveform."""
+    with av.open(str(path), "w") as file:
+        track = file.add_stream(audio, rate=sound.sample_rate, layout=layout)
+        for key, value in (tags or {}).items():
+            file.metadata[key] = value
+        write_track(file, track, sound, layout)
+        file.mux(track.encode())
+    return path
+
+
+def turn(path, quarter_turns):
+    """State in an MP4 that its picture is to be turned by 90 degrees, clockwise, so many times."""
+    one, none = (1 << 16).to_bytes(4, "big"), bytes(4)
+    minus = (-1 << 16).to_bytes(4, "big", signed=True)
+    corners = {1: (none, one, minus, none), 2: (minus, none, none, minus), 3: (none, minus, one, none)}[quarter_turns]
+    a, b, c, d = corners
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + (40 if data[data.index(b"tkhd") + 4] == 0 else 52)
+    data[at : at + 36] = a + b + none + c + d + none + none + none + (1 << 30).to_bytes(4, "big")
+    path.write_bytes(bytes(data))
+    return path
