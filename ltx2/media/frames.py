@@ -103,7 +103,7 @@ def decoded_picture(frame, shape: Fraction = _SQUARE) -> np.ndarray:
         dst_color_range=_FULL,
     )
     wide = rgb.to_ndarray()  # [H, W, 3] uint16
-    levels = (wide - (wide >> 8) + 128) >> 8  # the nearest of wide / 257
+    levels = (wide.astype(np.uint32) * 255 + 32895) >> 16  # the nearest to wide / 257
     return np.ascontiguousarray(np.rot90(levels.astype(np.uint8), quarter_turns(frame)))
 
 
