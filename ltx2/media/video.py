@@ -20,10 +20,8 @@ from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .frames import uint8_frames
 from .paths import check_target, require_av, shown
-from .sound import checked_samples, write_wav
+from .sound import AAC_RATES, LAYOUTS, checked_samples, write_wav
 
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _AAC_BLOCK = 1024
 _BITS_PER_CHANNEL = 128_000
 _BT709, _LIMITED = 1, 1  # numbers of the H.264 standard: colour matrix, primaries and transfer of HD video; 16…235
@@ -65,8 +63,8 @@ class VideoWriter:
             raise MediaError(
                 f"sound has {sample_rate} samples per second, MP4 takes {', '.join(map(str, AAC_RATES))}: resample it"
             )
-        if sample_rate is not None and channels not in _LAYOUTS:
-            raise MediaError(f"sound has {channels} channels, expected {', '.join(map(str, _LAYOUTS))}")
+        if sample_rate is not None and channels not in LAYOUTS:
+            raise MediaError(f"sound has {channels} channels, expected {', '.join(map(str, LAYOUTS))}")
         # The edit list states the length of the sound in ticks of the movie clock. With the default of 1/1000 s it
         # could not be exact to the sample.
         ticks = math.lcm(sample_rate or 1000, self.fps.numerator)
@@ -89,7 +87,7 @@ class VideoWriter:
             context.color_range = _LIMITED
             self._track = None
             if sample_rate is not None:
-                self._track = self._container.add_stream("aac", rate=sample_rate, layout=_LAYOUTS[channels])
+                self._track = self._container.add_stream("aac", rate=sample_rate, layout=LAYOUTS[channels])
                 self._track.bit_rate = _BITS_PER_CHANNEL * channels
         except BaseException as error:
             self.abort()
@@ -214,7 +212,7 @@ class VideoWriter:
 
     def _encode_sound(self, samples: torch.Tensor) -> None:
         av = require_av()
-        frame = av.AudioFrame.from_ndarray(samples.clamp(-1, 1).numpy(), format="fltp", layout=_LAYOUTS[self.channels])
+        frame = av.AudioFrame.from_ndarray(samples.clamp(-1, 1).numpy(), format="fltp", layout=LAYOUTS[self.channels])
         frame.sample_rate, frame.pts = self.sample_rate, self._samples
         self._container.mux(self._track.encode(frame))
         self._samples += samples.shape[1]

@@ -1,0 +1,347 @@
+"""A found film written again with a new part behind it: its own part is kept bit for bit wherever that can be."""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..atomic_files import partial_path, publish, reason
+from ..clock import exact_seconds, parse_fps, samples_of_seconds, seconds_of_frames
+from ..errors import MediaError, RequestError
+from ..values import Waveform
+from .channels import Resampler, with_channels
+from .film_clock import FilmClock, film_clock
+from .found_film import fitted, last_frames, model_rate
+from .frames import uint8_frames
+from .paths import check_source, check_target, opened, require_av, shown
+from .sound import AAC_RATES, LAYOUTS, checked_samples
+from .sound_reader import iterate_sound
+from .stream_copy import (
+    AAC_BLOCK,
+    PictureCopy,
+    SoundTail,
+    coded_frame,
+    new_packets,
+    picture_copy,
+    sound_grid,
+)
+from .video import VideoWriter
+from .video_reader import VideoInfo, pictures, video_info, video_stream
+
+_USUAL_RATE = 48000
+_EDGE = 0.02  # of a side: so narrow a strip that a model did not see is filled from its edge
+_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_TICK_LIMIT = 2**31
+
+
+class FilmExtension:
+    """Writes a found film with new frames and sound behind it, as an MP4 that appears whole or not at all.
+
+    source: the film. path: the new file. fps: of the new frames; None: see found_film.model_rate. sound_from: seconds
+    on the film's clock from which the sound given counts, at most the film's end and by default that. sample_rate,
+    channels: of the track where the film has no sound; None leaves such a film silent. crf: quality of what is encoded.
+    metadata: tags; the film's own stay.
+
+    H.264 pictures and AAC sound are kept as they are; what cannot be kept is encoded anew, and ``notes`` say so.
+    ``size`` (width, height), ``end_seconds``, ``fps``, ``sample_rate`` and ``channels`` are those of the film. Use it
+    in a ``with`` block. Every method raises MediaError.
+    """
+
+    def __init__(self, source, path, *, fps=None, sound_from=None, sample_rate=None, channels=2, crf=18, metadata=None):
+        self.source, self.path = check_source(source), check_target(path)
+        if self.path.exists() and self.path.samefile(self.source):
+            raise MediaError(f"cannot write {shown(self.path)}: it is the film that is gone on from, use another name")
+        info = video_info(self.source)
+        self.size, self.frames = (info.width, info.height), 0
+        self._crf, self._partial = crf, partial_path(self.path)
+        with opened(self.source) as container:
+            stream = video_stream(container, self.source)
+            clock = film_clock(container, stream, self.source)
+            self.fps = model_rate(clock.fps) if fps is None else parse_fps(fps)
+            copy = picture_copy(stream, next(container.decode(stream)), clock, self.fps, crf)
+        self.end_seconds = clock.end
+        begin = clock.end if sound_from is None else exact_seconds(sound_from)
+        if not 0 <= begin <= clock.end:
+            raise RequestError(
+                f"the new sound is to begin at {float(begin):.3f} s, the film ends at {float(clock.end):.3f} s"
+            )
+        self.sample_rate, self.channels = info.sample_rate or sample_rate, info.channels or channels
+        if self.sample_rate and self.sample_rate not in AAC_RATES:
+            self.sample_rate = _USUAL_RATE
+        if self.channels not in LAYOUTS:
+            self.channels = 2
+        tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_CONTAINER} | dict(metadata or {})
+        self.copied = isinstance(copy, PictureCopy)
+        self.notes = () if self.copied else (f"{shown(self.source)} is encoded anew: {copy}",)
+        self._resampler: Resampler | None = None
+        self._given = 0
+        self._writer = None
+        with self._one_sentence():
+            kind = _CopyingWriter if self.copied else _EncodingWriter
+            self._writer = kind(self, info, clock, copy, begin, tags)
+            self.notes += self._writer.notes
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write_frames(self, chunk) -> None:
+        """Append frames in any of the layouts of frames.uint8_frames; of any size, they are brought to the film's."""
+        with self._one_sentence():
+            for frame in uint8_frames(chunk):
+                self._writer.frame(restored(frame, self.size[1], self.size[0]))
+                self.frames += 1
+
+    def write_sound(self, sound: Waveform) -> None:
+        """Append sound of any rate and channel count, from ``sound_from`` on; it may run ahead of the picture."""
+        with self._one_sentence():
+            if not self.sample_rate:
+                raise MediaError(f"{shown(self.path)} was begun without sound: pass sample_rate to write sound")
+            samples = with_channels(checked_samples(sound), self.channels)
+            if self._resampler is None:
+                self._resampler = Resampler(sound.sample_rate, self.sample_rate, self.channels)
+            elif self._resampler.from_rate != sound.sample_rate:
+                raise MediaError(
+                    f"sound for {shown(self.path)} began at {self._resampler.from_rate} Hz and goes on at "
+                    f"{sound.sample_rate} Hz"
+                )
+            self._writer.sound(self._resampler.take(samples))
+
+    def close(self):
+        """Finish the film; the sound is as long as the picture to the sample. Returns the path."""
+        if self._writer is None:
+            return self.path
+        with self._one_sentence():
+            if not self.frames:
+                raise MediaError(f"there are no new frames to write to {shown(self.path)}")
+            if self._resampler is not None:
+                self._writer.sound(self._resampler.rest())
+            self._writer.finish(self.end_seconds + seconds_of_frames(self.frames, self.fps))
+            self._writer = None
+        return self.path
+
+    def abort(self) -> None:
+        """Throw away what was written; the path is left as it was before."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+        self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _one_sentence(self):
+        """Any error or interruption throws the half file away; errors of files and codecs become one sentence."""
+        if self._writer is None and self.frames:
+            raise MediaError(f"{shown(self.path)} is closed already")
+        try:
+            yield
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, OSError):  # PyAV's errors are OSErrors too
+                raise MediaError(f"cannot write {shown(self.path)}: {reason(error)}") from error
+            raise
+
+
+def restored(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A model's picture [h, w, 3] uint8 in the size of the film it goes on from: the way back of found_film.fitted.
+
+    What was cut off there is filled from the edge where it is narrow; else the picture is scaled to cover.
+    """
+    if picture.shape[:2] == (height, width):
+        return picture
+    high, wide = picture.shape[:2]
+    scale = min(height / high, width / wide)
+    inner = min(height, round(high * scale)), min(width, round(wide * scale))
+    if inner[0] < height * (1 - _EDGE) or inner[1] < width * (1 - _EDGE):
+        return fitted(picture, height, width)
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float()
+    pixels = F.interpolate(pixels, size=inner, mode="bicubic", align_corners=False, antialias=inner[0] < high)
+    above, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    around = (left, width - inner[1] - left, above, height - inner[0] - above)
+    return F.pad(pixels, around, mode="replicate")[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+class _CopyingWriter:
+    """The film's own packets, then new ones in the same tracks."""
+
+    def __init__(
+        self, film: FilmExtension, info: VideoInfo, clock: FilmClock, copy: PictureCopy, begin: Fraction, tags
+    ):
+        self.film, self.copy, self.tail = film, copy, None
+        self.notes: tuple[str, ...] = ()
+        av = require_av()
+        rate = film.sample_rate
+        ticks = math.lcm(copy.time_base.denominator, rate or 1)
+        options = {
+            "movflags": "faststart+use_metadata_tags",
+            "video_track_timescale": str(copy.time_base.denominator),
+            "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
+        }
+        self.container = av.open(str(film._partial), "w", format="mp4", options=options)
+        for key, value in tags.items():
+            self.container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
+        with opened(film.source) as source:
+            stream = video_stream(source, film.source)
+            # opaque: PyAV must not open an encoder for it, which would write a header of its own
+            self.picture = self.container.add_stream_from_template(stream, opaque=True)
+            self.picture.codec_context.extradata = copy.header
+            if rate:
+                self._add_track(source, info, begin)
+        self._copy_packets()
+        if rate:
+            self._found_sound(info)
+
+    def _add_track(self, source, info: VideoInfo, begin: Fraction) -> None:
+        film = self.film
+        join = samples_of_seconds(begin, film.sample_rate)
+        grid, bit_rate = None, 0
+        if info.sample_rate:
+            track = source.streams.audio[0]
+            bit_rate = track.codec_context.bit_rate or 0
+            grid = sound_grid(film.source)
+        self.tail = SoundTail(film.sample_rate, film.channels, grid, join, bit_rate=bit_rate)
+        if self.tail.keep:
+            self.track = self.container.add_stream_from_template(source.streams.audio[0], opaque=True)
+        else:
+            self.track = self.container.add_stream("aac", rate=film.sample_rate, layout=LAYOUTS[film.channels])
+            self.track.bit_rate = max(bit_rate, 96_000 * film.channels)
+            if info.sample_rate:
+                codec = source.streams.audio[0].codec_context.name
+                self.notes = (f"the sound of {shown(film.source)} ({codec}) is encoded anew, its picture is kept",)
+        others = len(source.streams) - 1 - bool(info.sample_rate)
+        if others:
+            self.notes += (f"{others} further track(s) of {shown(film.source)} are left out",)
+
+    def _copy_packets(self) -> None:
+        blocks, keep = 0, self.tail.keep if self.tail is not None else 0
+        for packet, is_picture in _packets(self.film.source, sound=bool(keep)):
+            if is_picture:
+                packet.stream = self.picture
+            elif blocks < keep:
+                packet.time_base = Fraction(1, self.film.sample_rate)
+                packet.pts = packet.dts = self.tail.grid.sample_of(blocks)
+                packet.duration = AAC_BLOCK
+                packet.stream = self.track
+                blocks += 1
+            else:
+                continue
+            self.container.mux(packet)
+
+    def _found_sound(self, info: VideoInfo) -> None:
+        """The film's own sound from where the encoder begins up to the join."""
+        tail, film = self.tail, self.film
+        self._mux(tail.fill(min(0, tail.join)))
+        if info.sample_rate and tail.join > tail.given:
+            resampler = Resampler(info.sample_rate, film.sample_rate, film.channels)
+            first, last = (Fraction(sample, film.sample_rate) for sample in (tail.given, tail.join))
+            for piece in iterate_sound(film.source, first, last - first):
+                self._mux(tail.add(resampler.take(with_channels(piece.samples, film.channels))))
+            self._mux(tail.add(resampler.rest()))
+        self._mux(tail.fill(tail.join))
+
+    def frame(self, picture: np.ndarray) -> None:
+        frame = coded_frame(picture, self.copy)
+        frame.pts, frame.time_base = self.film.frames, 1 / self.film.fps
+        self._mux_pictures(frame)
+
+    def sound(self, samples: torch.Tensor) -> None:
+        self._mux(self.tail.add(samples))
+
+    def finish(self, end: Fraction) -> None:
+        self._mux_pictures(None)
+        if self.tail is not None:
+            self._mux(self.tail.finish(samples_of_seconds(end, self.film.sample_rate)))
+        self.container.close()
+        publish(self.film._partial, self.film.path)
+
+    def abort(self) -> None:
+        with contextlib.suppress(Exception):  # one that was never begun has no trailer to write
+            self.container.close()
+
+    def _mux_pictures(self, frame) -> None:
+        for packet in new_packets(self.copy, frame, self.film.end_seconds):
+            packet.stream = self.picture
+            self.container.mux(packet)
+
+    def _mux(self, packets) -> None:
+        for packet in packets:
+            packet.stream = self.track
+            self.container.mux(packet)
+
+
+def _packets(path, *, sound: bool) -> Iterator[tuple]:
+    """A film's packets as they lie in the file, and whether they are of the picture; picture times from frame 0 on."""
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        zero = stream.start_time or 0
+        for packet in container.demux([stream, *([container.streams.audio[0]] if sound else [])]):
+            is_picture = packet.stream.index == stream.index
+            if not packet.size:
+                continue
+            if is_picture:
+                packet.pts, packet.dts = packet.pts - zero, packet.dts - zero
+            yield packet, is_picture
+
+
+class _EncodingWriter:
+    """The film's own frames and sound decoded and encoded again, then the new ones."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, film: FilmExtension, info: VideoInfo, clock: FilmClock, copy, begin: Fraction, tags):
+        self.film = film
+        width, height = film.size[0] // 2 * 2, film.size[1] // 2 * 2
+        self.film.size = (width, height)  # even, as H.264 needs it
+        self.writer = VideoWriter(
+            film.path,
+            fps=film.fps,
+            sample_rate=film.sample_rate,
+            channels=film.channels,
+            crf=film._crf,
+            metadata=tags,
+        )
+        if film.sample_rate:
+            self._found_sound(info, samples_of_seconds(begin, film.sample_rate))
+        with opened(film.source) as container:
+            stream = video_stream(container, film.source)
+            kept = clock.constant and film.fps == clock.fps
+            count = clock.frames if kept else max(1, round(clock.end * film.fps))
+            for picture in pictures(container, stream, film.source, clock, last_frames(clock, film.fps, count)):
+                self.writer.write_frames(picture[:height, :width])
+        film.end_seconds = seconds_of_frames(self.writer.frames, film.fps)
+
+    def _found_sound(self, info: VideoInfo, join: int) -> None:
+        film, given = self.film, 0
+        if info.sample_rate:
+            resampler = Resampler(info.sample_rate, film.sample_rate, film.channels)
+            for piece in iterate_sound(film.source, 0, Fraction(join, film.sample_rate)):
+                given += self._write(resampler.take(with_channels(piece.samples, film.channels)))
+            given += self._write(resampler.rest())
+        while given < join:
+            given += self._write(torch.zeros(film.channels, min(join - given, 1 << 16)))
+
+    def _write(self, samples: torch.Tensor) -> int:
+        if samples.shape[1]:
+            self.writer.write_sound(Waveform(samples, self.film.sample_rate))
+        return samples.shape[1]
+
+    def frame(self, picture: np.ndarray) -> None:
+        self.writer.write_frames(picture)
+
+    def sound(self, samples: torch.Tensor) -> None:
+        self._write(samples)
+
+    def finish(self, end: Fraction) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.abort()

@@ -1,0 +1,225 @@
+"""A film's own packets in a new file, and new pictures and sound behind them in the same tracks.
+
+Nothing of what is kept is decoded and encoded again. New pictures are H.264 with parameter sets of their own; new sound
+is AAC whose blocks fall on the grid of the found ones, so that the two overlap as an encoder's own blocks do.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from .film_clock import FilmClock, film_start
+from .frames import colour_matrix, pixel_shape, quarter_turns
+from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
+from .paths import opened, require_av
+from .sound import AAC_RATES, LAYOUTS
+
+AAC_BLOCK = 1024
+_RUN_UP_BLOCKS = 4  # after which an encoder's blocks hold what they would, had it begun long before
+_GLOBAL_HEADER = 1 << 22  # FFmpeg's flag: parameter sets apart from the pictures
+_TIME_LIMIT = 2**31
+
+
+# --- picture -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PictureCopy:
+    """How new pictures are brought into a found track. encoder: of the new ones. sets: of the found and of the new
+    pictures. time_base: of the track in the new file, in which both clocks are exact. matrix, full: of the colours."""
+
+    encoder: object
+    sets: tuple[ParameterSets, ParameterSets]
+    time_base: Fraction
+    turns: int
+    matrix: int
+    full: bool
+
+    @property
+    def header(self) -> bytes:
+        return with_more(*self.sets)
+
+
+def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:
+    """How a film's pictures can be kept as they are, or why they cannot."""
+    av = require_av()
+    context = stream.codec_context
+    if context.name != "h264":
+        return f"its picture is {context.name}, only H.264 is kept"
+    found = read_parameter_sets(context.extradata)
+    if found is None or found.features is None:
+        return "its H.264 header is unusual"
+    if clock.ticks is None:
+        return "it holds no times of its frames"
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = context.width, context.height, context.pix_fmt
+    encoder.framerate, encoder.time_base = fps, 1 / fps
+    encoder.sample_aspect_ratio = pixel_shape(stream)
+    for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+        setattr(encoder, name, int(getattr(context, name)))
+    encoder.flags |= _GLOBAL_HEADER
+    encoder.options = {
+        "crf": str(crf),
+        "preset": "medium",
+        "bf": "0",  # a new picture is never decoded before the last found one is shown
+        "x264-params": f"sps-id={found.free_id}:log-level=none{found.features}",
+    }
+    try:
+        encoder.open()
+    except (OSError, ValueError) as error:
+        return f"libx264 cannot write its kind of pictures ({context.pix_fmt}, {error.__class__.__name__})"
+    new = read_parameter_sets(encoder.extradata)
+    if new is None:
+        return "libx264 does not state how it writes its pictures"
+    ticks = math.lcm(stream.time_base.denominator, fps.numerator)
+    time_base = Fraction(1, ticks) if ticks < _TIME_LIMIT else Fraction(stream.time_base)
+    full = int(context.color_range) == 2 or context.pix_fmt.startswith("yuvj")
+    return PictureCopy(encoder, (found, new), time_base, quarter_turns(first_frame), colour_matrix(first_frame), full)
+
+
+def coded_frame(picture: np.ndarray, copy: PictureCopy):
+    """An upright picture [H, W, 3] uint8 as the frame that the encoder of a found track takes: turned, in its size,
+    shape of pixels and colours."""
+    av = require_av()
+    turned = np.ascontiguousarray(np.rot90(picture, -copy.turns))
+    frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+    return frame.reformat(
+        width=copy.encoder.width,
+        height=copy.encoder.height,
+        format=copy.encoder.pix_fmt,
+        src_colorspace=1 if copy.matrix != 1 else 5,  # of no meaning for RGB
+        dst_colorspace=copy.matrix,
+        src_color_range=2,
+        dst_color_range=2 if copy.full else 1,
+    )
+
+
+def new_packets(copy: PictureCopy, frame, start: Fraction) -> Iterator:
+    """The packets that the encoder gives for a frame, or at the end for None; times count from ``start`` seconds."""
+    av = require_av()
+    found, _ = copy.sets
+    for encoded in copy.encoder.encode(frame):
+        units = [unit for unit in split_units(bytes(encoded)) if unit[0] & 31 not in (SPS, PPS)]
+        packet = av.Packet(packet_of(units, found.length_bytes))
+        packet.time_base = copy.time_base
+        packet.pts = packet.dts = round((start + encoded.pts * encoded.time_base) / copy.time_base)
+        packet.duration = round(copy.encoder.time_base / copy.time_base)
+        packet.is_keyframe = encoded.is_keyframe
+        yield packet
+
+
+# --- sound ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SoundGrid:
+    """Where the blocks of a found AAC track lie: the first one's sample on the film's clock, and how many there are."""
+
+    first: int
+    blocks: int
+
+    def block_at(self, sample: int) -> int:
+        return (sample - self.first) // AAC_BLOCK
+
+    def sample_of(self, block: int) -> int:
+        return self.first + block * AAC_BLOCK
+
+
+def sound_grid(path) -> SoundGrid | None:
+    """The grid of a film's sound where that is plain AAC without gaps, or None for any other."""
+    with opened(path) as container:
+        return _grid_of(container, container.streams.audio[0], film_start(container))
+
+
+def _grid_of(container, track, zero: Fraction) -> SoundGrid | None:
+    context = track.codec_context
+    if context.name != "aac" or context.profile not in ("LC", None) or context.frame_size not in (0, AAC_BLOCK):
+        return None
+    if track.rate not in AAC_RATES or track.channels not in LAYOUTS or not context.extradata:
+        return None
+    times = [p.pts for p in container.demux(track) if p.size]
+    if not times or any(time is None for time in times):
+        return None
+    samples = [float((time * track.time_base - zero) * track.rate) for time in times]
+    first = round(samples[0])
+    rounding = max(2.0, float(track.time_base * track.rate) + 1)
+    even = all(abs(found - first - i * AAC_BLOCK) <= rounding for i, found in enumerate(samples))
+    return SoundGrid(first, len(times)) if even else None
+
+
+class SoundTail:
+    """The blocks of an AAC track behind those that are kept: from the film's own sound shortly before, then what is
+    given.
+
+    rate, channels: of the track. grid: of the found track, None where nothing of it is kept.
+    join: sample on the film's clock at which the given sound begins. keep: how many found blocks stay.
+    """
+
+    def __init__(self, rate: int, channels: int, grid: SoundGrid | None, join: int, *, bit_rate: int = 0):
+        av = require_av()
+        self.rate, self.channels, self.join, self.grid = rate, channels, join, grid
+        self.keep = 0
+        if grid is not None:  # the block of the join and the one before it are new
+            self.keep = max(0, min(grid.block_at(join) - 1, grid.blocks - 1))
+        # the first sample, on the film's clock, that the encoder is given; it may lie before the film
+        self.begin = grid.sample_of(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
+        self._encoder = av.CodecContext.create("aac", "w")
+        self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
+        self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
+        self._encoder.bit_rate = max(bit_rate, 96_000 * channels)
+        self._encoder.flags |= _GLOBAL_HEADER
+        self._encoder.open()
+        self._waiting: list[torch.Tensor] = []
+        self._given = self._written = self.begin  # ends, on the film's clock, of what came in and what was encoded
+
+    @property
+    def header(self) -> bytes:
+        return self._encoder.extradata
+
+    def add(self, samples: torch.Tensor) -> Iterator:
+        """Take the next samples [C, n]; yields the packets that are ready."""
+        self._waiting.append(samples)
+        self._given += samples.shape[1]
+        yield from self._encode((self._given - self._written) // AAC_BLOCK * AAC_BLOCK)
+
+    def fill(self, end: int) -> Iterator:
+        """Silence up to a sample on the film's clock."""
+        while self._given < end:
+            yield from self.add(torch.zeros(self.channels, min(end - self._given, 1 << 16)))
+
+    def finish(self, end: int) -> Iterator:
+        """Bring the track to its end, a sample on the film's clock: cut, or filled with silence."""
+        yield from self.fill(end)
+        yield from self._encode(max(0, end - self._written))
+        yield from self._kept(self._encoder.encode(None))
+
+    @property
+    def given(self) -> int:
+        """The sample on the film's clock up to which sound was given."""
+        return self._given
+
+    def _encode(self, count: int) -> Iterator:
+        if not count:
+            return
+        av = require_av()
+        samples = torch.cat(self._waiting, dim=1)
+        self._waiting = [samples[:, count:]]
+        for piece in samples[:, :count].split(AAC_BLOCK, dim=1):
+            array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
+            frame = av.AudioFrame.from_ndarray(array, format="fltp", layout=LAYOUTS[self.channels])
+            frame.sample_rate, frame.pts, frame.time_base = self.rate, self._written, Fraction(1, self.rate)
+            self._written += piece.shape[1]
+            yield from self._kept(self._encoder.encode(frame))
+
+    def _kept(self, packets) -> Iterator:
+        """Those from the first block that is not found on; the ones before are the encoder's run-up."""
+        first = self.grid.sample_of(self.keep) if self.keep else None
+        for packet in packets:
+            if first is None or packet.pts >= first:
+                packet.time_base = Fraction(1, self.rate)
+                packet.dts = packet.pts
+                yield packet
