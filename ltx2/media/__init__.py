@@ -1,6 +1,8 @@
 """Pictures, clips and sound in and out of files."""
 
 from .channels import mix_to_stereo
+from .film_extension import FilmExtension
+from .found_film import FoundFilm, read_found_film
 from .frames import uint8_frames
 from .images import cover_geometry, h264_round_trip, open_image, prepare_clip, prepare_image
 from .sound import write_wav
@@ -10,6 +12,8 @@ from .video_reader import Clip, VideoInfo, iterate_frames, read_video, video_inf
 
 __all__ = [
     "Clip",
+    "FilmExtension",
+    "FoundFilm",
     "VideoInfo",
     "VideoWriter",
     "cover_geometry",
@@ -20,6 +24,7 @@ __all__ = [
     "open_image",
     "prepare_clip",
     "prepare_image",
+    "read_found_film",
     "read_sound",
     "read_video",
     "uint8_frames",

@@ -74,25 +74,26 @@ def film_clock(container, stream, path) -> FilmClock:
     ticks = np.array([time for time, _ in times], np.int64)
     starts = (ticks - ticks[0]) * float(stream.time_base)
     last = times[-1][1] * Fraction(stream.time_base)
-    rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     whole = int(ticks[-1] - ticks[0]) * Fraction(stream.time_base)
-    fps = next((rate for rate in rates if _keeps(starts, rate)), None)
-    if fps is None and len(ticks) > 1 and whole:
-        measured = _usual((len(ticks) - 1) / whole)
-        fps = measured if _keeps(starts, measured) else None
-    constant = fps is not None
-    if fps is None:
-        if len(ticks) == 1:
-            raise MediaError(f"{shown(path)} does not state a frame rate")
-        fps = _varying_rate(starts)
+    rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+    fps = _constant_rate(starts, [*rates, *([_usual((len(ticks) - 1) / whole)] if whole else [])], last)
+    if fps is not None:
+        return FilmClock(fps, len(ticks), starts, len(ticks) / fps, True, ticks if stated else None)
+    if len(ticks) == 1:
+        raise MediaError(f"{shown(path)} does not state a frame rate")
+    fps = _varying_rate(starts)
     end = whole + (last or 1 / fps)
-    frames = len(ticks) if constant else max(1, round(end * fps))
-    return FilmClock(fps, frames, starts, end, constant, ticks if stated else None)
+    return FilmClock(fps, max(1, round(end * fps)), starts, end, False, ticks if stated else None)
 
 
-def _keeps(starts: np.ndarray, fps: Fraction) -> bool:
-    """Whether every frame is shown within half a frame of its place on this clock."""
-    return bool(np.abs(starts * float(fps) - np.arange(len(starts))).max() < 0.5)
+def _constant_rate(starts: np.ndarray, rates: list[Fraction], last: Fraction) -> Fraction | None:
+    """The first of these rates that fits all frames well, else the best one that puts each within half a frame of its
+    place; None for a film whose rate varies, or that ends with a held frame."""
+    off = [float(np.abs(starts * float(rate) - np.arange(len(starts))).max()) for rate in rates]
+    good = [rate for rate, most in zip(rates, off) if most < 0.1]
+    best = good[0] if good else min(zip(off, rates))[1] if off and min(off) < 0.5 else None
+    held = best is not None and len(starts) > 1 and last * best >= 2
+    return None if held else best
 
 
 def _varying_rate(starts: np.ndarray) -> Fraction:

@@ -283,13 +283,25 @@ def _packets(path, *, sound: bool) -> Iterator[tuple]:
     with opened(path) as container:
         stream = video_stream(container, path)
         zero = stream.start_time or 0
+        times = [(packet.pts - zero, packet.dts) for packet in container.demux(stream) if packet.size]
+    entries = iter(_entry_times([pts for pts, _ in times]) if any(dts is None for _, dts in times) else ())
+    with opened(path) as container:
+        stream = video_stream(container, path)
         for packet in container.demux([stream, *([container.streams.audio[0]] if sound else [])]):
-            is_picture = packet.stream.index == stream.index
             if not packet.size:
                 continue
+            is_picture = packet.stream.index == stream.index
             if is_picture:
-                packet.pts, packet.dts = packet.pts - zero, packet.dts - zero
+                packet.dts = next(entries, None if packet.dts is None else packet.dts - zero)
+                packet.pts -= zero
             yield packet, is_picture
+
+
+def _entry_times(shown_times: list[int]) -> list[int]:
+    """When each frame enters the decoder, where a file does not say: evenly, and before it is shown."""
+    in_order = sorted(shown_times)
+    delay = max(late - time for late, time in zip(in_order, shown_times))
+    return [time - delay for time in in_order]
 
 
 class _EncodingWriter:

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from ..clock import decoded_audio_seconds, is_valid_frame_count, seconds_of_frames, snap_frames, snap_size
+from ..clock import decoded_audio_seconds, is_valid_frame_count, seconds_of_frames, snap_frames
 from ..errors import MediaError, RequestError
 from ..values import Waveform
 from .channels import mix_note, mix_to_stereo
@@ -102,22 +102,21 @@ def model_rate(fps: Fraction) -> Fraction:
 
 
 def model_size(width: int, height: int, multiple: int = 32, most_pixels: int | None = None) -> tuple[int, int]:
-    """Width and height with sides of a multiple: of about the film's shape and size, or smaller where that has too many
-    pixels; of the near ones the one that least is cut off for."""
+    """Width and height with sides of a multiple: of about the film's shape and size, or smaller where it has more than
+    ``most_pixels``; of the near ones the one that least is cut off for."""
     scale = 1.0
     if most_pixels is not None and width * height > most_pixels:
         scale = (most_pixels / (width * height)) ** 0.5
-    near = snap_size(max(1, round(width * scale)), multiple)
-    best, least = None, None
-    for wide in (near - multiple, near, near + multiple):
-        high = snap_size(max(1, round(wide * height / width)), multiple)
-        if wide < multiple or (most_pixels is not None and wide * high > max(most_pixels, multiple**2)):
-            continue
-        lost = 1 - min(wide * height, high * width) / max(wide * height, high * width)
-        off = abs(wide - width * scale) / width
-        if least is None or lost + off / 4 < least:
-            best, least = (wide, high), lost + off / 4
-    return best or (near, snap_size(max(1, round(height * scale)), multiple))
+    wide, high = (max(1, int(side * scale) // multiple) for side in (width, height))
+    sizes = [((wide + i) * multiple, (high + j) * multiple) for i in (-1, 0, 1, 2) for j in (-1, 0, 1, 2)]
+    possible = [size for size in sizes if min(size) > 0 and (most_pixels is None or size[0] * size[1] <= most_pixels)]
+
+    def loss(size: tuple[int, int]) -> float:
+        """The share that is cut off, and less weightily how far the size is changed."""
+        across, down = size[0] / width, size[1] / height
+        return 1 - min(across, down) / max(across, down) + abs((across * down) ** 0.5 - scale) / (4 * scale)
+
+    return min(possible or [(wide * multiple, high * multiple)], key=loss)
 
 
 def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -54,11 +54,14 @@ def make_film(
         if shape is not None:
             picture.codec_context.sample_aspect_ratio = shape
         track = file.add_stream(audio, rate=sound.sample_rate, layout=layout) if sound is not None else None
+        if audio == "aac" and track is not None:
+            track.bit_rate = 160_000 * sound.samples.shape[0]
         for key, value in (tags or {}).items():
             file.metadata[key] = value
+        values = "JPEG" if pix_fmt.startswith("yuvj") else "MPEG"
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range="MPEG")
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=values)
             frame.pts = index if times is None else round(times[index] * ticks)
             frame.time_base = 1 / Fraction(fps) if times is None else Fraction(1, ticks)
             file.mux(picture.encode(frame))
@@ -76,6 +79,8 @@ def write_track(file, track, sound, layout):
         samples = sound.samples[:, start : start + 1024].numpy()
         if kind.startswith("s16"):
             samples = (samples * 32767).astype(np.int16)
+        elif kind.startswith("s32"):
+            samples = (samples.astype(np.float64) * (2**31 - 1)).astype(np.int32)
         packed = not kind.endswith("p")
         samples = np.ascontiguousarray(samples.T.reshape(1, -1)) if packed else np.ascontiguousarray(samples)
         frame = av.AudioFrame.from_ndarray(samples, format=kind, layout=layout)
