@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -37,10 +36,10 @@ class ContextCache:
         if key not in self._contexts:
             return None
         self._contexts.move_to_end(key)
-        return _moved(self._contexts[key], device)
+        return self._contexts[key].to(device)
 
     def keep(self, identity: str, prompt: str, context: TextContext) -> None:
-        self._contexts[identity, prompt.strip()] = _moved(context, "cpu")
+        self._contexts[identity, prompt.strip()] = context.to("cpu")
         self._contexts.move_to_end((identity, prompt.strip()))
         while self.bytes > self.limit_bytes and len(self._contexts) > 1:
             self._contexts.popitem(last=False)
@@ -48,12 +47,6 @@ class ContextCache:
 
 def _bytes(context: TextContext) -> int:
     return sum(tensor.nbytes for tensor in (context.video, context.audio) if tensor is not None)
-
-
-def _moved(context: TextContext, device) -> TextContext:
-    return replace(
-        context, video=context.video.to(device), audio=None if context.audio is None else context.audio.to(device)
-    )
 
 
 # Values looked at per tensor; a fine-tuned or merged weight differs nearly everywhere.

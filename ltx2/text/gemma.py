@@ -78,18 +78,18 @@ def encoder_files(path: str | Path) -> list[Path]:
             try:
                 shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
             except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise CheckpointError(f"{index} is not an index of safetensors shards: get it again.") from error
+                raise CheckpointError(f"{index} is not an index of safetensors shards: get it again") from error
             files = [folder / shard for shard in shards]
             absent = [file.name for file in files if not file.is_file()]
             if absent:
                 raise CheckpointError(
-                    f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download."
+                    f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download"
                 )
             return files
         files = sorted(folder.glob("*.safetensors"))
         if files:
             return files
-    raise CheckpointError(f"{path} holds no safetensors file: choose the Gemma folder or the text encoder file.")
+    raise CheckpointError(f"{path} holds no safetensors file: choose the Gemma folder or the text encoder file")
 
 
 def files_identity(paths: Sequence[Path]) -> str:
@@ -132,7 +132,7 @@ def load_text_encoder(
     rows = model.embed_tokens.num_embeddings
     if reader.size > rows:
         raise CheckpointError(
-            f"The tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release."
+            f"the tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release"
         )
     version = (config or {}).get("gemma_version") or checkpoint.metadata.get("gemma_version")
     return TextEncoder(model, reader, family, version, files_identity(files), name)
@@ -162,7 +162,7 @@ def _tokenizer(tensors, path: Path, given: Path | None, name: str) -> PromptToke
     except CheckpointError as error:
         raise CheckpointError(
             f"{name} holds no tokenizer (no spiece_model or tokenizer_json inside): put the release's "
-            "tokenizer.json beside it."
+            "tokenizer.json beside it"
         ) from error
 
 
@@ -185,7 +185,7 @@ def check_gemma_version(
             raise CheckpointError(
                 f"{transformer_name} was trained with {expected_model}, {encoder.name} is "
                 f"{RELEASES[encoder.family]}: load a "
-                f"{expected_model} file."
+                f"{expected_model} file"
             )
         return
     try:
@@ -193,7 +193,7 @@ def check_gemma_version(
     except (ValueError, KeyError, TypeError) as error:
         found = f"gemma_source_checkpoint {text[:60]!r}"
         raise CheckpointError(
-            f"The metadata of {transformer_name} is damaged ({found}): get the file again."
+            f"the metadata of {transformer_name} is damaged ({found}): get the file again"
         ) from error
     if encoder.version is None and str(expected).startswith(encoder.family):
         return
@@ -201,7 +201,7 @@ def check_gemma_version(
         found = encoder.version or RELEASES[encoder.family]
         raise CheckpointError(
             f"{transformer_name} was trained with the text encoder {expected}, {encoder.name} is {found}: load the "
-            f"{expected} file."
+            f"{expected} file"
         )
 
 
@@ -274,9 +274,9 @@ def check_width(encoder: TextEncoder, projection: nn.Module) -> None:
     found, expected = (encoder.states, encoder.width), (config.states, config.hidden_width)
     if found != expected:
         raise CheckpointError(
-            f"The text encoder {encoder.name} gives {found[0]} states of {found[1]}, the checkpoint's text "
+            f"the text encoder {encoder.name} gives {found[0]} states of {found[1]}, the checkpoint's text "
             "projection expects "
-            f"{expected[0]} of {expected[1]}: load {' or '.join(RELEASES.values())}."
+            f"{expected[0]} of {expected[1]}: load {' or '.join(RELEASES.values())}"
         )
 
 
@@ -296,7 +296,7 @@ def encode(
     """
     for prompt in prompts:
         if not isinstance(prompt, str):
-            raise RequestError(f"A prompt is text, got {type(prompt).__name__}.")
+            raise RequestError(f"a prompt is text, got {type(prompt).__name__}")
     check_width(encoder, projection)
     identity = context_identity(encoder, projection, connectors) if cache is not None else ""
     contexts = []

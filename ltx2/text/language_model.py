@@ -37,8 +37,8 @@ def family_of(shapes: Shapes) -> str:
     if "layers.0.self_attn.q_norm.weight" in shapes and "layers.0.pre_feedforward_layernorm.weight" in shapes:
         return GEMMA3
     raise CheckpointError(
-        "The text encoder is neither Gemma 3 nor Gemma 4 (no layers.0.self_attn.q_norm.weight): use the one of your "
-        "LTX-2 version, " + " or ".join(RELEASES.values()) + "."
+        "the text encoder is neither Gemma 3 nor Gemma 4 (no layers.0.self_attn.q_norm.weight): use the one of your "
+        "LTX-2 version, " + " or ".join(RELEASES.values())
     )
 
 
@@ -106,7 +106,7 @@ def _classes(family: str):
             installed = "none"
         model = "the Gemma 4 text encoder of LTX-2.5" if family == GEMMA4 else "the Gemma 3 text encoder"
         raise MissingPackageError(
-            f"The installed transformers ({installed}) does not know {model}: run pip install --upgrade transformers."
+            f"the installed transformers ({installed}) does not know {model}: run pip install --upgrade transformers"
         ) from error
     return Gemma3TextConfig, Gemma3TextModel
 
@@ -149,7 +149,7 @@ def fill_computed_buffers(model: nn.Module, device="cpu") -> nn.Module:
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in model.state_dict()]
     if left:
         raise MissingPackageError(
-            f"The installed transformers wants to compute {left[0]}, which is new: install transformers 5.23."
+            f"the installed transformers wants to compute {left[0]}, which is new: install transformers 5.23"
         )
     return model
 
@@ -163,10 +163,10 @@ def hugging_face_config(metadata: Mapping[str, str], name: str) -> dict[str, Any
         config = json.loads(text)
     except ValueError as error:
         raise CheckpointError(
-            f"The gemma_config in the metadata of {name} is not JSON ({error}): get the file again."
+            f"the gemma_config in the metadata of {name} is not JSON ({error}): get the file again"
         ) from error
     if not isinstance(config, dict):
         raise CheckpointError(
-            f"The gemma_config in the metadata of {name} is {type(config).__name__}, not an object: get the file again."
+            f"the gemma_config in the metadata of {name} is {type(config).__name__}, not an object: get the file again"
         )
     return config

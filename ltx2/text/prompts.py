@@ -1,6 +1,4 @@
-"""Prompt texts: what to keep out of the picture and the sound, and how a segment's prompt is put together."""
-
-from ..errors import RequestError
+"""Prompt texts: what to keep out of the picture and the sound."""
 
 _PICTURE = (
     "low quality, worst quality, blurry, out of focus, grainy, noisy, pixelated, compression artifacts, banding, "
@@ -36,15 +34,3 @@ def negative_prompt(text: str = "full") -> str:
     """The negative prompt meant by a preset's name (``full``, ``picture``, ``sound``, ``short``, ``none``) or the text
     itself."""
     return NEGATIVE_PRESETS.get(text.strip().lower(), text)
-
-
-def segment_prompt(action: str, *, style: str = "", scene: str = "") -> str:
-    """One segment's prompt: what holds for all segments (style, scene), then what happens in this one.
-
-    Parts become sentences, so that the text reads as one paragraph, which is what the model was trained on.
-    Errors: RequestError when all parts are empty.
-    """
-    sentences = [part.strip() for part in (style, scene, action) if part.strip()]
-    if not sentences:
-        raise RequestError("A segment needs a prompt, got an empty one: say what is seen and heard.")
-    return " ".join(sentence if sentence[-1] in ".!?\"'”’…" else f"{sentence}." for sentence in sentences)

@@ -3,15 +3,14 @@
 The rules are the same for every LTX-2 release: no chat template, BOS first, no EOS, at most 1024 tokens.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, is_out_of_memory
-from .sentencepiece_proto import parse, to_tokenizer_json
+from ..errors import CheckpointError, MissingPackageError, is_out_of_memory
 
 MAX_TOKENS = 1024
+_SHOWN_TOKENS = 12  # of a prompt that is cut
 BOS_ID = 2  # of every Gemma; used where the file does not name the piece
 
 
@@ -34,6 +33,18 @@ def prompt_ids(tokenizer: PromptTokenizer, prompt: str, max_tokens: int = MAX_TO
     return [tokenizer.bos, *tokenizer.text_ids(prompt.strip())][:max_tokens]
 
 
+def cut_note(tokenizer: PromptTokenizer, prompt: str, max_tokens: int = MAX_TOKENS) -> str | None:
+    """What to tell of a prompt that is longer than the models read: how long it is, and the last words that count."""
+    ids = [tokenizer.bos, *tokenizer.text_ids(prompt.strip())]
+    if len(ids) <= max_tokens:
+        return None
+    words = " ".join(tokenizer.text_of(ids[max_tokens - _SHOWN_TOKENS : max_tokens]).split())
+    return (
+        f"the prompt has {len(ids):,} tokens, the last {len(ids) - max_tokens:,} are not read: what counts ends with "
+        f'"…{words}"'
+    )
+
+
 def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:
     """A ``tokenizer.json``, as a file's bytes or as the ``tokenizer_json`` tensor of a single-file encoder."""
     from tokenizers import Tokenizer  # comes with transformers
@@ -44,7 +55,7 @@ def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:
         if is_out_of_memory(error):
             raise
         raise CheckpointError(
-            f"The tokenizer in {name} cannot be read ({error}): get the text encoder again."
+            f"the tokenizer in {name} cannot be read ({error}): get the text encoder again"
         ) from error
     # Post-processors differ between files (some add BOS, some do not), so special tokens are ours to add.
     tokenizer.no_padding()
@@ -62,24 +73,37 @@ def from_tokenizer_json(data: bytes, name: str) -> PromptTokenizer:
 def from_sentencepiece(proto: bytes, name: str) -> PromptTokenizer:
     """A serialised sentencepiece model, as ``tokenizer.model`` or the ``spiece_model`` tensor.
 
-    Read by the sentencepiece package where it is installed, else converted for ``tokenizers`` (some seconds for the
-    262 000 pieces of a real one).
+    Raises CheckpointError for damaged bytes, MissingPackageError where sentencepiece is not installed.
     """
-    model = parse(bytes(proto), name)
     try:
-        import sentencepiece
-    except ImportError:
-        return from_tokenizer_json(json.dumps(to_tokenizer_json(model, name)).encode(), name)
-    processor = sentencepiece.SentencePieceProcessor()
-    processor.LoadFromSerializedProto(bytes(proto))
-    # The package maps a piece it does not know to the unknown id, so names are looked up here.
-    ids = {piece.text: index for index, piece in enumerate(model.pieces)}
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the tokenizer in {name} needs the sentencepiece package: run pip install sentencepiece"
+        ) from error
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(bytes(proto))
+        size = processor.GetPieceSize()
+    except Exception as error:  # sentencepiece raises RuntimeError, whose text names its own source files
+        if is_out_of_memory(error):
+            raise
+        raise CheckpointError(f"the sentencepiece model in {name} is damaged: get the text encoder again") from error
+    if not size:
+        raise CheckpointError(f"the sentencepiece model in {name} has no pieces: get the text encoder again")
+
+    def token_id(piece: str) -> int | None:
+        # the package gives a piece that it does not know the id of the unknown one
+        index = processor.PieceToId(piece)
+        return index if processor.IdToPiece(index) == piece else None
+
+    bos = token_id("<bos>")
     return PromptTokenizer(
         text_ids=processor.EncodeAsIds,
         text_of=lambda row: processor.DecodeIds([int(index) for index in row]),
-        token_id=ids.get,
-        size=len(model.pieces),
-        bos=ids.get("<bos>", BOS_ID),
+        token_id=token_id,
+        size=size,
+        bos=BOS_ID if bos is None else bos,
     )
 
 
@@ -93,5 +117,5 @@ def from_folder(folder: Path) -> PromptTokenizer:
             if path.is_file():
                 return read(path.read_bytes(), str(path))
     raise CheckpointError(
-        f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it."
+        f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it"
     )

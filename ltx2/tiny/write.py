@@ -42,7 +42,7 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
     """
     if version not in tiny_configs.VERSIONS:
         raise RequestError(
-            f"Tiny checkpoints exist for LTX-2 {', '.join(tiny_configs.VERSIONS)}, got {version!r}: choose one of "
+            f"tiny checkpoints exist for LTX-2 {', '.join(tiny_configs.VERSIONS)}, got {version!r}: choose one of "
             "these."
         )
     paths = {}

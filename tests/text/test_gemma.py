@@ -142,7 +142,7 @@ def test_fingerprint_tells_weights_apart(parts):
 
 
 def test_prompt_must_be_text(parts):
-    with pytest.raises(RequestError, match="A prompt is text, got int"):
+    with pytest.raises(RequestError, match="a prompt is text, got int"):
         encode(*parts("2.3"), [3])
 
 
