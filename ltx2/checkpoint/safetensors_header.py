@@ -43,7 +43,7 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
     """Tensors and metadata of a file whose first bytes are ``first``. Raises CheckpointError for whatever is not as it
     has to be."""
     fail = _failing(file)
-    other = kind_of(first)
+    other = kind_of(first, file.size)
     if other:
         raise CheckpointError(f"{file.path} is {other}, expected a safetensors file: get the model as .safetensors")
     if file.size < 8:
