@@ -8,8 +8,8 @@ from torch import nn
 from ..errors import CheckpointError, RequestError
 from .layout import Component
 from .lora import Lora, Scaled, match_lora, merged
-from .quantization.detection import QuantizedTensor
 from .quantization.linear import QuantizedLinear
+from .quantization.packed import QuantizedTensor
 
 QUANTIZED_MODES = ("dequantize", "on_use")
 NAMES_SHOWN = 3

@@ -7,9 +7,8 @@ import torch
 
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantization.detection import QuantizedTensor
-from .quantization.formats import Gguf
-from .quantization.gguf_blocks import BLOCK_TYPES
+from .quantization.gguf_blocks import BLOCK_TYPES, Gguf
+from .quantization.packed import QuantizedTensor
 from .weight_file import WeightFile
 
 HEADER_LIMIT_BYTES = 100_000_000

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from ..errors import CheckpointError
 from .gguf import read_gguf
 from .lazy_tensor import LazyTensor
-from .quantization.detection import QuantizedTensor, fold_quantized
+from .quantization.detection import fold_quantized
+from .quantization.packed import QuantizedTensor
 from .safetensors_header import read_header
 from .weight_file import open_weight_file
 

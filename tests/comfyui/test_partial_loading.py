@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ltx2.checkpoint.quantization import nvfp4
-from ltx2.checkpoint.quantization.detection import PackedWeight
 from ltx2.checkpoint.quantization.gguf_blocks import BLOCK_TYPES
+from ltx2.checkpoint.quantization.packed import PackedWeight
+from ltx2.checkpoint.quantization.tiles import tiled_size
 from ltx2.config.transformer import transformer_config
 
 from ..networks.released_shapes import CONFIGS
@@ -158,7 +158,7 @@ PACKED = {  # storage format → its parts, of a weight of 64 × 256
     "int8": lambda: {"weight": (noise(64, 256) * 40).to(torch.int8), "scale": torch.rand(64, 1)},
     "nvfp4": lambda: {
         "weight": torch.arange(64 * 128).view(64, 128).to(torch.uint8), "tensor_scale": torch.tensor(0.25),
-        "scale": torch.ones(nvfp4.tiled_size(64, 16)).to(torch.float8_e4m3fn),
+        "scale": torch.ones(tiled_size(64, 16)).to(torch.float8_e4m3fn),
     },
     "gguf": lambda: {"weight": torch.tensor([0, 60, *range(32)], dtype=torch.uint8).repeat(64 * 8)},
 }  # fmt: skip
@@ -170,16 +170,13 @@ def test_quantised_weights_of_every_format(pack, card, keeps):
     import comfy.model_management as mm
 
     card(keeps)
-    host, layers, formats = (
-        pack.nodes.host,
-        pack.ltx2.checkpoint.quantization.linear,
-        pack.ltx2.checkpoint.quantization.formats,
-    )
+    host, quantization = pack.nodes.host, pack.ltx2.checkpoint.quantization
+    layers, formats = quantization.linear, quantization.formats
     kinds = {
-        "fp8": formats.Fp8(),
-        "int8": formats.Int8(64),
-        "nvfp4": formats.Nvfp4(),
-        "gguf": formats.Gguf(BLOCK_TYPES[8]),
+        "fp8": formats.fp8.Fp8(),
+        "int8": formats.int8.Int8(64),
+        "nvfp4": formats.nvfp4.Nvfp4(),
+        "gguf": quantization.gguf_blocks.Gguf(BLOCK_TYPES[8]),
     }
     rank = noise(64, 80), noise(80, 256)
     network = torch.nn.ModuleDict(
@@ -277,7 +274,7 @@ def test_little_of_a_released_transformer_has_to_be_on_the_card(pack):
             "weight": torch.empty_like(linear.weight, dtype=torch.float8_e4m3fn),
             "scale": torch.empty((), device="meta"),
         }
-        packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.Fp8(), tuple(linear.weight.shape), parts)
+        packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.fp8.Fp8(), tuple(linear.weight.shape), parts)
         factors = linear.weight.new_empty(len(linear.weight), 384), linear.weight.new_empty(384, linear.weight.shape[1])
         stem, _, last = name.rpartition(".")
         setattr(

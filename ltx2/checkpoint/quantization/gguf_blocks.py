@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-
-def weights_at_once(device: torch.device) -> int:
-    """Few enough that float32 intermediates are small beside the weight, and on a GPU enough to keep it busy."""
-    return 1 << (20 if device.type == "cpu" else 24)
+from .packed import Parts, weights_at_once
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,21 @@ class BlockType:
     block_weights: int
     formula: Callable[[torch.Tensor], torch.Tensor] | None = None
     dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A weight in blocks of a GGUF file."""
+
+    block: BlockType
+    pads_to: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.block.name
+
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        dequantize_blocks(self.block, parts["weight"], out.view(-1, self.block.block_weights))
 
 
 def dequantize_blocks(kind: BlockType, data: torch.Tensor, out: torch.Tensor) -> None:

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .detection import PackedWeight
-from .formats import dequantize
+from .packed import PackedWeight, dequantize
 
 CastPair = tuple[torch.Tensor, torch.Tensor | None]
 
