@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoint.build import build
+from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
+from ..checkpoint.lora import TEXT_ENCODER, Lora
 from ..checkpoint.reader import open_checkpoint
 from ..errors import CheckpointError, RequestError
+from ..networks.layers.ops import compute_dtype
 from ..values import TextContext
 from .cache import ContextCache, fingerprint
 from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
@@ -108,12 +110,14 @@ def load_text_encoder(
     dtype: torch.dtype = torch.bfloat16,
     device="cpu",
     quantized: str = "dequantize",
+    loras: Sequence[tuple[Lora, float]] = (),
 ) -> TextEncoder:
     """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3
     also from GGUF.
 
     tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none (GGUF); else looked for
-    beside the file. quantized: ``dequantize`` at load, or ``on_use``.
+    beside the file. quantized: ``dequantize`` at load, or ``on_use``. loras: with strengths; what they say of other
+    networks is passed over.
     Errors: CheckpointError (not a Gemma, damaged, no tokenizer), MissingPackageError (transformers absent or too old).
     """
     path = Path(path)
@@ -124,9 +128,9 @@ def load_text_encoder(
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
-    model = build(
-        lambda: empty_language_model(family, shapes, config), component, dtype=dtype, device=device, quantized=quantized
-    )
+    parts = [(lora.part(TEXT_ENCODER), strength) for lora, strength in loras]
+    options = LoadOptions(dtype, device, quantized=quantized, loras=parts)
+    model = build(lambda ops: empty_language_model(family, shapes, config), component, options)
     fill_computed_buffers(model, device)
     reader = _tokenizer(checkpoint.tensors, path, Path(tokenizer) if tokenizer else None, name)
     rows = model.embed_tokens.num_embeddings
@@ -257,7 +261,7 @@ def project_prompt(
     """
     ids = torch.tensor([prompt_ids(encoder.tokenizer, prompt)], device=encoder.device)  # [1, T]
     accumulator = projection.accumulator(torch.ones_like(ids))
-    dtype = next(projection.parameters()).dtype
+    dtype = compute_dtype(projection)
     run_hidden_states(encoder, ids, None, lambda index, state: accumulator.add(index, state.to(dtype)))
     video, audio = accumulator.features()
     mask = torch.zeros(1, MAX_TOKENS, dtype=torch.int64, device=ids.device)

@@ -5,7 +5,7 @@ some rows at a time, so that nothing larger than the result exists. ``column_sca
 input was to be multiplied by it, and so are the columns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -77,18 +77,16 @@ class QuantizedTensor:
         """The same weight as one of ``shape``, where the form cannot tell the two apart; None where it can."""
         step = self.form.pads_to
         padded = tuple(-(-extent // step) * step for extent in shape)
-        same = self.shape in (shape, padded) or (step == 1 and _without_outer_ones(self.shape, shape))
+        same = self.shape in (shape, padded) or (
+            step == 1 and without_outer_ones(self.shape) == without_outer_ones(shape)
+        )
         return replace(self, shape=tuple(shape)) if same else None
 
 
-def _without_outer_ones(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether two shapes differ in nothing but outer dimensions of 1, which some writers leave out."""
-
-    def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-        first = next((i for i, extent in enumerate(shape) if extent != 1), len(shape))
-        return tuple(shape[first:])
-
-    return bare(found) == bare(wanted)
+def without_outer_ones(shape: Iterable[int]) -> tuple[int, ...]:
+    """A shape less its outer dimensions of 1, which some writers leave out."""
+    shape = tuple(shape)
+    return shape[next((i for i, extent in enumerate(shape) if extent != 1), len(shape)) :]
 
 
 def dequantize(form: Form, parts: Parts, out: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ class StoredWeight:
         return QuantizedTensor(self.name, tuple(shape), form, kept)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredFormat:
     """A storage format of safetensors files; a file of ``formats/`` makes one and calls it ``FORMAT``.
 

@@ -5,6 +5,9 @@ import json
 import pytest
 import torch
 
+from ltx2.checkpoint.adapters.difference import LoadedDifference
+from ltx2.checkpoint.adapters.kinds.low_rank import LowRank
+from ltx2.checkpoint.adapters.kinds.whole import Whole
 from ltx2.checkpoint.quantization.convrot import rotation
 from ltx2.checkpoint.quantization.linear import QuantizedLinear
 from ltx2.checkpoint.quantization.packed import QuantizedTensor
@@ -186,9 +189,11 @@ def test_a_layer_that_keeps_its_storage(tmp_path, fp8):
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, dense, bias), atol=1e-6)
     assert sum(p.nbytes for p in layer.parameters()) == fp8.numel() + 4 + 8 * 4
     up, down, whole = torch.randn(8, 2), torch.randn(2, 16), torch.randn(8, 16)
-    changed = layer.with_differences([(up, down), (whole,)])
+    rank = LoadedDifference(LowRank(), 1.0, {"up": up, "down": down})
+    full = LoadedDifference(Whole(), 1.0, {"difference": whole})
+    changed = layer.with_differences([rank, full])
     assert torch.allclose(changed(x), torch.nn.functional.linear(x, dense + up @ down + whole, bias), atol=1e-5)
     assert changed.weight.data_ptr() == layer.weight.data_ptr() and not layer.differences
-    assert torch.allclose(
-        changed.with_differences([(whole,)]).dense("cpu", torch.float32), dense + up @ down + 2 * whole, atol=1e-5
-    )
+    again = changed.with_differences([full])
+    assert torch.allclose(again.dense("cpu", torch.float32), dense + up @ down + 2 * whole, atol=1e-5)
+    assert [found.kind for found in again.differences] == [LowRank(), Whole(), Whole()]
