@@ -4,6 +4,8 @@ What stands in front of a module's own name does not matter: the name begins whe
 Text-encoder modules get ``text_encoder.`` in front, so that they are never taken for the transformer's.
 """
 
+import re
+
 TEXT_ENCODER = "text_encoder."
 # diffusers' names of whole path segments → official ones
 _SEGMENTS = {
@@ -44,7 +46,7 @@ _TEXT_INNER = {
 }  # fmt: skip
 # Segments that say that what follows is of another network than ours.
 _TEXT_MARKS = {"text_encoder", "text_encoders", "text_encoder_2", "te", "te1", "te2", "language_model", "gemma"}
-_TEXT_FLAT = ("lora_te", "text_encoder", "lycoris_te")
+_TEXT_FLAT = re.compile(r"(?:lora|lycoris)_te\d?_|text_encoders?_")
 _OTHERS = {"vae", "audio_vae", "vocoder", "duration_head", "clip_l", "clip_g"}
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
 _LONGEST_FLAT = 100  # words
@@ -62,7 +64,7 @@ def official_name(name: str) -> str:
     if start is None and "layers" in segments and {"self_attn", "mlp"} & set(segments):
         return _from_root(segments, _TEXT_ROOTS, TEXT_ENCODER) or name
     if start is None or _OTHERS & set(segments[:start]):
-        return _without_prefixes(name)
+        return without_prefixes(name)
     return ".".join(_in_connector(segments[start:]))
 
 
@@ -81,7 +83,8 @@ def _in_connector(segments: list[str]) -> list[str]:
     return segments
 
 
-def _without_prefixes(name: str) -> str:
+def without_prefixes(name: str) -> str:
+    """A name less what programs are known to put in front."""
     while prefix := next((one for one in _PREFIXES if name.startswith(one)), None):
         name = name.removeprefix(prefix)
     return name
@@ -92,7 +95,7 @@ def _unflattened(name: str) -> list[str]:
     words = name.split("_")
     if len(words) > _LONGEST_FLAT:
         return [name]
-    text = name.startswith(_TEXT_FLAT)
+    text = _TEXT_FLAT.match(name) is not None
     roots = _TEXT_ROOTS if text else _ROOTS | set(_SEGMENTS)
     known = _TEXT_ROOTS | _TEXT_INNER if text else _ROOTS | _INNER | set(_SEGMENTS)
     for start in range(len(words)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .names import without_prefixes
 from .stored import Alpha
 
 BESIDE = "adapter_config.json"  # of files that PEFT itself writes
@@ -23,6 +24,8 @@ LIMIT_BYTES = 1_000_000
 PATTERN_LIMIT = 300
 WILDCARDS_LIMIT = 4
 _KEYS = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora")
+# Configurations of other kinds than LoRA call it so.
+_OTHER_ALPHA, _OTHER_TYPES = "alpha", ("LOHA", "LOKR")
 # What of a regular expression may stand in a pattern, as it is taken over.
 _TOKEN = re.compile(
     r"(?P<wild>\.\*|\.\+|\\d\+|\[0-9\]\+|\[\^\.\]\+)|(?P<any>\\\.|\.|\\d|\[0-9\])|(?P<group>\((?:\?:)?[\w.|\\-]+\))"
@@ -32,18 +35,21 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """The scales of one component."""
+    """The scales of one component: for all modules, and for those that a pattern is of."""
 
     alpha: float | None = None
     by_root: bool = False
-    patterns: Mapping[str, float] = field(default_factory=dict)
+    rank: float | None = None
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, module: str) -> Alpha:
         """Of a module by its name in the file, without the component."""
-        for pattern, alpha in self.patterns.items():
-            if _matches(pattern, module):
-                return Alpha(alpha, self.by_root)
-        return Alpha(self.alpha, self.by_root)
+        alpha, rank = (
+            next((value for pattern, value in patterns.items() if _matches(pattern, module)), general)
+            for patterns, general in ((self.alphas, self.alpha), (self.ranks, self.rank))
+        )
+        return Alpha(alpha, self.by_root, None if rank is None else round(rank))
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,13 @@ class PeftConfigs:
 
     def alpha_of(self, module: str) -> Alpha:
         """Of a module by its name in the file, whatever stands in front of it."""
-        first, _, rest = module.removeprefix("base_model.model.").partition(".")
+        module = module.removeprefix("base_model.model.")
+        first, _, rest = module.partition(".")
         own = self.by_component.get(first)
         if own is not None:
             return own.of(rest)
         general = self.by_component.get("") or self.by_component.get("transformer")
-        return Alpha() if general is None or first in COMPONENTS[1:] else general.of(module)
+        return Alpha() if general is None or first in COMPONENTS[1:] else general.of(without_prefixes(module))
 
 
 def read_peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfigs:
@@ -89,6 +96,8 @@ def _take_all(found: dict[str, dict[str, Any]], values: dict | None, where: str,
     if values is None:
         notes.append(f"{where} is not JSON, so that an alpha in it does not count")
         return
+    if str(values.get("peft_type", "")).upper().endswith(_OTHER_TYPES):
+        values = {**values, "lora_alpha": values.get(_OTHER_ALPHA)}
     for key, value in values.items():
         if isinstance(value, dict) and key in COMPONENTS:  # one object a component
             for name, inner in value.items():
@@ -106,21 +115,27 @@ def _object(text: str) -> dict | None:
 
 
 def _config(values: Mapping[str, Any], notes: list[str]) -> PeftConfig:
-    alpha = _number(values["lora_alpha"], "lora_alpha", notes) if values.get("lora_alpha") is not None else None
-    given = values.get("alpha_pattern")
-    table = _object(given) if isinstance(given, str) and given else given
-    if table and not isinstance(table, dict):
-        notes.append(f"alpha_pattern {str(given)[:40]!r} is not an object, so that it does not count")
+    alpha, rank = (
+        _number(values[key], key, notes) if values.get(key) is not None else None for key in ("lora_alpha", "r")
+    )
+    by_root = str(values.get("use_rslora", "")).strip().lower() in ("true", "1")
+    alphas, ranks = (_patterns(values.get(key), key, notes) for key in ("alpha_pattern", "rank_pattern"))
+    return PeftConfig(alpha, by_root, rank, alphas, ranks)
+
+
+def _patterns(given: Any, what: str, notes: list[str]) -> dict[str, float]:
+    """A table of patterns with numbers, as an object or as its text."""
+    table = _object(given) if isinstance(given, str) else given
+    if given and not isinstance(table, dict):
+        notes.append(f"{what} {str(given)[:40]!r} is not an object, so that it does not count")
     patterns = {}
     for pattern, value in table.items() if isinstance(table, dict) else ():
-        number = _number(value, "alpha_pattern", notes)
-        if number is None:
-            continue
-        if _compiled(pattern) is None:
-            notes.append(f"alpha_pattern {pattern[:40]!r} is not understood, so that it does not count")
-        else:
+        number = _number(value, what, notes)
+        if number is not None and _compiled(pattern) is None:
+            notes.append(f"{what} {pattern[:40]!r} is not understood, so that it does not count")
+        elif number is not None:
             patterns[pattern] = number
-    return PeftConfig(alpha, str(values.get("use_rslora", "")).strip().lower() in ("true", "1"), patterns)
+    return patterns
 
 
 def _number(value: Any, what: str, notes: list[str]) -> float | None:

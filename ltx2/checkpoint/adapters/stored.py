@@ -13,13 +13,19 @@ from .difference import Difference
 
 @dataclass(frozen=True)
 class Alpha:
-    """What a difference is scaled by: ``value`` over the rank, or over its root. None: by nothing."""
+    """What a difference is scaled by: ``value`` over the rank, or over its root. None: by nothing.
+
+    rank: as a configuration says it, for kinds whose factors may have none.
+    """
 
     value: float | None = None
     by_root: bool = False
+    rank: int | None = None
 
-    def scale(self, rank: int) -> float:
-        if self.value is None:
+    def scale(self, rank: int | None) -> float:
+        """For factors of a rank; None: for factors that have none."""
+        rank = self.rank if rank is None else rank
+        if self.value is None or not rank:
             return 1.0
         return self.value / (math.sqrt(rank) if self.by_root else rank)
 

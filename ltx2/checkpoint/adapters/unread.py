@@ -18,7 +18,7 @@ _ENDINGS = (
     (r"[wb]_norm", "differences of norms (w_norm)"),
     (r"(?:randlora|lora_ga|fourierft|waveft|hra|loha|vblora|bone|shira|miss)_\w+(?:\.\w+)*", "an adapter of PEFT's"),
 )
-_KINDS = tuple((re.compile(rf".+\.{ending}"), what) for ending, what in _ENDINGS)
+_KINDS = tuple((re.compile(rf".+\.(?:{ending})"), what) for ending, what in _ENDINGS)
 
 
 def unread_kind(key: str) -> str | None:

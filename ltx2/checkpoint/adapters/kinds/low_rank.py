@@ -11,7 +11,7 @@ from ..stored import AdapterKind, StoredModule
 from .whole import Whole
 
 # An adapter may be named in the key: ``lora_A.default.weight``.
-_ADAPTER = r"(?:\.[A-Za-z0-9_-]+)?"
+_ADAPTER = r"(?:\.(?!(?:weight|bias)$)[A-Za-z0-9_-]+)?"
 
 
 @dataclass(frozen=True)
