@@ -15,6 +15,7 @@ from .lora import Lora, differences_for, merged
 from .quantization.foreign import INSTEAD
 from .quantization.linear import QuantizedLinear
 from .quantization.packed import QuantizedTensor, without_outer_ones
+from .weight_file import shown
 
 QUANTIZED_MODES = ("dequantize", "on_use")
 NAMES_SHOWN = 3
@@ -184,4 +185,4 @@ def _with_shape(tensor: Stored, shape: tuple[int, ...]) -> Stored | None:
 
 def _first(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

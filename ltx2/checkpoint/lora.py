@@ -30,6 +30,7 @@ from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
 from .quantization.packed import QuantizedTensor
 from .reader import open_checkpoint
+from .weight_file import shown
 
 __all__ = [
     "Difference",
@@ -38,6 +39,7 @@ __all__ = [
     "LoraMatch",
     "Scaled",
     "TEXT_ENCODER",
+    "adapter_part",
     "check_lora",
     "match_lora",
     "merge_loras",
@@ -107,10 +109,13 @@ class LoraMatch:
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.unmatched)
-        if not self.unmatched:
-            return f"{len(self.matched)} of {total} LoRA weights fit the model"
-        first = ", ".join(self.unmatched[:NAMES_SHOWN]) + (", …" if len(self.unmatched) > NAMES_SHOWN else "")
-        return f"{len(self.matched)} of {total} LoRA weights fit the model; not in the model: {first}"
+        left = f"; not in the model: {first_names(self.unmatched)}" if self.unmatched else ""
+        return f"{len(self.matched)} of {total} LoRA weights fit the model{left}"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """A few of many names, for a message."""
+    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -140,6 +145,11 @@ def read_lora(path: str | os.PathLike) -> Lora:
     return Lora(path, MappingProxyType(differences), checkpoint.metadata, reference, notes)
 
 
+def adapter_part(key: str) -> tuple[str, str, AdapterKind | None] | None:
+    """Module, part and kind (None: of any) of an adapter's key, or None for one that is none."""
+    return next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)
+
+
 Modules = dict[str, tuple[str, dict[str, LazyTensor | QuantizedTensor], set[AdapterKind]]]
 
 
@@ -148,7 +158,7 @@ def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) ->
     modules: Modules = {}
     unknown: list[str] = []
     for key, tensor in tensors.items():
-        found = next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)
+        found = adapter_part(key)
         if found is None:
             unknown.append(key)
             continue
@@ -167,7 +177,7 @@ def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) ->
         what = next(filter(None, map(unread_kind, unknown)), None)
         if what is not None:
             raise CheckpointError(f"{path} holds {what}, expected one of {', '.join(kind.name for kind in KINDS)}")
-        kinds = f"{len(unknown)} other tensors ({unknown[0]})"
+        kinds = f"{len(unknown)} other tensors ({shown(unknown[0])})"
         raise CheckpointError(
             f"{path} holds {kinds}, expected low-rank pairs alone: it is a model or another kind of adapter"
         )
@@ -224,7 +234,7 @@ def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str])
     if not match.matched:
         first = next(iter(lora.differences), "nothing")
         raise CheckpointError(
-            f"{lora.path} fits none of the model's weights (its first is {first}): use a LoRA for this model"
+            f"{lora.path} fits none of the model's weights (its first is {shown(first)}): use a LoRA for this model"
         )
     return match
 

@@ -35,11 +35,10 @@ from ..networks.video_vae.model import VideoDecoder, VideoEncoder
 from .build import LONGEST_REASON, LoadOptions, build
 from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
-from .lora import TEXT_ENCODER, match_lora
+from .lora import match_lora
+from .lora_report import network_of
 from .reader import Checkpoint
 
-# What a LoRA may be about other than the transformer and its connectors.
-OTHER_PARTS = ("aggregate_embed", "video_aggregate_embed", "audio_aggregate_embed", TEXT_ENCODER)
 LEAST_REPEATS = 64  # that a configuration may ask for, however few tensors there are
 
 
@@ -59,7 +58,7 @@ def load_transformer(
     config = _read(transformer_config, component)
     how = LoadOptions(**options)
     for lora, _ in how.loras:
-        if not any(lora.part(prefix).differences for prefix in (*CONNECTORS, *OTHER_PARTS)):
+        if all(network_of(name) == "transformer" for name in lora.differences):
             match_lora(lora, component.shapes)
     extra = {"attention": attention, "av_timestep_mode": av_timestep_mode}
     return build(lambda ops: Transformer(config, ops=ops, device="meta", dtype=how.dtype, **extra), component, how)

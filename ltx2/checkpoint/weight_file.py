@@ -144,3 +144,19 @@ def kind_of(first: bytes, size: int) -> str | None:
     if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= size - 8:
         return None
     return next((what for signature, what in _SIGNATURES if first.startswith(signature)), None)
+
+
+NAME_LIMIT = 256  # characters; far above any real tensor's
+SHOWN = 80
+
+
+def is_name(name: str) -> bool:
+    """Whether a tensor may be called so: names are shown to people, on one line."""
+    return 0 < len(name) <= NAME_LIMIT and name.isprintable()
+
+
+def shown(value, limit: int = SHOWN) -> str:
+    """A value out of a file as part of a message: on one line, and not too long."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 3]}…"

@@ -19,7 +19,7 @@ from torch import nn
 from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora
-from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.reader import open_checkpoint, parts_of
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.ops import compute_dtype
 from ..values import TextContext
@@ -69,7 +69,8 @@ def encoder_files(path: str | Path) -> list[Path]:
     """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in
     ``text_encoder/`` in it).
 
-    Errors: CheckpointError when there is none, or a shard that the index names is absent.
+    A folder without any may hold one GGUF model. Errors: CheckpointError when there is none, or a shard that the index
+    names is absent.
     """
     path = Path(path)
     if not path.is_dir():
@@ -88,15 +89,31 @@ def encoder_files(path: str | Path) -> list[Path]:
                     f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download."
                 )
             return files
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(folder.glob("*.safetensors")) or _gguf_files(folder)
         if files:
             return files
-    raise CheckpointError(f"{path} holds no safetensors file: choose the Gemma folder or the text encoder file.")
+    raise CheckpointError(
+        f"{path} holds no safetensors file and no GGUF file: choose the Gemma folder or the text encoder file"
+    )
 
 
-def files_identity(paths: Sequence[Path]) -> str:
-    """A short digest that changes when one of the files is another or was rewritten; reads no weights."""
-    digest = hashlib.sha256()
+def _gguf_files(folder: Path) -> list[Path]:
+    """The one GGUF model of a folder, in one file or in parts. Raises CheckpointError when there are several."""
+    models = {
+        tuple(parts_of(file))
+        for file in folder.glob("*.gguf")
+        if not file.name.startswith("mmproj")  # of pictures
+    }
+    if len(models) > 1:
+        names = ", ".join(sorted(parts[0].name for parts in models)[:3])
+        raise CheckpointError(f"{folder} holds {len(models)} GGUF models ({names}): choose one of the files")
+    return [part for parts in models for part in parts]
+
+
+def files_identity(paths: Sequence[Path], strengths: Sequence[float] = ()) -> str:
+    """A short digest that changes when one of the files is another or was rewritten, or a LoRA's strength is another;
+    reads no weights."""
+    digest = hashlib.sha256("".join(f"{strength}\0" for strength in strengths).encode())
     for path in paths:
         status = path.stat()
         digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -128,7 +145,7 @@ def load_text_encoder(
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
-    parts = [(lora.part(TEXT_ENCODER), strength) for lora, strength in loras]
+    parts = [(part, strength) for lora, strength in loras if (part := lora.part(TEXT_ENCODER)).differences]
     options = LoadOptions(dtype, device, quantized=quantized, loras=parts)
     model = build(lambda ops: empty_language_model(family, shapes, config), component, options)
     fill_computed_buffers(model, device)
@@ -139,7 +156,10 @@ def load_text_encoder(
             f"The tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release."
         )
     version = (config or {}).get("gemma_version") or checkpoint.metadata.get("gemma_version")
-    return TextEncoder(model, reader, family, version, files_identity(files), name)
+    identity = files_identity(
+        [*checkpoint.paths, *(part.path for part, _ in parts)], [strength for _, strength in parts]
+    )
+    return TextEncoder(model, reader, family, version, identity, name)
 
 
 def _config(metadata: Mapping[str, str], folder: Path | None, name: str) -> dict[str, Any] | None:

@@ -178,18 +178,23 @@ def test_quantised_weights_of_every_format(pack, card, keeps):
         "nvfp4": formats.nvfp4.Nvfp4(),
         "gguf": quantization.gguf_blocks.Gguf(BLOCK_TYPES[8]),
     }
-    rank = noise(64, 80), noise(80, 256)
+    adapters = pack.ltx2.checkpoint.adapters
+    changes = [
+        adapters.difference.LoadedDifference(kind, 1.0, parts)
+        for kind, parts in (
+            (adapters.kinds.low_rank.LowRank(), {"up": noise(64, 80), "down": noise(80, 256)}),
+            (adapters.kinds.whole.Whole(), {"difference": noise(64, 256)}),
+        )
+    ]
     network = torch.nn.ModuleDict(
         {
-            name: layers.QuantizedLinear(
-                PackedWeight(form, (64, 256), PACKED[name]()), noise(64), [rank, (noise(64, 256),)]
-            )
+            name: layers.QuantizedLinear(PackedWeight(form, (64, 256), PACKED[name]()), noise(64), changes)
             for name, form in kinds.items()
         }
     )
     x = noise(3, 256)
     expected = [layer(x) for layer in network.values()]
-    pack.nodes.models.brought_by_host(network)
+    pack.nodes.host.adopt(network)
     patcher = host.patcher(network)
     if REAL:
         assert patcher.model_size() == sum(tensor.nbytes for tensor in network.parameters())
@@ -275,13 +280,16 @@ def test_little_of_a_released_transformer_has_to_be_on_the_card(pack):
             "scale": torch.empty((), device="meta"),
         }
         packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.fp8.Fp8(), tuple(linear.weight.shape), parts)
-        factors = linear.weight.new_empty(len(linear.weight), 384), linear.weight.new_empty(384, linear.weight.shape[1])
+        rows, columns = linear.weight.shape
+        factors = {"up": linear.weight.new_empty(rows, 384), "down": linear.weight.new_empty(384, columns)}
+        change = pack.ltx2.checkpoint.adapters.difference.LoadedDifference(None, 1.0, factors)
         stem, _, last = name.rpartition(".")
         setattr(
             blocks.get_submodule(stem),
             last,
-            pack.ltx2.checkpoint.quantization.linear.QuantizedLinear(packed, linear.bias, [factors]),
+            pack.ltx2.checkpoint.quantization.linear.QuantizedLinear(packed, linear.bias, [change]),
         )
+    pack.nodes.host.adopt(network)
     assert on_card_always(network) < 13e6
 
 

@@ -12,7 +12,7 @@ DIFFUSERS = {ours: theirs for theirs, ours in names._SEGMENTS.items()}
 # The official module and its name at diffusers, in front of which anything may stand.
 DOTTED = ("", "diffusion_model.", "model.diffusion_model.", "transformer.", "base_model.model.", "pipe.dit.", "module.",
           "base_model.model.transformer.", "model.", "unet.", "dit.model.")  # fmt: skip
-TEXT_FRONTS = ("text_encoder.", "text_encoders.gemma3_12b.transformer.model.", "text_encoder.language_model.", 
+TEXT_FRONTS = ("text_encoder.", "text_encoders.gemma3_12b.transformer.model.", "text_encoder.language_model.",
                "te.model.", "base_model.model.text_encoder.model.")  # fmt: skip
 FLAT = ("lora_unet_", "lora_unet_model_", "lora_unet_diffusion_model_", "lora_transformer_", "lycoris_", "lora_dit_",
         "lora_unet_model_diffusion_model_")  # fmt: skip
