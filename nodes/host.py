@@ -26,6 +26,7 @@ from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2.checkpoint.adapters.difference import LoadedDifference
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
+from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
 from ..ltx2.resampling import resample
 from ..ltx2.stages.preview import latent_picture
@@ -297,13 +298,17 @@ def _preview(latent):
 
 
 def model_names(*kinds: str) -> list[str]:
-    """File names in ComfyUI's model folders of these kinds, each once, in order."""
+    """File names in ComfyUI's model folders of these kinds, each once, in order; GGUF files too, which a plain ComfyUI
+    does not list."""
     names: dict[str, None] = {}
     for kind in kinds:
         try:
-            names.update(dict.fromkeys(folder_paths.get_filename_list(kind)))
+            found = set(folder_paths.get_filename_list(kind)).union(
+                *map(gguf_names, folder_paths.get_folder_paths(kind))
+            )
         except KeyError:  # older hosts lack the newest kinds
             continue
+        names.update(dict.fromkeys(sorted(found)))
     return list(names)
 
 

@@ -250,7 +250,8 @@ class ApplyLora(host.io.ComfyNode):
         if strength == 0:
             return host.io.NodeOutput(model, f"LoRA {path.name}: strength 0, the model is as it was")
         added, report, notes = with_lora(model, path, strength)
-        return host.io.NodeOutput(added, "\n".join((f"LoRA {path.name}: {report}", *notes)), ui=host.tell(notes))
+        lines = dict.fromkeys((f"LoRA {path.name}: {report}", *notes))
+        return host.io.NodeOutput(added, "\n".join(lines), ui=host.tell(notes))
 
 
 # ---------------------------------------------------------------------------------------------------------------

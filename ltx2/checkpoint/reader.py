@@ -70,6 +70,17 @@ def parts_of(path: str | os.PathLike) -> list[Path]:
     return parts
 
 
+def gguf_names(folder: str | os.PathLike) -> list[str]:
+    """GGUF files below a folder, as paths from there; of a model in parts the first."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [one for one in folders if one != ".git"]
+        names = [name for name in files if name.lower().endswith(".gguf")]
+        first = (name for name in names if not (_PART.fullmatch(name) and "-00001-of-" not in name))
+        found += [os.path.relpath(os.path.join(place, name), folder) for name in first]
+    return found
+
+
 def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Checkpoint:
     """Open weight files, checking all headers. Raises CheckpointError naming the file, what was found and what to
     do."""

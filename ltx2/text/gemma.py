@@ -7,6 +7,7 @@ Checked against the released pipelines (ltx-core 1.0.0) and transformers 5.23.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import nn
 from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora
-from ..checkpoint.reader import open_checkpoint, parts_of
+from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.ops import compute_dtype
 from ..values import TextContext
@@ -99,15 +100,11 @@ def encoder_files(path: str | Path) -> list[Path]:
 
 def _gguf_files(folder: Path) -> list[Path]:
     """The one GGUF model of a folder, in one file or in parts. Raises CheckpointError when there are several."""
-    models = {
-        tuple(parts_of(file))
-        for file in folder.glob("*.gguf")
-        if not file.name.startswith("mmproj")  # of pictures
-    }
-    if len(models) > 1:
-        names = ", ".join(sorted(parts[0].name for parts in models)[:3])
-        raise CheckpointError(f"{folder} holds {len(models)} GGUF models ({names}): choose one of the files")
-    return [part for parts in models for part in parts]
+    names = [name for name in gguf_names(folder) if os.sep not in name and not name.startswith("mmproj")]  # of pictures
+    if len(names) > 1:
+        listed = ", ".join(sorted(names)[:3])
+        raise CheckpointError(f"{folder} holds {len(names)} GGUF models ({listed}): choose one of the files")
+    return [part for name in names for part in parts_of(folder / name)]
 
 
 def files_identity(paths: Sequence[Path], strengths: Sequence[float] = ()) -> str:
