@@ -244,8 +244,8 @@ class Denoise(host.io.ComfyNode):
             raise RequestError(
                 f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage"
             )
+        models = models_of(model, video_vae=video_vae, audio_vae=audio_vae, prompt=positive)
         positive, negative = context_for(model, positive), context_for(model, negative)
-        models = models_of(model, video_vae=video_vae, audio_vae=audio_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "denoise", guidance, sigmas)
         request = replace(request, seed=seed + latent.timing.index)
@@ -351,8 +351,8 @@ class Refine(host.io.ComfyNode):
                 f"the clip is {latent.stage}, expected one that was enlarged: connect the latent of Upsample"
             )
         check_same_release(model, latent.version)
+        models = models_of(model, video_vae=video_vae, prompt=positive)
         positive, negative = context_for(model, positive), context_for(model, negative)
-        models = models_of(model, video_vae=video_vae)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "refine", guidance, sigmas)
         request = with_settings(request, "refine", GuidanceValue({"enabled": True}), None)

@@ -3,6 +3,7 @@ up late."""
 
 import inspect
 import json
+import logging
 import os
 import re
 from contextlib import contextmanager
@@ -12,20 +13,24 @@ from pathlib import Path
 import comfy.cli_args
 import comfy.latent_formats
 import comfy.ldm.modules.attention
-import comfy.lora
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.nested_tensor
 import comfy.ops
 import comfy.utils
+import comfy.weight_adapter
 import folder_paths
 import PIL.Image
 import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
+from ..ltx2.checkpoint.adapters.difference import LoadedDifference
+from ..ltx2.checkpoint.quantization.linear import PackedParameter
+from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
 from ..ltx2.resampling import resample
 from ..ltx2.stages.preview import latent_picture
+from ..ltx2.text.layers import Following as FollowingLayer
 from ..ltx2.values import AVLatent, Progress, Waveform
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
@@ -145,19 +150,49 @@ def cast(layer, device: torch.device):
         comfy.ops.uncast_bias_weight(layer, weight, bias, borrowed)
 
 
-def with_lora(base, deltas: dict, strength: float):
-    """A clone of a patcher with low-rank deltas added: {weight name: ComfyUI LoRA tensors by suffix}.
+def adopt(network: torch.nn.Module) -> torch.nn.Module:
+    """The same network, the engine's stored layers now in the host's hands as those of its own layers are: marked as
+    ones that it may leave in main memory, and brought by its own way."""
+    for layer in network.modules():
+        if isinstance(layer, PackedParameter):
+            layer.cast = cast
+            layer.comfy_cast_weights = True
+            layer.weight_function, layer.bias_function = [], []
+        elif isinstance(layer, FollowingLayer):
+            layer.comfy_cast_weights = True
+    return network
+
+
+class _EngineChange(comfy.weight_adapter.WeightAdapterBase):
+    """One of the engine's differences as the host's patches are: it calls, moves and keeps them.
+
+    weights: (the kind, names of the factors, the factors …); the host may make another one with factors elsewhere.
+    """
+
+    name = "ltx2"
+
+    def __init__(self, loaded_keys, weights):
+        self.loaded_keys, self.weights = loaded_keys, weights
+
+    def calculate_weight(
+        self, weight, key, strength, strength_model, offset, function, intermediate_dtype=torch.float32,
+        original_weight=None,
+    ):  # fmt: skip
+        kind, names, *factors = self.weights
+        LoadedDifference(kind, strength, dict(zip(names, factors))).apply(weight)
+        return weight
+
+
+def with_lora(base, differences: dict, strength: float):
+    """A clone of a patcher with differences added: {weight name: the engine's, loaded at strength 1}.
 
     Returns (clone, names patched).
     """
     clone = base.clone()
-    state, names = {}, {}
-    for name, tensors in deltas.items():
-        # the host's reader finds a bias by the name of the weight beside it
-        stem = name.removesuffix(".weight").removesuffix(".bias")
-        names[stem] = f"{stem}.weight" if name.endswith((".weight", ".bias")) else name
-        state.update({f"{stem}.{suffix}": tensor for suffix, tensor in tensors.items()})
-    patches = comfy.lora.load_lora(state, names, log_missing=False)
+    patches = {
+        name: _EngineChange(set(), (found.kind, tuple(found.parts), *found.parts.values()))
+        for name, found in differences.items()
+    }
     return clone, clone.add_patches(patches, strength)
 
 
@@ -199,6 +234,16 @@ def with_picture_offset(model, offset_seconds: float):
 
     clone.add_object_patch(f"diffusion_model.{name}", prepare)
     return clone
+
+
+# --- notes ---------------------------------------------------------------------------------------------------------
+
+
+def tell(notes) -> dict:
+    """What a node's result says to the page of notes, one a line; they go to the host's log as well."""
+    for note in notes:
+        logging.getLogger(PREFIX).warning("%s", note)
+    return {"text": list(notes)}
 
 
 # --- progress ----------------------------------------------------------------------------------------------------
@@ -253,13 +298,17 @@ def _preview(latent):
 
 
 def model_names(*kinds: str) -> list[str]:
-    """File names in ComfyUI's model folders of these kinds, each once, in order."""
+    """File names in ComfyUI's model folders of these kinds, each once, in order; GGUF files too, which a plain ComfyUI
+    does not list."""
     names: dict[str, None] = {}
     for kind in kinds:
         try:
-            names.update(dict.fromkeys(folder_paths.get_filename_list(kind)))
+            found = set(folder_paths.get_filename_list(kind)).union(
+                *map(gguf_names, folder_paths.get_folder_paths(kind))
+            )
         except KeyError:  # older hosts lack the newest kinds
             continue
+        names.update(dict.fromkeys(sorted(found)))
     return list(names)
 
 

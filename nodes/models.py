@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 
 from ..ltx2.checkpoint import models as load
-from ..ltx2.checkpoint.layout import MissingComponent, model_version
+from ..ltx2.checkpoint.layout import MissingComponent, components, model_version
 from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
-from ..ltx2.checkpoint.quantization.linear import PackedParameter, QuantizedLinear
+from ..ltx2.checkpoint.lora_report import PREFIXES, LoraReport, report_lora
+from ..ltx2.checkpoint.quantization.linear import QuantizedLinear
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
 from ..ltx2.config.video_vae import VideoVaeConfig
 from ..ltx2.errors import CheckpointError, RequestError
+from ..ltx2.networks.layers.ops import compute_dtype
 from ..ltx2.stages.memory import on_device
+from ..ltx2.stages.models import read_refine_lora
 from ..ltx2.stages.refinement import check_upsampler
 from . import host
 from .releases import check_video_vae
@@ -235,12 +238,20 @@ class ApplyLora(host.io.ComfyNode):
                     step=0.01,
                 ),
             ],
-            outputs=[host.output(Model, "model", "The model with the LoRA.")],
+            outputs=[
+                host.output(Model, "model", "The model with the LoRA."),
+                host.output(io.String, "report", "What of the LoRA fits the model, and what it needs."),
+            ],
         )
 
     @classmethod
     def execute(cls, model, lora, strength):
-        return host.io.NodeOutput(with_lora(model, host.model_path(lora, *LORAS), strength))
+        path = host.model_path(lora, *LORAS)
+        if strength == 0:
+            return host.io.NodeOutput(model, f"LoRA {path.name}: strength 0, the model is as it was")
+        added, report, notes = with_lora(model, path, strength)
+        lines = dict.fromkeys((f"LoRA {path.name}: {report}", *notes))
+        return host.io.NodeOutput(added, "\n".join(lines), ui=host.tell(notes))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -250,8 +261,10 @@ def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelVal
     """The transformer of a checkpoint. Quantised weights stay small; plain ones are mapped from the file in their own
     type."""
     network = _transformer(file)
+    if distilled_lora is not None:
+        refining = read_refine_lora(distilled_lora, network)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    stored = torch.bfloat16 if _keeps_quantized(network) else next(network.parameters()).dtype
+    stored = compute_dtype(network)
     return ModelValue(
         host.patcher(network),
         dtype=host.transformer_dtype(stored, parameters),
@@ -259,23 +272,40 @@ def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelVal
         files=tuple(file.paths),
         name=file.paths[0].stem,
         distilled_lora=distilled_lora,
+        notes=() if distilled_lora is None else report_lora(refining, {"transformer": network}).notes(),
     )
 
 
-def with_lora(model: ModelValue, path: Path, strength: float) -> ModelValue:
-    """A model with one more LoRA; the given one stays as it is. Raises CheckpointError for a LoRA of another model."""
-    if strength == 0:
-        return model
-    return replace(
-        model, patcher=lora_patcher(model, read_lora(path), strength), loras=(*model.loras, (path, strength))
+def with_lora(model: ModelValue, path: Path, strength: float) -> tuple[ModelValue, LoraReport, tuple[str, ...]]:
+    """A model with one more LoRA, what of it fits, and what to tell; the given model stays as it is. Raises
+    CheckpointError for a LoRA of another model."""
+    lora = read_lora(path)
+    found = components(open_checkpoint(*model.files))
+    report = report_lora(lora, {name: found[name].shapes for name in PREFIXES if name in found})
+    if not report.fitted and not report.elsewhere:
+        match_lora(lora, found["transformer"].shapes)  # says what does not fit
+    notes = report.notes()
+    if report.for_text:
+        notes += (
+            f"LoRA {path.name}: {report.for_text} of its weights act where prompts are encoded: connect the model with the LoRA to Load "
+            "LTX-2 Text Encoder",
+        )
+    patcher = lora_patcher(model, lora, strength) if report.fitted.get("transformer") else model.patcher
+    added = replace(
+        model,
+        patcher=patcher,
+        loras=(*model.loras, (path, strength)),
+        text_loras=(*model.text_loras, *([(path, strength)] if report.for_text else [])),
+        notes=(*model.notes, *report.notes()),
     )
+    return added, report, notes
 
 
 def lora_patcher(model: ModelValue, lora: Lora, strength: float):
     """A patcher of the same transformer with one more LoRA.
 
     Weights that keep their quantised form are read anew from the file with all LoRAs beside them; they share no memory
-    that the host may move.
+    that the host may move. Raises CheckpointError for a LoRA of another model and for numbers that are not finite.
     """
     network = model.patcher.model
     if _keeps_quantized(network):
@@ -283,7 +313,7 @@ def lora_patcher(model: ModelValue, lora: Lora, strength: float):
         return host.patcher(_transformer(open_checkpoint(*model.files), loras))
     matched = match_lora(lora, weight_shapes(network)).matched
     tables = [name for name in matched if any(network.get_submodule(name.rpartition(".")[0]).children())]
-    layers = {name: difference.host_tensors() for name, difference in matched.items() if name not in tables}
+    layers = {name: Scaled(found, 1.0).load("cpu") for name, found in matched.items() if name not in tables}
     clone, _ = host.with_lora(model.patcher, layers, strength)
     return host.with_tables(clone, lambda name, table: merged(table, [Scaled(matched[name], strength)]), tables)
 
@@ -325,16 +355,16 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
 
     files = open_checkpoint(*model.files, *encoder_files(path))
     dtype = host.text_dtype()
-    encoder = load_text_encoder(path, quantized="on_use")
+    loras = [(read_lora(lora), strength) for lora, strength in model.loras]
+    encoder = load_text_encoder(path, quantized="on_use", loras=loras)
     checkpoint = open_checkpoint(*model.files)
     check_gemma_version(encoder, checkpoint.metadata, model.files[0].name)
-    options = {"dtype": dtype, "ops": host.OPS}
+    options = {"dtype": dtype, "ops": host.OPS, "loras": loras}
     projection = load.load_text_projection(files, **options)
     check_width(encoder, projection)
-    loras = [(read_lora(lora), strength) for lora, strength in model.loras]
-    connectors = load.load_connectors(files, attention=host.attention, loras=loras, **options)
+    connectors = load.load_connectors(files, attention=host.attention, **options)
     identity = context_identity(encoder, projection, connectors)
-    brought_by_host(with_ops(encoder.model, host.OPS, dtype=dtype))
+    host.adopt(with_ops(encoder.model, host.OPS, dtype=dtype))
     patcher = host.patcher(encoder.model, "text")
     return TextEncoderValue(
         patcher,
@@ -344,6 +374,7 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
         identity=identity,
         version=model.version,
         name=encoder.name,
+        loras=model.loras,
     )
 
 
@@ -383,17 +414,9 @@ class _Adapted(torch.nn.Module):
 
 
 def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
-    return brought_by_host(
+    return host.adopt(
         load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use")
     )
-
-
-def brought_by_host(network: torch.nn.Module) -> torch.nn.Module:
-    """The same network, its quantised weights now in the host's hands as those of its own layers are."""
-    for layer in network.modules():
-        if isinstance(layer, PackedParameter):
-            layer.cast = host.cast
-    return network
 
 
 def _keeps_quantized(network: torch.nn.Module) -> bool:

@@ -13,8 +13,8 @@ from ..ltx2.stages import memory
 from ..ltx2.stages.models import Models, PipelineConfig
 from . import host
 from .models import lora_patcher
-from .releases import check_text_encoder, check_video_vae
-from .sockets import AudioVaeValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
+from .releases import check_text_encoder, check_video_vae, text_lora_notes
+from .sockets import AudioVaeValue, ContextValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,12 @@ def models_of(
     upsampler: UpsamplerValue | None = None,
     video_decoding: str = "auto",
     made_with: tuple[int, ...] = (),
+    prompt: ContextValue | None = None,
 ) -> Models:
     """The engine's view of what is connected to a node; what is not connected is missing with a sentence that names the
     input.
 
-    made_with: version of the model that made the latents which are worked on, where there is no model.
+    prompt: the encoded one that is worked with, where there is no text encoder. made_with: version of the model that made the latents which are worked on, where there is no model.
     Raises RequestError for parts of releases that do not go together.
     """
     missing = {
@@ -127,6 +128,7 @@ def models_of(
         transformer=None if model is None else network(model.patcher),
         distilled_lora=distilled,
         missing=missing,
+        notes=() if model is None else (*model.notes, *text_lora_notes(model, text_encoder or prompt)),
         host_placement=HostPlacement(patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
         **found,
     )

@@ -29,6 +29,16 @@ def context_for(model: ModelValue, given: ContextValue | None):
     return given.context
 
 
+def text_lora_notes(model: ModelValue, given: TextEncoderValue | ContextValue | None) -> tuple[str, ...]:
+    """What to tell where LoRAs on a model also change networks of the text, and the text was encoded without them."""
+    lacking = [] if given is None else [path.name for path, _ in set(model.text_loras) - set(given.loras)]
+    return tuple(
+        f"LoRA {name} also changes how prompts are encoded, and this prompt was encoded without it: connect the model with the LoRA to "
+        "Load LTX-2 Text Encoder"
+        for name in sorted(lacking)
+    )
+
+
 def check_same_release(model: ModelValue, version: tuple[int, ...]) -> None:
     """Raises RequestError when a clip of one release is to be refined by a model of another."""
     if _release(version) != _release(model.version):

@@ -37,7 +37,8 @@ class ModelValue:
     """A transformer in the host's hands. ``patcher`` is how the host finds it; version: of the release, such as (2, 3).
 
     dtype: it computes in; files: it was read from; loras: that are on it, with strengths; distilled_lora: the one that
-    stages of few steps put on a dev model.
+    stages of few steps put on a dev model. text_loras: those of them that also change networks of the text; notes: what the
+    user has to know of them.
     """
 
     patcher: Any
@@ -47,6 +48,8 @@ class ModelValue:
     name: str
     loras: tuple[tuple[Path, float], ...] = ()
     distilled_lora: Path | None = None
+    text_loras: tuple[tuple[Path, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +66,8 @@ class TextEncoderValue:
     """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the
     language model.
 
-    identity: changes with the files and weights; version: of the model that it was loaded for.
+    identity: changes with the files and weights; version: of the model that it was loaded for; loras: those that were
+    on that model.
     """
 
     patcher: Any
@@ -73,6 +77,7 @@ class TextEncoderValue:
     identity: str
     version: tuple[int, ...]
     name: str
+    loras: tuple[tuple[Path, float], ...] = ()
 
     def get_models(self) -> list:
         return [self.patcher, self.projection, *self.connectors]
@@ -131,10 +136,11 @@ class UpsamplerValue:
 
 @dataclass(frozen=True)
 class ContextValue:
-    """An encoded prompt, and the version of the model that it was encoded for."""
+    """An encoded prompt, and the version of the model that it was encoded for, with the LoRAs that were on it."""
 
     context: TextContext
     version: tuple[int, ...]
+    loras: tuple[tuple[Path, float], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.context} for LTX-{'.'.join(map(str, self.version[:2]))}"

@@ -53,7 +53,7 @@ def encode(text_encoder, prompt: str, negative: str) -> list:
         raise RequestError("the prompt is empty: say what is seen and heard")
     models = models_of(text_encoder=text_encoder)
     made = encode_texts(models, [prompt, negative_prompt(negative)], progress=host.progress_reporter("text encoding"))
-    return [ContextValue(context, text_encoder.version) for context in made]
+    return [ContextValue(context, text_encoder.version, text_encoder.loras) for context in made]
 
 
 class NegativePreset(host.io.ComfyNode):

@@ -1,78 +1,140 @@
 """Networks from tensors: built without memory on the meta device, then given the file's tensors one by one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError, RequestError, is_out_of_memory
+from ..networks.layers.ops import TORCH_OPS, Ops
+from .adapters.difference import Scaled
 from .layout import Component
-from .lora import Lora, Scaled, match_lora, merged
-from .quantization.detection import QuantizedTensor
+from .lazy_tensor import HeldTensor, LazyTensor
+from .lora import Lora, differences_for, merged
+from .quantization.foreign import INSTEAD
 from .quantization.linear import QuantizedLinear
+from .quantization.packed import QuantizedTensor, without_outer_ones
+from .weight_file import shown
 
 QUANTIZED_MODES = ("dequantize", "on_use")
 NAMES_SHOWN = 3
+LONGEST_REASON = 300  # characters of an error that metadata caused
+_UNBUILDABLE = (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError)
+
+Make = Callable[[Ops], nn.Module]
+Stored = LazyTensor | HeldTensor | QuantizedTensor
 
 
-def build(
-    factory: Callable[[], nn.Module],
-    component: Component,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    quantized: str = "dequantize",
-    loras: Sequence[tuple[Lora, float]] = (),
-    like: Callable[[], nn.Module] | None = None,
-) -> nn.Module:
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a network is loaded.
+
+    dtype: of all floating-point weights; None: as stored (quantised ones: bfloat16). ops: the layer set it is built of.
+    quantized: ``dequantize`` at load, or ``on_use``: linear layers keep the stored form and dequantise while they run.
+    loras: (LoRA, strength) pairs to merge in. Raises RequestError for an unknown mode, a dtype that is none, or a
+    device that there is not.
+    """
+
+    dtype: torch.dtype | None = None
+    device: torch.device | str = "cpu"
+    ops: Ops = TORCH_OPS
+    quantized: str = "dequantize"
+    loras: Sequence[tuple[Lora, float]] = ()
+
+    def __post_init__(self):
+        if self.quantized not in QUANTIZED_MODES:
+            raise RequestError(f"quantized is {self.quantized!r}, expected one of {', '.join(QUANTIZED_MODES)}")
+        check_dtype(self.dtype)
+        try:
+            torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise RequestError(f"device is {self.device!r}, expected one such as 'cpu' or 'cuda:0'") from error
+
+
+def check_dtype(dtype: torch.dtype | None, name: str = "dtype") -> None:
+    """Raise RequestError for what is no floating-point dtype of torch, such as the name of one."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise RequestError(f"{name} is {dtype!r}, expected a floating-point torch.dtype such as torch.bfloat16")
+
+
+def build(make: Make, component: Component, options: LoadOptions = LoadOptions()) -> nn.Module:  # noqa: B008 (frozen)
     """A network with a component's weights, in eval mode and without gradients.
 
-    dtype: of all floating-point weights; None: as stored (quantised ones: bfloat16). quantized: ``dequantize`` at load,
-    or ``on_use``: linear layers keep the stored form and dequantise while they run. loras: (LoRA, strength) pairs to
-    merge in.
-    like: makes the same network of torch's own layers, where those of ``factory`` have no tensors before they are
-    loaded.
-
-    In its own dtype on the CPU a weight is a view of the mapped file. Errors: CheckpointError when tensors are missing,
-    left over or of another shape, with counts and the first names; RequestError for an unknown mode.
+    make: the network of a layer set, on the meta device. In its own dtype on the CPU a weight is a view of the mapped
+    file. Errors: CheckpointError when tensors are missing, left over or of another shape, with counts and the first
+    names, and when ``make`` cannot build what the metadata says.
     """
-    if quantized not in QUANTIZED_MODES:
-        raise RequestError(f"quantized is {quantized!r}, expected one of {', '.join(QUANTIZED_MODES)}")
-    with torch.device("meta"):
-        module = factory()
-        expected = (like() if like is not None else module).state_dict(keep_vars=True)
-    check_names(component, expected)
-    additions = _additions(loras, {name: tuple(tensor.shape) for name, tensor in expected.items()})
-    packed: set[str] = set()
+    expected = _made(make, TORCH_OPS, component).state_dict(keep_vars=True)
+    stored = matching_tensors(component, expected)
+    changes = differences_for(options.loras, {name: tuple(tensor.shape) for name, tensor in expected.items()})
+    # a host's layers may have no tensors before they are assigned
+    module = _made(make, options.ops, component)
+    packed = {name.rpartition(".")[0] for name, tensor in stored.items() if _is_packed(module, name, tensor, options)}
     for name, wanted in expected.items():
-        tensor = component.tensors[name]
         stem, _, last = name.rpartition(".")
-        owner = module.get_submodule(stem)
-        if (
-            quantized == "on_use"
-            and last == "weight"
-            and isinstance(tensor, QuantizedTensor)
-            and _is_linear(owner, tensor)
-        ):
-            packed.add(stem)
+        if last == "weight" and stem in packed:
             continue
-        value = tensor.load(device, dtype)
-        if name in additions:
-            value = merged(value, additions[name])
+        value = _loaded(stored[name], changes.get(name, ()), options)
+        owner = module.get_submodule(stem)
         setattr(owner, last, nn.Parameter(value, requires_grad=False) if isinstance(wanted, nn.Parameter) else value)
     for stem in packed:
-        linear = module.get_submodule(stem)
-        kept = [scaled.factors(device, dtype or torch.bfloat16) for scaled in additions.get(f"{stem}.weight", ())]
-        replacement = QuantizedLinear(component.tensors[f"{stem}.weight"].pack(device), linear.bias, kept)
         parent, _, last = stem.rpartition(".")
-        setattr(module.get_submodule(parent), last, replacement)
+        bias = module.get_submodule(stem).bias
+        linear = _quantized_linear(stored[f"{stem}.weight"], bias, changes.get(f"{stem}.weight", ()), options)
+        setattr(module.get_submodule(parent), last, linear)
     return module.eval().requires_grad_(False)
 
 
-def check_names(component: Component, expected: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError unless a component has exactly the expected tensors."""
+def _made(make: Make, ops: Ops, component: Component) -> nn.Module:
+    """An empty network. Sizes that no layer can have come out as a sentence."""
+    try:
+        with torch.device("meta"):
+            return make(ops)
+    except CheckpointError:
+        raise
+    except _UNBUILDABLE as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0][:LONGEST_REASON]
+        raise CheckpointError(
+            f"{component} has a configuration that nothing fits ({reason}): get the file again"
+        ) from error
+
+
+def _loaded(tensor: Stored, changes: Sequence[Scaled], options: LoadOptions) -> torch.Tensor:
+    value = tensor.load(options.device, options.dtype)
+    return merged(value, changes) if changes else value
+
+
+def _quantized_linear(
+    tensor: QuantizedTensor, bias: torch.Tensor | None, changes: Sequence[Scaled], options: LoadOptions
+) -> QuantizedLinear:
+    dtype = options.dtype or torch.bfloat16
+    kept = [scaled.load(options.device, dtype) for scaled in changes]
+    return QuantizedLinear(tensor.pack(options.device), bias, kept, compute_dtype=dtype)
+
+
+def _is_packed(module: nn.Module, name: str, tensor: Stored, options: LoadOptions) -> bool:
+    """Whether a weight stays as it is stored: that of a linear layer, where this was asked for."""
+    stem, _, last = name.rpartition(".")
+    if options.quantized != "on_use" or last != "weight" or not isinstance(tensor, QuantizedTensor):
+        return False
+    owner = module.get_submodule(stem)
+    shape = getattr(owner, "out_features", None), getattr(owner, "in_features", None)
+    return shape == tuple(tensor.shape)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def matching_tensors(component: Component, expected: Mapping[str, torch.Tensor]) -> dict[str, Stored]:
+    """A component's tensors in the shapes that a network has. Raises CheckpointError unless it has exactly the expected
+    ones."""
     missing = [name for name in expected if name not in component.tensors]
     unexpected = [name for name in component.tensors if name not in expected]
+    _check_numbers(component, expected)
     if missing or unexpected:
         found = " and ".join(
             f"{len(names)} {what} tensors ({_first(names)})"
@@ -82,7 +144,8 @@ def check_names(component: Component, expected: Mapping[str, torch.Tensor]) -> N
         raise CheckpointError(
             f"{component} has {found}, expected {len(expected)}: the file is incomplete or for another version"
         )
-    wrong = [name for name, tensor in expected.items() if tuple(component.tensors[name].shape) != tuple(tensor.shape)]
+    matching = {name: _with_shape(component.tensors[name], tuple(wanted.shape)) for name, wanted in expected.items()}
+    wrong = [name for name, tensor in matching.items() if tensor is None]
     if wrong:
         name = wrong[0]
         shapes = f"{name} is {list(component.tensors[name].shape)}, expected {list(expected[name].shape)}"
@@ -90,21 +153,36 @@ def check_names(component: Component, expected: Mapping[str, torch.Tensor]) -> N
             f"{component} has {len(wrong)} tensors of another shape ({shapes}): the file's metadata and weights "
             "disagree"
         )
+    return matching
+
+
+def _check_numbers(component: Component, expected: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError where whole numbers stand in place of weights: somebody quantised them."""
+    packed = [
+        name
+        for name, wanted in expected.items()
+        if wanted.is_floating_point()
+        and name in component.tensors
+        and not component.tensors[name].dtype.is_floating_point
+    ]
+    if packed:
+        kind = component.tensors[packed[0]].stored
+        raise CheckpointError(
+            f"{component} stores {len(packed)} weights as {kind} ({_first(packed)}), quantised in a way that is not "
+            f"known here: {INSTEAD}"
+        )
+
+
+def _with_shape(tensor: Stored, shape: tuple[int, ...]) -> Stored | None:
+    """A tensor in a network's shape, or None when it is of another."""
+    if tuple(tensor.shape) == shape:
+        return tensor
+    if isinstance(tensor, QuantizedTensor):
+        return tensor.with_shape(shape)
+    same = isinstance(tensor, LazyTensor) and without_outer_ones(tensor.shape) == without_outer_ones(shape)
+    return tensor.with_shape(shape) if same else None
 
 
 def _first(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
-
-
-def _is_linear(owner: nn.Module, tensor: QuantizedTensor) -> bool:
-    shape = getattr(owner, "out_features", None), getattr(owner, "in_features", None)
-    return shape == tuple(tensor.shape)
-
-
-def _additions(loras: Sequence[tuple[Lora, float]], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[Scaled]]:
-    additions: dict[str, list[Scaled]] = {}
-    for lora, strength in loras:
-        for name, difference in match_lora(lora, shapes).matched.items():
-            additions.setdefault(name, []).append(Scaled(difference, strength))
-    return additions
+    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

@@ -7,10 +7,9 @@ import torch
 
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantization.detection import QuantizedTensor
-from .quantization.formats import Gguf
-from .quantization.gguf_blocks import BLOCK_TYPES
-from .weight_file import WeightFile
+from .quantization.gguf_blocks import BLOCK_TYPES, UNREAD_TYPES, Gguf
+from .quantization.packed import QuantizedTensor
+from .weight_file import NAME_LIMIT, WeightFile, is_name, shown
 
 HEADER_LIMIT_BYTES = 100_000_000
 COUNT_LIMIT = 100_000
@@ -100,7 +99,7 @@ def read_gguf(file: WeightFile) -> tuple[dict[str, LazyTensor | QuantizedTensor]
     found = [_tensor_info(cursor) for _ in range(tensor_count)]
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise cursor.fail(f"has general.alignment {alignment!r}, expected a power of two")
+        raise cursor.fail(f"has general.alignment {shown(alignment)}, expected a power of two")
     start = -(-cursor.at // alignment) * alignment
     tensors: dict[str, LazyTensor | QuantizedTensor] = {}
     for name, shape, kind, offset in found:
@@ -116,6 +115,10 @@ def read_gguf(file: WeightFile) -> tuple[dict[str, LazyTensor | QuantizedTensor]
 
 def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     name = cursor.text(NAME_LIMIT_BYTES, "tensor name")
+    if not is_name(name):
+        raise cursor.fail(
+            f"has a tensor named {shown(name)}, expected at most {NAME_LIMIT} characters that can be shown"
+        )
     dimensions = cursor.count("I", f"dimensions of {name}", DIMENSIONS_LIMIT)
     shape = tuple(reversed([cursor.number("Q") for _ in range(dimensions)]))  # stored from the innermost out
     return name, shape, cursor.number("I"), cursor.number("Q")
@@ -126,9 +129,12 @@ def _tensor(cursor, file, name, shape, kind, offset, original) -> LazyTensor | Q
     if block is None:
         known = ", ".join(block.name for block in BLOCK_TYPES.values())
         raise CheckpointError(
-            f"{file.path} stores {name} as GGUF type {kind}, expected one of {known}: choose another quantisation"
+            f"{file.path} stores {name} as GGUF type {UNREAD_TYPES.get(kind, kind)}, expected one of {known}: choose "
+            "another quantisation"
         )
     weights = math.prod(shape)
+    if not weights:
+        raise cursor.fail(f"has tensor {name} of shape {list(shape)}, expected sizes from 1 on")
     if weights > 2**62 or (shape[-1] if shape else 1) % block.block_weights:
         raise cursor.fail(
             f"has tensor {name} of shape {list(shape)}, which is not made of {block.name} blocks of "
@@ -144,7 +150,7 @@ def _tensor(cursor, file, name, shape, kind, offset, original) -> LazyTensor | Q
             or math.prod(original) != weights
         ):
             raise cursor.fail(
-                f"gives tensor {name} the original shape {original}, which does not hold its {weights} weights"
+                f"gives tensor {name} the original shape {shown(original)}, which does not hold its {weights} weights"
             )
         shape = tuple(original)
     if block.dtype is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..config.versions import Version, parse_version, version_of_shapes
 from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
-from .quantization.detection import QuantizedTensor
+from .quantization.packed import QuantizedTensor
 from .reader import Checkpoint, CheckpointFile
 
 Tensors = Mapping[str, LazyTensor | QuantizedTensor]

@@ -1,6 +1,6 @@
 """A tensor that is still in its file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +42,10 @@ class LazyTensor:
             return self._converted(wanted)
         return self.file.read(self.offset, self.nbytes).view(self.dtype).view(self.shape).to(device, wanted)
 
+    def with_shape(self, shape: tuple[int, ...]) -> "LazyTensor":
+        """The same numbers in a shape that holds as many."""
+        return replace(self, shape=tuple(shape))
+
     def _converted(self, dtype: torch.dtype) -> torch.Tensor:
         out = torch.empty(self.shape, dtype=dtype)
         flat, size = out.view(-1), self.dtype.itemsize
@@ -68,5 +72,13 @@ class HeldTensor:
     def dtype(self) -> torch.dtype:
         return self.tensor.dtype
 
-    def load(self, device="cpu", dtype: torch.dtype | None = None) -> torch.Tensor:
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
+
+    @property
+    def stored(self) -> str:
+        return str(self.tensor.dtype).removeprefix("torch.")
+
+    def load(self, device="cpu", dtype: torch.dtype | None = None, *, mapped: bool = True) -> torch.Tensor:
         return self.tensor.to(device, dtype if self.tensor.is_floating_point() else None)

@@ -1,13 +1,15 @@
-"""LoRA files: every way their keys are spelled, what of a model they fit, and merging.
+"""LoRA files and other adapters: every way their keys are spelled, what of a model they fit, and merging.
 
 A merge makes new tensors for the weights it touches and shares all others. Quantised weights that are kept as stored
-get the difference added each time they are dequantised, so nothing is rounded back into the storage format.
+are changed each time they are dequantised, so nothing is rounded back into the storage format. Several adapters of one
+weight change it one after the other.
 """
 
 import copy
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,96 +19,84 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from .adapters import dora
+from .adapters.difference import Difference, LoadedDifference, Scaled, check_finite
+from .adapters.kinds import KINDS
+from .adapters.names import TEXT_ENCODER, official_name
+from .adapters.peft_config import PeftConfigs, read_peft_config
+from .adapters.stored import AdapterKind, Alpha, StoredModule
+from .adapters.unread import unread_kind
 from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
+from .quantization.packed import QuantizedTensor
 from .reader import open_checkpoint
+from .weight_file import shown
 
-_PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
-_FLAT_PREFIX = "lora_unet_"  # names whose dots became underscores
-_KEY = re.compile(
-    r"(?P<module>.+?)\.(?:(?P<down>lora_A|lora_down|lora\.down)|(?P<up>lora_B|lora_up|lora\.up))(?:\.[A-Za-z0-9_-]+)?\.weight"
-)
-# diffusers' names of whole path segments → official ones
-_SEGMENTS = {
-    "proj_in": "patchify_proj", "audio_proj_in": "audio_patchify_proj", "time_embed": "adaln_single",
-    "audio_time_embed": "audio_adaln_single", "prompt_adaln": "prompt_adaln_single",
-    "audio_prompt_adaln": "audio_prompt_adaln_single",
-    "av_cross_attn_video_scale_shift": "av_ca_video_scale_shift_adaln_single",
-    "av_cross_attn_audio_scale_shift": "av_ca_audio_scale_shift_adaln_single",
-    "av_cross_attn_video_a2v_gate": "av_ca_a2v_gate_adaln_single",
-    "av_cross_attn_audio_v2a_gate": "av_ca_v2a_gate_adaln_single",
-    "video_a2v_cross_attn_scale_shift_table": "scale_shift_table_a2v_ca_video",
-    "audio_a2v_cross_attn_scale_shift_table": "scale_shift_table_a2v_ca_audio", "norm_q": "q_norm", "norm_k": "k_norm",
-    "video_connector": "video_embeddings_connector", "audio_connector": "audio_embeddings_connector",
-    "text_proj_in": "aggregate_embed",
-    "video_text_proj_in": "video_aggregate_embed", "audio_text_proj_in": "audio_aggregate_embed",
-}  # fmt: skip
+__all__ = [
+    "Difference",
+    "LoadedDifference",
+    "Lora",
+    "LoraMatch",
+    "Scaled",
+    "TEXT_ENCODER",
+    "adapter_part",
+    "check_lora",
+    "match_lora",
+    "merge_loras",
+    "merged",
+    "official_name",
+    "read_lora",
+    "weight_shapes",
+]
 
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A difference up @ down · alpha / rank; up [out, r], down [r, in] (or convolutions), alpha None: the rank."""
-
-    down: LazyTensor
-    up: LazyTensor
-    alpha: float | None
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]
-
-    @property
-    def scale(self) -> float:
-        return 1.0 if self.alpha is None else self.alpha / self.rank
-
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        return self.up.shape[0] == shape[0] and math.prod(self.down.shape[1:]) == math.prod(shape[1:])
-
-    @property
-    def size(self) -> str:
-        return f"{self.up.shape[0]} × {math.prod(self.down.shape[1:])}"
-
-    def host_tensors(self) -> dict[str, torch.Tensor]:
-        """Tensors by the suffix under which ComfyUI's own LoRA reader knows them."""
-        found = {"lora_up.weight": self.up.load(), "lora_down.weight": self.down.load()}
-        return found if self.alpha is None else {**found, "alpha": torch.tensor(self.alpha)}
+NAMES_SHOWN = 3
+_ALPHA = "alpha"
+_ENDINGS = {
+    **{ending: (part, kind) for kind in KINDS for ending, part in kind.endings.items()},
+    **{ending: (part, None) for ending, part in dora.ENDINGS.items()},
+    _ALPHA: (_ALPHA, None),
+}
+_PATTERNS = tuple((re.compile(rf"(?P<module>.+?)\.{ending}"), found) for ending, found in _ENDINGS.items())
+# The end of the keys, under which an IC-LoRA says how much smaller or slower its reference is.
+_REFERENCE_KEYS = {"downscale": "reference_downscale_factor", "temporal": "reference_temporal_scale_factor"}
 
 
-@dataclass(frozen=True, eq=False)
-class Whole:
-    """A difference stored in full."""
+@dataclass(frozen=True)
+class Reference:
+    """What an IC-LoRA expects of its reference video: size divided by ``downscale``, frame rate by ``temporal``."""
 
-    difference: LazyTensor
+    downscale: int = 1
+    temporal: int = 1
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        return self.difference.shape == tuple(shape)
-
-    @property
-    def size(self) -> str:
-        return " × ".join(map(str, self.difference.shape))
-
-    def host_tensors(self) -> dict[str, torch.Tensor]:
-        """As of LowRank."""
-        return {"diff": self.difference.load()}
-
-
-Difference = LowRank | Whole
+    def __str__(self) -> str:
+        rate = "" if self.temporal == 1 else f", frame rate divided by {self.temporal}"
+        return f"reference video at the size divided by {self.downscale}{rate}"
 
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A LoRA file. differences: official module name → its difference; biases are under ``module.bias``."""
+    """An adapter file. differences: official module name → its difference; biases are under ``module.bias``.
+
+    reference: of an IC-LoRA, None for others; notes: on what in the file could not be used.
+    """
 
     path: Path
     differences: Mapping[str, Difference]
     metadata: Mapping[str, str]
+    reference: Reference | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many differences of each kind, the most first."""
+        return dict(Counter(found.kind.name for found in self.differences.values()).most_common())
 
     def part(self, prefix: str) -> "Lora":
         """What concerns the modules whose names start with ``prefix``, which is taken off."""
         kept = {
             name[len(prefix) :]: difference for name, difference in self.differences.items() if name.startswith(prefix)
         }
-        return Lora(self.path, MappingProxyType(kept), self.metadata)
+        return Lora(self.path, MappingProxyType(kept), self.metadata, self.reference, self.notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,83 +108,120 @@ class LoraMatch:
     unmatched: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{len(self.matched)} of {len(self.matched) + len(self.unmatched)} LoRA weights fit the model"
+        total = len(self.matched) + len(self.unmatched)
+        left = f"; not in the model: {first_names(self.unmatched)}" if self.unmatched else ""
+        return f"{len(self.matched)} of {total} LoRA weights fit the model{left}"
 
 
-@dataclass(frozen=True, eq=False)
-class Scaled:
-    """A difference at a strength."""
+def first_names(names: Sequence[str]) -> str:
+    """A few of many names, for a message."""
+    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
 
-    difference: Difference
-    strength: float
 
-    def factors(self, device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        """(up [out, r], down [r, in]) or (whole,), the strength multiplied in."""
-        found = self.difference
-        if isinstance(found, Whole):
-            return ((found.difference.load(device, torch.float32) * self.strength).to(dtype),)
-        up = found.up.load(device, torch.float32).flatten(1) * (self.strength * found.scale)
-        return up.to(dtype), found.down.load(device, dtype).flatten(1)
+# ---------------------------------------------------------------------------------------------------------------
+# Reading
 
 
 def read_lora(path: str | os.PathLike) -> Lora:
-    """Open a LoRA file; factors are read when they are needed. Raises CheckpointError when it holds none, or kinds that
-    are not known."""
+    """Open an adapter file; factors are read when they are needed. Raises CheckpointError when it holds none, or kinds
+    that are not known."""
     checkpoint = open_checkpoint(path)
-    halves: dict[str, dict[str, LazyTensor]] = {}
-    alphas: dict[str, LazyTensor] = {}
-    differences: dict[str, Difference] = {}
-    unknown = []
-    for key, tensor in checkpoint.tensors.items():
-        match = _KEY.fullmatch(key)
-        stem, _, last = key.rpartition(".")
-        if match:
-            halves.setdefault(official_name(match["module"]), {})["down" if match["down"] else "up"] = tensor
-        elif last == "alpha":
-            alphas[official_name(stem)] = tensor
-        elif last in ("diff", "diff_b"):
-            name = official_name(stem)
-            differences[f"{name}.bias" if last == "diff_b" else name] = Whole(tensor)
-        else:
-            unknown.append(key)
     path = checkpoint.paths[0]
+    config = read_peft_config(path, checkpoint.metadata)
+    differences: dict[str, Difference] = {}
+    for name, (spelled, parts, kinds) in _modules(path, checkpoint.tensors).items():
+        if len(kinds) > 1:
+            names = " and ".join(sorted(kind.name for kind in kinds))
+            raise CheckpointError(f"{path} has {names} for {name}, expected one kind: the file is damaged")
+        if not kinds:
+            continue  # an alpha of nothing
+        module = StoredModule(path, name, parts, _alpha(path, name, parts.get(_ALPHA), config, spelled))
+        for target, difference in kinds.pop().read(module).items():
+            differences[f"{name}{target}"] = difference if target else dora.decomposed(module, difference)
+    if not differences:
+        raise CheckpointError(f"{path} holds no LoRA weights, expected lora_A and lora_B pairs: choose a LoRA file")
+    reference, notes = _reference(path, checkpoint.metadata)
+    notes = tuple(f"{path.name}: {note}" for note in (*config.notes, *notes))
+    return Lora(path, MappingProxyType(differences), checkpoint.metadata, reference, notes)
+
+
+def adapter_part(key: str) -> tuple[str, str, AdapterKind | None] | None:
+    """Module, part and kind (None: of any) of an adapter's key, or None for one that is none."""
+    return next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)
+
+
+Modules = dict[str, tuple[str, dict[str, LazyTensor | QuantizedTensor], set[AdapterKind]]]
+
+
+def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) -> Modules:
+    """Official module name → its name in the file, its tensors by part, and the kinds that they are of."""
+    modules: Modules = {}
+    unknown: list[str] = []
+    for key, tensor in tensors.items():
+        found = adapter_part(key)
+        if found is None:
+            unknown.append(key)
+            continue
+        spelled, part, kind = found
+        if not tensor.dtype.is_floating_point:
+            raise CheckpointError(
+                f"{path} holds {key} of {tensor.stored}, expected floating-point numbers: the LoRA is damaged or "
+                "quantised in a way that is not read here"
+            )
+        _, parts, kinds = modules.setdefault(official_name(spelled), (spelled, {}, set()))
+        if part in parts:
+            raise CheckpointError(f"{path} names {part} of {official_name(spelled)} twice ({key}): it is damaged")
+        parts[part] = tensor
+        kinds |= {kind} if kind is not None else set()
     if unknown:
-        kinds = f"{len(unknown)} other tensors ({unknown[0]})"
+        what = next(filter(None, map(unread_kind, unknown)), None)
+        if what is not None:
+            raise CheckpointError(f"{path} holds {what}, expected one of {', '.join(kind.name for kind in KINDS)}")
+        kinds = f"{len(unknown)} other tensors ({shown(unknown[0])})"
         raise CheckpointError(
             f"{path} holds {kinds}, expected low-rank pairs alone: it is a model or another kind of adapter"
         )
-    if not halves and not differences:
-        raise CheckpointError(f"{path} holds no LoRA weights, expected lora_A and lora_B pairs: choose a LoRA file")
-    for name, pair in halves.items():
-        differences[name] = _low_rank(path, name, pair, alphas.get(name))
-    return Lora(path, MappingProxyType(differences), checkpoint.metadata)
+    return modules
 
 
-def _low_rank(path: Path, name: str, pair: Mapping[str, LazyTensor], alpha: LazyTensor | None) -> LowRank:
-    down, up = pair.get("down"), pair.get("up")
-    if down is None or up is None:
-        raise CheckpointError(f"{path} has one half of {name}, expected a pair of factors: the LoRA is incomplete")
-    if len(down.shape) < 2 or len(up.shape) < 2 or down.shape[0] != up.shape[1] or not down.shape[0]:
-        raise CheckpointError(
-            f"{path} has factors {list(up.shape)} and {list(down.shape)} for {name}, whose ranks disagree: it is "
-            "damaged"
-        )
-    if alpha is None:
-        return LowRank(down, up, None)
-    value = float(alpha.load(mapped=False)) if math.prod(alpha.shape) == 1 else math.nan
+def _alpha(path: Path, name: str, stored, config: PeftConfigs, spelled: str) -> Alpha:
+    """A stored alpha wins over what the metadata says."""
+    if stored is None:
+        return config.alpha_of(spelled)
+    value = float(stored.load(dtype=torch.float32, mapped=False)) if math.prod(stored.shape) == 1 else math.nan
     if not math.isfinite(value):
         raise CheckpointError(f"{path} has an alpha of {name} that is no number: the LoRA is damaged")
-    return LowRank(down, up, value)
+    return Alpha(value)
 
 
-def official_name(name: str) -> str:
-    """A module's official bare name from any of the spellings in use."""
-    while prefix := next((one for one in _PREFIXES if name.startswith(one)), None):
-        name = name.removeprefix(prefix)
-    segments = [_SEGMENTS.get(segment, segment) for segment in name.split(".")]
-    if segments[0].endswith("_embeddings_connector") and len(segments) > 1 and segments[1] == "transformer_blocks":
-        segments[1] = "transformer_1d_blocks"
-    return ".".join(segments)
+def _reference(path: Path, metadata: Mapping[str, str]) -> tuple[Reference | None, tuple[str, ...]]:
+    """What a file says of its reference video: any key that ends so counts; fractions are rounded."""
+    factors, notes = {}, []
+    for field, ending in _REFERENCE_KEYS.items():
+        for key, text in metadata.items():
+            if not key.endswith(ending):
+                continue
+            try:
+                factor = round(float(text))
+            except (ValueError, OverflowError):
+                factor = 0
+            if 1 <= factor <= 64:
+                factors[field] = factor
+            else:
+                notes.append(f"{ending} {text[:20]!r} is no factor, so that it does not count")
+    named = "ic-lora" in path.name.lower().replace("_", "-") or "iclora" in path.name.lower()
+    return (Reference(**factors) if factors or named else None), tuple(notes)
+
+
+def check_lora(lora: Lora) -> None:
+    """Read all numbers of an adapter once. Raises CheckpointError for those that are not finite."""
+    for difference in lora.differences.values():
+        for part in difference.parts.values():
+            check_finite(part.load(), part)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Matching
 
 
 def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str]) -> LoraMatch:
@@ -203,29 +230,43 @@ def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str])
 
     Errors: CheckpointError when nothing fits or a shape differs, since the LoRA is for another model then.
     """
+    match = fitting(lora, names)
+    if not match.matched:
+        first = next(iter(lora.differences), "nothing")
+        raise CheckpointError(
+            f"{lora.path} fits none of the model's weights (its first is {shown(first)}): use a LoRA for this model"
+        )
+    return match
+
+
+def fitting(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str]) -> LoraMatch:
+    """As :func:`match_lora`, for networks that a LoRA need not say anything about."""
     shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    flat = {}
-    if any(name.startswith(_FLAT_PREFIX) for name in lora.differences):
-        flat = {name.removesuffix(".weight").replace(".", "_"): name.removesuffix(".weight") for name in shapes}
     matched, unmatched = {}, []
     for module, difference in lora.differences.items():
-        name = flat.get(module.removeprefix(_FLAT_PREFIX), module) if module.startswith(_FLAT_PREFIX) else module
-        target = next((one for one in (f"{name}.weight", name) if one in shapes), None)
+        target = next((one for one in (f"{module}.weight", module) if one in shapes), None)
         if target is None:
             unmatched.append(module)
         elif shapes[target] is not None and not difference.fits(tuple(shapes[target])):
-            size = " × ".join(map(str, shapes[target]))
+            found, size = (" × ".join(map(str, s)) for s in (difference.weight_shape(shapes[target]), shapes[target]))
             raise CheckpointError(
-                f"{lora.path} changes {name} of {difference.size}, the model has {size}: use a LoRA for this model"
+                f"{lora.path} changes {module} of {found}, the model has {size}: use a LoRA for this model"
             )
         else:
             matched[target] = difference
-    if not matched:
-        first = next(iter(lora.differences), "nothing")
-        raise CheckpointError(
-            f"{lora.path} fits none of the model's weights (its first is {first}): use a LoRA for this model"
-        )
     return LoraMatch(MappingProxyType(matched), tuple(unmatched))
+
+
+def differences_for(
+    loras: Sequence[tuple[Lora, float]], shapes: Mapping[str, tuple[int, ...]], *, needed: bool = False
+) -> dict[str, list[Scaled]]:
+    """Parameter name → what LoRAs at strengths do to it, in order. needed: each has to fit some weight."""
+    found: dict[str, list[Scaled]] = {}
+    for lora, strength in loras:
+        match = match_lora(lora, shapes) if needed else fitting(lora, shapes)
+        for name, difference in match.matched.items():
+            found.setdefault(name, []).append(Scaled(difference, strength))
+    return found
 
 
 def weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -242,15 +283,15 @@ def weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+# ---------------------------------------------------------------------------------------------------------------
+# Merging
+
+
 def merged(weight: torch.Tensor, additions: Sequence[Scaled]) -> torch.Tensor:
-    """A weight with differences added, summed in float32, as a new tensor of its dtype."""
-    total = weight.to(torch.float32, copy=True)
+    """A weight changed by differences one after the other, in float32, as a new tensor of its dtype."""
+    total = weight.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for addition in additions:
-        factors = addition.factors(weight.device, torch.float32)
-        if len(factors) == 1:
-            total += factors[0].view(total.shape)
-        else:
-            total.view(len(total), -1).addmm_(*factors)
+        addition.load(weight.device, torch.float32).apply(total)
     return total.to(weight.dtype)
 
 
@@ -259,11 +300,7 @@ def merge_loras(module: nn.Module, loras: Sequence[tuple[Lora, float]]) -> nn.Mo
 
     Layers that keep quantised weights get the differences beside them. Errors: as of match_lora, for each LoRA.
     """
-    shapes = weight_shapes(module)
-    additions: dict[str, list[Scaled]] = {}
-    for lora, strength in loras:
-        for name, difference in match_lora(lora, shapes).matched.items():
-            additions.setdefault(name, []).append(Scaled(difference, strength))
+    additions = differences_for(loras, weight_shapes(module), needed=True)
     # parameters of its own over the same memory, so that moving one network leaves the other where it is
     shared = {id(buffer): buffer for buffer in module.buffers()}
     shared |= {id(parameter): nn.Parameter(parameter.data, requires_grad=False) for parameter in module.parameters()}
@@ -272,14 +309,9 @@ def merge_loras(module: nn.Module, loras: Sequence[tuple[Lora, float]]) -> nn.Mo
         stem, _, last = name.rpartition(".")
         owner = result.get_submodule(stem)
         if isinstance(owner, QuantizedLinear) and last == "weight":
-            dtype = torch.bfloat16 if owner.bias is None else owner.bias.dtype
             parent, _, own = stem.rpartition(".")
-            device = owner.weight.device
-            setattr(
-                result.get_submodule(parent),
-                own,
-                owner.with_differences([one.factors(device, dtype) for one in scaled]),
-            )
+            more = [one.load(owner.weight.device, owner.compute_dtype) for one in scaled]
+            setattr(result.get_submodule(parent), own, owner.with_differences(more))
         else:
             holder = owner.parts["weight"] if isinstance(owner, QuantizedLinear) else owner
             setattr(holder, last, nn.Parameter(merged(getattr(holder, last), scaled), requires_grad=False))

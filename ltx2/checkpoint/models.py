@@ -1,15 +1,17 @@
 """Every network of the family from a checkpoint: the configuration is read, the network built, its weights assigned.
 
-All functions take ``dtype`` (of the weights; None as stored), ``device``, ``ops`` (the layer set) and ``quantized``
-(``dequantize`` at load, or ``on_use``), and raise MissingComponent (a CheckpointError) when no file holds the
-component, CheckpointError when what the files hold does not fit together.
+All functions take the options of :class:`.build.LoadOptions` as keywords: ``dtype`` (of the weights; None as stored),
+``device``, ``ops`` (the layer set), ``quantized`` (``dequantize`` at load, or ``on_use``) and ``loras`` (with their
+strengths; what they say of other networks is passed over). They raise MissingComponent (a CheckpointError) when no file
+holds the component, CheckpointError when what the files hold does not fit together, RequestError for options that are
+none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
-import torch
 from torch import nn
 
 from ..config.audio import audio_vae_config, vocoder_config
@@ -20,39 +22,32 @@ from ..config.transformer import connector_config, text_projection_config, trans
 from ..config.upsampler import upsampler_config
 from ..config.versions import release
 from ..config.video_vae import video_vae_config
-from ..errors import CheckpointError, is_out_of_memory
+from ..errors import CheckpointError
 from ..networks.audio.vae import AudioDecoder, AudioEncoder
 from ..networks.audio.vocoder import make_vocoder
 from ..networks.layers import attention as networks_attention
-from ..networks.layers.ops import TORCH_OPS, Ops
 from ..networks.transformer.connectors import Connector, TextProjection
 from ..networks.transformer.duration_head import DurationHead
 from ..networks.transformer.model import Transformer
 from ..networks.video_vae.diffusion_decoder import DiffusionDecoder, fold_gates
 from ..networks.video_vae.latent_upsampler import LatentUpsampler
 from ..networks.video_vae.model import VideoDecoder, VideoEncoder
-from .build import build
+from .build import LONGEST_REASON, LoadOptions, build
 from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
-from .lora import Lora
+from .lora import match_lora
+from .lora_report import network_of
 from .reader import Checkpoint
 
-Loras = Sequence[tuple[Lora, float]]
-
-LONGEST_REASON = 300  # characters of an error that metadata caused
 LEAST_REPEATS = 64  # that a configuration may ask for, however few tensors there are
 
 
 def load_transformer(
     checkpoint: Checkpoint,
     *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
     attention: networks_attention.AttentionFunction = networks_attention.attention,
-    loras: Loras = (),
-    quantized: str = "dequantize",
     av_timestep_mode: str = "hybrid",
+    **options: Any,
 ) -> Transformer:
     """The audio-video transformer, with LoRAs merged in at their strengths.
 
@@ -61,8 +56,12 @@ def load_transformer(
     component = find_component(checkpoint, "transformer")
     release(component.version, str(component))
     config = _read(transformer_config, component)
-    options = {"attention": attention, "av_timestep_mode": av_timestep_mode}
-    return _build(component, lambda **how: Transformer(config, **options, **how), ops, dtype, device, quantized, loras)
+    how = LoadOptions(**options)
+    for lora, _ in how.loras:
+        if all(network_of(name) == "transformer" for name in lora.differences):
+            match_lora(lora, component.shapes)
+    extra = {"attention": attention, "av_timestep_mode": av_timestep_mode}
+    return build(lambda ops: Transformer(config, ops=ops, device="meta", dtype=how.dtype, **extra), component, how)
 
 
 def transformer_heads(checkpoint: Checkpoint) -> tuple[int, int]:
@@ -74,141 +73,85 @@ def transformer_heads(checkpoint: Checkpoint) -> tuple[int, int]:
 def load_connectors(
     checkpoint: Checkpoint,
     *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
     attention: networks_attention.AttentionFunction = networks_attention.attention,
-    loras: Loras = (),
-    quantized: str = "dequantize",
+    **options: Any,
 ) -> tuple[Connector, Connector]:
-    """The video and the audio connector. LoRAs that say nothing about connectors are passed over."""
-    connectors = []
-    for stream, prefix in zip(("video", "audio"), CONNECTORS):
-        component = find_component(checkpoint, f"{stream}_connector")
-        config = _read(connector_config, component, stream)
-        parts = [(lora.part(prefix), strength) for lora, strength in loras]
-        parts = [(part, strength) for part, strength in parts if part.differences]
-        factory = _connector(config, attention)
-        connectors.append(_build(component, factory, ops, dtype, device, quantized, parts))
-    return tuple(connectors)
+    """The video and the audio connector."""
+    how = LoadOptions(**options)
+    video, audio = (_load_connector(checkpoint, prefix, attention, how) for prefix in CONNECTORS)
+    return video, audio
 
 
-def load_text_projection(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> TextProjection:
+def _load_connector(checkpoint: Checkpoint, prefix: str, attention, how: LoadOptions) -> Connector:
+    stream = prefix.partition("_")[0]
+    component = find_component(checkpoint, f"{stream}_connector")
+    config = _read(connector_config, component, stream)
+    how = replace(how, loras=[(lora.part(prefix), strength) for lora, strength in how.loras])
+
+    def make(ops):
+        return Connector(config, ops=ops, attention=attention, device="meta", dtype=how.dtype)
+
+    return build(make, component, how)
+
+
+def load_text_projection(checkpoint: Checkpoint, **options: Any) -> TextProjection:
     """The projection of the text encoder's hidden states."""
-    return _load(checkpoint, "text_projection", text_projection_config, TextProjection, ops, dtype, device, quantized)
+    return _load(checkpoint, "text_projection", text_projection_config, TextProjection, options)
 
 
-def load_video_encoder(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> VideoEncoder:
+def load_video_encoder(checkpoint: Checkpoint, **options: Any) -> VideoEncoder:
     """The video VAE's encoder."""
-    return _load(checkpoint, "video_encoder", video_vae_config, VideoEncoder, ops, dtype, device, quantized)
+    return _load(checkpoint, "video_encoder", video_vae_config, VideoEncoder, options)
 
 
 def load_video_decoder(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-    kind: str | None = None,
+    checkpoint: Checkpoint, *, kind: str | None = None, **options: Any
 ) -> VideoDecoder | DiffusionDecoder:
     """The video decoder. kind: ``conv``, ``diffusion``, or None for the one in the first file that holds any."""
     name = {"conv": "video_decoder", "diffusion": "diffusion_decoder"}.get(kind) or _first_decoder(checkpoint)
     if name == "video_decoder":
-        return _load(checkpoint, name, video_vae_config, VideoDecoder, ops, dtype, device, quantized)
+        return _load(checkpoint, name, video_vae_config, VideoDecoder, options)
     component = _without_gates(find_component(checkpoint, name))
-    config = _read(diffusion_decoder_config, component)
-    return _build(component, lambda **how: DiffusionDecoder(config, **how), ops, dtype, device, quantized)
+    return _build(component, diffusion_decoder_config, DiffusionDecoder, options)
 
 
-def load_audio_encoder(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> AudioEncoder:
+def load_audio_encoder(checkpoint: Checkpoint, **options: Any) -> AudioEncoder:
     """The audio VAE's encoder."""
-    return _load(checkpoint, "audio_encoder", audio_vae_config, AudioEncoder, ops, dtype, device, quantized)
+    return _load(checkpoint, "audio_encoder", audio_vae_config, AudioEncoder, options)
 
 
-def load_audio_decoder(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> AudioDecoder:
+def load_audio_decoder(checkpoint: Checkpoint, **options: Any) -> AudioDecoder:
     """The audio VAE's decoder."""
-    return _load(checkpoint, "audio_decoder", audio_vae_config, AudioDecoder, ops, dtype, device, quantized)
+    return _load(checkpoint, "audio_decoder", audio_vae_config, AudioDecoder, options)
 
 
-def load_vocoder(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> nn.Module:
+def load_vocoder(checkpoint: Checkpoint, **options: Any) -> nn.Module:
     """The vocoder: a Vocoder (2.0) or a BandwidthExtensionVocoder (2.3 on)."""
-    return _load(checkpoint, "vocoder", vocoder_config, make_vocoder, ops, dtype, device, quantized)
+    return _load(checkpoint, "vocoder", vocoder_config, make_vocoder, options)
 
 
-def load_upsampler(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> LatentUpsampler:
+def load_upsampler(checkpoint: Checkpoint, **options: Any) -> LatentUpsampler:
     """A latent upsampler, spatial or temporal."""
-    return _load(checkpoint, "upsampler", upsampler_config, LatentUpsampler, ops, dtype, device, quantized)
+    return _load(checkpoint, "upsampler", upsampler_config, LatentUpsampler, options)
 
 
-def load_duration_head(
-    checkpoint: Checkpoint,
-    *,
-    dtype: torch.dtype | None = None,
-    device="cpu",
-    ops: Ops = TORCH_OPS,
-    quantized: str = "dequantize",
-) -> DurationHead:
+def load_duration_head(checkpoint: Checkpoint, **options: Any) -> DurationHead:
     """The network that guesses how long a prompt's clip should be."""
-    return _load(checkpoint, "duration_head", duration_config, DurationHead, ops, dtype, device, quantized)
+    return _load(checkpoint, "duration_head", duration_config, DurationHead, options)
 
 
 def _load(
-    checkpoint: Checkpoint,
-    name: str,
-    reader: Callable,
-    network: Callable[..., nn.Module],
-    ops: Ops,
-    dtype,
-    device,
-    quantized: str,
-):
+    checkpoint: Checkpoint, name: str, reader: Callable, network: Callable[..., nn.Module], options: Mapping[str, Any]
+) -> Any:
     """A network that needs nothing but its configuration."""
-    component = find_component(checkpoint, name)
-    config = _read(reader, component)
-    return _build(component, lambda **how: network(config, **how), ops, dtype, device, quantized)
+    return _build(find_component(checkpoint, name), reader, network, options)
+
+
+def _build(
+    component: Component, reader: Callable, network: Callable[..., nn.Module], options: Mapping[str, Any]
+) -> Any:
+    config, how = _read(reader, component), LoadOptions(**options)
+    return build(lambda ops: network(config, ops=ops, device="meta", dtype=how.dtype), component, how)
 
 
 def _read(reader: Callable, component: Component, *more):
@@ -227,44 +170,6 @@ def _read(reader: Callable, component: Component, *more):
     if wrong is not None:
         raise CheckpointError(f"{component} has a configuration with {wrong}, which makes no sense: get the file again")
     return config
-
-
-def _build(
-    component: Component, make: Callable[..., nn.Module], ops: Ops, dtype, device, quantized: str, loras: Loras = ()
-):
-    def empty(**how) -> nn.Module:
-        try:
-            return make(device="meta", dtype=dtype, **how)
-        except CheckpointError:
-            raise
-        except (
-            TypeError,
-            ValueError,
-            RuntimeError,
-            ZeroDivisionError,
-            IndexError,
-        ) as error:  # sizes that no layer can have
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).partition("\n")[0][:LONGEST_REASON]
-            raise CheckpointError(
-                f"{component} has a configuration that nothing fits ({reason}): get the file again"
-            ) from error
-
-    like = None if ops is TORCH_OPS else empty
-    return build(
-        lambda: empty(ops=ops),
-        component,
-        dtype=dtype,
-        device=device,
-        quantized=quantized,
-        loras=loras,
-        like=like,
-    )
-
-
-def _connector(config, attention) -> Callable[..., Connector]:
-    return lambda **how: Connector(config, attention=attention, **how)
 
 
 def _first_decoder(checkpoint: Checkpoint) -> str:

@@ -5,6 +5,7 @@ the weight that they stand for; see :mod:`.quantized`.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from types import MappingProxyType
 from ..errors import CheckpointError
 from .gguf import read_gguf
 from .lazy_tensor import LazyTensor
-from .quantization.detection import QuantizedTensor, fold_quantized
+from .quantization.detection import fold_quantized
+from .quantization.packed import QuantizedTensor
 from .safetensors_header import read_header
 from .weight_file import open_weight_file
 
@@ -45,10 +47,45 @@ class Checkpoint:
         return f"{first} (and {len(others)} more)" if others else first
 
 
+# What writers of models in parts call them.
+_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)", re.IGNORECASE)
+PARTS_LIMIT = 1000
+
+
+def parts_of(path: str | os.PathLike) -> list[Path]:
+    """The file, or all parts of a model that the file is a part of. Raises CheckpointError naming the first that is
+    missing beside it."""
+    path = Path(path)
+    named = _PART.fullmatch(path.name)
+    count = int(named["count"]) if named else 1
+    if not 1 < count <= PARTS_LIMIT or not path.exists():
+        return [path]
+    parts = [path.with_name(f"{named['stem']}-{i:05}-of-{count:05}{named['suffix']}") for i in range(1, count + 1)]
+    missing = [part.name for part in parts if not part.exists()]
+    if missing:
+        raise CheckpointError(
+            f"{path} is one of {count} parts, and {missing[0]} is not beside it ({len(missing)} are missing): finish "
+            "the download"
+        )
+    return parts
+
+
+def gguf_names(folder: str | os.PathLike) -> list[str]:
+    """GGUF files below a folder, as paths from there; of a model in parts the first."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [one for one in folders if one != ".git"]
+        names = [name for name in files if name.lower().endswith(".gguf")]
+        first = (name for name in names if not (_PART.fullmatch(name) and "-00001-of-" not in name))
+        found += [os.path.relpath(os.path.join(place, name), folder) for name in first]
+    return found
+
+
 def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Checkpoint:
     """Open weight files, checking all headers. Raises CheckpointError naming the file, what was found and what to
     do."""
-    names = [name for path in paths for name in ([path] if isinstance(path, (str, os.PathLike)) else path)]
+    given = [name for path in paths for name in ([path] if isinstance(path, (str, os.PathLike)) else path)]
+    names = list(dict.fromkeys(part for name in given for part in parts_of(name)))
     if not names:
         raise CheckpointError(
             "no checkpoint file was named, expected at least one: choose a .safetensors or .gguf file"
@@ -67,6 +104,7 @@ def _open(path: str | os.PathLike) -> CheckpointFile:
     file, first = open_weight_file(path)
     if first.startswith(b"GGUF") and file.path.suffix.lower() != ".safetensors":
         tensors, metadata = read_gguf(file)
+        _check_part(file.path, metadata)
         return CheckpointFile(file.path, MappingProxyType(metadata), MappingProxyType(tensors))
     entries, metadata = read_header(file, first)
     tensors = {
@@ -76,3 +114,13 @@ def _open(path: str | os.PathLike) -> CheckpointFile:
     return CheckpointFile(
         file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(tensors, metadata, file.path))
     )
+
+
+def _check_part(path: Path, metadata: Mapping[str, str]) -> None:
+    """Raise CheckpointError for a part of a GGUF model under a name by which the others cannot be found."""
+    count, number = metadata.get("split.count", "1"), metadata.get("split.no", "0")
+    if count.isdecimal() and int(count) > 1 and not _PART.fullmatch(path.name):
+        raise CheckpointError(
+            f"{path} is part {int(number) + 1 if number.isdecimal() else '?'} of {count} of a model, and its name does "
+            f"not say so: give the parts their names back (…-00001-of-{int(count):05}.gguf)"
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CheckpointError
-from .weight_file import WeightFile, kind_of
+from .weight_file import NAME_LIMIT, WeightFile, is_name, kind_of, shown
 
 HEADER_LIMIT_BYTES = 100_000_000
 METADATA_LIMIT_BYTES = 1_000_000
@@ -43,7 +43,7 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
     """Tensors and metadata of a file whose first bytes are ``first``. Raises CheckpointError for whatever is not as it
     has to be."""
     fail = _failing(file)
-    other = kind_of(first)
+    other = kind_of(first, file.size)
     if other:
         raise CheckpointError(f"{file.path} is {other}, expected a safetensors file: get the model as .safetensors")
     if file.size < 8:
@@ -78,7 +78,7 @@ def _parse(raw: bytes, fail) -> dict:
         if len(found) != len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-            raise fail(f"names {_short(twice)} twice in its header")
+            raise fail(f"names {shown(twice)} twice in its header")
         return found
 
     try:
@@ -106,7 +106,7 @@ def _metadata(found, fail) -> dict[str, str]:
         raise fail(f"has metadata of kind {type(found).__name__}, expected an object of strings")
     wrong = next((key for key, value in found.items() if not isinstance(value, str)), None)
     if wrong is not None:
-        raise fail(f"has metadata {_short(wrong)} of kind {type(found[wrong]).__name__}, expected a string")
+        raise fail(f"has metadata {shown(wrong)} of kind {type(found[wrong]).__name__}, expected a string")
     size = sum(len(key) + len(value) for key, value in found.items())
     if size > METADATA_LIMIT_BYTES:
         raise fail(f"has {size} characters of metadata, expected at most {METADATA_LIMIT_BYTES}")
@@ -114,20 +114,24 @@ def _metadata(found, fail) -> dict[str, str]:
 
 
 def _entry(name: str, value, start: int, size: int, fail) -> Entry:
-    label = f"tensor {_short(name)}"
+    label = f"tensor {shown(name)}"
+    if not is_name(name):
+        raise fail(
+            f"has {label} under a name of {len(name)} characters, expected at most {NAME_LIMIT} that can be shown"
+        )
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        keys = ", ".join(sorted(map(_short, value))[:5]) if isinstance(value, dict) else type(value).__name__
+        keys = ", ".join(sorted(map(shown, value))[:5]) if isinstance(value, dict) else type(value).__name__
         raise fail(f"describes {label} by {keys or 'nothing'}, expected dtype, shape and data_offsets")
     stored, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(stored, str) or stored not in DTYPES:
-        raise fail(f"has {label} of dtype {_short(stored)}, expected one of {', '.join(DTYPES)}")
+        raise fail(f"has {label} of dtype {shown(stored)}, expected one of the format's, such as F32, BF16 or F8_E4M3")
     if not _whole_numbers(shape) or len(shape) > DIMENSIONS_LIMIT:
         raise fail(
-            f"has {label} of shape {_short(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers "
+            f"has {label} of shape {shown(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers "
             "from 0 on"
         )
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise fail(f"has {label} at {_short(offsets)}, expected a start and an end from 0 on")
+        raise fail(f"has {label} at {shown(offsets)}, expected a start and an end from 0 on")
     begin, end = offsets
     if start + end > size:
         raise fail(f"has {label} end at byte {start + end}, but is {size} bytes long")
@@ -135,9 +139,9 @@ def _entry(name: str, value, start: int, size: int, fail) -> Entry:
     for extent in shape:
         expected *= extent
         if expected > _INT64_MAX:
-            raise fail(f"has {label} of shape {_short(shape)}, which is larger than any file")
+            raise fail(f"has {label} of shape {shown(shape)}, which is larger than any file")
     if expected != end - begin:
-        raise fail(f"has {label} of {stored} {_short(shape)} in {end - begin} bytes, expected {expected}")
+        raise fail(f"has {label} of {stored} {shown(shape)} in {end - begin} bytes, expected {expected}")
     return Entry(dtype, stored, tuple(shape), start + begin, end - begin)
 
 
@@ -150,14 +154,9 @@ def _check_ranges(entries: dict[str, Entry], start: int, size: int, fail) -> Non
     at, before = start, None
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if entry.offset < at:
-            raise fail(f"has tensor {_short(name)} over bytes of {_short(before)}")
+            raise fail(f"has tensor {shown(name)} over bytes of {shown(before)}")
         if entry.offset > at:
-            raise fail(f"has {entry.offset - at} bytes of no tensor before {_short(name)}")
+            raise fail(f"has {entry.offset - at} bytes of no tensor before {shown(name)}")
         at, before = entry.offset + entry.nbytes, name
     if at != size:
         raise fail(f"has {size - at} bytes after its last tensor, expected none")
-
-
-def _short(value) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"

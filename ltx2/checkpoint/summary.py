@@ -6,8 +6,10 @@ from typing import Any
 
 from ..config.versions import RELEASES, release
 from ..errors import CheckpointError
+from .adapters.unread import unread_kind
 from .layout import components, model_version, released_file
-from .lora import Lora, LowRank, match_lora, read_lora
+from .lora import Lora, adapter_part, read_lora
+from .lora_report import PREFIXES, network_of, report_lora
 from .reader import Checkpoint, CheckpointFile
 
 # Of a whole pipeline; the others are extras.
@@ -16,11 +18,14 @@ NEEDED = (
     "audio_decoder", "vocoder",
 )  # fmt: skip
 METADATA_SHOWN = 200
+SCALES_SHOWN = 5
 
 
 def is_lora(file: CheckpointFile) -> bool:
-    """Whether a file looks like a LoRA by its tensor names."""
-    return any(".lora" in name or name.endswith((".diff", ".diff_b")) for name in file.tensors)
+    """Whether a file looks like an adapter by its tensor names."""
+    parts = map(adapter_part, file.tensors)
+    known = any(part is not None and part[2] is not None for part in parts)
+    return known or (bool(file.tensors) and all(unread_kind(name) is not None for name in file.tensors))
 
 
 def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -45,33 +50,49 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def summarise_lora(path, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """Rank, size and, where a transformer is at hand, how much of a LoRA fits it."""
+    """Kinds, ranks, scales, what it is for and, where networks are at hand, how much of an adapter fits them."""
     lora = read_lora(path)
-    ranks = Counter(found.rank for found in lora.differences.values() if isinstance(found, LowRank))
+    ranks = Counter(rank for found in lora.differences.values() if (rank := found.rank) is not None)
+    scales = Counter(scale for found in lora.differences.values() if (scale := _scale(found.kind)) is not None)
     summary: dict[str, Any] = {
         "file": str(path),
-        "kind": "LoRA",
+        "kind": "LoRA" if lora.reference is None else "IC-LoRA",
+        "weights": lora.kinds,
         "modules": len(lora.differences),
         "ranks": {str(rank): count for rank, count in sorted(ranks.items())},
+        "scales": {f"{scale:g}": count for scale, count in scales.most_common(SCALES_SHOWN)},
+        "networks": _networks(lora),
         "metadata": _shortened(lora.metadata),
+        "notes": list(lora.notes),
     }
-    transformer = components(checkpoint).get("transformer") if checkpoint is not None else None
-    if transformer is not None:
-        summary["fit"] = _fit(lora, transformer.shapes)
+    if lora.reference is not None:
+        summary["reference"] = str(lora.reference)
+        summary["reference_downscale_factor"] = lora.reference.downscale
+        summary["reference_temporal_scale_factor"] = lora.reference.temporal
+    found = components(checkpoint) if checkpoint is not None else {}
+    if "transformer" in found:
+        summary["fit"] = _fit(lora, {name: found[name].shapes for name in PREFIXES if name in found})
     return summary
 
 
-def _fit(lora: Lora, shapes) -> str:
+def _scale(kind) -> float | None:
+    return getattr(getattr(kind, "inner", kind), "scale", None)
+
+
+def _networks(lora: Lora) -> dict[str, int]:
+    """Which networks the names are of, and how many."""
+    found: Counter[str] = Counter()
+    for name in lora.differences:
+        found[network_of(name).replace("_", " ")] += 1
+    return dict(found.most_common())
+
+
+def _fit(lora: Lora, networks) -> str:
     try:
-        match = match_lora(lora, shapes)
+        report = report_lora(lora, networks)
     except CheckpointError as error:
         return str(error)
-    left = (
-        f"; not in the model: {', '.join(match.unmatched[:3])}" + (", …" if len(match.unmatched) > 3 else "")
-        if match.unmatched
-        else ""
-    )
-    return f"{match}{left}"
+    return str(report)
 
 
 def _release(version) -> str | None:

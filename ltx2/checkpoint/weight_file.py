@@ -134,6 +134,29 @@ def _map(descriptor: int, size: int) -> mmap.mmap | None:
         return None
 
 
-def kind_of(first: bytes) -> str | None:
-    """What a file is by its first bytes, when that is something other than safetensors."""
+def kind_of(first: bytes, size: int) -> str | None:
+    """What a file of ``size`` bytes is by its ``first`` bytes (nine at least, where there are so many), when that is
+    something other than safetensors.
+
+    A safetensors file begins with a length, which may be of any bytes, those of a signature included: a brace behind a
+    length that the file has room for says more than they do.
+    """
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= size - 8:
+        return None
     return next((what for signature, what in _SIGNATURES if first.startswith(signature)), None)
+
+
+NAME_LIMIT = 256  # characters; far above any real tensor's
+SHOWN = 80
+
+
+def is_name(name: str) -> bool:
+    """Whether a tensor may be called so: names are shown to people, on one line."""
+    return 0 < len(name) <= NAME_LIMIT and name.isprintable()
+
+
+def shown(value, limit: int = SHOWN) -> str:
+    """A value out of a file as part of a message: on one line, and not too long."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 3]}…"

@@ -373,12 +373,16 @@ def numbered(out, index: int, count: int) -> Path:
 
 def metadata_of(segment: Segment, request: Request, models: Models, index: int = 0) -> dict:
     """What a file says about how it was made."""
-    return {
-        "ltx2": {
-            "version": __version__,
-            "model": models.names[0],
-            "preset": segment.settings.preset.name,
-            "prompt": request.prompt,
-            "seed": segment.seed + index,
-        }
+    said = {
+        "version": __version__,
+        "model": models.names[0],
+        "preset": segment.settings.preset.name,
+        "prompt": request.prompt,
+        "seed": segment.seed + index,
     }
+    if models.loras:
+        said["loras"] = [
+            {"file": report.lora.path.name, "strength": strength, "fit": str(report)}
+            for report, strength in models.loras
+        ]
+    return {"ltx2": said}

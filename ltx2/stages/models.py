@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ..checkpoint import models as load
+from ..checkpoint.build import check_dtype
 from ..checkpoint.layout import MissingComponent, model_version
-from ..checkpoint.lora import Lora, read_lora
+from ..checkpoint.lora import Lora, check_lora, match_lora, read_lora, weight_shapes
+from ..checkpoint.lora_report import LoraReport, report_lora
 from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
@@ -60,6 +62,8 @@ class PipelineConfig:
         for name, known in (("offload", OFFLOADS), ("video_decoding", MODES), ("pass_batching", BATCHINGS)):
             if getattr(self, name) not in known:
                 raise RequestError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        for name in ("transformer", "text_encoder", "video_vae", "upsampler", "audio_vae", "vocoder", "latents"):
+            check_dtype(getattr(self, name), name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,8 @@ class Models:
     """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for
     it.
 
-    distilled_lora: for the stages that ask for it, on a copy of the transformer. contexts: prompts encoded so far.
+    distilled_lora: for the stages that ask for it, on a copy of the transformer. loras: those that are merged in, with
+    strengths and what of them fits; notes: what the user has to know of them. contexts: prompts encoded so far.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -86,6 +91,8 @@ class Models:
     vocoder: nn.Module | None = None
     upsampler: nn.Module | None = None
     distilled_lora: Lora | None = None
+    loras: tuple[tuple[LoraReport, float], ...] = ()
+    notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
@@ -125,7 +132,7 @@ def load_models(
     checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
     read = [(read_lora(path), strength) for path, strength in loras]
     transformer = loading.take(load.load_transformer, checkpoint, config.transformer, loras=read, **loading.large)
-    encoder = None if text_encoder is None else _text_encoder(loading, text_encoder)
+    encoder = None if text_encoder is None else _text_encoder(loading, text_encoder, read)
     # the text projection of 2.5 is in the text encoder's file
     with_encoder = checkpoint if text_encoder is None else open_checkpoint(paths, encoder_files(text_encoder))
     found = _networks(loading, checkpoint, with_encoder, read)
@@ -145,10 +152,11 @@ def load_models(
         names=tuple(path.name for path in checkpoint.paths),
         transformer=transformer,
         text_encoder=encoder,
-        distilled_lora=None if distilled_lora is None else read_lora(distilled_lora),
+        distilled_lora=None if distilled_lora is None else read_refine_lora(distilled_lora, transformer),
         missing=loading.missing,
         **found,
     )
+    result = _with_reports(result, read)
     if encoder is None or result.text_projection is None or result.connectors is None:
         return result
     check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name, result.release.text_encoder)
@@ -188,9 +196,9 @@ class _Loading:
             return None
 
 
-def _text_encoder(loading: _Loading, path: str | Path) -> TextEncoder | None:
+def _text_encoder(loading: _Loading, path: str | Path, loras: list) -> TextEncoder | None:
     config = loading.config
-    encoder = loading.try_to_take("text_encoder", load_text_encoder, path, config.text_encoder)
+    encoder = loading.try_to_take("text_encoder", load_text_encoder, path, config.text_encoder, loras=loras)
     if encoder is None or not loading.large:
         return encoder
     model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
@@ -199,10 +207,10 @@ def _text_encoder(loading: _Loading, path: str | Path) -> TextEncoder | None:
 
 def _networks(loading: _Loading, checkpoint: Checkpoint, with_encoder: Checkpoint, loras: list) -> dict[str, Any]:
     """Everything around the transformer that these files hold, by its field's name."""
-    config, large = loading.config, loading.large
+    config, text = loading.config, {"loras": loras, **loading.large}
     table = {
-        "text_projection": (load.load_text_projection, with_encoder, config.text_encoder, large),
-        "connectors": (load.load_connectors, checkpoint, config.text_encoder, {"loras": loras, **large}),
+        "text_projection": (load.load_text_projection, with_encoder, config.text_encoder, text),
+        "connectors": (load.load_connectors, checkpoint, config.text_encoder, text),
         "video_encoder": (load.load_video_encoder, checkpoint, config.video_vae, {}),
         "video_decoder": (load.load_video_decoder, checkpoint, config.video_vae, {}),
         "audio_encoder": (load.load_audio_encoder, checkpoint, config.audio_vae, {}),
@@ -213,3 +221,29 @@ def _networks(loading: _Loading, checkpoint: Checkpoint, with_encoder: Checkpoin
         name: loading.try_to_take(name, loader, source, dtype, **options)
         for name, (loader, source, dtype, options) in table.items()
     }
+
+
+def read_refine_lora(path: str | Path, transformer: nn.Module) -> Lora:
+    """The LoRA of stages of few steps, checked before any of them runs. Raises CheckpointError when it does not fit the
+    transformer or holds numbers that are none."""
+    lora = read_lora(path)
+    match_lora(lora, weight_shapes(transformer))
+    check_lora(lora)
+    return lora
+
+
+def _with_reports(models: Models, loras: Sequence[tuple[Lora, float]]) -> Models:
+    """What of the LoRAs took effect in the networks that were loaded."""
+    video, audio = models.connectors or (None, None)
+    networks = {
+        "transformer": models.transformer,
+        "video_connector": video,
+        "audio_connector": audio,
+        "text_projection": models.text_projection,
+        "text_encoder": None if models.text_encoder is None else models.text_encoder.model,
+    }
+    reports = tuple((report_lora(lora, networks), strength) for lora, strength in loras)
+    notes = [note for report, _ in reports for note in report.notes()]
+    if models.distilled_lora is not None:
+        notes += report_lora(models.distilled_lora, {"transformer": models.transformer}).notes()
+    return replace(models, loras=reports, notes=tuple(notes))

@@ -181,7 +181,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings))
     _check_conditions(request, geometry, settings)
     _warn_of_the_untrained(geometry)
-    job = Job(_filled_in(request, preset, geometry), settings, geometry, (*chosen, *adjusted))
+    notes = (*chosen, *models.notes, *_unused_lora(models, settings), *adjusted)
+    job = Job(_filled_in(request, preset, geometry), settings, geometry, notes)
     if parts:
         _check_models(models, job, parts)
         _warn_without_lora(models, settings)
@@ -381,6 +382,15 @@ def _check_blocks(models: Models, settings: Settings) -> None:
             missing = [block for block in blocks or () if not 0 <= block < count]
             if scale and missing and tuple(blocks) != tuple(own):
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
+
+
+def _unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
+    """A note where a refinement LoRA is given and no stage takes it."""
+    if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in _stage_settings(settings)):
+        return ()
+    name = models.distilled_lora.path.name
+    why = "has no second stage" if settings.refine is None else "runs it at strength 0"
+    return (f"the refinement LoRA {name} has no effect: preset {settings.preset.name} {why}",)
 
 
 def _warn_without_lora(models: Models, settings: Settings) -> None:

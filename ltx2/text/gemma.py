@@ -7,6 +7,7 @@ Checked against the released pipelines (ltx-core 1.0.0) and transformers 5.23.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoint.build import build
+from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
-from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.lora import TEXT_ENCODER, Lora
+from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
 from ..errors import CheckpointError, RequestError
+from ..networks.layers.ops import compute_dtype
 from ..values import TextContext
 from .cache import ContextCache, fingerprint
 from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
@@ -67,7 +70,8 @@ def encoder_files(path: str | Path) -> list[Path]:
     """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in
     ``text_encoder/`` in it).
 
-    Errors: CheckpointError when there is none, or a shard that the index names is absent.
+    A folder without any may hold one GGUF model. Errors: CheckpointError when there is none, or a shard that the index
+    names is absent.
     """
     path = Path(path)
     if not path.is_dir():
@@ -86,15 +90,27 @@ def encoder_files(path: str | Path) -> list[Path]:
                     f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download"
                 )
             return files
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(folder.glob("*.safetensors")) or _gguf_files(folder)
         if files:
             return files
-    raise CheckpointError(f"{path} holds no safetensors file: choose the Gemma folder or the text encoder file")
+    raise CheckpointError(
+        f"{path} holds no safetensors file and no GGUF file: choose the Gemma folder or the text encoder file"
+    )
 
 
-def files_identity(paths: Sequence[Path]) -> str:
-    """A short digest that changes when one of the files is another or was rewritten; reads no weights."""
-    digest = hashlib.sha256()
+def _gguf_files(folder: Path) -> list[Path]:
+    """The one GGUF model of a folder, in one file or in parts. Raises CheckpointError when there are several."""
+    names = [name for name in gguf_names(folder) if os.sep not in name and not name.startswith("mmproj")]  # of pictures
+    if len(names) > 1:
+        listed = ", ".join(sorted(names)[:3])
+        raise CheckpointError(f"{folder} holds {len(names)} GGUF models ({listed}): choose one of the files")
+    return [part for name in names for part in parts_of(folder / name)]
+
+
+def files_identity(paths: Sequence[Path], strengths: Sequence[float] = ()) -> str:
+    """A short digest that changes when one of the files is another or was rewritten, or a LoRA's strength is another;
+    reads no weights."""
+    digest = hashlib.sha256("".join(f"{strength}\0" for strength in strengths).encode())
     for path in paths:
         status = path.stat()
         digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -108,12 +124,14 @@ def load_text_encoder(
     dtype: torch.dtype = torch.bfloat16,
     device="cpu",
     quantized: str = "dequantize",
+    loras: Sequence[tuple[Lora, float]] = (),
 ) -> TextEncoder:
     """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3
     also from GGUF.
 
     tokenizer: a folder, ``tokenizer.json`` or ``tokenizer.model``, for files that hold none (GGUF); else looked for
-    beside the file. quantized: ``dequantize`` at load, or ``on_use``.
+    beside the file. quantized: ``dequantize`` at load, or ``on_use``. loras: with strengths; what they say of other
+    networks is passed over.
     Errors: CheckpointError (not a Gemma, damaged, no tokenizer), MissingPackageError (transformers absent or too old).
     """
     path = Path(path)
@@ -124,9 +142,9 @@ def load_text_encoder(
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
-    model = build(
-        lambda: empty_language_model(family, shapes, config), component, dtype=dtype, device=device, quantized=quantized
-    )
+    parts = [(part, strength) for lora, strength in loras if (part := lora.part(TEXT_ENCODER)).differences]
+    options = LoadOptions(dtype, device, quantized=quantized, loras=parts)
+    model = build(lambda ops: empty_language_model(family, shapes, config), component, options)
     fill_computed_buffers(model, device)
     reader = _tokenizer(checkpoint.tensors, path, Path(tokenizer) if tokenizer else None, name)
     rows = model.embed_tokens.num_embeddings
@@ -135,7 +153,10 @@ def load_text_encoder(
             f"the tokenizer of {name} has {reader.size} pieces, the model {rows}: take both from the same release"
         )
     version = (config or {}).get("gemma_version") or checkpoint.metadata.get("gemma_version")
-    return TextEncoder(model, reader, family, version, files_identity(files), name)
+    identity = files_identity(
+        [*checkpoint.paths, *(part.path for part, _ in parts)], [strength for _, strength in parts]
+    )
+    return TextEncoder(model, reader, family, version, identity, name)
 
 
 def _config(metadata: Mapping[str, str], folder: Path | None, name: str) -> dict[str, Any] | None:
@@ -257,7 +278,7 @@ def project_prompt(
     """
     ids = torch.tensor([prompt_ids(encoder.tokenizer, prompt)], device=encoder.device)  # [1, T]
     accumulator = projection.accumulator(torch.ones_like(ids))
-    dtype = next(projection.parameters()).dtype
+    dtype = compute_dtype(projection)
     run_hidden_states(encoder, ids, None, lambda index, state: accumulator.add(index, state.to(dtype)))
     video, audio = accumulator.features()
     mask = torch.zeros(1, MAX_TOKENS, dtype=torch.int64, device=ids.device)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from ..checkpoint.quantization.linear import PackedParameter
 from ..networks.layers.ops import Ops
 
 
@@ -34,8 +35,6 @@ class RowsAtUse(nn.Module):
 
 class Following(nn.Module):
     """A small layer, such as a norm, whose weights go to its input wherever they were left."""
-
-    comfy_cast_weights = True
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -73,7 +72,7 @@ def _exchanged(layer: nn.Module, ops: Ops, dtype: torch.dtype) -> nn.Module | No
     if isinstance(layer, nn.Embedding):
         return RowsAtUse(layer, dtype)
     own_tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-    if getattr(layer, "comfy_cast_weights", False) or not own_tensors:
+    if isinstance(layer, PackedParameter) or not own_tensors:
         return None
     if not list(layer.children()):
         # what computes its tensors (rotary frequencies) has no parameters and looks after itself

@@ -5,7 +5,9 @@ from types import MappingProxyType
 from ..checkpoint.layout import Component
 from ..checkpoint.lazy_tensor import HeldTensor
 from ..checkpoint.reader import Checkpoint
+from ..errors import CheckpointError
 
+ARCHITECTURE = "gemma3"
 EMBEDDING = "token_embd.weight"
 _LAYER = {
     "attn_norm": "input_layernorm",
@@ -38,12 +40,19 @@ def official_name(name: str) -> str | None:
 
 
 def language_component(checkpoint: Checkpoint) -> Component | None:
-    """The language model of llama.cpp's Gemma 3, or None for other files.
+    """The language model of llama.cpp's Gemma 3, or None for other files. Raises CheckpointError for another language
+    model in that form.
 
     llama.cpp stores the norms with the 1 added that the model adds itself: it is taken off here.
     """
     if EMBEDDING not in checkpoint.tensors:
         return None
+    architecture = checkpoint.metadata.get("general.architecture", ARCHITECTURE)
+    if architecture != ARCHITECTURE:
+        raise CheckpointError(
+            f"{checkpoint} is a language model of kind {architecture[:40]!r} in llama.cpp's form, expected "
+            f"{ARCHITECTURE!r}: other ones are read from safetensors alone, such as the release's text encoder file"
+        )
     tensors = {}
     for name, tensor in checkpoint.tensors.items():
         official = official_name(name)

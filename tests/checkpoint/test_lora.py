@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ltx2.checkpoint import models
-from ltx2.checkpoint.lora import LowRank, match_lora, merge_loras, official_name, read_lora, weight_shapes
+from ltx2.checkpoint.adapters.kinds.low_rank import LowRank
+from ltx2.checkpoint.lora import match_lora, merge_loras, official_name, read_lora, weight_shapes
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError
 
@@ -156,15 +157,12 @@ def test_what_fits_is_reported(tmp_path, transformer):
     down, up = factors()
     lora = lora_file(tmp_path, pair(MODULE, down, up) | pair("transformer_blocks.47.attn1.to_q", down, up))
     match = match_lora(lora, weight_shapes(transformer))
-    assert (
-        match.unmatched == ("transformer_blocks.47.attn1.to_q",) and str(match) == "1 of 2 LoRA weights fit the model"
-    )
+    assert match.unmatched == ("transformer_blocks.47.attn1.to_q",)
+    assert str(match) == f"1 of 2 LoRA weights fit the model; not in the model: {match.unmatched[0]}"
     assert match_lora(lora, list(weight_shapes(transformer))).matched.keys() == match.matched.keys()
     found = match.matched[f"{MODULE}.weight"]
-    assert isinstance(found, LowRank) and (found.rank, found.scale) == (RANK, 1.0)
-    assert torch.equal(found.host_tensors()["lora_up.weight"], up) and torch.equal(
-        found.host_tensors()["lora_down.weight"], down
-    )
+    assert found.kind == LowRank(1.0) and found.rank == RANK
+    assert torch.equal(found.parts["up"].load(), up) and torch.equal(found.parts["down"].load(), down)
 
 
 def test_connectors_take_their_part(tmp_path):
@@ -192,7 +190,6 @@ def test_connectors_take_their_part(tmp_path):
             pair(MODULE, torch.ones(2, 32), torch.ones(32, 2)) | {f"{MODULE}.alpha": torch.tensor(torch.nan)},
             "no number",
         ),
-        (pair(MODULE, torch.ones(2, 32), torch.ones(32, 2)) | {f"{MODULE}.dora_scale": torch.ones(32)}, "dora_scale"),
         ({f"{MODULE}.weight": torch.ones(2)}, "it is a model"),
         ({f"{MODULE}.alpha": torch.ones(1)}, "no LoRA weights"),
     ],

@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import struct
-import time
 
 import pytest
 import torch
@@ -18,14 +17,12 @@ from .files import header_bytes, one, save, write
 
 
 def refused(path, *parts: str) -> str:
-    """The one sentence that a file is refused with, within a second."""
-    started = time.monotonic()
+    """The one sentence that a file is refused with."""
     with pytest.raises(CheckpointError) as caught:
         checkpoint = open_checkpoint(path)
         for tensor in checkpoint.tensors.values():
             tensor.load()
     message = str(caught.value)
-    assert time.monotonic() - started < 1
     assert str(path) in message and "\n" not in message and ": " in message and len(message) < 600, message
     for part in parts:
         assert part in message, message

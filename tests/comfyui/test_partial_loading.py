@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ltx2.checkpoint.quantization import nvfp4
-from ltx2.checkpoint.quantization.detection import PackedWeight
 from ltx2.checkpoint.quantization.gguf_blocks import BLOCK_TYPES
+from ltx2.checkpoint.quantization.packed import PackedWeight
+from ltx2.checkpoint.quantization.tiles import tiled_size
 from ltx2.config.transformer import transformer_config
 
 from ..networks.released_shapes import CONFIGS
@@ -158,7 +158,7 @@ PACKED = {  # storage format → its parts, of a weight of 64 × 256
     "int8": lambda: {"weight": (noise(64, 256) * 40).to(torch.int8), "scale": torch.rand(64, 1)},
     "nvfp4": lambda: {
         "weight": torch.arange(64 * 128).view(64, 128).to(torch.uint8), "tensor_scale": torch.tensor(0.25),
-        "scale": torch.ones(nvfp4.tiled_size(64, 16)).to(torch.float8_e4m3fn),
+        "scale": torch.ones(tiled_size(64, 16)).to(torch.float8_e4m3fn),
     },
     "gguf": lambda: {"weight": torch.tensor([0, 60, *range(32)], dtype=torch.uint8).repeat(64 * 8)},
 }  # fmt: skip
@@ -170,29 +170,31 @@ def test_quantised_weights_of_every_format(pack, card, keeps):
     import comfy.model_management as mm
 
     card(keeps)
-    host, layers, formats = (
-        pack.nodes.host,
-        pack.ltx2.checkpoint.quantization.linear,
-        pack.ltx2.checkpoint.quantization.formats,
-    )
+    host, quantization = pack.nodes.host, pack.ltx2.checkpoint.quantization
+    layers, formats = quantization.linear, quantization.formats
     kinds = {
-        "fp8": formats.Fp8(),
-        "int8": formats.Int8(64),
-        "nvfp4": formats.Nvfp4(),
-        "gguf": formats.Gguf(BLOCK_TYPES[8]),
+        "fp8": formats.fp8.Fp8(),
+        "int8": formats.int8.Int8(64),
+        "nvfp4": formats.nvfp4.Nvfp4(),
+        "gguf": quantization.gguf_blocks.Gguf(BLOCK_TYPES[8]),
     }
-    rank = noise(64, 80), noise(80, 256)
+    adapters = pack.ltx2.checkpoint.adapters
+    changes = [
+        adapters.difference.LoadedDifference(kind, 1.0, parts)
+        for kind, parts in (
+            (adapters.kinds.low_rank.LowRank(), {"up": noise(64, 80), "down": noise(80, 256)}),
+            (adapters.kinds.whole.Whole(), {"difference": noise(64, 256)}),
+        )
+    ]
     network = torch.nn.ModuleDict(
         {
-            name: layers.QuantizedLinear(
-                PackedWeight(form, (64, 256), PACKED[name]()), noise(64), [rank, (noise(64, 256),)]
-            )
+            name: layers.QuantizedLinear(PackedWeight(form, (64, 256), PACKED[name]()), noise(64), changes)
             for name, form in kinds.items()
         }
     )
     x = noise(3, 256)
     expected = [layer(x) for layer in network.values()]
-    pack.nodes.models.brought_by_host(network)
+    pack.nodes.host.adopt(network)
     patcher = host.patcher(network)
     if REAL:
         assert patcher.model_size() == sum(tensor.nbytes for tensor in network.parameters())
@@ -277,14 +279,17 @@ def test_little_of_a_released_transformer_has_to_be_on_the_card(pack):
             "weight": torch.empty_like(linear.weight, dtype=torch.float8_e4m3fn),
             "scale": torch.empty((), device="meta"),
         }
-        packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.Fp8(), tuple(linear.weight.shape), parts)
-        factors = linear.weight.new_empty(len(linear.weight), 384), linear.weight.new_empty(384, linear.weight.shape[1])
+        packed = PackedWeight(pack.ltx2.checkpoint.quantization.formats.fp8.Fp8(), tuple(linear.weight.shape), parts)
+        rows, columns = linear.weight.shape
+        factors = {"up": linear.weight.new_empty(rows, 384), "down": linear.weight.new_empty(384, columns)}
+        change = pack.ltx2.checkpoint.adapters.difference.LoadedDifference(None, 1.0, factors)
         stem, _, last = name.rpartition(".")
         setattr(
             blocks.get_submodule(stem),
             last,
-            pack.ltx2.checkpoint.quantization.linear.QuantizedLinear(packed, linear.bias, [factors]),
+            pack.ltx2.checkpoint.quantization.linear.QuantizedLinear(packed, linear.bias, [change]),
         )
+    pack.nodes.host.adopt(network)
     assert on_card_always(network) < 13e6
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from ...errors import CheckpointError
+from .stored import StoredWeight
 
 _H4 = ((1.0, 1.0, 1.0, -1.0), (1.0, 1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0), (-1.0, 1.0, 1.0, 1.0))
 
@@ -10,6 +11,16 @@ _H4 = ((1.0, 1.0, 1.0, -1.0), (1.0, 1.0, -1.0, 1.0), (1.0, -1.0, 1.0, 1.0), (-1.
 def is_group_size(size: int) -> bool:
     """Whether there is such a rotation: groups are powers of four."""
     return size >= 4 and size & (size - 1) == 0 and size.bit_length() % 2 == 1
+
+
+def rotated_group(weight: StoredWeight, columns: int) -> int:
+    """Columns of a rotation as a layer's description says. Raises CheckpointError for a size that there is not."""
+    size = weight.option("convrot_groupsize", 256)
+    if type(size) is not int or not is_group_size(size) or columns % size:
+        raise weight.refuse(
+            f"rotated groups of {str(size)[:20]} in {columns} columns", "a power of four that divides them"
+        )
+    return size
 
 
 def rotation(size: int, device=None) -> torch.Tensor:

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-
-def weights_at_once(device: torch.device) -> int:
-    """Few enough that float32 intermediates are small beside the weight, and on a GPU enough to keep it busy."""
-    return 1 << (20 if device.type == "cpu" else 24)
+from .packed import Parts, weights_at_once
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,21 @@ class BlockType:
     block_weights: int
     formula: Callable[[torch.Tensor], torch.Tensor] | None = None
     dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A weight in blocks of a GGUF file."""
+
+    block: BlockType
+    pads_to: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.block.name
+
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        dequantize_blocks(self.block, parts["weight"], out.view(-1, self.block.block_weights))
 
 
 def dequantize_blocks(kind: BlockType, data: torch.Tensor, out: torch.Tensor) -> None:
@@ -149,3 +161,10 @@ BLOCK_TYPES: dict[int, BlockType] = {
     13: BlockType("Q5_K", 176, 256, _q5_k),
     14: BlockType("Q6_K", 210, 256, _q6_k),
 }
+
+# Types that are not read, by name, so that people know what not to choose.
+UNREAD_TYPES: dict[int, str] = {
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
+    22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
+    35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
+}  # fmt: skip

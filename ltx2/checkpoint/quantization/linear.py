@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .detection import PackedWeight
-from .formats import dequantize
+from ..adapters.difference import LoadedDifference
+from .packed import PackedWeight, Parts, dequantize
 
 CastPair = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -22,13 +22,10 @@ def cast_to_device(layer: "PackedParameter", device: torch.device) -> Iterator[C
 class PackedParameter(nn.Module):
     """Tensors as they are in a file, which may lie elsewhere than where they are used.
 
-    Each has a module of its own, of the form that ComfyUI knows how to leave in main memory: a ``weight``, a ``bias``
-    or None, and the mark ``comfy_cast_weights``. ``cast`` takes them to a device; a host that keeps some there puts in
-    its own way.
+    Each has a module of its own with a ``weight`` and a ``bias`` or None, so that a host can move it as it moves a
+    layer. ``cast`` takes them to a device; a host that keeps some there puts in its own way.
     """
 
-    comfy_cast_weights = True
-    weight_function = bias_function = ()
     cast = staticmethod(cast_to_device)
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
@@ -40,22 +37,26 @@ class PackedParameter(nn.Module):
 class QuantizedLinear(nn.Module):
     """Like ``nn.Linear``, with the memory of the quantised file plus one weight at a time.
 
-    Low-rank and full differences are added to the dequantised weight, which is exact, while adding them to the stored
-    one would round them away.
+    Differences change the dequantised weight, which is exact, while adding them to the stored one would round them
+    away.
     """
 
     def __init__(
-        self, packed: PackedWeight, bias: torch.Tensor | None, differences: Sequence[tuple[torch.Tensor, ...]] = ()
+        self,
+        packed: PackedWeight,
+        bias: torch.Tensor | None,
+        differences: Sequence[LoadedDifference] = (),
+        *,
+        compute_dtype: torch.dtype | None = None,
     ):
-        """differences: (up [out, r], down [r, in]) pairs, or single tensors (whole [out, in],), strengths multiplied
-        in."""
+        """compute_dtype: of the network that the layer belongs to; None: the bias's, or bfloat16."""
         super().__init__()
         self.out_features, self.in_features = packed.shape
         self.form = packed.form
-        self.parts = nn.ModuleDict(
-            {name: PackedParameter(part, bias if name == "weight" else None) for name, part in packed.parts.items()}
-        )
-        self.added = nn.ModuleList(nn.ModuleList(map(PackedParameter, difference)) for difference in differences)
+        self.compute_dtype = compute_dtype or (torch.bfloat16 if bias is None else bias.dtype)
+        self.parts = _parameters(packed.parts, bias)
+        self.changes = tuple((change.kind, change.strength) for change in differences)
+        self.added = nn.ModuleList(_parameters(change.parts) for change in differences)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -73,12 +74,15 @@ class QuantizedLinear(nn.Module):
         )
 
     @property
-    def differences(self) -> tuple[tuple[torch.Tensor, ...], ...]:
-        return tuple(tuple(part.weight for part in difference) for difference in self.added)
+    def differences(self) -> tuple[LoadedDifference, ...]:
+        return tuple(
+            LoadedDifference(kind, strength, {name: part.weight for name, part in factors.items()})
+            for (kind, strength), factors in zip(self.changes, self.added)
+        )
 
-    def with_differences(self, more: Sequence[tuple[torch.Tensor, ...]]) -> "QuantizedLinear":
+    def with_differences(self, more: Sequence[LoadedDifference]) -> "QuantizedLinear":
         """A layer of its own that shares this one's storage."""
-        return QuantizedLinear(self.packed, self.bias, (*self.differences, *more))
+        return QuantizedLinear(self.packed, self.bias, (*self.differences, *more), compute_dtype=self.compute_dtype)
 
     def dense(self, device, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in] with its differences, in memory of its own."""
@@ -93,8 +97,10 @@ class QuantizedLinear(nn.Module):
             weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=device)
             dequantize(self.form, {name: part for name, (part, _) in parts.items()}, weight)
             del parts
-            for difference in self.added:
-                _add(difference, weight)
+            for (kind, strength), factors in zip(self.changes, self.added):
+                with ExitStack() as borrowed:
+                    cast = {name: borrowed.enter_context(part.cast(part, device))[0] for name, part in factors.items()}
+                    kind.apply(weight, cast, strength)
             yield weight, bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,10 +111,5 @@ class QuantizedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, form={self.form.name}"
 
 
-def _add(difference: Sequence[PackedParameter], weight: torch.Tensor) -> None:
-    with ExitStack() as held:
-        factors = [held.enter_context(part.cast(part, weight.device))[0].to(weight) for part in difference]
-        if len(factors) == 1:
-            weight += factors[0]
-        else:
-            weight.addmm_(*factors)
+def _parameters(parts: Parts, bias: torch.Tensor | None = None) -> nn.ModuleDict:
+    return nn.ModuleDict({name: PackedParameter(t, bias if name == "weight" else None) for name, t in parts.items()})

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 
@@ -24,3 +25,21 @@ class Ops(Protocol):
 
 
 TORCH_OPS: Ops = nn
+
+
+# Narrower floating-point types are for storage alone.
+_NARROWEST_BYTES = 2
+
+
+def compute_dtype(network: nn.Module, default: torch.dtype = torch.bfloat16) -> torch.dtype:
+    """The type that a network computes in: what a layer that keeps another form says itself, else that of the first
+    floating-point weight that is no storage form; ``default`` where there is none."""
+    layers = list(network.modules())
+    said = next(
+        (layer.compute_dtype for layer in layers if isinstance(getattr(layer, "compute_dtype", None), torch.dtype)),
+        None,
+    )
+    if said is not None:
+        return said
+    weights = (weight for layer in layers for weight in layer.parameters(recurse=False))
+    return next((w.dtype for w in weights if w.is_floating_point() and w.dtype.itemsize >= _NARROWEST_BYTES), default)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...config.upsampler import UpsamplerConfig
 from ...errors import RequestError
-from ..layers.ops import TORCH_OPS
+from ..layers.ops import TORCH_OPS, compute_dtype
 from ..layers.statistics import PerChannelStatistics
 
 
@@ -120,6 +120,6 @@ def upsample(upsampler: LatentUpsampler, latent: Tensor, statistics: PerChannelS
             f"latent has shape {list(latent.shape)}, expected [batch, {channels}, frames, rows, columns] for this "
             "upsampler"
         )
-    weights = next(upsampler.parameters()).dtype
+    weights = compute_dtype(upsampler)
     enlarged = upsampler(statistics.un_normalize(latent).to(weights))
     return statistics.normalize(enlarged.to(latent.dtype))

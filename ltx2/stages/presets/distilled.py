@@ -7,8 +7,9 @@ _SMALL = {**_LARGE, "width": 768, "height": 512}
 
 
 def _refine(steps: int, *, enabled: bool = True) -> RefineSettings:
-    """A second stage of so many steps; distilled models need no LoRA for it."""
-    return RefineSettings(enabled, stage=StageSettings(num_inference_steps=steps, schedule="refine"))
+    """A second stage of so many steps. Distilled models need no LoRA for it; one that is given counts in full."""
+    stage = StageSettings(num_inference_steps=steps, schedule="refine", distilled_lora_strength=1.0)
+    return RefineSettings(enabled, stage=stage)
 
 
 _EIGHT_STEPS = StageSettings(num_inference_steps=8)

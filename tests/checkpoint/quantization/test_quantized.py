@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 
-from ltx2.checkpoint.quantization import nvfp4
+from ltx2.checkpoint.adapters.difference import LoadedDifference
+from ltx2.checkpoint.adapters.kinds.low_rank import LowRank
+from ltx2.checkpoint.adapters.kinds.whole import Whole
 from ltx2.checkpoint.quantization.convrot import rotation
-from ltx2.checkpoint.quantization.detection import QuantizedTensor
 from ltx2.checkpoint.quantization.linear import QuantizedLinear
+from ltx2.checkpoint.quantization.packed import QuantizedTensor
+from ltx2.checkpoint.quantization.tiles import tiled_size, untile_scales
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError
 
@@ -97,8 +100,8 @@ def test_rotations_undo_themselves():
 
 def test_tiled_scales_are_where_the_layout_says():
     rows, columns = 300, 10
-    scales = torch.arange(nvfp4.tiled_size(rows, columns))
-    found = nvfp4.untile_scales(scales, rows, columns)
+    scales = torch.arange(tiled_size(rows, columns))
+    found = untile_scales(scales, rows, columns)
     across = 12 // 4
     for row, column in ((0, 0), (5, 3), (33, 4), (127, 9), (128, 0), (299, 7)):
         tile = row // 128 * across + column // 4
@@ -108,7 +111,7 @@ def test_tiled_scales_are_where_the_layout_says():
 def test_nvfp4(tmp_path):
     rows, columns = 4, 32
     packed = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8, generator=generator())
-    scales = torch.rand(nvfp4.tiled_size(rows, 2), generator=generator()).to(E4M3).view(128, 4)
+    scales = torch.rand(tiled_size(rows, 2), generator=generator()).to(E4M3).view(128, 4)
     tensors = {
         "x.weight": packed,
         "x.weight_scale": scales,
@@ -122,14 +125,27 @@ def test_nvfp4(tmp_path):
     for row, column in ((0, 0), (1, 1), (3, 31), (2, 16)):
         nibble = int(packed[row, column // 2]) >> (0 if column % 2 else 4) & 15
         value = values[nibble & 7] * (-1 if nibble & 8 else 1)
-        scale = nvfp4.untile_scales(scales, rows, 2)[row, column // 16].float() * 0.5
+        scale = untile_scales(scales, rows, 2)[row, column // 16].float() * 0.5
         assert weight[row, column] == value * scale
 
 
 @pytest.mark.parametrize(
     "beside, part",
     [
-        ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="convrot_w4a4")}, "convrot_w4a4"),
+        (
+            {"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="svdquant_w4a4")},
+            "svdquant_w4a4",
+        ),
+        (
+            {"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="convrot_w4a4")},
+            "no weight_scale",
+        ),
+        (
+            {"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="asym_w4a8_int8")},
+            "weight_s_rel",
+        ),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "comfy_quant": about(format="mxfp8")}, "multiples of 32"),
+        ({"weight": torch.zeros(32, 32).to(E4M3), "comfy_quant": about(format="mxfp8")}, "no weight_scale"),
         ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format="int8_tensorwise")}, "no scale"),
         ({"weight": torch.zeros(4, 8, dtype=torch.int8), "comfy_quant": about(format=["x"])}, "['x']"),
         ({"weight": torch.zeros(4, 8), "comfy_quant": about(format="nvfp4")}, "nvfp4 in F32"),
@@ -173,9 +189,11 @@ def test_a_layer_that_keeps_its_storage(tmp_path, fp8):
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, dense, bias), atol=1e-6)
     assert sum(p.nbytes for p in layer.parameters()) == fp8.numel() + 4 + 8 * 4
     up, down, whole = torch.randn(8, 2), torch.randn(2, 16), torch.randn(8, 16)
-    changed = layer.with_differences([(up, down), (whole,)])
+    rank = LoadedDifference(LowRank(), 1.0, {"up": up, "down": down})
+    full = LoadedDifference(Whole(), 1.0, {"difference": whole})
+    changed = layer.with_differences([rank, full])
     assert torch.allclose(changed(x), torch.nn.functional.linear(x, dense + up @ down + whole, bias), atol=1e-5)
     assert changed.weight.data_ptr() == layer.weight.data_ptr() and not layer.differences
-    assert torch.allclose(
-        changed.with_differences([(whole,)]).dense("cpu", torch.float32), dense + up @ down + 2 * whole, atol=1e-5
-    )
+    again = changed.with_differences([full])
+    assert torch.allclose(again.dense("cpu", torch.float32), dense + up @ down + 2 * whole, atol=1e-5)
+    assert [found.kind for found in again.differences] == [LowRank(), Whole(), Whole()]

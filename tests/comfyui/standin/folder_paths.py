@@ -23,6 +23,8 @@ def get_temp_directory():
     return _in_base("temp")
 
 
+# GGUF files are not among what a plain host lists
+SUFFIXES = (".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft")
 KINDS = {"checkpoints", "diffusion_models", "text_encoders", "vae", "loras", "latent_upscale_models", "model_patches"}
 
 
@@ -35,7 +37,7 @@ def get_filename_list(kind):
         for folder, _, files in os.walk(root, followlinks=True)
         for f in files
     )
-    return sorted(name.replace(os.sep, "/") for name in found)
+    return sorted(name.replace(os.sep, "/") for name in found if name.endswith(SUFFIXES))
 
 
 def get_full_path(kind, name):

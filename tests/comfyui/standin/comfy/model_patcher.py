@@ -42,13 +42,9 @@ class ModelPatcher:
                 continue
             self.backup[key] = weight = getattr(owner, last)
             value = weight.detach().float()
-            for strength, (kind, tensors) in entries:
-                if kind == "lora":
-                    up, down, alpha = tensors
-                    scale = 1.0 if alpha is None else alpha / down.shape[0]
-                    value = value + strength * scale * (up.float() @ down.float()).reshape(value.shape)
-                else:
-                    value = value + strength * tensors[0].float()
+            value = value.clone()
+            for strength, adapter in entries:
+                value = adapter.calculate_weight(value, key, strength, 1.0, None, lambda x: x)
             setattr(owner, last, torch.nn.Parameter(value.to(weight.dtype), requires_grad=False))
         for name, value in self.object_patches.items():
             owner, last = self._at(name)

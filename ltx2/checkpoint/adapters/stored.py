@@ -1,0 +1,77 @@
+"""What a file of ``kinds/`` says of its kind of adapter, and what it is given to read."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import CheckpointError
+from ..lazy_tensor import LazyTensor
+from ..quantization.packed import QuantizedTensor
+from .difference import Difference
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """What a difference is scaled by: ``value`` over the rank, or over its root. None: by nothing.
+
+    rank: as a configuration says it, for kinds whose factors may have none.
+    """
+
+    value: float | None = None
+    by_root: bool = False
+    rank: int | None = None
+
+    def scale(self, rank: int | None) -> float:
+        """For factors of a rank; None: for factors that have none."""
+        rank = self.rank if rank is None else rank
+        if self.value is None or not rank:
+            return 1.0
+        return self.value / (math.sqrt(rank) if self.by_root else rank)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModule:
+    """One module of an adapter file: its tensors by part, and its alpha."""
+
+    path: Path
+    name: str
+    parts: Mapping[str, LazyTensor | QuantizedTensor]
+    alpha: Alpha = Alpha()
+
+    def refuse(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self.path} has {what} for {self.name}: the LoRA is damaged or incomplete")
+
+    def need(self, *names: str) -> dict[str, LazyTensor | QuantizedTensor]:
+        """These parts. Raises CheckpointError when some are not there, or are no matrices with numbers in them."""
+        missing = [name for name in names if name not in self.parts]
+        if missing:
+            there = ", ".join(sorted(self.parts))
+            raise self.refuse(f"{there} without {', '.join(missing)}, one half of what is needed")
+        for name in names:
+            if len(self.parts[name].shape) < 2 or not math.prod(self.parts[name].shape):
+                raise self.refuse(f"{name} of shape {list(self.parts[name].shape)}, expected a matrix; ranks disagree")
+        return {name: self.parts[name] for name in names}
+
+    def product(self, left: str, right: str) -> tuple[dict[str, LazyTensor | QuantizedTensor], int]:
+        """Two factors left [out, r] and right [r, …], and r. Raises CheckpointError when they do not go together."""
+        found = self.need(left, right)
+        rank = found[right].shape[0]
+        if found[left].shape[1] != rank or math.prod(found[left].shape[2:]) != 1:
+            raise self.refuse(
+                f"factors {list(found[left].shape)} and {list(found[right].shape)}, whose ranks disagree,"
+            )
+        return found, rank
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterKind:
+    """A kind of adapter; a file of ``kinds/`` makes one and calls it ``KIND``.
+
+    endings: patterns of what stands behind a module's name, each with the name of the part; read: the differences of a
+    module, by what is added to its name ("" its weight, ".bias" its bias).
+    """
+
+    name: str
+    endings: Mapping[str, str]
+    read: Callable[[StoredModule], Mapping[str, Difference]]

@@ -1,0 +1,99 @@
+"""What of a LoRA takes effect in which network, and what the user is told about it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from .layout import CONNECTORS
+from .lora import TEXT_ENCODER, Lora, first_names, fitting, weight_shapes
+
+Shapes = Mapping[str, tuple[int, ...]]
+# What stands in front of a network's names in a LoRA.
+PREFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        "transformer": "",
+        "video_connector": CONNECTORS[0],
+        "audio_connector": CONNECTORS[1],
+        "text_projection": "",
+        "text_encoder": TEXT_ENCODER,
+    }
+)
+
+
+PROJECTIONS = ("aggregate_embed", "video_aggregate_embed", "audio_aggregate_embed")
+TEXT_NETWORKS = tuple(name for name in PREFIXES if name != "transformer")
+
+
+def network_of(name: str) -> str:
+    """The network that a module of a LoRA is of, by its name; the transformer for all that no other one has."""
+    prefixed = (network for network, prefix in PREFIXES.items() if prefix and name.startswith(prefix))
+    return next(prefixed, "text_projection" if name.startswith(PROJECTIONS) else "transformer")
+
+
+@dataclass(frozen=True, eq=False)
+class LoraReport:
+    """What of a LoRA fits. fitted: network → how many of its weights; elsewhere: how many are for networks that were
+    not looked at; unmatched: the others' names."""
+
+    lora: Lora
+    fitted: Mapping[str, int]
+    elsewhere: Mapping[str, int]
+    unmatched: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return len(self.lora.differences)
+
+    @property
+    def for_text(self) -> int:
+        """How many weights act where prompts are encoded."""
+        counts = (*self.fitted.items(), *self.elsewhere.items())
+        return sum(count for network, count in counts if network in TEXT_NETWORKS)
+
+    def __str__(self) -> str:
+        text = f"{sum(self.fitted.values())} of {self.total} LoRA weights fit the model"
+        for network, count in self.elsewhere.items():
+            text += f"; {count} are for the {network.replace('_', ' ')}"
+        if not self.unmatched:
+            return text
+        return f"{text}; not in the model: {first_names(self.unmatched)}"
+
+    def notes(self, *, with_reference: bool = False) -> tuple[str, ...]:
+        """What the user has to know: weights without effect, what the file says and could not be used, and that an
+        IC-LoRA runs without the reference it was trained with. with_reference: whether it has one."""
+        name = self.lora.path.name
+        told = [f"LoRA {name}: {self}"] if self.unmatched else []
+        told += [f"LoRA {note}" for note in self.lora.notes]
+        if self.lora.reference is not None and not with_reference:
+            told.append(
+                f"LoRA {name} is an IC-LoRA, made for a {self.lora.reference}: without one it runs as a plain LoRA"
+            )
+        return tuple(told)
+
+
+def report_lora(lora: Lora, networks: Mapping[str, Shapes | nn.Module | None]) -> LoraReport:
+    """What of a LoRA fits these networks, by the names of PREFIXES: parameters with shapes, or the network itself. None
+    and absent ones are not looked at.
+
+    Errors: CheckpointError when a shape differs, since the LoRA is for another model then.
+    """
+    fitted: Counter[str] = Counter()
+    found: set[str] = set()
+    for network, prefix in PREFIXES.items():
+        given = networks.get(network)
+        if given is None:
+            continue
+        shapes = weight_shapes(given) if isinstance(given, nn.Module) else given
+        part = lora.part(prefix) if prefix else lora
+        match = fitting(part, shapes)
+        if match.matched:
+            fitted[network] = len(match.matched)
+        found |= {prefix + name for name in part.differences.keys() - set(match.unmatched)}
+    left = [name for name in lora.differences if name not in found]
+    absent = {name for name in TEXT_NETWORKS if networks.get(name) is None}
+    elsewhere = Counter(network for name in left if (network := network_of(name)) in absent)
+    unmatched = tuple(name for name in left if network_of(name) not in absent)
+    return LoraReport(lora, dict(fitted), dict(elsewhere), unmatched)

@@ -1,0 +1,49 @@
+"""Quantisations of other programs, told by the names of their tensors: named, not read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...errors import CheckpointError
+
+# Name → what a layer's tensors are called there, after the layer's name; the first match counts.
+_SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("bitsandbytes nf4", (".weight.quant_state.bitsandbytes__nf4",)),
+    ("bitsandbytes fp4", (".weight.quant_state.bitsandbytes__fp4",)),
+    ("bitsandbytes four-bit", (".weight.absmax", ".weight.quant_map")),
+    ("bitsandbytes int8", (".SCB",)),
+    ("SVDQuant (nunchaku)", (".qweight", ".wscales")),
+    ("SVDQuant (nunchaku)", (".qweight", ".smooth_factor")),
+    ("SVDQuant (nunchaku)", (".qweight", ".smooth")),
+    ("GPTQ", (".qweight", ".g_idx")),
+    ("AWQ", (".qweight", ".qzeros")),
+    ("AWQ (nunchaku)", (".qweight", ".wzeros")),
+    ("EETQ", (".qweight", ".weight_scales")),
+    ("an unknown quantiser", (".qweight",)),
+    ("HQQ", (".W_q",)),
+    ("Quanto", (".weight._data",)),
+    ("TorchAO", (".weight_qdata",)),
+    ("TorchAO", ("._weight_qdata",)),
+    ("compressed-tensors", (".weight_packed",)),
+    ("block-wise fp8", (".weight_scale_inv",)),
+    ("AQLM", (".codebooks", ".codes")),
+    ("QuIP#", (".Qidxs",)),
+)
+INSTEAD = "use the bf16, fp8 or GGUF file"
+
+
+def foreign_quantization(names: Iterable[str]) -> tuple[str, str] | None:
+    """What program quantised a file, and the first tensor that says so; None when none of those known did."""
+    present = set(names)
+    for what, (first, *others) in _SIGNATURES:
+        for name in present:
+            if name.endswith(first) and all(f"{name.removesuffix(first)}{other}" in present for other in others):
+                return what, name
+    return None
+
+
+def check_foreign(names: Iterable[str], path: Path) -> None:
+    """Raise CheckpointError for a file that another program quantised, with what to use instead."""
+    found = foreign_quantization(names)
+    if found is not None:
+        what, name = found
+        raise CheckpointError(f"{path} is quantised by {what} ({name}), which is not read here: {INSTEAD}")

@@ -1,0 +1,53 @@
+"""Eight-bit whole numbers with scales, rotated or not."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..convrot import rotate_rows, rotated_group, rotation
+from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale
+from ..stored import StoredFormat, StoredWeight
+
+KIND = "int8_tensorwise"
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Whole numbers times a scale (one, or one a row), rotated in groups of ``rotated`` columns where that is not
+    None."""
+
+    rotated: int | None = None
+    pads_to: int = 1
+
+    @property
+    def name(self) -> str:
+        return "int8" if self.rotated is None else f"int8 convrot {self.rotated}"
+
+    def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        weight, scale = parts["weight"], row_scale(parts["scale"])
+        matrix = None if self.rotated is None else rotation(self.rotated, weight.device)
+
+        def part(rows: slice) -> torch.Tensor:
+            found = weight[rows].float().mul_(of_rows(scale, rows))
+            return found if matrix is None else rotate_rows(found, matrix)
+
+        fill_rows(out, part)
+
+
+def _read(weight: StoredWeight, kind: str) -> QuantizedTensor:
+    shape, scales = weight.shape, weight.count("scale")
+    if scales is None or len(shape) != 2:
+        raise weight.refuse(
+            f"int8 of shape {list(shape)} and {'no ' if scales is None else ''}scale", "a matrix and its scale"
+        )
+    if scales not in (1, weight.rows):
+        raise weight.refuse(f"scales {list(weight.beside['scale'].shape)}", f"1 or {weight.rows}")
+    group = rotated_group(weight, shape[1]) if weight.option("convrot") else None
+    return weight.packed(Int8(group), shape, "scale")
+
+
+def _recognise(weight: StoredWeight) -> str | None:
+    return KIND if weight.tensor.stored == "I8" and "scale" in weight.beside else None
+
+
+FORMAT = StoredFormat({KIND: "I8"}, _read, {"weight_scale": "scale"}, _recognise)
