@@ -5,12 +5,12 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test test-fast lint format types texts workflows picture version changes wheel registry publish host clean
+.PHONY: help demo mini test test-fast lint format types texts workflows picture version changes wheel registry publish host clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*##  ?(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/.installed  ## a two-segment story with sound on tiny random models, in demo/
+demo: $(VENV)/.installed  ## a film of three segments with sound on the model that comes along, in demo/
 	$(VENV)/bin/ltx2 demo --out demo
 
 test: lint types  ## lint, types and every test; on a real ComfyUI too where one is found (see `make host`)
@@ -68,6 +68,10 @@ $(VENV)/.installed-test: $(VENV)/.installed tests/requirements-parity.txt
 	$(PIP) install -c constraints.txt -e '.[test]'
 	$(PIP) install --no-deps -r tests/requirements-parity.txt
 	touch $@
+
+# Resumed where it was stopped; see training/README.md.
+mini: $(VENV)/.installed  ## the demonstration model anew, from nothing: two hours of one core
+	$(RUN) -m training
 
 # A Python with all that a ComfyUI checkout (COMFYUI_DIR) asks for, so that the tests can run the pack on the real host.
 # torchvision has no CPU wheel: its Python part alone is enough (see tests/comfyui/shims).

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.cli_args
@@ -24,6 +23,7 @@ import PIL.Image
 import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
+from ..ltx2 import mini
 from ..ltx2.checkpoint.adapters.difference import LoadedDifference
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
@@ -32,6 +32,7 @@ from ..ltx2.resampling import resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import Following as FollowingLayer
 from ..ltx2.values import AVLatent, Progress, Waveform
+from .paths import SaveTarget, below, inside
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
 
@@ -297,9 +298,13 @@ def _preview(latent):
 # --- model files -------------------------------------------------------------------------------------------------
 
 
+# The demonstration model comes with the pack: no folder holds it.
+MINI_FILES = {"checkpoints": mini.CHECKPOINT, "text_encoders": mini.TEXT_ENCODER}
+
+
 def model_names(*kinds: str) -> list[str]:
     """File names in ComfyUI's model folders of these kinds, each once, in order; GGUF files too, which a plain ComfyUI
-    does not list."""
+    does not list; last the demonstration model's."""
     names: dict[str, None] = {}
     for kind in kinds:
         try:
@@ -309,6 +314,8 @@ def model_names(*kinds: str) -> list[str]:
         except KeyError:  # older hosts lack the newest kinds
             continue
         names.update(dict.fromkeys(sorted(found)))
+    if not {*MINI_FILES}.isdisjoint(kinds):
+        names[mini.NAME] = None
     return list(names)
 
 
@@ -335,6 +342,9 @@ def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
             continue
         if found:
             return Path(found)
+    for kind in kinds:
+        if name == mini.NAME and kind in MINI_FILES:
+            return MINI_FILES[kind]
     raise CheckpointError(
         f"{name} is not in ComfyUI's model folders ({', '.join(kinds)}): put the file there and refresh the page"
     )
@@ -350,29 +360,6 @@ _BASES = {
 }
 
 
-def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
-    """Whether ``path``, links resolved, lies in ``base`` or is it."""
-    root, target = os.path.realpath(base), os.path.realpath(path)
-    try:
-        return os.path.commonpath([root, target]) == root
-    except ValueError:  # different drives
-        return False
-
-
-def _below(base: str, name: str) -> str | None:
-    """Full path of what a name means below one of the host's folders; None for a name that leaves it or that no file
-    can have. Saving and loading go by this one rule, so that what was saved can be loaded again."""
-    name = name.replace("\\", "/")
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # half a character
-        return None
-    if not name or name.startswith(("/", "~")) or re.match(r"[A-Za-z]:", name) or re.search(r"[\0-\x1f\x7f]", name):
-        return None
-    path = os.path.join(base, name)
-    return path if inside(base, path) else None
-
-
 def user_file(value: str, *, folder: bool = False) -> Path:
     """The file a person named as ``sub/name`` or ``name [output]``. Raises RequestError when it leaves its base folder
     or is absent, in the same words: what lies elsewhere is nobody's to ask about."""
@@ -380,7 +367,7 @@ def user_file(value: str, *, folder: bool = False) -> Path:
     name, base_name = match[1].strip(), match[2] or "input"
     if not name:
         raise RequestError(f"no file chosen: pick one from ComfyUI's {base_name} folder")
-    path = _below(_BASES[base_name](), name)
+    path = below(_BASES[base_name](), name)
     if path is None or not (os.path.isdir(path) if folder else os.path.exists(path)):
         raise RequestError(
             f"{name[:80]!r} is not in ComfyUI's {base_name} folder or leaves ComfyUI's {base_name} folder: name a file "
@@ -418,33 +405,12 @@ def changed_at(value: str) -> str:
         return f"unreadable: {error}"
 
 
-@dataclass(frozen=True)
-class SaveTarget:
-    """Where a saving node writes: folder on disk, file stem with its counter, and what the page needs to find it."""
-
-    folder: Path
-    stem: str
-    subfolder: str
-    kind: str = "output"
-
-    def path(self, suffix: str) -> Path:
-        return self.folder / f"{self.stem}{suffix}"
-
-    def result(self, suffix: str) -> dict:
-        return {"filename": f"{self.stem}{suffix}", "subfolder": self.subfolder, "type": self.kind}
-
-    def annotated(self, suffix: str) -> str:
-        """The name a loading node takes: ``sub/name.png [output]``."""
-        name = f"{self.subfolder}/{self.stem}{suffix}" if self.subfolder else f"{self.stem}{suffix}"
-        return f"{name} [{self.kind}]"
-
-
 def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
     """A fresh numbered name under ComfyUI's output folder, which its loading nodes take. Raises RequestError when the
     prefix would leave it."""
     base = folder_paths.get_output_directory()
     prefix = "/".join(part.strip() for part in prefix.replace("\\", "/").split("/"))
-    if _below(base, prefix) is None or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
+    if below(base, prefix) is None or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
         raise RequestError(
             f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part"
         )
@@ -457,7 +423,7 @@ def output_folder(name: str) -> SaveTarget:
     """A folder of its own below ComfyUI's output folder; it may be there already. Raises RequestError when it would
     leave it."""
     base = folder_paths.get_output_directory()
-    path = _below(base, name.strip())
+    path = below(base, name.strip())
     if path is None or os.path.realpath(path) == os.path.realpath(base) or len(name) > 200:
         raise RequestError(
             f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story"

@@ -92,7 +92,7 @@ class LoadCheckpoint(host.io.ComfyNode):
                 host.field(
                     host.io.Combo,
                     "checkpoint",
-                    "A file in models/checkpoints. fp8 and fp4 files stay small in memory.",
+                    "A file in models/checkpoints. fp8 and fp4 files stay small in memory. mini is the demonstration model that comes with the pack.",
                     options=host.model_names("checkpoints"),
                 ),
                 distilled_lora_input(),
@@ -169,7 +169,10 @@ class LoadTextEncoder(host.io.ComfyNode):
             "whichever file holds it.",
             inputs=[
                 host.field(
-                    host.io.Combo, "text_encoder", "A Gemma file or folder in models/text_encoders.", options=names
+                    host.io.Combo,
+                    "text_encoder",
+                    "A Gemma file or folder in models/text_encoders; mini belongs to the demonstration model.",
+                    options=names,
                 ),
                 host.field(Model, "model", "The model that the prompts are for."),
             ],

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "ltx2"
 
-EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "version", "__init__"}
+EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "version", "mini", "__init__"}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
@@ -16,6 +16,7 @@ ALLOWED = {
     "resampling": set(),
     "atomic_files": set(),
     "version": set(),
+    "mini": set(),
     "config": set(),
     "networks": {"networks"},
     "sampling": {"sampling"},

@@ -1,74 +1,82 @@
-"""``ltx2 demo``: the whole way from a prompt and a photograph to a film, on tiny random models that need no
-download."""
+"""``ltx2 demo``: a film of three segments with sound on the demonstration model, which needs no download."""
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from ..tiny.configs import VERSIONS
-from ..tiny.write import write_tiny
+import numpy as np
+
+from .. import media
+from ..film.timeline import VIDEO_OVERLAP_FRAMES
+from ..media.charts import frame_strip, sound_picture
+from ..mini import NAME
 from . import story
 
-PHOTO = Path(__file__).resolve().parents[2] / "examples/photo.jpg"
-# Two segments: the second starts from the last frames and the last sound of the first.
-SCRIPT = """
-size: 256x192
-preset: ltx2_fast
-defaults: {{frames: 25}}
+FRAMES, EVERY = 49, 8
+# Nothing but the first prompt says what it is and where: the state does.
+PROMPTS = (
+    "A yellow star rolls from side to side at sunset.",
+    "It jumps up and down.",
+    "The star, now blue, circles around.",
+)
+SCRIPT = """\
+# the demonstration model makes 2 seconds a segment at 128x96
+defaults: {{frames: {frames}}}
 segments:
-  - prompt: >
-      Morning at a mountain lake. The camera moves slowly over the still water while birds call and a light wind passes.
-    image: {image}
-  - The camera reaches the far shore and comes to rest. Water laps against the stones.
+{lines}"""
+LOOK = """
+What to look for in {strip} (a row a segment, a frame in eight):
+  * the second prompt says neither what jumps nor where: colour, shape and scene go on, from where the first ended;
+  * the third changes the colour alone, and the place and the way go on.
+In {sound} (waveform over spectrogram, joins in red):
+  * the tone belongs to the colour: it goes on over the first join without a click, and changes at the second;
+  * a short high blip is heard whenever the star touches a wall, which happens in the picture at the same time.
+The released models make real pictures, speech and music by the same steps:
+  ltx2 story film.yaml --checkpoint ltx-2.3-22b-distilled.safetensors --text-encoder gemma_3_12B_it.safetensors ...
 """
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="try everything on tiny random models",
+        help="make a film with sound on the model that comes along",
         description=(
-            "Write tiny random checkpoints, and run the same steps on them as on a real one: a film that starts "
-            "from the photograph and goes over into random colours, with noise for sound. It shows that "
-            "everything works here, not what the real models can do."
+            "Make a film of three segments on the small trained model that comes along, by the same steps as on a "
+            "released one. Besides the film it leaves a strip of its frames, a picture of its sound and the script."
         ),
     )
     parser.add_argument("--out", default="demo", metavar="DIR", help="where the film goes (default demo)")
-    parser.add_argument("--version", choices=VERSIONS, default="2.3", help="which release's layout (default 2.3)")
-    parser.add_argument(
-        "--image",
-        default=str(PHOTO),
-        metavar="FILE",
-        help="photograph to start from (default: the one that comes along)",
-    )
     parser.set_defaults(run=run)
 
 
 def run(args) -> None:
     begun = time.perf_counter()
-    out = Path(args.out) / "demo.mp4"
-    folder = Path(tempfile.mkdtemp(prefix="ltx2-demo-"))
-    try:
-        files = write_tiny(folder, args.version)
-        roles = ("transformer", "video_vae", "audio_vae", "vocoder")
-        checkpoints = dict.fromkeys(str(files[role]) for role in roles)
-        script = folder / "story.yaml"
-        script.write_text(SCRIPT.format(image=json.dumps(str(Path(args.image).resolve()))), "utf-8")
-        command = [
-            "story", str(script), "--checkpoint", *checkpoints, "--text-encoder", str(files["text_encoder"]),
-            "--upsampler", str(files["spatial_upsampler"]), "--device", "cpu", "--dtype", "fp32",
-            "--work", str(folder / "work"), "--out", str(out),
-        ]  # fmt: skip
-        verbs = argparse.ArgumentParser().add_subparsers()
-        story.add_parser(verbs)
-        print(f"ltx2: running ltx2 {shlex.join(command)}", file=sys.stderr)
-        made = verbs.choices["story"].parse_args(command[1:])
-        story.run(made)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"The film is at {out.resolve()} ({time.perf_counter() - begun:.0f} s).")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    script, film, work = out / "story.yaml", out / "demo.mp4", out / "work"
+    lines = "".join(f"  - {prompt}\n" for prompt in PROMPTS)
+    script.write_text(SCRIPT.format(frames=FRAMES, lines=lines), "utf-8")
+    shutil.rmtree(work, ignore_errors=True)  # shown from the beginning, each time
+    command = ["story", str(script), "--checkpoint", NAME, "--device", "cpu", "--work", str(work), "--out", str(film)]
+    verbs = argparse.ArgumentParser().add_subparsers()
+    story.add_parser(verbs)
+    print(f"ltx2: running ltx2 {shlex.join(command)}", file=sys.stderr)
+    story.run(verbs.choices["story"].parse_args(command[1:]))
+    strip, sound = picture(film, out)
+    print(LOOK.format(strip=strip, sound=sound))
+    print(f"The film is at {film.resolve()} ({time.perf_counter() - begun:.0f} s).")
+
+
+def picture(film: Path, out: Path) -> tuple[Path, Path]:
+    """Write the strip of frames and the picture of the sound."""
+    clip = media.read_video(film)
+    new = FRAMES - VIDEO_OVERLAP_FRAMES
+    starts = [0, *(FRAMES + new * index for index in range(len(PROMPTS) - 1))]
+    rows = [np.asarray(clip.frames[start : start + new : EVERY]) for start in starts]
+    strip, sound = out / "frames.png", out / "sound.png"
+    frame_strip(rows, scale=2).save(strip)
+    sound_picture(media.read_sound(film), joins=[start / float(clip.fps) for start in starts[1:]]).save(sound)
+    return strip, sound

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from .. import mini
 from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.summary import is_lora, summarise, summarise_lora
 
@@ -20,14 +21,17 @@ def add_parser(subparsers) -> None:
         ),
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="checkpoints, split files, LoRAs, GGUF files, or states"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="checkpoints, split files, LoRAs, GGUF files, or states; mini: the demonstration model",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
 
 def run(args) -> None:
-    paths = [Path(name) for name in args.files]
+    paths = [Path(mini.checkpoint_path(name)) for name in args.files]
     states = [path for path in paths if is_state(path)]
     weights = [path for path in paths if path not in states]
     opened = [open_checkpoint(path) for path in weights]

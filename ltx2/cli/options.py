@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import __version__, media
+from .. import __version__, media, mini
 from ..continuation import LTX2ContinuationState
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
@@ -39,10 +39,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="the LTX-2 checkpoint, or all split files of a release",
+        help="the LTX-2 checkpoint, or all split files of a release; mini: the demonstration model that comes along",
     )
     group.add_argument(
-        "--text-encoder", required=True, metavar="PATH", help="Gemma: one file, or a Hugging Face folder"
+        "--text-encoder",
+        metavar="PATH",
+        help="Gemma: one file, or a Hugging Face folder (the checkpoint mini brings its own)",
     )
     group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
     group.add_argument(
@@ -84,6 +86,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_files(args) -> tuple[list[str | Path], str | Path]:
+    """Checkpoint files and text encoder of a command line. Raises RequestError where the text encoder is missing."""
+    checkpoints = [mini.checkpoint_path(name) for name in args.checkpoint]
+    encoder = args.text_encoder
+    if encoder is None and mini.CHECKPOINT in checkpoints:
+        encoder = mini.NAME
+    if encoder is None:
+        raise RequestError("no text encoder is named: add --text-encoder with the release's Gemma file or folder")
+    return checkpoints, mini.text_encoder_path(encoder)
+
+
 def load(args, progress=None) -> Models:
     """The models that a command line names."""
     device = args.device or default_device()
@@ -103,9 +116,12 @@ def load(args, progress=None) -> Models:
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
     )
+    checkpoints, text_encoder = model_files(args)
+    if mini.CHECKPOINT in checkpoints and torch.device(device).type == "cpu":
+        torch.set_num_threads(1)  # its layers are too small to be shared: threads would wait for each other
     return load_models(
-        args.checkpoint,
-        text_encoder=args.text_encoder,
+        checkpoints,
+        text_encoder=text_encoder,
         upsampler=args.upsampler,
         loras=[split_strength(text) for text in args.lora],
         distilled_lora=args.refine_lora,

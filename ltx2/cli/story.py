@@ -137,4 +137,5 @@ def settings_of(args, models: Models) -> list[object]:
 def weight_files(args) -> list[str]:
     """Every file that decides what the models make."""
     loras = [options.split_strength(text)[0] for text in args.lora]
-    return [*args.checkpoint, args.text_encoder, *filter(None, [args.upsampler, args.refine_lora]), *loras]
+    checkpoints, text_encoder = options.model_files(args)
+    return [*map(str, checkpoints), str(text_encoder), *filter(None, [args.upsampler, args.refine_lora]), *loras]

@@ -5,6 +5,7 @@ Nothing but the file formats is needed to write them: neither transformers nor s
 
 import json
 import struct
+from collections.abc import Iterable
 
 # Words that a story about a video uses; the tokenizer knows them (and every prefix of them) as pieces.
 WORDS = (
@@ -23,15 +24,17 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 SINGLE = [chr(code) for code in range(0x21, 0x7F)] + [SPACE]
 
 
-def pieces() -> list[tuple[str, float, int]]:
-    """(piece, score, kind) by id. Longer pieces merge out of shorter ones, the earlier in the list the sooner."""
+def pieces(texts: Iterable[str] | None = None) -> list[tuple[str, float, int]]:
+    """(piece, score, kind) by id, for whole ``texts`` (default: the words above, each after a blank).
+
+    Longer pieces merge out of shorter ones, the earlier in the list the sooner.
+    """
     head = [(text, 0.0, CONTROL) for text in CONTROL_PIECES] + [("<unk>", 0.0, UNKNOWN)]
     head += [(text, 0.0, USER_DEFINED) for text in TURN_PIECES] + [
         (f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)
     ]
     longer = {}
-    for word in WORDS:
-        text = SPACE + word
+    for text in [SPACE + word for word in WORDS] if texts is None else texts:
         for end in range(2, len(text) + 1):
             longer[text[:end]] = None
     # Shortest first: "▁th" must exist before "▁the" can be merged from it.
@@ -57,9 +60,12 @@ def _field(number: int, value: int | float | bytes | str) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
-def sentencepiece_proto() -> bytes:
-    """A sentencepiece model as Gemma 3 has it: byte-pair encoding, byte fallback, no dummy prefix, blanks kept."""
-    table = pieces()
+def sentencepiece_proto(table: list[tuple[str, float, int]] | None = None) -> bytes:
+    """A sentencepiece model as Gemma 3 has it: byte-pair encoding, byte fallback, no dummy prefix, blanks kept.
+
+    table: the pieces, by default those of :func:`pieces`.
+    """
+    table = pieces() if table is None else table
     body = b"".join(_field(1, _field(1, text) + _field(2, score) + _field(3, kind)) for text, score, kind in table)
     trainer = _field(3, 2) + _field(4, len(table)) + _field(35, 1)
     trainer += b"".join(_field(number, index) for number, index in ((40, 3), (41, 2), (42, 1), (43, 0)))

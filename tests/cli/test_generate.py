@@ -207,12 +207,16 @@ def test_the_end_of_a_film_is_kept_while_it_is_written(tmp_path):
     assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "y.mp4").read_bytes()
 
 
-@pytest.mark.slow
-def test_demo_says_where_the_film_is(tmp_path, capsys):
+def test_demo_says_where_the_film_is_and_shows_it(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     demo.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["demo", "--out", str(tmp_path / "demo")])
+    out = tmp_path / "demo"
+    args = parser.parse_args(["demo", "--out", str(out)])
     args.run(args)
-    assert f"The film is at {tmp_path / 'demo/demo.mp4'}" in capsys.readouterr().out
-    info = media.video_info(tmp_path / "demo/demo.mp4")
-    assert info.frames == 41 and info.samples == round(41 / 24 * info.sample_rate)
+    said = capsys.readouterr()
+    assert f"The film is at {out / 'demo.mp4'}" in said.out and str(out / "frames.png") in said.out
+    assert "seam before segment 3" in said.err
+    info = media.video_info(out / "demo.mp4")
+    assert info.frames == 49 + 2 * 40 and info.samples == round(info.frames / 24 * info.sample_rate)
+    with Image.open(out / "frames.png") as strip, Image.open(out / "sound.png") as sound:
+        assert strip.width > 5 * 256 and strip.height > 3 * 192 and sound.width == 900

@@ -3,8 +3,9 @@
 The first four are the reference pipeline's; numbers checked against FastVideo 0.2.1 and the models' own pipelines.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
+from ... import mini
 from ...config.versions import ModelVersion
 from ...errors import RequestError
 from . import dev, distilled, hq
@@ -39,8 +40,10 @@ def find_preset(name: str, version: int | None = None) -> Preset:
     return max(named, key=lambda preset: preset.version)
 
 
-def preset_for(file_names: Iterable[str], release: ModelVersion) -> Preset:
+def preset_for(file_names: Collection[str], release: ModelVersion) -> Preset:
     """The preset for a checkpoint when none was named. Dev and distilled files differ in nothing but their names."""
+    if mini.CHECKPOINT.name in file_names:
+        return find_preset("ltx2_mini")
     old = release.name == "2.0"
     if any("distilled" in name.lower() for name in file_names):
         return find_preset("ltx2_distilled" if old else "ltx2_3_distilled")

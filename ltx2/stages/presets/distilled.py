@@ -39,4 +39,15 @@ PRESETS = (
         refine=_refine(3),
         **_LARGE,
     ),
+    # its pictures are so small that the H.264 which released models expect of one would leave little of it
+    Preset(
+        "ltx2_mini",
+        "demonstration model: 8 steps at its own size",
+        width=128,
+        height=96,
+        frames=49,
+        denoise=StageSettings(num_inference_steps=8, image_crf=0),
+        refine=_refine(2, enabled=False),
+        from_checkpoint=("sampler",),
+    ),
 )

@@ -1,0 +1,145 @@
+"""What the whole way from a script to a film shows and sounds like, on the trained demonstration model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ltx2 import mini
+from ltx2.cli import main
+from ltx2.media import read_sound, read_video
+from training import meaning, world
+from training.transformer import NEUTRAL, WORDS
+from training.world import Subject
+
+FRAMES, STEPS = 25, [3, 2, 2]
+STAR = Subject("yellow", "star", "sunset", "side")
+STORY = [STAR, STAR.but(motion="up"), STAR.but(motion="up", colour="blue")]
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames [N, 96, 128, 3] in 0…1 and mono samples."""
+
+    frames: np.ndarray
+    sound: np.ndarray
+    rate: int
+
+    def verdict(self, subjects, steps=STEPS) -> meaning.Verdict:
+        return meaning.judge(self.frames, self.sound, self.rate, meaning.story_truth(subjects, steps))
+
+
+def run(script: str, folder: Path, *more: str) -> Film:
+    """``ltx2 story`` in a folder, which keeps finished segments."""
+    path = folder / "story.yaml"
+    path.write_text(f"defaults: {{frames: {FRAMES}}}\n{script}", "utf-8")
+    words = ["story", path, "--checkpoint", "mini", "--work", folder / "work", "--out", folder / "film.mp4", *more]
+    assert main([str(word) for word in words]) == 0
+    clip, sound = read_video(folder / "film.mp4"), read_sound(folder / "film.mp4")
+    return Film(np.asarray(clip.frames, np.float32) / 255, sound.samples.mean(0).numpy(), sound.sample_rate)
+
+
+def prompts(*lines: str) -> str:
+    return "segments:\n" + "".join(f"  - {line}\n" for line in lines)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A story whose later prompts leave out what goes on, and the folder it was made in."""
+    folder = tmp_path_factory.mktemp("story")
+    script = prompts(STAR.prompt, "It jumps up and down.", "The star, now blue, jumps up and down.")
+    return run(script, folder), folder
+
+
+def test_the_file_is_what_its_name_says():
+    assert mini.is_mini("mini") and not mini.is_mini("other.safetensors")
+    assert mini.CHECKPOINT.is_file() and mini.TEXT_ENCODER.is_file()
+    assert mini.CHECKPOINT.stat().st_size + mini.TEXT_ENCODER.stat().st_size < 25e6
+
+
+def test_every_segment_shows_and_sounds_as_it_should(story):
+    verdict = story[0].verdict(STORY)
+    for segment in verdict.segments:
+        assert segment["scene"] == segment["tone"] == segment["motion"] == 1
+        assert min(segment["cell"], segment["colour"], segment["shape"], segment["blip"]) == 1
+    assert all(verdict.clean)
+
+
+def test_no_click_at_a_join(story):
+    assert story[0].verdict(STORY).level_step < 1
+
+
+def test_a_changed_prompt_changes_its_segment_alone(story, capsys):
+    film, folder = story
+    script = prompts(STAR.prompt, "It jumps up and down.", "The star, now green, jumps up and down.")
+    again = run(script, folder)
+    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    joint = world.STEP * sum(STEPS[:2]) + 1
+    assert np.abs(again.frames[: joint - 1] - film.frames[: joint - 1]).mean() < 0.01
+    assert again.verdict([*STORY[:2], STORY[2].but(colour="green")]).segments[2]["colour"] == 1
+
+
+def test_a_cut_changes_the_scene(tmp_path):
+    night = Subject("red", "ball", "night", "rest")
+    script = prompts(STAR.prompt) + f"  - prompt: {night.prompt}\n    cut: true\n"
+    film = run(script, tmp_path)
+    first, second = Film(film.frames[:FRAMES], film.sound, film.rate), film.frames[FRAMES:]
+    assert first.verdict([STAR], [3]).segments[0]["cell"] == 1
+    seen = [meaning.look(frame) for frame in second[::8]]
+    assert {(one.scene, one.colour, one.shape, one.cell) for one in seen} == {("night", "red", "ball", (1, 1))}
+
+
+def test_drift_correction_is_seen(tmp_path):
+    """A day that turns to night is what drift correction would call drift: it takes back what it may, 24 levels."""
+    day, night = Subject("red", "ball", "day", "rest"), Subject("red", "ball", "night", "rest")
+    light = []
+    for name, setting in (("off", ""), ("on", "drift_correction: {colour: 1.0}\n")):
+        (tmp_path / name).mkdir()
+        film = run(setting + prompts(day.prompt, night.prompt), tmp_path / name)
+        light.append(film.frames[FRAMES + 8 :].mean() / film.frames[:FRAMES].mean())
+    assert light[0] < 0.5 and light[1] > light[0] + 0.05
+
+
+def test_a_lora_is_seen(tmp_path):
+    """A LoRA on the connectors that reads "red" as "blue"."""
+    lora = tmp_path / "blue.safetensors"
+    save_file(reads_as("red", "blue"), lora)
+    ball = Subject("red", "ball", "day", "rest")
+    plain = run(prompts(ball.prompt), _folder(tmp_path, "plain"))
+    blue = run(prompts(ball.prompt), _folder(tmp_path, "blue"), "--lora", str(lora))
+    assert plain.verdict([ball], [3]).segments[0]["colour"] == 1
+    found = blue.verdict([ball.but(colour="blue")], [3]).segments[0]
+    assert found["colour"] == found["scene"] == found["cell"] == found["tone"] == 1
+
+
+def _folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir(exist_ok=True)
+    return parent / name
+
+
+def reads_as(old: str, new: str) -> dict[str, torch.Tensor]:
+    """One hidden unit of each connector's feed-forward answers to the old word alone and adds the new less the old."""
+    untouched = "diffusion_model.transformer_blocks.0.attn1.to_q"  # a LoRA is told by the transformer's weights
+    tensors = {
+        f"{untouched}.lora_{half}.weight": torch.zeros(size) for half, size in (("A", (1, 128)), ("B", (128, 1)))
+    }
+    with safe_open(mini.CHECKPOINT, "pt") as file:
+        for stream in ("video", "audio"):
+            table = file.get_tensor(f"text_embedding_projection.{stream}_aggregate_embed.weight").float()
+            states = table.shape[1] // 32
+            words = torch.nn.functional.rms_norm(table[:, : states * (NEUTRAL + 1) : states].T, table.shape[:1])
+            alone = torch.linalg.pinv(words)[:, WORDS.index(old)]  # 1 on this word, 0 on all others
+            change = words[WORDS.index(new)] - words[WORDS.index(old)]
+            block = f"diffusion_model.{stream}_embeddings_connector.transformer_1d_blocks.0.ff.net"
+            up = torch.zeros(4 * len(change), 1)
+            up[0] = 1
+            gain = 8.0  # so that the hidden unit's GELU passes it whole
+            tensors[f"{block}.0.proj.lora_A.weight"] = gain * alone[None]
+            tensors[f"{block}.0.proj.lora_B.weight"] = up
+            tensors[f"{block}.2.lora_A.weight"] = up.T / gain
+            tensors[f"{block}.2.lora_B.weight"] = change[:, None]
+    return {name: value.contiguous() for name, value in tensors.items()}

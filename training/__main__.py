@@ -1,0 +1,42 @@
+"""``python -m training``: from nothing to the finished model. Run it again after a kill: it goes on where it was."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from . import picture_codec
+from .curves import draw
+from .export import export
+from .train import Plan, train
+from .transformer import MiniTransformer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", default="build/mini", type=Path, help="checkpoints, logs and curves")
+    parser.add_argument("--out", default="ltx2/mini", type=Path, help="where the finished files go")
+    parser.add_argument("--minutes", default=Plan.seconds / 60, type=float, help="for the transformer")
+    parser.add_argument("--codec-minutes", default=picture_codec.Plan.minutes, type=float, help="for the video VAE")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-compile", action="store_true", help="where there is no C++ compiler; half as fast")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # the networks are too small to share a step between cores
+    codec = picture_codec.train(picture_codec.Plan(minutes=args.codec_minutes), args.work)
+    print(json.dumps(picture_codec.quality(*codec)))
+    plan = Plan(seconds=60 * args.minutes, device=args.device, compile=not args.no_compile)
+    if args.device != "cpu":
+        plan = replace(plan, batch=64)
+    run = train(plan, args.work)
+    draw(args.work / "log.jsonl", args.work)
+    model = MiniTransformer()
+    model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
+    for name, size in export(model, codec, args.out).items():
+        print(f"{args.out / name}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
