@@ -9,18 +9,20 @@ from torch import nn
 from ..values import TextContext
 
 MIB = 2**20
-# Forty prompts of the released models; a context is 12 to 16 MB.
-DEFAULT_LIMIT_BYTES = 512 * MIB
+# A context of the released models is 12 to 16 MB. Prompts that come again – the negative one, and the one that is tried
+# with another seed – come soon; a story of many segments asks for most of its prompts once.
+DEFAULT_LIMIT_BYTES = 128 * MIB
+DEFAULT_LIMIT_CONTEXTS = 8
 
 
 class ContextCache:
-    """Contexts by model identity and prompt; the longest unused go first when the limit is reached.
+    """Contexts by model identity and prompt; the longest unused go first when one of the limits is reached.
 
     Kept on the CPU, so that the cache costs no memory where the models run.
     """
 
-    def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES):
-        self.limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES, limit_contexts: int = DEFAULT_LIMIT_CONTEXTS):
+        self.limit_bytes, self.limit_contexts = limit_bytes, limit_contexts
         self._contexts: OrderedDict[tuple[str, str], TextContext] = OrderedDict()
 
     def __len__(self) -> int:
@@ -41,7 +43,7 @@ class ContextCache:
     def keep(self, identity: str, prompt: str, context: TextContext) -> None:
         self._contexts[identity, prompt.strip()] = context.to("cpu")
         self._contexts.move_to_end((identity, prompt.strip()))
-        while self.bytes > self.limit_bytes and len(self._contexts) > 1:
+        while len(self) > 1 and (self.bytes > self.limit_bytes or len(self) > self.limit_contexts):
             self._contexts.popitem(last=False)
 
 

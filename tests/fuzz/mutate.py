@@ -146,6 +146,8 @@ def in_json(rng: random.Random, data: bytes) -> bytes:
 
 def in_safetensors(rng: random.Random, data: bytes) -> bytes:
     """The header changed as JSON, its length made to fit or not."""
+    if len(data) < 8:
+        return flip(rng, data)
     (length,) = struct.unpack_from("<Q", data)
     header = in_json(rng, data[8 : 8 + length])
     header += b" " * (-len(header) % rng.choice((1, 8)))
@@ -170,6 +172,8 @@ def join_png(pieces: list[tuple[bytes, bytes]]) -> bytes:
 def in_png(rng: random.Random, data: bytes) -> bytes:
     """A chunk changed, removed, doubled or moved; checksums fit."""
     pieces = png_pieces(data)
+    if not pieces:
+        return flip(rng, data)
     at = rng.randrange(len(pieces))
     kind, content = pieces[at]
     what = rng.randrange(6)

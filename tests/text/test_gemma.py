@@ -125,6 +125,11 @@ def test_cache_limit_drops_the_longest_unused(parts):
     cache = ContextCache(limit_bytes=1)
     encode(encoder, projection, connectors, ["rain", "snow"], cache=cache)
     assert len(cache) == 1
+    many = ContextCache(limit_contexts=2)
+    encode(encoder, projection, connectors, ["rain", "snow"], cache=many)
+    held = many.bytes
+    encode(encoder, projection, connectors, ["rain", "wind", "hail"], cache=many)  # as a story asks, one by one
+    assert len(many) == 2 and many.bytes == held
 
 
 def test_fingerprint_tells_weights_apart(parts):
