@@ -9,18 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from ltx2.tiny.configs import VERSIONS
+
 from . import hosting, real
 
 pytestmark = real.pytestmark
 SNAPSHOT = Path(__file__).parent / "data/object_info.json"
 
 
-def test_node_tests_pass_in_the_hosts_own_python():
+@pytest.fixture
+def written(tiny):
+    """The tiny checkpoints that tests in another Python read are there, and their folder is in the environment."""
+    return [tiny(version) for version in VERSIONS]
+
+
+def test_node_tests_pass_in_the_hosts_own_python(written):
     files = sorted(str(p) for p in Path(__file__).parent.glob("test_*.py") if not p.name.startswith("test_real"))
     node_tests(hosting.main_checkout(), *files)
 
 
-def test_partial_loading_in_every_versions_own_python():
+def test_partial_loading_in_every_versions_own_python(written):
     """What a host leaves in main memory, and how it brings that to the card, differs from version to version."""
     others = [checkout for checkout in hosting.checkouts().values() if checkout != hosting.main_checkout()]
     file = str(Path(__file__).parent / "test_partial_loading.py")
@@ -29,20 +37,13 @@ def test_partial_loading_in_every_versions_own_python():
 
 
 def node_tests(checkout: Path, *what: str) -> None:
+    """Tests in the host's own Python, which reads the tiny checkpoints of this run."""
     if reason := hosting.lacks_pytest(hosting.host_python()):
         pytest.skip(reason)
-    command = [
-        str(hosting.host_python()),
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(hosting.ROOT),
-        *what,
-    ]
+    root = str(hosting.ROOT)
+    command = [str(hosting.host_python()), "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", root, *what]
     environment = {**hosting.environment(), "CONTINUUM_HOST": "real", "COMFYUI_DIR": str(checkout)}
-    done = subprocess.run(command, cwd=hosting.ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-1000:]}"
 
 
