@@ -39,7 +39,7 @@ The released models make real pictures, speech and music by the same steps:
 """
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="make a film with sound on the model that comes along",
@@ -52,7 +52,7 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     begun = time.perf_counter()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

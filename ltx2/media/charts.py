@@ -13,7 +13,8 @@ INK, JOIN = (40, 90, 160), (220, 60, 60)
 _WINDOW_SECONDS = 0.032
 _FLOOR_DB = -70.0
 # Dark to bright, as heat: levels of 0…1 and their colours.
-_HEAT = ((0.0, (12, 12, 40)), (0.4, (110, 20, 110)), (0.75, (240, 110, 40)), (1.0, (255, 250, 190)))
+_LEVELS = (0.0, 0.4, 0.75, 1.0)
+_HEAT = np.array([(12, 12, 40), (110, 20, 110), (240, 110, 40), (255, 250, 190)])
 
 
 def frame_strip(rows: Sequence[np.ndarray], scale: int = 1) -> Image.Image:
@@ -63,5 +64,4 @@ def _spectrogram(samples: np.ndarray, rate: int, width: int, top_hertz: float) -
     bins = np.linspace(min(top_hertz, rate / 2), 0, BAND_ROWS) * 4 * window / rate
     decibels = 20 * np.log10(levels[:, bins.astype(int)].T + 1e-6)
     shares = np.clip(1 - decibels / _FLOOR_DB, 0, 1)
-    points, colours = zip(*_HEAT)
-    return np.stack([np.interp(shares, points, channel) for channel in zip(*colours)], -1).round().astype(np.uint8)
+    return np.stack([np.interp(shares, _LEVELS, channel) for channel in _HEAT.T], -1).round().astype(np.uint8)

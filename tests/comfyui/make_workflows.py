@@ -242,5 +242,8 @@ if __name__ == "__main__":
             SNAPSHOT.write_text(
                 json.dumps(normalised(host.server.get("/object_info")), indent=1, ensure_ascii=False) + "\n", "utf-8"
             )
+            from . import make_pictures
+
             if not missing:
                 thumbnails(host, Path(folder))
+                make_pictures.make()

@@ -112,3 +112,20 @@ def test_the_engine_alone_makes_the_same(generated, tiny):
     images, audio = generated().args[:2]
     assert torch.allclose(images, torch.cat([pictures(piece) for piece in made.pixels()]), atol=1e-4)
     assert torch.allclose(audio["waveform"][0], made.sound.samples, atol=1e-4)
+
+
+def test_the_demonstration_model_is_listed_and_makes_its_film(run, pack):
+    """``mini`` stands last in both loaders and needs nothing else: three words come out as they went in."""
+    from training import meaning
+
+    host = pack.nodes.host
+    assert host.model_names("checkpoints")[-1] == host.model_names("text_encoders")[-1] == "mini"
+    assert "mini" not in host.model_names("loras")
+    model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint="mini").args[:3]
+    (text_encoder,) = run("LoadTextEncoder", text_encoder="mini", model=model).args[:1]
+    inputs = {**SMALL, "prompt": "A green star rests at night.", "width": 128, "height": 96, "seconds": 25 / 24}
+    inputs |= {"preset": "by the checkpoint's name", "audio_overlap": 49, "negative_prompt": ""}
+    parts = {"model": model, "text_encoder": text_encoder, "video_vae": video_vae, "audio_vae": audio_vae}
+    made = run("Generate", **{**inputs, **parts}).args
+    seen = meaning.look(made[0][-1].float().cpu().numpy())
+    assert (seen.scene, seen.colour, seen.shape, seen.cell) == ("night", "green", "star", (1, 1))

@@ -93,6 +93,7 @@ def test_a_cut_changes_the_scene(tmp_path):
     assert {(one.scene, one.colour, one.shape, one.cell) for one in seen} == {("night", "red", "ball", (1, 1))}
 
 
+@pytest.mark.slow
 def test_drift_correction_is_seen(tmp_path):
     """A day that turns to night is what drift correction would call drift: it takes back what it may, 24 levels."""
     day, night = Subject("red", "ball", "day", "rest"), Subject("red", "ball", "night", "rest")
@@ -104,6 +105,7 @@ def test_drift_correction_is_seen(tmp_path):
     assert light[0] < 0.5 and light[1] > light[0] + 0.05
 
 
+@pytest.mark.slow
 def test_a_lora_is_seen(tmp_path):
     """A LoRA on the connectors that reads "red" as "blue"."""
     lora = tmp_path / "blue.safetensors"
