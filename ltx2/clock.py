@@ -5,6 +5,7 @@ One video latent frame stands for 8 picture frames, but the first for one alone;
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 from .errors import RequestError
@@ -81,7 +82,8 @@ def frames_of_latents(latents: int) -> int:
 def snap_frames(frames: int, mode: str = "nearest") -> int:
     """The 8k+1 count nearest to, at most (``down``) or at least (``up``) ``frames``; never below 1."""
     steps = Fraction(frames - 1, FRAMES_PER_LATENT)
-    k = {"nearest": round_half_up, "down": math.floor, "up": math.ceil}[mode](steps)
+    ways: dict[str, Callable[[Fraction], int]] = {"nearest": round_half_up, "down": math.floor, "up": math.ceil}
+    k = ways[mode](steps)
     return max(k, 0) * FRAMES_PER_LATENT + 1
 
 

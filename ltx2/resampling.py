@@ -2,6 +2,7 @@
 
 import math
 from numbers import Integral
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +51,10 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return out
 
 
-def check_rate(rate) -> None:
+def check_rate(rate: Any) -> None:
     """Raises MediaError unless sound is sampled at such a rate."""
     low, high = SAMPLE_RATES
-    if isinstance(rate, bool) or not isinstance(rate, Integral) or not low <= rate <= high:
+    if isinstance(rate, bool) or not isinstance(rate, Integral) or not low <= int(rate) <= high:
         raise MediaError(
             f"sound has {rate} samples per second, expected a whole number from {low} to {high}: check where it was "
             "loaded"

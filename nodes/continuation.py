@@ -348,7 +348,9 @@ class JoinSegments(host.io.ComfyNode):
 def join(segments: list[SegmentValue], drift_correction: DriftCorrection | None = None):
     """Images [N, H, W, 3], the host's AUDIO and a report of segments in order."""
     finished = [FinishedSegment(one.timing, list(one.frames.split(PIECE)), one.waveform) for one in segments]
-    reports, notes, frames, sounds = [], [], [], []
+    reports: list = []
+    notes: list[str] = []
+    frames, sounds = [], []
     pieces = join_segments(finished, drift_correction=drift_correction, report=reports.append, note=notes.append)
     for piece in pieces:
         host.check_interrupted()

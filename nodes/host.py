@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import comfy.cli_args
 import comfy.latent_formats
@@ -155,12 +156,13 @@ def adopt(network: torch.nn.Module) -> torch.nn.Module:
     """The same network, the engine's stored layers now in the host's hands as those of its own layers are: marked as
     ones that it may leave in main memory, and brought by its own way."""
     for layer in network.modules():
+        marks: Any = layer  # torch's own type knows no marks
         if isinstance(layer, PackedParameter):
-            layer.cast = cast
-            layer.comfy_cast_weights = True
-            layer.weight_function, layer.bias_function = [], []
+            marks.cast = cast
+            marks.comfy_cast_weights = True
+            marks.weight_function, marks.bias_function = [], []
         elif isinstance(layer, FollowingLayer):
-            layer.comfy_cast_weights = True
+            marks.comfy_cast_weights = True
     return network
 
 

@@ -339,16 +339,16 @@ def load_video_vae(file: Checkpoint) -> VideoVaeValue:
 def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
     """Encoder, decoder and vocoder, in single precision: sound is heard."""
     missing: dict[str, str] = {}
-    parts = [
+    encoder, decoder, vocoder = (
         _part(missing, name, loader, file, torch.float32)
         for name, loader in (
             ("audio_encoder", load.load_audio_encoder),
             ("audio_decoder", load.load_audio_decoder),
             ("vocoder", load.load_vocoder),
         )
-    ]
-    rate = None if parts[2] is None else parts[2].model.sample_rate
-    return AudioVaeValue(*parts, sample_rate=rate, name=file.paths[0].stem, missing=missing)
+    )
+    rate = None if vocoder is None else vocoder.model.sample_rate
+    return AudioVaeValue(encoder, decoder, vocoder, sample_rate=rate, name=file.paths[0].stem, missing=missing)
 
 
 def load_text(path: Path, model: ModelValue) -> TextEncoderValue:

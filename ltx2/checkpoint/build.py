@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ NAMES_SHOWN = 3
 LONGEST_REASON = 300  # characters of an error that metadata caused
 _UNBUILDABLE = (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError)
 
-Make = Callable[[Ops], nn.Module]
+Kind = TypeVar("Kind", bound=nn.Module)
 Stored = LazyTensor | HeldTensor | QuantizedTensor
 
 
@@ -58,7 +59,7 @@ def check_dtype(dtype: torch.dtype | None, name: str = "dtype") -> None:
         raise RequestError(f"{name} is {dtype!r}, expected a floating-point torch.dtype such as torch.bfloat16")
 
 
-def build(make: Make, component: Component, options: LoadOptions = LoadOptions()) -> nn.Module:  # noqa: B008 (frozen)
+def build(make: Callable[[Ops], Kind], component: Component, options: LoadOptions = LoadOptions()) -> Kind:  # noqa: B008 (frozen)
     """A network with a component's weights, in eval mode and without gradients.
 
     make: the network of a layer set, on the meta device. In its own dtype on the CPU a weight is a view of the mapped
@@ -80,13 +81,13 @@ def build(make: Make, component: Component, options: LoadOptions = LoadOptions()
         setattr(owner, last, nn.Parameter(value, requires_grad=False) if isinstance(wanted, nn.Parameter) else value)
     for stem in packed:
         parent, _, last = stem.rpartition(".")
-        bias = module.get_submodule(stem).bias
-        linear = _quantized_linear(stored[f"{stem}.weight"], bias, changes.get(f"{stem}.weight", ()), options)
+        tensor, bias = stored[f"{stem}.weight"], cast(nn.Linear, module.get_submodule(stem)).bias
+        linear = _quantized_linear(cast(QuantizedTensor, tensor), bias, changes.get(f"{stem}.weight", ()), options)
         setattr(module.get_submodule(parent), last, linear)
     return module.eval().requires_grad_(False)
 
 
-def _made(make: Make, ops: Ops, component: Component) -> nn.Module:
+def _made(make: Callable[[Ops], Kind], ops: Ops, component: Component) -> Kind:
     """An empty network. Sizes that no layer can have come out as a sentence."""
     try:
         with torch.device("meta"):
@@ -179,8 +180,9 @@ def _with_shape(tensor: Stored, shape: tuple[int, ...]) -> Stored | None:
         return tensor
     if isinstance(tensor, QuantizedTensor):
         return tensor.with_shape(shape)
-    same = isinstance(tensor, LazyTensor) and without_outer_ones(tensor.shape) == without_outer_ones(shape)
-    return tensor.with_shape(shape) if same else None
+    if isinstance(tensor, LazyTensor) and without_outer_ones(tensor.shape) == without_outer_ones(shape):
+        return tensor.with_shape(shape)
+    return None
 
 
 def _first(names: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ class _Cursor:
 
     def __init__(self, file: WeightFile):
         self.path = file.path
-        self.data = memoryview(file.view(0, min(file.size, HEADER_LIMIT_BYTES)).numpy())
+        self.data = file.view(0, min(file.size, HEADER_LIMIT_BYTES)).numpy().data
         self.at = 0
 
     def fail(self, what: str) -> CheckpointError:

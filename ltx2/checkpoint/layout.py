@@ -13,11 +13,11 @@ from typing import Any
 
 from ..config.versions import Version, parse_version, version_of_shapes
 from ..errors import CheckpointError
-from .lazy_tensor import LazyTensor
+from .lazy_tensor import HeldTensor, LazyTensor
 from .quantization.packed import QuantizedTensor
 from .reader import Checkpoint, CheckpointFile
 
-Tensors = Mapping[str, LazyTensor | QuantizedTensor]
+Tensors = Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
 
 CONNECTORS = ("video_embeddings_connector.", "audio_embeddings_connector.")
 _DIFFUSION = ("model.diffusion_model.", "diffusion_model.", "")

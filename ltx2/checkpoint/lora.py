@@ -177,9 +177,9 @@ def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) ->
         what = next(filter(None, map(unread_kind, unknown)), None)
         if what is not None:
             raise CheckpointError(f"{path} holds {what}, expected one of {', '.join(kind.name for kind in KINDS)}")
-        kinds = f"{len(unknown)} other tensors ({shown(unknown[0])})"
+        others = f"{len(unknown)} other tensors ({shown(unknown[0])})"
         raise CheckpointError(
-            f"{path} holds {kinds}, expected low-rank pairs alone: it is a model or another kind of adapter"
+            f"{path} holds {others}, expected low-rank pairs alone: it is a model or another kind of adapter"
         )
     return modules
 
@@ -271,7 +271,7 @@ def differences_for(
 
 def weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's parameters; quantised ones count with the shape of the weight."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for stem, owner in module.named_modules():
         prefix = f"{stem}." if stem else ""
         if isinstance(owner, QuantizedLinear):

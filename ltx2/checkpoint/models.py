@@ -60,7 +60,7 @@ def load_transformer(
     for lora, _ in how.loras:
         if all(network_of(name) == "transformer" for name in lora.differences):
             match_lora(lora, component.shapes)
-    extra = {"attention": attention, "av_timestep_mode": av_timestep_mode}
+    extra: dict[str, Any] = {"attention": attention, "av_timestep_mode": av_timestep_mode}
     return build(lambda ops: Transformer(config, ops=ops, device="meta", dtype=how.dtype, **extra), component, how)
 
 

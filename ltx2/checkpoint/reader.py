@@ -73,7 +73,7 @@ def parts_of(path: str | os.PathLike) -> list[Path]:
 def gguf_names(folder: str | os.PathLike) -> list[str]:
     """GGUF files below a folder, as paths from there; of a model in parts the first."""
     found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(os.fspath(folder), followlinks=True):
         folders[:] = [one for one in folders if one != ".git"]
         names = [name for name in files if name.lower().endswith(".gguf")]
         first = (name for name in names if not (_PART.fullmatch(name) and "-00001-of-" not in name))
@@ -96,8 +96,7 @@ def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> 
     for file in reversed(files):
         metadata |= file.metadata
         tensors |= file.tensors
-    paths = tuple(file.path for file in files)
-    return Checkpoint(files, paths, MappingProxyType(metadata), MappingProxyType(tensors))
+    return Checkpoint(files, tuple(file.path for file in files), MappingProxyType(metadata), MappingProxyType(tensors))
 
 
 def _open(path: str | os.PathLike) -> CheckpointFile:
@@ -107,12 +106,12 @@ def _open(path: str | os.PathLike) -> CheckpointFile:
         _check_part(file.path, metadata)
         return CheckpointFile(file.path, MappingProxyType(metadata), MappingProxyType(tensors))
     entries, metadata = read_header(file, first)
-    tensors = {
+    lazy = {
         name: LazyTensor(name, entry.dtype, entry.shape, file, entry.offset, entry.nbytes, entry.stored)
         for name, entry in entries.items()
     }
     return CheckpointFile(
-        file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(tensors, metadata, file.path))
+        file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(lazy, metadata, file.path))
     )
 
 

@@ -74,7 +74,7 @@ class WeightFile:
                 if _identity(os.fstat(file.fileno())) != self.identity:
                     raise self._changed()
                 file.seek(offset)
-                target, done = memoryview(out.numpy()), 0
+                target, done = out.numpy().data, 0
                 while done < nbytes:
                     count = file.readinto(target[done:])
                     if not count:

@@ -34,7 +34,7 @@ def _fits(value: Any, hint: Any, largest: int, tensors: int) -> bool:
         if inner[-1] is Ellipsis:
             return all(_fits(one, inner[0], largest, tensors) for one in value)
         return len(value) == len(inner) and all(_fits(one, of, largest, tensors) for one, of in zip(value, inner))
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return isinstance(value, hint) and not any(invalid_fields(value, tensors))
     if hint is bool:
         return isinstance(value, (bool, int)) and value in (0, 1)

@@ -69,8 +69,9 @@ class DiffusionDecoderConfig:
     def strides(self) -> tuple[tuple[int, int, int], ...]:
         """Upsampling from a latent to the grid of each stage, (time, rows, columns)."""
         found = [(1, 1, 1)]
-        for stride, _ in self.upsamples:
-            found.append(tuple(a * b for a, b in zip(found[-1], stride)))
+        for (time, rows, columns), _ in self.upsamples:
+            before = found[-1]
+            found.append((before[0] * time, before[1] * rows, before[2] * columns))
         return tuple(found)
 
     @property
@@ -84,10 +85,11 @@ class DiffusionDecoderConfig:
     @property
     def smallest_latent(self) -> tuple[int, int, int]:
         """Frames, rows and columns of the smallest latent on which every stage's window fits."""
-        return tuple(
-            max(-(-kernel[axis] // stride[axis]) for kernel, stride in zip(self.kernels, self.strides))
-            for axis in range(3)
-        )
+
+        def least(axis: int) -> int:
+            return max(-(-kernel[axis] // stride[axis]) for kernel, stride in zip(self.kernels, self.strides))
+
+        return least(0), least(1), least(2)
 
 
 def diffusion_decoder_config(

@@ -25,13 +25,13 @@ def duration_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple
     config: the whole metadata dictionary or its ``duration_head`` part, or None; shapes: bare names, or with
     ``duration_head.`` in front. Raises CheckpointError for tensors that are no duration head.
     """
-    config = config or {}
-    options = config.get("duration_head", config)
+    metadata = config or {}
+    options = metadata.get("duration_head", metadata)
     heads = options.get("num_pooler_heads", 4)
     bare = {name.split("duration_head.")[-1]: tuple(shape) for name, shape in shapes.items()}
     if not bare:
-        widths = config.get("transformer", {})
-        config = DurationHeadConfig(
+        widths = metadata.get("transformer", {})
+        head = DurationHeadConfig(
             video_width=widths.get("cross_attention_dim", 4096),
             audio_width=widths.get("audio_cross_attention_dim", 2048),
             width=options.get("pooler_hidden_dim", 256),
@@ -49,7 +49,7 @@ def duration_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple
         missing = [name for name in needed if name not in bare]
         if missing:
             raise CheckpointError(f"duration head has no tensor {missing[0]}: choose the duration head file of LTX-2.5")
-        config = DurationHeadConfig(
+        head = DurationHeadConfig(
             video_width=bare[needed[0]][1],
             audio_width=bare[needed[1]][1],
             width=bare[needed[2]][1],
@@ -57,8 +57,8 @@ def duration_config(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple
             heads=heads,
             hidden=bare[needed[3]][0],
         )
-    if config.width % config.heads:
+    if head.width % head.heads:
         raise CheckpointError(
-            f"duration head has {config.heads} heads for a width of {config.width}, expected a divisor: wrong config"
+            f"duration head has {head.heads} heads for a width of {head.width}, expected a divisor: wrong config"
         )
-    return config
+    return head

@@ -254,9 +254,9 @@ def _blocks_from_shapes(half: Mapping[str, tuple[int, ...]], stem: str, last_cha
     # 2.0 upsamples time and space together throughout and adds the input; later decoders do neither.
     residual = stem == "up_blocks" and all(factor == math.prod(STRIDES["all"]) for factor in resampling)
     blocks = []
-    for (layers, before, _, noise), after in zip(raw, widths[1:]):
-        if layers:
-            blocks.append(VideoBlock(layers=layers, inject_noise=noise))
+    for (count_of_layers, before, _, noise), after in zip(raw, widths[1:]):
+        if count_of_layers:
+            blocks.append(VideoBlock(layers=count_of_layers, inject_noise=noise))
             continue
         multiplier = after // before if stem == "down_blocks" else before // after
         blocks.append(VideoBlock(stride=_BY_FACTOR[int(next(factors))], multiplier=multiplier, residual=residual))

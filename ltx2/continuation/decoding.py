@@ -172,7 +172,7 @@ def _packed_frames(video: Mapping, data: bytes, check: Validator) -> list | None
     return _decode_frames(((f"{_PACKING} frame {i}", part) for i, part in enumerate(parts)), check)
 
 
-def _inline_parts(inline: list, check: Validator) -> Iterator[tuple[str, bytes]]:
+def _inline_parts(inline: list, check: Validator) -> Iterator[tuple[str, bytes | memoryview]]:
     """Name and bytes of each inline frame, one at a time: together they are as large as the message itself."""
     for index, text in enumerate(inline):
         path = f"{_VIDEO}.{INLINE_FRAMES}[{index}]"
@@ -182,7 +182,7 @@ def _inline_parts(inline: list, check: Validator) -> Iterator[tuple[str, bytes]]
             check.wrong(f"{path} is a {type(text).__name__}, expected base64 text")
 
 
-def _decode_frames(parts: Iterable[tuple[str, bytes]], check: Validator) -> list | None:
+def _decode_frames(parts: Iterable[tuple[str, bytes | memoryview]], check: Validator) -> list | None:
     frames, pixels = [], 0
     for path, part in parts:
         frame, note = decode_frame(part, path, check.limits, left=check.limits.total_pixels - pixels)

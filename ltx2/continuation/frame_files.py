@@ -48,7 +48,7 @@ def encode_png(frame: np.ndarray) -> bytes:
     rows[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    image = packer.compress(rows) + packer.flush()
+    image = packer.compress(rows.data) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"".join((PNG_SIGNATURE, *png_chunk(b"IHDR", header), *png_chunk(b"IDAT", image), *png_chunk(b"IEND", b"")))
 
@@ -143,7 +143,7 @@ def _checked_png(data: bytes, path: str, limits: StateLimits) -> _Png:
 
 
 def decode_frame(
-    data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS, *, left: int | None = None
+    data: bytes | memoryview, path: str, limits: StateLimits = DEFAULT_LIMITS, *, left: int | None = None
 ) -> tuple[np.ndarray, str]:
     """Decode one frame to a read-only uint8 [H, W, 3], and a note when it was not an 8-bit RGB PNG.
 

@@ -43,7 +43,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str] | N
         tensor = tensor.detach().to("cpu").contiguous()
         size = tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
-        parts.append(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) if size else b"")
+        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().data if size else b"")
         at += size
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
@@ -83,9 +83,9 @@ def _header(data, path: str) -> dict:
     if not text.startswith(b"{"):
         raise ContinuationError(f"{path} is not a safetensors file: its header starts with {text[:8]!r}, expected '{{'")
     try:
-        header = text.decode("utf-8")
-        check_values(header, f"the header of {path}")
-        header = json.loads(header, object_pairs_hook=_unique)
+        written = text.decode("utf-8")
+        check_values(written, f"the header of {path}")
+        header = json.loads(written, object_pairs_hook=_unique)
     except ContinuationError:
         raise
     except (ValueError, RecursionError) as error:

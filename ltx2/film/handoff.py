@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -189,15 +189,15 @@ def on_grid(width: int, height: int) -> tuple[int, int]:
 
 def open_request(request: RequestLike, state: LTX2ContinuationState) -> RequestLike:
     """A request whose rate, length and size are the state's where it leaves them open."""
-    producer = read_provenance(state.metadata, state.segment_index)
-    if request.fps is None and producer is not None:
-        request = replace(request, fps=producer.timing.fps)
-    if request.frames is None and request.seconds is None and producer is not None:
-        request = replace(request, frames=producer.timing.frames)
+    producer, asked = read_provenance(state.metadata, state.segment_index), cast(Any, request)
+    if asked.fps is None and producer is not None:
+        asked = replace(asked, fps=producer.timing.fps)
+    if asked.frames is None and asked.seconds is None and producer is not None:
+        asked = replace(asked, frames=producer.timing.frames)
     size = size_after(state)
-    if request.width is None and request.height is None and size is not None:
-        request = replace(request, width=size[0], height=size[1])
-    return request
+    if asked.width is None and asked.height is None and size is not None:
+        asked = replace(asked, width=size[0], height=size[1])
+    return asked
 
 
 def continue_request(
@@ -212,32 +212,33 @@ def continue_request(
     request: with its size, frames and fps; its seed, its conditions and a track of its own stay. Raises
     ContinuationError and RequestError for what does not fit.
     """
-    if request.audio is not None or request.audio_latents == 0:
+    asked = cast(Any, request)
+    if asked.audio is not None or asked.audio_latents == 0:
         # a track of one's own begins with the picture: no sound is carried then
         handoff = replace(handoff, audio_overlap=0)
     following = condition_next(
         state,
-        request.frames,
-        request.fps,
-        size=(request.width, request.height),
+        asked.frames,
+        asked.fps,
+        size=(asked.width, asked.height),
         source=source,
         handoff=handoff,
-        audio_rule=request.audio_rule,
-        audio_latents=request.audio_latents,
+        audio_rule=asked.audio_rule,
+        audio_latents=asked.audio_latents,
     )
     carried = following.timing.video_overlap
-    for name, conditions in (("image", request.images), ("clip", request.clips)):
+    for name, conditions in (("image", asked.images), ("clip", asked.clips)):
         if any(condition.frame < carried for condition in conditions) and following.clip is not None:
             raise RequestError(
                 f"frames 0 to {carried - 1} come from the state: give the {name} a later frame, such as the last"
             )
     return (
         replace(
-            request,
+            asked,
             fps=following.timing.fps,
-            seed=following.seed if request.seed is None else request.seed,
-            clips=(*(() if following.clip is None else (following.clip,)), *request.clips),
-            audio=following.audio if request.audio is None else request.audio,
+            seed=following.seed if asked.seed is None else asked.seed,
+            clips=(*(() if following.clip is None else (following.clip,)), *asked.clips),
+            audio=following.audio if asked.audio is None else asked.audio,
             audio_latents=following.audio_latents,
             video_offset_seconds=following.video_offset_seconds,
         ),

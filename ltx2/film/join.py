@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def write_film(
     if first is None:
         raise ContinuationError(f"there are no segments to write to {path}")
     rate, channels = (None, 2) if audio is None else (audio.sample_rate, audio.channels)
-    options = {"sample_rate": rate, "channels": channels, "crf": crf, "metadata": metadata}
+    options: dict[str, Any] = {"sample_rate": rate, "channels": channels, "crf": crf, "metadata": metadata}
     joined = join_segments(
         itertools.chain([first], segments), audio=audio, drift_correction=drift_correction, report=report, note=note
     )
@@ -129,7 +130,8 @@ class _Pictures:
     """The frames that the film shows, all of one size."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        self._note, self._size = note, None
+        self._note = note
+        self._size: tuple[int, int] | None = None
 
     def of(self, segment: FinishedSegment) -> Iterator[np.ndarray]:
         """Without the repeated ones at the head and the left-out ones at the end."""

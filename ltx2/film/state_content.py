@@ -43,8 +43,8 @@ def with_noise(held: StateContent, noise: ContextNoise, seed: int) -> StateConte
     generator = torch.Generator("cpu").manual_seed(seed % 2**63)
     frames, audio = held.frames, held.audio
     if frames is not None and noise.video > 0:
-        sample = torch.randn(frames.shape, generator=generator).numpy()
-        frames = np.clip(np.rint(frames + sample * (noise.video * 255)), 0, 255).astype(np.uint8)
+        drawn = torch.randn(frames.shape, generator=generator).numpy()
+        frames = np.clip(np.rint(frames + drawn * (noise.video * 255)), 0, 255).astype(np.uint8)
     if audio is not None and noise.audio > 0:
         sample = torch.randn(audio.shape, generator=generator)
         audio = (audio.float() + sample * noise.audio).to(audio.dtype)

@@ -176,7 +176,8 @@ class _CopyingWriter:
     def __init__(
         self, film: FilmExtension, info: VideoInfo, clock: FilmClock, copy: PictureCopy, begin: Fraction, tags
     ):
-        self.film, self.copy, self.tail = film, copy, None
+        self.film, self.copy = film, copy
+        self.tail: SoundTail | None = None
         self.notes: tuple[str, ...] = ()
         av = require_av()
         rate = film.sample_rate

@@ -31,7 +31,8 @@ def open_image(source) -> np.ndarray:
     if isinstance(source, Image.Image):
         return _decode(source, "the picture")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        name, file = f"the picture ({len(source)} bytes)", io.BytesIO(source)
+        name = f"the picture ({len(source)} bytes)"
+        file: io.BytesIO | Path = io.BytesIO(source)
     elif isinstance(source, (str, Path)):
         file = check_source(source)
         name = shown(source)
@@ -179,7 +180,7 @@ def cover_geometry(source: tuple[int, int], target: tuple[int, int]) -> tuple[tu
 def cover(image: np.ndarray, height: int, width: int) -> torch.Tensor:
     """One uint8 picture [h, w, 3] as float32 [3, H, W] in -1…1: resized to cover (bilinear), centre cropped."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()  # [3, h, w]
-    resized, (top, left) = cover_geometry(tuple(pixels.shape[1:]), (height, width))
+    resized, (top, left) = cover_geometry((pixels.shape[1], pixels.shape[2]), (height, width))
     if resized != tuple(pixels.shape[1:]):
         # Shrinking without antialias makes thin lines flicker, which the model then animates.
         shrinks = resized[0] < pixels.shape[1]

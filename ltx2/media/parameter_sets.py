@@ -43,8 +43,8 @@ def read_parameter_sets(header: bytes | None) -> ParameterSets | None:
             found = ParameterSets(bytes(header), sps, pps, (header[4] & 3) + 1)
         else:
             units = split_units(header or b"")
-            kinds = [tuple(unit for unit in units if unit[0] & 31 == kind) for kind in (SPS, PPS)]
-            found = ParameterSets(bytes(header or b""), *kinds, 0)
+            sps, pps = (tuple(unit for unit in units if unit[0] & 31 == kind) for kind in (SPS, PPS))
+            found = ParameterSets(bytes(header or b""), sps, pps, 0)
         return found if found.sps and found.pps and found.free_id is not None else None
     except IndexError:
         return None

@@ -36,9 +36,8 @@ def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
         begin = exact_seconds(start_seconds)
         end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
-        zero, stated = film_start(container), stated_end(container, track)
-        if stated is not None:
-            stated = samples_of_seconds(stated - zero, rate)
+        zero, ends = film_start(container), stated_end(container, track)
+        stated = None if ends is None else samples_of_seconds(ends - zero, rate)
         cutter = _Cutter(path, rate, channels, samples_of_seconds(begin, rate), end, stated)
         if begin > _PREROLL_SECONDS:
             container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class PictureCopy:
     """How new pictures are brought into a found track. encoder: of the new ones. sets: of the found and of the new
     pictures. time_base: of the track in the new file, in which both clocks are exact. matrix, full: of the colours."""
 
-    encoder: object
+    encoder: Any  # of PyAV
     sets: tuple[ParameterSets, ParameterSets]
     time_base: Fraction
     turns: int

@@ -266,7 +266,7 @@ def write_png_sequence(
     tags = PngImagePlugin.PngInfo()
     for key, value in (metadata or {}).items():
         tags.add_text(key, value)
-    names = []
+    names: list[str] = []
     try:
         partial.mkdir(parents=True)
         for chunk in [frames] if hasattr(frames, "shape") else frames:

@@ -56,7 +56,8 @@ class ParallelTransformer:
         if split.passes == 1:
             return own
         members = tuple(range(part, self.ranks.size, parts))
-        return tuple(self._all_rows(velocity, shares(rows, split.passes), members) for velocity in own)
+        video, audio = (self._all_rows(velocity, shares(rows, split.passes), members) for velocity in own)
+        return video, audio
 
     def _sequence_group(self, mine: int, part: int, parts: int) -> SequenceGroup:
         members = tuple(range(mine * parts, (mine + 1) * parts))

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from ..errors import Ltx2Error
 
@@ -112,8 +112,9 @@ class _Worker:
         )
 
     def _exchange(self, data: bytes) -> tuple[bytes, bytes] | None:
-        _write(self.process.stdin, b"t", data)
-        return _read(self.process.stdout)
+        process = cast("subprocess.Popen[bytes]", self.process)
+        _write(cast(BinaryIO, process.stdin), b"t", data)
+        return _read(cast(BinaryIO, process.stdout))
 
     def stop(self) -> None:
         process, self.process = self.process, None

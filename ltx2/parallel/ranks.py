@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,7 +92,7 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    where = {}
+    where: dict[str, Any] = {}
     if STORE_VARIABLE in os.environ:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         where = {"init_method": Path(os.environ[STORE_VARIABLE]).as_uri(), "rank": rank, "world_size": size}

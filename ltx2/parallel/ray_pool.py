@@ -44,7 +44,7 @@ class RayPool:
 
         class Worker:
             def __init__(self, setup: bytes):
-                self._handler = None
+                self._handler: Callable[[bytes], bytes] | None = None
                 self._setup = setup
 
             def do(self, task: bytes) -> tuple[bool, bytes]:

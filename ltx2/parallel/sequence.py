@@ -15,7 +15,8 @@ import torch.distributed as dist
 from torch import nn
 
 from ..config.transformer import TransformerConfig
-from ..networks.transformer.block import Perturbation
+from ..networks.layers.typed_modules import list_of
+from ..networks.transformer.block import AVBlock, Perturbation
 from ..networks.transformer.model import StreamInput
 from .split import shares, span
 
@@ -142,7 +143,8 @@ def _tokens(stream: StreamInput, first: int, end: int) -> StreamInput:
 def _shared_attention(transformer: nn.Module, group: SequenceGroup, counts: Sequence[int]) -> Iterator[None]:
     """The transformer with the two attentions that need tokens of other ranks, for the length of a block."""
 
-    first = transformer.transformer_blocks[0]
+    blocks = list_of(AVBlock, transformer.get_submodule("transformer_blocks"))
+    first = blocks[0]
     own_self, own_video = first.attn1.attention, first.video_to_audio_attn.attention
 
     def attend_self(q, k, v, *, heads: int, mask=None):
@@ -157,9 +159,9 @@ def _shared_attention(transformer: nn.Module, group: SequenceGroup, counts: Sequ
         return group.gather(out, [width] * group.parts, 2)
 
     try:
-        for block in transformer.transformer_blocks:
+        for block in blocks:
             block.attn1.attention, block.video_to_audio_attn.attention = attend_self, attend_video
         yield
     finally:
-        for block in transformer.transformer_blocks:
+        for block in blocks:
             block.attn1.attention, block.video_to_audio_attn.attention = own_self, own_video

@@ -8,7 +8,9 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,13 +43,13 @@ class ParallelPlacement:
     def device_of(self, module: nn.Module | None) -> torch.device:
         return self.own.device_of(module)
 
-    def on(self, *modules: nn.Module, activation_bytes: int = 0):
+    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[Any, ...]]:
         return self.own.on(*modules, activation_bytes=activation_bytes)
 
     @contextlib.contextmanager
     def transformer(
         self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
-    ) -> Iterator[ParallelTransformer]:
+    ) -> Iterator[Any]:
         with self.own.transformer(module, lora, strength, activation_bytes=activation_bytes) as network:
             yield ParallelTransformer(network, self.ranks)
 

@@ -66,7 +66,10 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {"path": str(value)}
     if isinstance(value, (torch.Tensor, np.ndarray)):
         name, array = str(len(tensors)), isinstance(value, np.ndarray)
-        tensor = torch.from_numpy(np.ascontiguousarray(value)) if array else value.detach().cpu().contiguous()
+        if isinstance(value, np.ndarray):
+            tensor = torch.from_numpy(np.ascontiguousarray(value))
+        else:
+            tensor = value.detach().cpu().contiguous()
         tensors[name] = tensor.clone()
         return {"array" if array else "tensor": name}
     if dataclasses.is_dataclass(value) and type(value).__name__ in KINDS:

@@ -41,8 +41,11 @@ def draw_tokens(
     channels: int = 128,
 ) -> AVTokens:
     """Starting noise of one stage in the official order: all video tokens (guides included), then all audio tokens."""
-    counts = AVTokens(video_tokens, audio_tokens)
-    return counts.map(lambda count: draw((count, channels), sources, dtype=dtype, device=device))
+
+    def drawn(count: int | None) -> torch.Tensor | None:
+        return None if count is None else draw((count, channels), sources, dtype=dtype, device=device)
+
+    return AVTokens(drawn(video_tokens), drawn(audio_tokens))
 
 
 def add_noise(

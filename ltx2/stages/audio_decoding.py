@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from ..networks.audio import codec as audio_codec
+from ..networks.audio.vae import AudioDecoder
+from ..networks.audio.vocoder import BandwidthExtensionVocoder, Vocoder
 from ..values import Progress, Waveform
 
 
 def decode_audio(
-    decoder: nn.Module,
-    vocoder: nn.Module,
+    decoder: AudioDecoder,
+    vocoder: Vocoder | BandwidthExtensionVocoder,
     latent: torch.Tensor,
     *,
     device: torch.device | str,

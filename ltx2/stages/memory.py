@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from ..networks.layers.offload_ops import is_offloaded
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
+Kind = TypeVar("Kind", bound=nn.Module)
 
 # Tensors as wide as a video token that one pass of the transformer holds at its peak, feed-forward and tables included
 # (10 to 12 measured).
@@ -20,7 +22,7 @@ UNKNOWN_FREE_BYTES = 4 * 2**30
 
 
 @contextmanager
-def on_device(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
+def on_device(module: Kind, device: torch.device | str) -> Iterator[Kind]:
     """The module on a device for as long as the block runs.
 
     A module that is elsewhere is copied there and the copy emptied afterwards; the one at home, which may be mapped
@@ -35,7 +37,7 @@ def on_device(module: nn.Module, device: torch.device | str) -> Iterator[nn.Modu
 
 
 @contextmanager
-def temporary_copy(copied: nn.Module) -> Iterator[nn.Module]:
+def temporary_copy(copied: Kind) -> Iterator[Kind]:
     """A copy that is emptied when the block ends: its memory is free then, whoever still holds the module."""
     try:
         yield copied
@@ -54,8 +56,8 @@ def is_on(module: nn.Module, device: torch.device | str) -> bool:
 
 
 def copy_to(
-    module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None, *, change: Change | None = None
-) -> nn.Module:
+    module: Kind, device: torch.device | str, dtype: torch.dtype | None = None, *, change: Change | None = None
+) -> Kind:
     """A module of the same structure whose weights are copies on ``device`` (shared where they are there already).
 
     change: makes another weight of a parameter's name and its copy, one at a time.

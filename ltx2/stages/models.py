@@ -21,7 +21,7 @@ from ..text.cache import ContextCache
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
 from ..text.layers import with_ops
 from ..values import Progress
-from .placement import DevicePlacement, Placement
+from .placement import DevicePlacement, Network, Placement
 from .video_decoding import MODES
 
 OFFLOADS = ("stage", "layers", "none")
@@ -80,16 +80,16 @@ class Models:
     config: PipelineConfig
     release: ModelVersion | None
     names: tuple[str, ...]
-    transformer: nn.Module | None
+    transformer: Network | None
     text_encoder: TextEncoder | None = None
-    text_projection: nn.Module | None = None
-    connectors: tuple[nn.Module, nn.Module | None] | None = None
-    video_encoder: nn.Module | None = None
-    video_decoder: nn.Module | None = None
-    audio_encoder: nn.Module | None = None
-    audio_decoder: nn.Module | None = None
-    vocoder: nn.Module | None = None
-    upsampler: nn.Module | None = None
+    text_projection: Network | None = None
+    connectors: tuple[Network, Network | None] | None = None
+    video_encoder: Network | None = None
+    video_decoder: Network | None = None
+    audio_encoder: Network | None = None
+    audio_decoder: Network | None = None
+    vocoder: Network | None = None
+    upsampler: Network | None = None
     distilled_lora: Lora | None = None
     loras: tuple[tuple[LoraReport, float], ...] = ()
     notes: tuple[str, ...] = ()
@@ -173,8 +173,9 @@ class _Loading:
     STEPS = 10
 
     def __init__(self, config: PipelineConfig, progress: Callable[[Progress], None] | None) -> None:
-        self.config, self.missing, self._progress, self._done = config, {}, progress, 0
-        self.large = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
+        self.config, self._progress, self._done = config, progress, 0
+        self.missing: dict[str, str] = {}
+        self.large: dict[str, Any] = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
 
     def report(self, done: int) -> None:
         if self._progress is not None:
@@ -208,7 +209,7 @@ def _text_encoder(loading: _Loading, path: str | Path, loras: list) -> TextEncod
 def _networks(loading: _Loading, checkpoint: Checkpoint, with_encoder: Checkpoint, loras: list) -> dict[str, Any]:
     """Everything around the transformer that these files hold, by its field's name."""
     config, text = loading.config, {"loras": loras, **loading.large}
-    table = {
+    table: dict[str, tuple[Callable, Checkpoint, torch.dtype, dict[str, Any]]] = {
         "text_projection": (load.load_text_projection, with_encoder, config.text_encoder, text),
         "connectors": (load.load_connectors, checkpoint, config.text_encoder, text),
         "video_encoder": (load.load_video_encoder, checkpoint, config.video_vae, {}),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ from ..checkpoint.lora import Lora
 from . import memory
 from .refinement import stage_transformer
 
+# A network, of whose attributes torch's own type says nothing: Transformer, VideoDecoder, … or a host's stand-in.
+Network = Any
+
 
 class Placement(Protocol):
     """Brings networks to the device that they run on, for as long as a block runs."""
@@ -19,13 +22,13 @@ class Placement(Protocol):
     def device_of(self, module: nn.Module | None) -> torch.device:
         """The device a network runs on; None means the transformer's."""
 
-    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[nn.Module, ...]]:
+    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[Network, ...]]:
         """The networks on their device, all at once. activation_bytes: what they will need beside their weights,
         about."""
 
     def transformer(
         self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
-    ) -> AbstractContextManager[nn.Module]:
+    ) -> AbstractContextManager[Network]:
         """The transformer of one stage on its device, with a LoRA on top for this block alone where there is one."""
 
     def free_bytes(self, module: nn.Module | None = None) -> int:
@@ -42,14 +45,14 @@ class DevicePlacement:
         return torch.device(self.device)
 
     @contextmanager
-    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> Iterator[tuple[nn.Module, ...]]:
+    def on(self, *modules: nn.Module, activation_bytes: int = 0) -> Iterator[tuple[Network, ...]]:
         with ExitStack() as held:
             yield tuple(held.enter_context(memory.on_device(module, self.device)) for module in modules)
 
     @contextmanager
     def transformer(
         self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
-    ) -> Iterator[nn.Module]:
+    ) -> Iterator[Network]:
         with stage_transformer(module, lora, strength, device=self.device) as there:
             yield there
 

@@ -171,11 +171,12 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     at.
     Raises RequestError and CheckpointError for what cannot work; warns (Ltx2Warning) of what may not.
     """
+    chosen: tuple[str, ...] = ()
     if request.preset is None:
         preset = preset_for(models.names, models.release)
         chosen = (f"preset {preset.name} was chosen by the checkpoint's name",)
     else:
-        preset, chosen = find_preset(request.preset, request.preset_version), ()
+        preset = find_preset(request.preset, request.preset_version)
     settings = resolve(preset, models.release, request.overrides)
     _check_what_is_said(request)
     geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings))
@@ -297,7 +298,7 @@ def _size(request: Request, preset: Preset | None, multiple: int, notes: list[st
                 "snapping on"
             )
         notes.append(f"{width}x{height} became {near[0]}x{near[1]}")
-    return near
+    return near[0], near[1]
 
 
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:

@@ -8,6 +8,7 @@ video, stage-2 audio, then what the video decoder draws.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -65,8 +66,8 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
     )
     networks = [encoder.model, projection, video, *([audio] if audio is not None else [])]
     # the language model goes before anything else comes to the device
-    with models.placement.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *connectors):
-        connectors = (connectors[0], connectors[1] if audio is not None else None)
+    with models.placement.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *there):
+        connectors = there[0], there[1] if audio is not None else None
         contexts = encode_prompts(
             replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts, progress=progress
         )
@@ -261,7 +262,7 @@ def decode_pixels(
     generator.set_state(state)
     network = models.need("video_decoder")
     device = models.placement.device_of(network)
-    settings = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
+    settings: dict[str, Any] = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
     room = room_to_decode(network, tuple(latent.shape), **settings)
     with models.placement.on(network, activation_bytes=room) as (decoder,):
         decode_plan = plan_video(decoder, tuple(latent.shape), free=models.placement.free_bytes(network), **settings)

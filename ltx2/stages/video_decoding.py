@@ -48,7 +48,7 @@ def decode_video(
         )
     plan = plan or plan_video(decoder, tuple(latent.shape), device=device, dtype=dtype)
     latent = latent.to(device, dtype)
-    if isinstance(decoder, DiffusionDecoder):
+    if isinstance(decoder, DiffusionDecoder) and isinstance(plan, DiffusionDecodePlan):
         pieces = stream_diffusion_decode(
             decoder,
             latent,

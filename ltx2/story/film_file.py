@@ -74,18 +74,18 @@ def write_story_film(
         check_replaceable(out, recorded_films(journal), journal.folder)
     log(f"writing {shown(out)}: {script}")
     with unfinished(journal, out.parent, "the film") as temp:
-        seams = _write(temp / "film.mp4", out, script, records, journal.folder, log, metadata)
+        written = _write(temp / "film.mp4", out, script, records, journal.folder, log, metadata)
         with as_story_error(f"{shown(out)} cannot be written"):
             sha256 = file_sha256(temp / "film.mp4")
         owned = recorded_films(journal)
-        reports = [seam.as_json() for seam in seams]
+        reports = [seam.as_json() for seam in written]
         journal.append("film", path=str(out), inputs=inputs, sha256=sha256, seams=reports)
         put_in_place(temp / "film.mp4", out, owned, journal.folder)
     with as_story_error(f"{REPORT_FILE} cannot be written to {shown(journal.folder)}"):
         owned = {hashlib.sha256(_report(entry.get("seams"))).hexdigest() for entry in journal.of("film")}
         if not write_owned(journal, journal.folder / REPORT_FILE, _report(reports), owned):
             log(f"{shown(journal.folder / REPORT_FILE)} is not this story's: it stays, the journal holds the figures")
-    return FilmResult(out, True, tuple(seams))
+    return FilmResult(out, True, tuple(written))
 
 
 def _inputs(script: StoryScript, records: Sequence[SegmentRecord]) -> str:

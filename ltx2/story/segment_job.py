@@ -53,8 +53,9 @@ def segment_job(
     Raises RequestError, CheckpointError and ContinuationError for what cannot work.
     """
     source = source_of(models)
+    notes: tuple[str, ...] = ()
     if state is None:
-        job, notes = make_job(models, request), ()
+        job = make_job(models, request)
         size = job.geometry
         timing = first_segment(size.frames, size.fps, audio_latents=size.audio_latents)
     else:

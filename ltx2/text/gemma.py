@@ -21,6 +21,7 @@ from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora
 from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
+from ..config.transformer import TextProjectionConfig
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.ops import compute_dtype
 from ..values import TextContext
@@ -40,7 +41,7 @@ class TextEncoder:
     are.
     """
 
-    model: nn.Module
+    model: Any  # of the transformers library, the attributes of which torch's own type does not know
     tokenizer: PromptTokenizer
     family: str
     version: str | None
@@ -289,7 +290,7 @@ def project_prompt(
 
 def check_width(encoder: TextEncoder, projection: nn.Module) -> None:
     """Errors: CheckpointError when the projection was made for another language model."""
-    config = projection.config
+    config: TextProjectionConfig = projection.config
     found, expected = (encoder.states, encoder.width), (config.states, config.hidden_width)
     if found != expected:
         raise CheckpointError(

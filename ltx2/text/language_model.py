@@ -135,7 +135,7 @@ def empty_language_model(family: str, shapes: Shapes, config: Mapping[str, Any] 
     return model.eval().requires_grad_(False)
 
 
-def fill_computed_buffers(model: nn.Module, device="cpu") -> nn.Module:
+def fill_computed_buffers(model: Any, device: torch.device | str = "cpu") -> Any:
     """Make what no file stores (rotary frequencies, embedding scale) real after the weights were assigned.
 
     Frequencies stay float32 whatever the weights are.

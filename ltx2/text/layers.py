@@ -25,7 +25,7 @@ class RowsAtUse(nn.Module):
         super().__init__()
         self.num_embeddings, self.dtype = embedding.num_embeddings, dtype
         self.table = embedding.weight.detach()
-        self.scale = float(embedding.embed_scale) if hasattr(embedding, "embed_scale") else 1.0
+        self.scale = float(getattr(embedding, "embed_scale", 1.0))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         rows = F.embedding(ids.to(self.table.device), self.table).to(self.dtype)  # [B, T, D]

@@ -33,7 +33,7 @@ def pieces(texts: Iterable[str] | None = None) -> list[tuple[str, float, int]]:
     head += [(text, 0.0, USER_DEFINED) for text in TURN_PIECES] + [
         (f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)
     ]
-    longer = {}
+    longer: dict[str, None] = {}
     for text in [SPACE + word for word in WORDS] if texts is None else texts:
         for end in range(2, len(text) + 1):
             longer[text[:end]] = None

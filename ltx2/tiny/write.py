@@ -45,7 +45,7 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
             f"tiny checkpoints exist for LTX-2 {', '.join(tiny_configs.VERSIONS)}, got {version!r}: choose one of "
             "these."
         )
-    paths = {}
+    paths: dict[str, Path] = {}
     for file in (split_files if version == "2.5" else monolith_files)(version, seed):
         path = Path(folder) / file.path
         metadata = {"license": LICENSE, **file.metadata}

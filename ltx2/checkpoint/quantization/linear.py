@@ -1,12 +1,13 @@
 """A linear layer whose weight stays in its storage format and is dequantised each time it is used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...networks.layers.typed_modules import dict_of
 from ..adapters.difference import LoadedDifference
 from .packed import PackedWeight, Parts, dequantize
 
@@ -27,6 +28,8 @@ class PackedParameter(nn.Module):
     """
 
     cast = staticmethod(cast_to_device)
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         super().__init__()
@@ -61,24 +64,33 @@ class QuantizedLinear(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """As it is stored."""
-        return self.parts["weight"].weight
+        return self._kept["weight"].weight
 
     @property
     def bias(self) -> torch.Tensor | None:
-        return self.parts["weight"].bias
+        """As it is stored, or None."""
+        return self._kept["weight"].bias
+
+    @property
+    def _kept(self) -> Mapping[str, PackedParameter]:
+        return dict_of(PackedParameter, self.parts)
 
     @property
     def packed(self) -> PackedWeight:
         return PackedWeight(
-            self.form, (self.out_features, self.in_features), {name: part.weight for name, part in self.parts.items()}
+            self.form, (self.out_features, self.in_features), {name: part.weight for name, part in self._kept.items()}
         )
 
     @property
     def differences(self) -> tuple[LoadedDifference, ...]:
         return tuple(
             LoadedDifference(kind, strength, {name: part.weight for name, part in factors.items()})
-            for (kind, strength), factors in zip(self.changes, self.added)
+            for (kind, strength), factors in zip(self.changes, self._added)
         )
+
+    @property
+    def _added(self) -> list[Mapping[str, PackedParameter]]:
+        return [dict_of(PackedParameter, factors) for factors in self.added]
 
     def with_differences(self, more: Sequence[LoadedDifference]) -> "QuantizedLinear":
         """A layer of its own that shares this one's storage."""
@@ -92,12 +104,12 @@ class QuantizedLinear(nn.Module):
     @contextmanager
     def _dense(self, device, dtype: torch.dtype) -> Iterator[CastPair]:
         with ExitStack() as held:
-            parts = {name: held.enter_context(part.cast(part, device)) for name, part in self.parts.items()}
+            parts = {name: held.enter_context(part.cast(part, device)) for name, part in self._kept.items()}
             bias = parts["weight"][1]
             weight = torch.empty(self.out_features, self.in_features, dtype=dtype, device=device)
             dequantize(self.form, {name: part for name, (part, _) in parts.items()}, weight)
             del parts
-            for (kind, strength), factors in zip(self.changes, self.added):
+            for (kind, strength), factors in zip(self.changes, self._added):
                 with ExitStack() as borrowed:
                     cast = {name: borrowed.enter_context(part.cast(part, device))[0] for name, part in factors.items()}
                     kind.apply(weight, cast, strength)

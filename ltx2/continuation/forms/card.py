@@ -24,7 +24,8 @@ def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
         raise ContinuationError(
             f"the state has {len(state)} bytes, a PNG chunk holds at most 2 GiB: use a folder or a .safetensors file"
         )
-    parts, view = [PNG_SIGNATURE], memoryview(picture)
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
+    view = memoryview(picture)
     for kind, start, end in png_chunks(picture, "the card's picture"):
         if kind == b"IEND":
             parts += png_chunk(CHUNK, MAGIC, struct.pack(">I", VERSION), state)
@@ -64,7 +65,8 @@ def read_card(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> t
 def card_texts(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> dict[str, str]:
     """Uncompressed text chunks of a PNG by keyword. Raises ContinuationError when there are too many or they are too
     long."""
-    view, texts, size = memoryview(data), {}, 0
+    texts: dict[str, str] = {}
+    view, size = memoryview(data), 0
     for kind, start, end in png_chunks(data, path):
         if kind not in (b"tEXt", b"iTXt"):
             continue

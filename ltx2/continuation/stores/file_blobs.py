@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from ...atomic_files import clean_stale_temps, file_lock, is_portable, reason, sync_folder, write_atomic
 from ...errors import BlobNotFoundError, ContinuationError, Ltx2Error
@@ -23,7 +24,7 @@ _LONGEST_RECORD = 2**16
 DEFAULT_GRACE_SECONDS = 600.0
 
 
-def is_id(value: object) -> bool:
+def is_id(value: object) -> TypeGuard[str]:
     """Whether an id may become a file name: letters, digits, ``_`` and ``-``, up to 128, and no device name."""
     return isinstance(value, str) and bool(_ID.fullmatch(value)) and is_portable(value)
 

@@ -28,6 +28,8 @@ def low_pass_filter() -> Tensor:
 
 
 class _Filter(nn.Module):
+    filter: Tensor
+
     def __init__(self, **factory):
         super().__init__()
         self.register_buffer("filter", low_pass_filter().to(**factory))

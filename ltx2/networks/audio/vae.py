@@ -13,6 +13,7 @@ from ...config.audio import AudioVaeConfig
 from ..layers.full_precision import full_precision
 from ..layers.ops import TORCH_OPS
 from ..layers.statistics import PerChannelStatistics
+from ..layers.typed_modules import list_of
 from .mel import require_shape
 
 
@@ -77,6 +78,9 @@ class AudioUpsample(nn.Module):
 class _Level(nn.Module):
     """Res blocks of one resolution; the encoder and the decoder hang their resampling under its own name."""
 
+    downsample: AudioDownsample
+    upsample: AudioUpsample
+
     def __init__(self, channels: int, out_channels: int, blocks: int, **factory):
         super().__init__()
         self.block = nn.ModuleList(
@@ -132,7 +136,7 @@ class AudioEncoder(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         require_shape(mel, "mel to encode", self.config.sound_channels, self.config.mel_bins)
         h = self.conv_in(mel.float())  # [B, ch, T, 64]
-        for level in self.down:
+        for level in list_of(_Level, self.down):
             h = level(h)
             if hasattr(level, "downsample"):
                 h = level.downsample(h)
@@ -144,7 +148,7 @@ class AudioEncoder(nn.Module):
     def latents_seen(self) -> int:
         """How many latents before its own a latent shares mel frames with, at most."""
         rows = 2 + 8  # conv_out and two middle blocks; every causal 3 × 3 convolution looks two rows back
-        for level in reversed(self.down):
+        for level in reversed(list_of(_Level, self.down)):
             if level is not self.down[-1]:
                 rows = 2 * rows + 2  # one row was two, and the convolution between looks two further back
             rows += 4 * len(level.block)
@@ -176,7 +180,7 @@ class AudioDecoder(nn.Module):
             self.per_channel_statistics.un_normalize(_tokens(latent.float()), dim=-1), self.config.latent_channels
         )
         h = self.mid(self.conv_in(z))  # [B, 4 ch, T, 16]
-        for level in reversed(self.up):
+        for level in reversed(list_of(_Level, self.up)):
             h = level(h)
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
@@ -190,7 +194,7 @@ class AudioDecoder(nn.Module):
     def latents_seen(self) -> int:
         """How many latents before its own a mel frame depends on, at most."""
         rows = 2  # conv_out; every causal 3 × 3 convolution looks two rows back
-        for level in self.up:
+        for level in list_of(_Level, self.up):
             rows += 4 * len(level.block)
             if level is not self.up[-1]:
                 rows = (rows + 3) // 2  # through the convolution after upsampling, then two rows become one

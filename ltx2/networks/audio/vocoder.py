@@ -6,6 +6,7 @@ Checked against ltx-core 1.0.0 and diffusers.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from .snake import AntiAliasedSnake
 
 # samples on either side that an anti-aliased activation mixes in
 _SNAKE_REACH = 6
+
+Activation = Callable[[Tensor], Tensor]
 
 
 class _VocoderBlock(nn.Module):
@@ -41,7 +44,9 @@ class _VocoderBlock(nn.Module):
             self.acts2 = nn.ModuleList(AntiAliasedSnake(channels, **factory) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
-        acts1, acts2 = (self.acts1, self.acts2) if self.snake else ([_leaky] * len(self.convs1),) * 2
+        plain: Sequence[Activation] = [_leaky] * len(self.convs1)
+        acts1: Sequence[Activation] = list(self.acts1) if self.snake else plain
+        acts2: Sequence[Activation] = list(self.acts2) if self.snake else plain
         for conv1, conv2, act1, act2 in zip(self.convs1, self.convs2, acts1, acts2):
             x = conv2(act2(conv1(act1(x)))).add_(x)
         return x
@@ -135,6 +140,8 @@ class _Stft(nn.Module):
     """Windowed Fourier rows as stored: first the real ones, then the imaginary. The inverse rows are in the file, but
     unused."""
 
+    forward_basis: Tensor
+
     def __init__(self, window: int, **factory):
         super().__init__()
         t = torch.arange(window, dtype=torch.float32, device="cpu")
@@ -148,6 +155,8 @@ class _Stft(nn.Module):
 class CausalMel(nn.Module):
     """Log-mel of the first generator's sound: [B, C, N] → [B, C, N / hop, bins], frame k seeing nothing after (k+1)
     hops."""
+
+    mel_basis: Tensor
 
     def __init__(self, config: BandwidthExtensionConfig, *, device=None, dtype=None):
         super().__init__()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .ops import TORCH_OPS, Ops
+from .typed_modules import dict_of
 
 SINUSOID_WIDTH = 256
 TOKENS_AT_ONCE = 2048
@@ -33,7 +34,7 @@ class AdaLN(nn.Module):
     def forward(self, timesteps: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """timesteps [U] (0…1000) → modulation [U, rows, width] and embedded timestep [U, width], computed in
         ``dtype``."""
-        layers = self.emb["timestep_embedder"]
+        layers = dict_of(nn.Module, self.emb["timestep_embedder"])
         hidden = layers["linear_1"](sinusoid(timesteps).to(dtype))
         embedded = layers["linear_2"](F.silu(hidden))
         return self.linear(F.silu(embedded)).unflatten(-1, (self.rows, -1)), embedded

@@ -10,6 +10,7 @@ from torch import nn
 
 from .ops import TORCH_OPS, Ops
 from .rope import RotaryTable, rotate_into
+from .typed_modules import dict_of
 
 TOKENS_AT_ONCE = 2048  # norm and rotation work in slices of tokens, back into the projection's own memory
 
@@ -117,7 +118,7 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleDict({"0": widen, "2": ops.Linear(4 * width, width, **to)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.net["0"]["proj"](x)
+        hidden = dict_of(nn.Module, self.net["0"])["proj"](x)
         # in place: the hidden tokens are the largest buffer of the whole network
         return self.net["2"](torch.ops.aten.gelu_(hidden, approximate="tanh"))
 

@@ -28,8 +28,8 @@ class _Conv2d(nn.Conv2d):
 
 
 class _ConvTranspose1d(nn.ConvTranspose1d):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose1d(x.float(), *_widened(self), self.stride, self.padding)
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.conv_transpose1d(x.float(), *_widened(self), self.stride, self.padding)  # type: ignore[arg-type]
 
 
 def _widened(layer) -> tuple[Tensor, Tensor | None]:

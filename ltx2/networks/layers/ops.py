@@ -35,11 +35,9 @@ def compute_dtype(network: nn.Module, default: torch.dtype = torch.bfloat16) -> 
     """The type that a network computes in: what a layer that keeps another form says itself, else that of the first
     floating-point weight that is no storage form; ``default`` where there is none."""
     layers = list(network.modules())
-    said = next(
-        (layer.compute_dtype for layer in layers if isinstance(getattr(layer, "compute_dtype", None), torch.dtype)),
-        None,
-    )
-    if said is not None:
-        return said
+    for layer in layers:
+        said = getattr(layer, "compute_dtype", None)
+        if isinstance(said, torch.dtype):
+            return said
     weights = (weight for layer in layers for weight in layer.parameters(recurse=False))
     return next((w.dtype for w in weights if w.is_floating_point() and w.dtype.itemsize >= _NARROWEST_BYTES), default)

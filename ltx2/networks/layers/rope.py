@@ -87,7 +87,8 @@ def rotary_table(
         angles = (fractions[:, part, None] * grid[:, None]).flatten(2)  # [B, t, k·n], the dimension runs fastest
         cos[:, part, unused:] = angles.cos()
         sin[:, part, unused:] = angles.sin_()
-    return RotaryTable(*(t.view(batch, tokens, heads, head_dim // 2) for t in (cos, sin)), rotary.interleaved)
+    cos, sin = (table.view(batch, tokens, heads, head_dim // 2) for table in (cos, sin))
+    return RotaryTable(cos, sin, rotary.interleaved)
 
 
 def frequencies(count: int, rotary: RotaryConfig) -> torch.Tensor:

@@ -18,7 +18,8 @@ class PerChannelStatistics(nn.Module):
     def _along(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         shape = [1] * x.ndim
         shape[dim] = -1
-        return tuple(self.get_buffer(name).to(x).view(shape) for name in ("mean-of-means", "std-of-means"))
+        mean, std = (self.get_buffer(name).to(x).view(shape) for name in ("mean-of-means", "std-of-means"))
+        return mean, std
 
     def normalize(self, x: Tensor, dim: int = 1) -> Tensor:
         mean, std = self._along(x, dim)

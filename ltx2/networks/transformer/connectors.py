@@ -87,13 +87,12 @@ class FeatureAccumulator:
         if config.audio_width is None:
             features = self._spread(projection.aggregate_embed(flat))
             return features, features
-        return tuple(
-            self._spread(layer(flat * math.sqrt(width / config.hidden_width)))
-            for layer, width in (
-                (projection.video_aggregate_embed, config.video_width),
-                (projection.audio_aggregate_embed, config.audio_width),
-            )
-        )
+
+        def of(layer: nn.Module, width: int) -> torch.Tensor:
+            return self._spread(layer(flat * math.sqrt(width / config.hidden_width)))
+
+        video = of(projection.video_aggregate_embed, config.video_width)
+        return video, of(projection.audio_aggregate_embed, config.audio_width)
 
     def _spread(self, features: torch.Tensor) -> torch.Tensor:
         out = features.new_zeros(*self._mask.shape, features.shape[-1])

@@ -6,7 +6,7 @@ Checked against ltx-core 1.0.0 and diffusers on random weights.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class _StreamParts(NamedTuple):
     caption_projection: nn.Module | None
     heads: int
     head_dim: int
-    max_positions: tuple[int, ...]
+    max_positions: tuple[float, ...]
 
 
 class Transformer(nn.Module):
@@ -135,10 +135,11 @@ class Transformer(nn.Module):
         for index, block in enumerate(self.transformer_blocks):
             block(*streams, index, skipped)
         heads = ((self.scale_shift_table, self.proj_out), (self.audio_scale_shift_table, self.audio_proj_out))
-        return tuple(
+        of_video, of_audio = (
             self._velocity(stream, *head) if stream is not None and stream.enabled else None
             for stream, head in zip(streams, heads)
         )
+        return of_video, of_audio
 
     def _video(self, given: StreamInput, other: StreamInput | None) -> BlockStream:
         c = self.config
@@ -182,7 +183,7 @@ class Transformer(nn.Module):
         tokens = x.shape[1]
         timesteps = given.timesteps.reshape(len(given.timesteps), -1)
         own = distinct_timesteps(timesteps, tokens)
-        rotary = {"rotary": c.rotary, "dtype": x.dtype}
+        rotary: dict[str, Any] = {"rotary": c.rotary, "dtype": x.dtype}
         parts = {}
         if given.enabled:
             rows, parts["embedded"] = adaln(own.values * c.timestep_scale, x.dtype)

@@ -17,6 +17,7 @@ from ...errors import RequestError
 from ..layers.adaln import SINUSOID_WIDTH, sinusoid
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.statistics import PerChannelStatistics
+from ..layers.typed_modules import dict_of, list_of
 from .neighborhood_attention import Grid, neighborhood_attention, window_starts
 
 NORM_EPS = 1e-6
@@ -68,7 +69,8 @@ class NeighborhoodAttention(nn.Module):
             flat[piece] += self.proj(attended[piece])
 
     def _attend(self, x: Tensor, prepare: Callable[[Tensor], Tensor], first_column: int) -> Tensor:
-        batch, *grid, channels = x.shape
+        batch, frames, rows, columns, channels = x.shape
+        grid = frames, rows, columns
         flat = x.reshape(-1, channels)
         q, k, v = (x.new_empty(batch, *grid, self.heads, self.head_dim) for _ in range(3))
         angles = rotation_angles(grid, self.head_dim, first_column, x.device)
@@ -157,7 +159,7 @@ class DiffusionBlock(SpatialBlock):
         self.context_proj = ops.Linear(channels, channels, **to)
         self.scale_shift_table = nn.Parameter(torch.zeros(MODULATION_ROWS, channels, **to), requires_grad=False)
 
-    def add_to(self, x: Tensor, context: "Context", modulation: Tensor, *, low_memory: bool) -> None:
+    def add_modulated(self, x: Tensor, context: "Context", modulation: Tensor, *, low_memory: bool) -> None:
         """modulation: [7, C]; its gates are not used, they are part of the weights (see fold_gates)."""
         for frames in context.pieces():
             x[:, frames] += self.context_proj(context.at(frames))
@@ -310,8 +312,9 @@ class DiffusionDecoder(nn.Module):
         latent = self.per_channel_statistics.un_normalize(latent)
         ghosts = latent[:, :, -1:].expand(-1, -1, self.config.ghost_latents, -1, -1)
         x = self.conv_in(torch.cat([latent, ghosts], 2).permute(0, 2, 3, 4, 1))  # [B, T', h, w, C]
-        for blocks, upsample in zip(self.det_stages[:-1], self.upsamples[:-1]):
-            for block in blocks:
+        upsamples = list_of(DiffusionUpsample, self.upsamples)
+        for blocks, upsample in zip(list_of(nn.ModuleList, self.det_stages[:-1]), upsamples[:-1]):
+            for block in list_of(SpatialBlock, blocks):
                 block.add_to(x, low_memory=low_memory)
             x = upsample(x, upsample.repeats)
         return x
@@ -322,9 +325,9 @@ class DiffusionDecoder(nn.Module):
         first: the tile begins at frame 0; last: it ends with the ghosts, which are dropped here.
         """
         x = features.clone(memory_format=torch.contiguous_format)
-        for block in self.det_stages[-1]:
+        for block in list_of(SpatialBlock, self.det_stages[-1]):
             block.add_to(x, low_memory=low_memory)
-        upsample = self.upsamples[-1]
+        upsample = list_of(DiffusionUpsample, self.upsamples)[-1]
         dropped = upsample.repeats if first else 0
         frames = x.shape[1] * upsample.stride[0] - dropped
         if last:
@@ -350,13 +353,13 @@ class DiffusionDecoder(nn.Module):
 
     def predict(self, context: Context, x: Tensor, time: float, *, low_memory: bool = False) -> Tensor:
         """What the last stage makes of pixels x [B, 3, F, H, W] at a time 0…1 of denoising."""
-        layers = self.t_embedder["mlp"]
+        layers = dict_of(nn.Module, self.t_embedder["mlp"])
         angle = sinusoid(torch.full((1,), time * self.config.timestep_multiplier, device=x.device)).to(x.dtype)
         embedded = layers["2"](F.silu(layers["0"](angle)))
         modulation = self.shared_adaln["proj"](F.silu(embedded)).view(MODULATION_ROWS, -1)
         hidden = self.conv_in_x_t(patchify(x, self.config.patch_size))  # [B, F, h, w, C]
-        for block in self.diff_blocks:
-            block.add_to(hidden, context, modulation, low_memory=low_memory)
+        for block in list_of(DiffusionBlock, self.diff_blocks):
+            block.add_modulated(hidden, context, modulation, low_memory=low_memory)
         flat = hidden.flatten(0, 3)
         out = flat.new_empty(len(flat), 3 * self.config.patch_size**2)
         for piece in pieces(len(flat), flat.shape[1]):

@@ -84,7 +84,7 @@ def _decode(decoder, latent, tiling, low_memory, steps, generator, progress, dev
         return pixels
 
     for piece in blend_tiles(compute, times, rows, columns, device=device):
-        piece = piece[(..., slice(0, left), *crop[2:])]
+        piece = piece[..., :left, crop[2], crop[3]]
         left -= piece.shape[2]
         if piece.shape[2]:
             yield piece
@@ -93,14 +93,16 @@ def _decode(decoder, latent, tiling, low_memory, steps, generator, progress, dev
         progress(Progress("video decoding", total, total))
 
 
-def tile_places(config: DiffusionDecoderConfig, latent_grid: tuple[int, int, int], tiling: Tiling | None):
+def tile_places(
+    config: DiffusionDecoderConfig, latent_grid: tuple[int, ...], tiling: Tiling | None
+) -> list[tuple[Place, ...]]:
     """Tiles along time, rows and columns for a latent of (frames, rows, columns): cells in, pixels out."""
     before, after = config.strides[-2], config.strides[-1]
     cell_frames = after[0] // before[0]
     cell_pixels = after[1] // before[1] * config.patch_size
     least = smallest_tile(config)
     cells = [(latent_grid[0] - 1) * before[0] + 1, latent_grid[1] * before[1], latent_grid[2] * before[2]]
-    sizes = [(None, 0)] * 3
+    sizes: list[tuple[int | None, int]] = [(None, 0)] * 3
     if tiling is not None:
         space = (tiling.pixels and tiling.pixels // cell_pixels, tiling.overlap_pixels // cell_pixels)
         sizes = [(tiling.frames and tiling.frames // cell_frames, tiling.overlap_frames // cell_frames), space, space]
@@ -183,7 +185,7 @@ def plan_diffusion_decode(
 
 def peak_bytes(
     config: DiffusionDecoderConfig,
-    latent_grid: tuple[int, int, int],
+    latent_grid: tuple[int, ...],
     tiling: Tiling | None,
     low_memory: bool,
     itemsize: int = 2,

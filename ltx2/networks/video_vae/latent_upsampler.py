@@ -9,6 +9,7 @@ from ...config.upsampler import UpsamplerConfig
 from ...errors import RequestError
 from ..layers.ops import TORCH_OPS, compute_dtype
 from ..layers.statistics import PerChannelStatistics
+from ..layers.typed_modules import list_of
 
 
 class _UpsamplerBlock(nn.Module):
@@ -26,6 +27,8 @@ class _UpsamplerBlock(nn.Module):
 
 class _BlurDown(nn.Module):
     """Binomial 5 × 5 blur, keeping every ``stride``-th row and column; nothing at all for a stride of 1."""
+
+    kernel: Tensor
 
     def __init__(self, stride: int, *, device=None, dtype=None):
         super().__init__()
@@ -75,6 +78,7 @@ class LatentUpsampler(nn.Module):
         self.config = config
         factory = dict(device=device, dtype=dtype)
         width = config.mid_channels
+        self.upsampler: nn.ModuleList | _Resampler
         self.initial_conv = ops.Conv3d(config.channels, width, 3, padding=1, **factory)
         self.initial_norm = ops.GroupNorm(32, width, **factory)
         self.res_blocks = nn.ModuleList(_UpsamplerBlock(width, ops=ops, **factory) for _ in range(config.blocks))
@@ -101,10 +105,11 @@ class LatentUpsampler(nn.Module):
 
     def _enlarge(self, x: Tensor) -> Tensor:
         config = self.config
+        upsampler = self.upsampler
         if config.temporal:
-            return _spread(self.upsampler[0](x), 2, 2 if config.spatial else 1)[:, :, 1:]
+            return _spread(list_of(nn.Module, upsampler)[0](x), 2, 2 if config.spatial else 1)[:, :, 1:]
         frames = x.transpose(1, 2).flatten(0, 1)  # [B·T, C, H, W]
-        frames = self.upsampler(frames) if config.rational else F.pixel_shuffle(self.upsampler[0](frames), 2)
+        frames = upsampler(frames) if config.rational else F.pixel_shuffle(list_of(nn.Module, upsampler)[0](frames), 2)
         return frames.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 

@@ -189,16 +189,16 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, width: int, *, ops, device=None, dtype=None):
         super().__init__()
-        self.timestep_embedder = nn.Module()
-        self.timestep_embedder.linear_1 = ops.Linear(TIMESTEP_FREQUENCIES, width, device=device, dtype=dtype)
-        self.timestep_embedder.linear_2 = ops.Linear(width, width, device=device, dtype=dtype)
+        to = {"device": device, "dtype": dtype}
+        layers = {"linear_1": ops.Linear(TIMESTEP_FREQUENCIES, width, **to), "linear_2": ops.Linear(width, width, **to)}
+        self.timestep_embedder = nn.ModuleDict(layers)
 
     def forward(self, timestep: Tensor, dtype) -> Tensor:
         half = TIMESTEP_FREQUENCIES // 2
         steps = torch.arange(half, dtype=torch.float32, device=timestep.device)
         angles = timestep.float()[:, None] * torch.exp(-math.log(10000) * steps / half)
         wave = torch.cat([angles.cos(), angles.sin()], -1).to(dtype)
-        return self.timestep_embedder.linear_2(F.silu(self.timestep_embedder.linear_1(wave)))
+        return self.timestep_embedder["linear_2"](F.silu(self.timestep_embedder["linear_1"](wave)))
 
 
 class ResBlocks(nn.Module):

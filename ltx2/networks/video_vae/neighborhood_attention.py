@@ -29,7 +29,7 @@ def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, kernel: Grid) -> Ten
     q, k, v: [B, T, H, W, heads, head_dim]; kernel: window in (T, H, W), none larger than its axis. Returns the shape of
     q. On a CUDA device comfy_kitchen's fused kernel is used where that package is installed.
     """
-    grid = tuple(q.shape[1:4])
+    grid = q.shape[1:4]
     if any(size < window for size, window in zip(grid, kernel)):
         raise RequestError(
             f"neighbourhood attention over {list(grid)} positions needs at least its window {list(kernel)}: pad the "
@@ -57,7 +57,7 @@ def window_starts(size: int, window: int) -> list[int]:
 def boxed_attention(q: Tensor, k: Tensor, v: Tensor, kernel: Grid) -> Tensor:
     """The same with torch's scaled_dot_product_attention alone, on any device."""
     batch, *grid, heads, width = q.shape
-    box = box_size(tuple(grid), kernel)
+    box = box_size((grid[0], grid[1], grid[2]), kernel)
     axes = [_axis_boxes(size, window, length) for size, window, length in zip(grid, kernel, box)]
     groups: dict[tuple, list[tuple[tuple[slice, slice], ...]]] = {}
     for t in axes[0]:
@@ -78,7 +78,7 @@ def boxed_attention(q: Tensor, k: Tensor, v: Tensor, kernel: Grid) -> Tensor:
             found = F.scaled_dot_product_attention(small_q, small_k, small_v, attn_mask=mask, scale=1.0)
             found = found.unflatten(0, (len(part), batch)).transpose(2, 3)  # [boxes, B, queries, heads, head_dim]
             for index, where in enumerate(part):
-                target = out[(slice(None), *(axis[0] for axis in where))]
+                target = out[:, where[0][0], where[1][0], where[2][0]]
                 target.copy_(found[index].reshape(target.shape))
     return out
 
@@ -92,7 +92,7 @@ def box_size(grid: Grid, kernel: Grid) -> Grid:
     ):
         axis = max((a for a in range(3) if box[a] > 1), key=lambda a: box[a] / kernel[a])
         box[axis] = -(-box[axis] // 2)
-    return tuple(box)
+    return box[0], box[1], box[2]
 
 
 def boxes_at_once(device_type: str, gathered_elements: int) -> int:

@@ -172,7 +172,7 @@ def decode_bytes(
         return amount if piece_frames and frames > piece_frames else 0
 
     state = kept(2 * config.latent_channels * area)
-    held, work = 0, 0  # pieces that wait while later layers run; the largest working set of one layer
+    held, work = 0, 0.0  # pieces that wait while later layers run; the largest working set of one layer
     for block in config.decoder_blocks:
         size = min(frames, piece_frames or frames)
         if block.layers:
@@ -200,7 +200,7 @@ def encode_bytes(
     once."""
     batch, _, latent_count, rows, columns = latent_shape
     scale = config.space_compression // config.patch_size
-    area = batch * rows * columns * scale**2 * dtype.itemsize
+    area = 1.0 * batch * rows * columns * scale**2 * dtype.itemsize
     border = _border(config.encoder_padding, rows, columns)
     width, frames = config.encoder_channels, frames_of_latents(latent_count)
     pixels = 3 * config.patch_size**2 * area

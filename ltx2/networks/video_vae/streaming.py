@@ -16,6 +16,7 @@ from ...clock import frames_of_latents, latent_frames
 from ...config.video_vae import VideoVaeConfig
 from ...errors import RequestError
 from ...values import Progress
+from ..layers.typed_modules import list_of
 from .model import (
     CausalConv,
     DecoderModulation,
@@ -67,7 +68,7 @@ def stream_decode(
     """
     decoder.check(latent)
     if piece_frames is None:
-        piece_frames = default_piece_frames(decoder.config, *latent.shape[3:], latent.dtype)
+        piece_frames = default_piece_frames(decoder.config, latent.shape[3], latent.shape[4], latent.dtype)
     _check_piece(piece_frames)
     return _decode(decoder, latent, piece_frames, generator, progress)
 
@@ -91,9 +92,9 @@ def _decode(decoder: VideoDecoder, latent: Tensor, piece_frames: int, generator,
     for block in decoder.up_blocks:
         if isinstance(block, ResBlocks):
             embedding = block.embedding(timestep, latent.dtype)
-            for res_block in block.res_blocks:
+            for res_block in list_of(ResBlock, block.res_blocks):
                 stream = _res_block(res_block, _split(stream, piece_frames, report), causal, embedding, generator)
-        else:
+        elif isinstance(block, VideoUpsample):
             stream = _upsample(block, _split(stream, max(1, piece_frames // block.stride[0]), report), causal)
     modulation = decoder.last_modulation(timestep, latent.dtype)
     stream = _split(stream, piece_frames, report)
@@ -135,30 +136,31 @@ def stream_encode(
 def _encode(
     encoder: VideoEncoder, frames: Tensor | Iterable[Tensor], piece_frames: int, device, dtype, progress
 ) -> Iterator[Tensor]:
-    known = isinstance(frames, Tensor)
+    given = frames if isinstance(frames, Tensor) else None
     taken = 0
 
     def source() -> Stream:
         nonlocal taken
-        for part in [frames] if known else frames:
-            if not known:
+        for part in frames if given is None else [given]:
+            if given is None:
                 encoder.check_picture(part)
             start = 0
             while start < part.shape[2]:
                 if progress is not None:
-                    progress(Progress("video encoding", taken, frames.shape[2] if known else taken))
+                    progress(Progress("video encoding", taken, taken if given is None else given.shape[2]))
                 # The first frame goes alone: then the pairs of every halving of the frame rate fall into one piece.
                 piece = part[:, :, start : start + (piece_frames if taken else 1)]
                 start, taken = start + piece.shape[2], taken + piece.shape[2]
-                piece = [patchify(piece.to(device=device, dtype=dtype), encoder.config.patch_size)]
-                yield piece.pop(), False
+                handed = [patchify(piece.to(device=device, dtype=dtype), encoder.config.patch_size)]
+                del piece
+                yield handed.pop(), False
 
     stream = _conv(encoder.conv_in, source(), True)
     for block in encoder.down_blocks:
         if isinstance(block, ResBlocks):
-            for res_block in block.res_blocks:
+            for res_block in list_of(ResBlock, block.res_blocks):
                 stream = _res_block(res_block, stream, True)
-        else:
+        elif isinstance(block, VideoDownsample):
             stream = _downsample(block, stream)
     for x, _ in _conv(encoder.conv_out, stream, True, activate=True):
         yield encoder.latent(x)
@@ -305,6 +307,6 @@ def _downsample(block: VideoDownsample, stream: Stream) -> Stream:
         front, held = 0, block.conv.inside(buffer)[:, :, -2:].clone()
         out = space_to_depth(block.conv(buffer), block.stride)
         del buffer
-        out = [out.add_(block.skip(x))]
-        del x
-        yield out.pop(), last
+        handed = [out.add_(block.skip(x))]
+        del x, out
+        yield handed.pop(), last

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -31,6 +32,13 @@ Model = Callable[
     [StreamInput | None, StreamInput | None, Sequence[Perturbation] | None],
     tuple[torch.Tensor | None, torch.Tensor | None],
 ]
+
+
+class _Active(NamedTuple):
+    """Which streams are predicted in a step."""
+
+    video: bool
+    audio: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Predictor:
         if streams.audio is not None and streams.audio.frozen:
             # nothing is made of this stream, so nothing guides it
             guidance = replace(guidance, audio=StreamGuidance())
-        active = AVTokens(
+        active = _Active(
             streams.video is not None and not (last.video is not None and skips(guidance.video, step)),
             streams.audio is not None and not (last.audio is not None and skips(guidance.audio, step)),
         )
@@ -120,12 +128,12 @@ def _contexts(prompts: Prompts, compute: Compute) -> dict[str, TextContext]:
 
 
 def _run(
-    ready: _Pass, names: Sequence[str], x: AVTokens, sigma: float, how: tuple[Guidance, AVTokens]
+    ready: _Pass, names: Sequence[str], x: AVTokens, sigma: float, how: tuple[Guidance, _Active]
 ) -> dict[str, AVTokens]:
     """Predictions of some passes in one call, stacked on the batch axis; how: guidance, and which streams to make."""
     guidance, active = how
     contexts = [ready.contexts[name] for name in names]
-    inputs = []
+    inputs: list[StreamInput | None] = []
     for name in ("video", "audio"):
         stream = getattr(ready.streams, name)
         if stream is None:
@@ -140,7 +148,7 @@ def _run(
             one = replace(one, negative_context=negative, nag=Nag(own.nag_scale, own.nag_alpha, own.nag_tau))
         inputs.append(replace(one, enabled=getattr(active, name)))
     left_out = [_perturbation(name, guidance) for name in names for _ in range(x.batch_size)]
-    velocities = ready.model(*inputs, left_out if any(left_out) else None)
+    velocities = ready.model(inputs[0], inputs[1], left_out if any(left_out) else None)
     predictions = [
         [None] * len(names) if velocity is None else stream.x0(tokens, velocity, sigma)
         for stream, tokens, velocity in zip((ready.streams.video, ready.streams.audio), (x.video, x.audio), velocities)

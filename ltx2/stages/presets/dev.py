@@ -1,6 +1,7 @@
 """Presets of dev models: many steps, all guidance."""
 
 from dataclasses import replace
+from typing import Any
 
 from .settings import Preset, StageSettings
 
@@ -18,7 +19,7 @@ GUIDED = StageSettings(
     rescale_scale_video=0.7,
     rescale_scale_audio=0.7,
 )
-_SHARED = {
+_SHARED: dict[str, Any] = {
     "width": 768,
     "height": 512,
     "from_checkpoint": ("num_inference_steps", "stg_blocks_video", "stg_blocks_audio", "image_crf"),

@@ -1,8 +1,10 @@
 """Presets of distilled models: few steps, no guidance, in one stage or two."""
 
+from typing import Any
+
 from .settings import Preset, RefineSettings, StageSettings
 
-_LARGE = {"width": 1536, "height": 1024, "from_checkpoint": ("sampler", "image_crf")}
+_LARGE: dict[str, Any] = {"width": 1536, "height": 1024, "from_checkpoint": ("sampler", "image_crf")}
 _SMALL = {**_LARGE, "width": 768, "height": 512}
 
 
@@ -13,7 +15,7 @@ def _refine(steps: int, *, enabled: bool = True) -> RefineSettings:
 
 
 _EIGHT_STEPS = StageSettings(num_inference_steps=8)
-_ONE_STAGE = {**_LARGE, "denoise": _EIGHT_STEPS, "refine": _refine(2, enabled=False)}
+_ONE_STAGE: dict[str, Any] = {**_LARGE, "denoise": _EIGHT_STEPS, "refine": _refine(2, enabled=False)}
 
 PRESETS = (
     Preset("ltx2_distilled", "LTX-2 distilled: 8 steps at full size", **_ONE_STAGE),

@@ -60,9 +60,9 @@ def resolve(
     settings = replace(preset.refine, stage=refine, **top)
     settings = replace(settings, stage=_with_blocks(refine, release))
     resolved = Settings(preset, _with_blocks(denoise, release), settings if settings.enabled else None)
-    for stage, checked in (("denoise", resolved.denoise), ("refine", resolved.refine and resolved.refine.stage)):
-        if checked is not None:
-            _check(checked, stage)
+    _check(resolved.denoise, "denoise")
+    if resolved.refine is not None:
+        _check(resolved.refine.stage, "refine")
     return resolved
 
 

@@ -143,7 +143,8 @@ def parse_script(
     if "segments" not in found:
         raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")
     fps = reader.value(found, "fps", Fraction(24), values.fps)
-    size = reader.value(found, "size", (None, None), values.size)
+    no_size: tuple[int | None, int | None] = None, None
+    size = reader.value(found, "size", no_size, values.size)
     overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}
     noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
     video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)

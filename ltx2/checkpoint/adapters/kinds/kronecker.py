@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...lazy_tensor import LazyTensor
 from ..difference import Difference, Parts, Shape, add_matrix
 from ..stored import AdapterKind, StoredModule
 
@@ -36,7 +37,8 @@ def _matrix(parts: Parts, name: str) -> torch.Tensor:
 
 
 def _read(module: StoredModule) -> Mapping[str, Difference]:
-    parts, rank = {}, None
+    parts: dict[str, LazyTensor] = {}
+    rank = None
     for name in ("w1", "w2"):
         if name in module.parts:
             parts |= module.need(name)
