@@ -192,9 +192,7 @@ def check_gemma_version(
         expected = json.loads(text)["gemma_version"]
     except (ValueError, KeyError, TypeError) as error:
         found = f"gemma_source_checkpoint {text[:60]!r}"
-        raise CheckpointError(
-            f"the metadata of {transformer_name} is damaged ({found}): get the file again"
-        ) from error
+        raise CheckpointError(f"the metadata of {transformer_name} is damaged ({found}): get the file again") from error
     if encoder.version is None and str(expected).startswith(encoder.family):
         return
     if encoder.version != expected:
