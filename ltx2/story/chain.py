@@ -78,8 +78,8 @@ def run_story(
     """Make what is missing of a story in the folder ``work``, and the film ``out``.
 
     identity: text that changes when other models or settings are used, so that their segments are made anew; source:
-    the models as states name them. log: is given what happens, a line at a time. Raises StoryError, and whatever ``generate``
-    raises. Nothing is removed or replaced that the journal in ``work`` does not own.
+    the models as states name them. log: is given what happens, a line at a time. Raises StoryError, and whatever
+    ``generate`` raises. Nothing is removed or replaced that the journal in ``work`` does not own.
     """
     log = log or (lambda text: None)
     check_timeline(script)

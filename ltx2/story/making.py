@@ -106,9 +106,7 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
             size=size,
             source=shop.source,
             # to which the segment's number in its scene is added
-            handoff=Handoff(
-                strength=segment.strength, seed=order.seed - state.segment_index - 1, noise=script.noise
-            ),
+            handoff=Handoff(strength=segment.strength, seed=order.seed - state.segment_index - 1, noise=script.noise),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
