@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import file_lock, sync_folder
-from ..errors import StoryError
+from ..errors import BusyError, StoryError
 from .sentences import as_story_error, shown
 
 JOURNAL_FILE = "journal.jsonl"
@@ -37,6 +37,7 @@ class Journal:
 
     @property
     def folder(self) -> Path:
+        """The work folder."""
         return self.path.parent
 
     def append(self, event: str, *, durable: bool = True, **fields: Any) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def is_at_work(folder: str | Path) -> bool:
     try:
         with file_lock(lock, wait=False):
             return False
-    except (ContinuationError, OSError):
+    except (BusyError, OSError):
         return True
 
 

@@ -60,9 +60,11 @@ class Cast:
     scenes: tuple[range, ...]
 
     def seed(self, index: int, take: int) -> int:
+        """The seed of a take."""
         return self.seeds[index][take - 1]
 
     def takes(self, index: int) -> range:
+        """The numbers of a segment's takes."""
         return range(1, len(self.seeds[index]) + 1)
 
 
