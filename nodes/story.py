@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 
+from ..ltx2.atomic_files import file_path, is_portable_below
 from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
 from .continuation import card
@@ -165,17 +166,17 @@ def read(script: str):
 
 
 def target_of(folder: str) -> host.SaveTarget:
-    """The folder of a story. Raises RequestError for a name that no file system takes, or that leaves the output
+    """The folder of a story. Raises RequestError for a name that not every system takes, or that leaves the output
     folder."""
-    folder = folder.strip()
-    parts = re.split(r"[/\\]", folder)
-    odd = not folder.isprintable() or any(len(part.encode("utf-8", "replace")) > LONGEST_PART for part in parts)
-    if odd or any(part.endswith((".", " ")) and part.strip(".") for part in parts) or set(folder) & set(':*?"<>|'):
-        raise RequestError(
-            f"folder {folder[:60].encode('utf-8', 'replace').decode()!r} is no name for a folder: use letters, digits "
-            "and / such as continuum/story"
-        )
-    return host.output_folder(folder)
+    name = folder.strip().replace("\\", "/").rstrip("/")
+    target = host.output_folder(folder) if file_path(name) is not None else None
+    if (
+        target is None
+        or not is_portable_below(name)
+        or any(len(part.encode()) > LONGEST_PART for part in name.split("/"))
+    ):
+        raise RequestError(f"folder {folder[:60]!r} is no name for a folder: use one such as continuum/story")
+    return target
 
 
 def films_in(folder: str | None) -> list[tuple[str, int, int]]:

@@ -28,7 +28,8 @@ class _Status(argparse.Action):
         parser.exit()
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """The verb's arguments."""
     parser = subparsers.add_parser(
         "story",
         help="make a long film from a script",
@@ -88,7 +89,8 @@ def _told(parse):
     return convert
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Carry the story out, telling on stderr what happens and the film's name on stdout."""
     options.check_film(args.out)
     script = read_script(args.script)
     wishes = wishes_of(args.redo, args.pick, args.takes)
@@ -115,16 +117,17 @@ def run(args) -> None:
 
 
 def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None) -> Wishes:
+    """What the command line asks of takes."""
     return Wishes(tuple(redo), dict(picks), takes)
 
 
-def metadata_of(args, models: Models) -> dict[str, object]:
+def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:
     """What the film says about how it was made."""
     script = Path(args.script).read_text("utf-8")
     return {"ltx2": {"version": __version__, "model": models.names[0], "script": script}}
 
 
-def settings_of(args, models: Models) -> list[object]:
+def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
     """What decides the result besides files and script; without a preset in the script, the checkpoint's name chooses
     it."""
     return [
@@ -134,7 +137,7 @@ def settings_of(args, models: Models) -> list[object]:
     ]
 
 
-def weight_files(args) -> list[str]:
+def weight_files(args: argparse.Namespace) -> list[str]:
     """Every file that decides what the models make."""
     loras = [options.split_strength(text)[0] for text in args.lora]
     checkpoints, text_encoder = options.model_files(args)

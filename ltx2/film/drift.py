@@ -2,6 +2,7 @@
 default."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class DriftCorrector:
         self._first: _Look | None = None
         self._reached = _nothing()
 
-    def next(self, segment) -> "Corrections | None":
+    def next(self, segment: Any) -> "Corrections | None":
         """The corrections for a segment, None for the first of a scene. They set in over a second, so that none shows
         at the seam."""
         look = _look(segment)

@@ -14,10 +14,9 @@ from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
-from .keys import Keys, older_records
 from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segment, settle
 from .owned_files import check_replaceable, recorded_films, remove_segment, remove_unfinished
-from .records import SegmentRecord, read_record, read_records
+from .records import Keys, SegmentRecord, older_records, read_record, read_records
 from .script import StoryScript
 from .sentences import as_story_error, shown
 from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
@@ -193,7 +192,7 @@ def _announce(journal: Journal, script: StoryScript, cast: Cast, out: Path) -> N
     """Say in the journal what this run is about to do."""
     scene_of = {index: number for number, scene in enumerate(cast.scenes, 1) for index in scene}
     segments = [
-        [segment.prompt[:60], scene_of[index], len(cast.takes(index)), cast.kept[index]]
+        [" ".join(segment.prompt[:60].split()), scene_of[index], len(cast.takes(index)), cast.kept[index]]
         for index, segment in enumerate(script.segments)
     ]
     last = next((entry for entry in reversed(journal.entries) if entry["event"] == "plan"), None)

@@ -20,7 +20,7 @@ from .owned_files import check_replaceable, is_there, put_in_place, recorded_fil
 from .records import SegmentRecord
 from .script import StoryScript
 from .segment_files import StoredFrames, file_sha256, read_sound
-from .sentences import as_story_error, one_line, shown
+from .sentences import as_story_error, shown
 
 REPORT_FILE = "seams.json"
 
@@ -144,7 +144,7 @@ def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) ->
         )
     except MediaError as error:
         # the name it has for now would tell nobody anything
-        raise StoryError(one_line(str(error).replace(str(temp), shown(out)))) from error
+        raise StoryError(str(error).replace(str(temp), shown(out))) from error
     return seams
 
 

@@ -37,6 +37,7 @@ class Journal:
 
     @property
     def folder(self) -> Path:
+        """The work folder."""
         return self.path.parent
 
     def append(self, event: str, *, durable: bool = True, **fields: Any) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Workshop:
 
     @property
     def segments(self) -> Path:
+        """The folder with one folder for each finished segment."""
         return self.journal.folder / SEGMENTS_FOLDER
 
 

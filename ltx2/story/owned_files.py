@@ -43,6 +43,7 @@ def remove_unfinished(journal: Journal) -> None:
 
 
 def is_there(path: Path) -> bool:
+    """Whether anything has this name, also a link to nothing."""
     return os.path.lexists(path)
 
 

@@ -6,7 +6,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..media.frames import uint8_frames
 from ..media.paths import require_av
 from ..values import Waveform
 
+StateOf = Callable[[np.ndarray, int], LTX2ContinuationState]
 PICTURE, SOUND, STATE = "picture.mov", "sound.safetensors", "state.safetensors"
 
 
@@ -35,7 +36,7 @@ class StoredFile:
 
 
 def write_segment(
-    folder: Path, frames: Iterable, sound: Waveform | None, fps: Fraction, keep_last: int, state_of
+    folder: Path, frames: Iterable, sound: Waveform | None, fps: Fraction, keep_last: int, state_of: StateOf
 ) -> dict[str, StoredFile]:
     """Write a segment's files durably into an empty folder; returns what each is recognised by.
 
@@ -80,6 +81,7 @@ def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) ->
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import StoryError
 from .journal import JOURNAL_FILE, is_at_work, read_journal
-from .sentences import one_line, shown
+from .sentences import shown
 
 DONE, RUNNING, STOPPED, WAITING = "done", "running", "stopped", "waiting"
 
@@ -42,6 +42,7 @@ class StoryStatus:
     film_done: bool
 
     def count(self, state: str) -> int:
+        """How many takes are in a state."""
         return sum(take.state == state for take in self.takes)
 
     def __str__(self) -> str:
@@ -65,7 +66,7 @@ def story_status(work: str | Path) -> StoryStatus:
     try:
         return _status(plans[-1]["segments"], run, since, at_work)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoryError(one_line(f"the journal in {shown(work)} has a damaged entry of its newest run")) from error
+        raise StoryError(f"the journal in {shown(work)} has a damaged entry of its newest run") from error
 
 
 def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], at_work: bool) -> StoryStatus:
@@ -81,5 +82,5 @@ def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], a
             if begun and state == WAITING:
                 state = RUNNING if at_work else STOPPED
             seed, where = (begun["seed"], str(begun["where"])) if begun else (None, "")
-            takes.append(TakeStatus(index + 1, take, scene, one_line(prompt, 60), state, take == kept, seed, where))
+            takes.append(TakeStatus(index + 1, take, scene, str(prompt)[:60], state, take == kept, seed, where))
     return StoryStatus(tuple(takes), at_work, str(run["out"]), film_done)

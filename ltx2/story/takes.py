@@ -60,9 +60,11 @@ class Cast:
     scenes: tuple[range, ...]
 
     def seed(self, index: int, take: int) -> int:
+        """The seed of a take."""
         return self.seeds[index][take - 1]
 
     def takes(self, index: int) -> range:
+        """The numbers of a segment's takes."""
         return range(1, len(self.seeds[index]) + 1)
 
 
@@ -120,7 +122,7 @@ def cast_of(script: StoryScript, journal: Journal, wishes: Wishes) -> Cast:
     entries = entries_of(script)
     extra, picked = _remembered(journal.entries)
     base = [_base_seeds(script, index, wishes.takes) for index in range(len(entries))]
-    made = {(str(e.get("entry")), e.get("seed")) for e in journal.of("segment")}
+    made = {(str(e.get("entry")), str(e.get("seed"))) for e in journal.of("segment")}
     for redo in wishes.redo:
         if redo.seed is not None:
             entry = entries[redo.index]
@@ -170,9 +172,9 @@ def _with_extra(base: list[int], extra: list[int], picked: int | None = None) ->
     return list(dict.fromkeys([*base, *extra, *([] if picked is None else [picked])]))
 
 
-def _fresh(entry: str, have: list[int], made: set[tuple[str, Any]]) -> int:
+def _fresh(entry: str, have: list[int], made: set[tuple[str, str]]) -> int:
     """The newest further take where it was not finished, so that a stopped run goes on with it; else the next one."""
-    if len(have) > 1 and (entry, have[-1]) not in made:
+    if len(have) > 1 and (entry, str(have[-1])) not in made:
         return have[-1]
     take = len(have) + 1
     while (seed := take_seed(have[0], take)) in have:

@@ -69,4 +69,5 @@ Generate = Callable[[SegmentTask], MadeSegment]
 
 
 def seed_of(script: StoryScript, segment: SegmentScript, index: int) -> int:
+    """The seed of a segment: its own, else the story\'s counted up."""
     return script.seed + index if segment.seed is None else segment.seed

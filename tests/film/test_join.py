@@ -215,3 +215,29 @@ def test_corrections_take_drift_back_and_are_off_by_default():
     assert after / before == pytest.approx(1, abs=0.02)
     with pytest.raises(RequestError, match="drift correction of colour is 2"):
         DriftCorrection(colour=2)
+
+
+@pytest.mark.parametrize("by", ("colour", "contrast", "loudness"))
+def test_a_drift_correction_begins_anew_at_a_cut(by):
+    """A dark and quiet scene after a bright and loud one stays what it is, and drift within it is taken back to it."""
+    rng = np.random.default_rng(0)
+
+    def segment(timing, level, spread, loudness):
+        shape = (timing.frames, 8, 8, 3)
+        frames = np.clip(level + spread * rng.standard_normal(shape), 0, 255).astype(np.uint8)
+        samples = int(timing.audio_latents * RATE / 25)
+        return FinishedSegment(timing, [frames], Waveform(loudness * torch.randn(2, samples).clamp(-3, 3), RATE))
+
+    first = first_segment(25, Fraction(24))
+    cut = cut_segment(first, 25)
+    after = next_segment(cut, 33, video_overlap=9, audio_overlap=9)
+    told = [(first, 200, 30, 0.2), (cut, 40, 10, 0.02), (after, 52, 14, 0.04)]
+    pieces = list(join_segments([segment(*one) for one in told], drift_correction=DriftCorrection(**{by: 1.0})))
+    frames = np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)]).astype(float)
+    sound = torch.cat([piece.samples for piece in pieces if isinstance(piece, Waveform)], dim=1)
+    dark, quiet = frames[25:50], sound[:, RATE * 26 // 24 : RATE * 48 // 24]
+    assert abs(dark.mean() - 40) < 1 and abs(dark.std() - 10) < 1 and abs(float(quiet.std()) - 0.02) < 0.002
+    end, last = frames[-4:], sound[:, -RATE // 6 :]
+    drifted = {"colour": end.mean(), "contrast": end.std(), "loudness": float(last.std())}[by]
+    expected = {"colour": 40, "contrast": 14 / 1.25, "loudness": 0.02}[by]
+    assert abs(drifted - expected) < 0.1 * expected

@@ -12,8 +12,7 @@ from ltx2.errors import StoryError
 from ltx2.media import read_video
 from ltx2.story.chain import RunOptions, run_story
 from ltx2.story.journal import JOURNAL_FILE, open_journal
-from ltx2.story.keys import Keys
-from ltx2.story.records import read_record
+from ltx2.story.records import Keys, read_record
 
 from .fake import Fake
 from .test_chain import file_hashes, folders, run, story

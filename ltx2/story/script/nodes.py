@@ -44,12 +44,16 @@ class Scalar(NamedTuple):
 
 
 class Sequence(NamedTuple):
+    """A list. size: values in it and itself."""
+
     place: Place
     items: list[Any]
     size: int
 
 
 class Mapping(NamedTuple):
+    """Keys and values as they stand. size: values in it and itself."""
+
     place: Place
     entries: list[tuple[Any, Any]]
     size: int
@@ -64,7 +68,8 @@ class Source(NamedTuple):
     text: str
     lines: list[tuple[int, int]]
 
-    def place(self, mark) -> Place:
+    def place(self, mark: Any) -> Place:
+        """Where a mark of the parser stands in what a person wrote."""
         if mark is None or not self.lines:
             return Place(1, 1)
         line, moved = self.lines[min(mark.line, len(self.lines) - 1)]

@@ -12,7 +12,7 @@ from ...errors import StoryError
 from ...film.drift import DriftCorrection
 from ...film.handoff import ContextNoise
 from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
-from ..sentences import as_story_error, one_line, shown
+from ..sentences import as_story_error, shown
 from . import values
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
@@ -92,7 +92,7 @@ class StoryScript:
 
     def error(self, segment: SegmentScript, message: object) -> StoryError:
         """What is wrong with a segment, with the script's name and line."""
-        return StoryError(one_line(f"{shown(self.path)}, line {segment.line}: {message}"))
+        return StoryError(f"{shown(self.path)}, line {segment.line}: {message}")
 
     def __str__(self) -> str:
         count = f"{len(self.segments)} segment{'s' if len(self.segments) > 1 else ''}"
@@ -136,7 +136,7 @@ def parse_script(
     try:
         root = compose(source)
     except NotYaml as error:
-        raise StoryError(one_line(f"{reader.name}, {error.place}: {error}")) from error
+        raise StoryError(f"{reader.name}, {error.place}: {error}") from error
     if root is None:
         raise StoryError(f"{reader.name} is empty, expected one prompt a line, or a list of segments")
     found = reader.mapping(root, "the script", _STORY)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from ...clock import is_valid_frame_count, parse_fps, snap_frames
 from ...errors import Ltx2Error, StoryError
-from ..sentences import one_line
 from .nodes import Mapping, Node, Scalar, Sequence, meaning
 
 MOST_TAKES = 100
@@ -24,7 +23,8 @@ class Reader:
     name: str
 
     def error(self, node: Node, message: str) -> StoryError:
-        return StoryError(one_line(f"{self.name}, {node.place}: {message}"))
+        """An error with the script's name and the node's place."""
+        return StoryError(f"{self.name}, {node.place}: {message}")
 
     def mapping(self, node: Node, what: str, known: tuple[str, ...]) -> dict[str, Any]:
         """The nodes of a mapping by key; every key must be known and occur once."""
@@ -51,6 +51,7 @@ class Reader:
         return self.scalar(node, what)
 
     def scalar(self, node: Node, what: str) -> Any:
+        """One value as number, truth value or text."""
         if not isinstance(node, Scalar):
             kind = "list" if isinstance(node, Sequence) else "mapping"
             raise self.error(node, f"{what} is a {kind}, expected one value")
@@ -70,6 +71,7 @@ class Reader:
         return self.checked(node, name, check, node.text)
 
     def checked(self, node: Node, name: str, check: Callable[[Any], T], found: Any) -> T:
+        """What a check makes of a value; its ValueError as an error with the place."""
         try:
             return check(found)
         except (Ltx2Error, TypeError, ValueError, OverflowError) as error:
@@ -78,30 +80,35 @@ class Reader:
 
 
 def number(value: Any) -> float:
+    """A finite number. As all checks here, raises ValueError with what was expected."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError("expected a number")
     return value
 
 
 def whole(value: Any) -> int:
+    """A whole number from 0."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError("expected a whole number from 0")
     return value
 
 
 def take_number(value: Any) -> int:
+    """A take's number, or a number of takes."""
     if not 1 <= whole(value) <= MOST_TAKES:
         raise ValueError(f"expected a whole number from 1 to {MOST_TAKES}")
     return value
 
 
 def overlap(value: Any) -> int:
+    """Frames of picture to repeat."""
     if not is_valid_frame_count(whole(value)):
         raise ValueError("expected 8k+1 frames such as 9 or 17")
     return value
 
 
 def whole_clip(value: Any) -> int:
+    """Frames of a clip."""
     if not is_valid_frame_count(whole(value)):
         below = snap_frames(max(value, 1), "down")
         raise ValueError(f"expected 8k+1 frames: use {below} or {below + 8}")
@@ -109,36 +116,42 @@ def whole_clip(value: Any) -> int:
 
 
 def seconds(value: Any) -> Fraction:
+    """A length in seconds, exact."""
     if not 0 < number(value) <= 3600:
         raise ValueError("expected a length in seconds above 0")
     return Fraction(str(value))
 
 
 def share(value: Any) -> float:
+    """A part of 1."""
     if not 0 <= number(value) <= 1:
         raise ValueError("expected 0 to 1")
     return float(value)
 
 
 def flag(value: Any) -> bool:
+    """Yes or no."""
     if not isinstance(value, bool):
         raise ValueError("expected true or false")
     return value
 
 
 def text(value: Any) -> str | None:
+    """Text, or nothing."""
     if value is not None and not isinstance(value, str):
         raise ValueError("expected text: put it in quotes")
     return value
 
 
 def prompt(value: Any) -> str:
+    """Text that says something."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected text: write what is seen and heard")
     return value.strip()
 
 
 def file_name(value: Any) -> str:
+    """A name that a file may have."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected a file name")
     return value.strip()
@@ -155,6 +168,7 @@ def frame_place(value: Any) -> int | None:
 
 
 def fps(value: Any) -> Fraction:
+    """Frames per second, exact."""
     try:
         return parse_fps(value)
     except (Ltx2Error, ValueError, TypeError, ArithmeticError) as error:
@@ -162,6 +176,7 @@ def fps(value: Any) -> Fraction:
 
 
 def size(value: Any) -> tuple[int, int]:
+    """Width and height in pixels."""
     sides = str(value).lower().replace("×", "x").replace("*", "x").split("x")
     if len(sides) != 2 or not all(side.strip().isdecimal() and 0 < int(side[:9]) <= 16384 for side in sides):
         raise ValueError("expected WIDTHxHEIGHT such as 768x512")
