@@ -14,19 +14,20 @@ from ltx2.story.tasks import MadeSegment
 from ltx2.values import Waveform
 
 RATE = 48000
-HEIGHT, WIDTH = 16, 16
+# of smaller pictures H.264 makes now one file and now another
+HEIGHT, WIDTH = 32, 32
 
 
 def frame(number: int, shade: int = 0) -> np.ndarray:
     """The picture of a frame number: 16 fields of bright and dark, and a shade for everything else."""
     picture = np.full((HEIGHT, WIDTH, 3), shade, np.uint8)
     for bit in range(16):
-        picture[:4, bit] = 230 if number >> bit & 1 else 20
+        picture[:8, 2 * bit : 2 * bit + 2] = 230 if number >> bit & 1 else 20
     return picture
 
 
 def number_of(picture: np.ndarray) -> int:
-    return sum(int(picture[:4, bit].mean() > 128) << bit for bit in range(16))
+    return sum(int(picture[:8, 2 * bit : 2 * bit + 2].mean() > 128) << bit for bit in range(16))
 
 
 def endless_sound(start: int, samples: int) -> torch.Tensor:

@@ -224,12 +224,12 @@ def test_what_does_not_fit_the_segment_before_is_told_before_anything_is_made(tm
 
 
 def test_seeds_count_up_and_options_reach_the_generator(tmp_path):
-    head = "seed: 100\nsize: 16x16\npreset: p\nnegative: n\noverride: {denoise.x: 2}\n"
+    head = "seed: 100\nsize: 32x32\npreset: p\nnegative: n\noverride: {denoise.x: 2}\n"
     script = story(3, lines={1: "seed: 7"}, head=head)
     _, generate = run(script, tmp_path)
     assert [t.seed for t in generate.tasks] == [100, 7, 102]
     assert all(
-        (t.width, t.height, t.preset, t.negative, t.overrides) == (16, 16, "p", "n", {"denoise.x": 2})
+        (t.width, t.height, t.preset, t.negative, t.overrides) == (32, 32, "p", "n", {"denoise.x": 2})
         for t in generate.tasks
     )
 
