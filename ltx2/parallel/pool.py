@@ -1,4 +1,4 @@
-"""Workers that do tasks: processes of this machine, or of a Ray cluster. A task and its result are bytes.
+"""Workers that do tasks: processes of this machine. A task and its result are bytes.
 
 A worker is a program that reads one message that sets it up and then tasks, and writes one answer for each; nothing
 but bytes travels. A worker that dies is started anew and its task goes to whoever is free, at most :data:`TRIES` times.
