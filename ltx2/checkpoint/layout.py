@@ -205,7 +205,7 @@ def file_config(file: CheckpointFile) -> dict[str, Any]:
 
 def _find(checkpoint: Checkpoint, name: str) -> Component | None:
     layout = _LAYOUTS[name]
-    taken: dict[str, LazyTensor | QuantizedTensor] = {}
+    taken: dict[str, LazyTensor | HeldTensor | QuantizedTensor] = {}
     files: list[CheckpointFile] = []
     first = next((file for file in checkpoint.files if _prefix(file.tensors, name) is not None), None)
     if first is None:
@@ -244,7 +244,7 @@ def _prefix(tensors: Tensors, name: str) -> str | None:
     return None
 
 
-def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTensor | QuantizedTensor]:
+def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTensor | HeldTensor | QuantizedTensor]:
     bare = ((name[len(prefix) :], tensor) for name, tensor in tensors.items() if name.startswith(prefix))
     part = {
         name: tensor

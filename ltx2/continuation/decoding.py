@@ -147,7 +147,9 @@ def _video(video: Mapping, external: External, blob_store, check: Validator) -> 
     return _Content(frames, blob_id, beside_id=blob_id is not None and frames is not None)
 
 
-def _frame_parts(video: Mapping, external: External, check: Validator) -> Iterable[tuple[str, bytes]] | None:
+def _frame_parts(
+    video: Mapping, external: External, check: Validator
+) -> Iterable[tuple[str, bytes | memoryview]] | None:
     """Name and bytes of the frames that lie in or next to the payload, None when there are none."""
     if external.frames:
         return external.frames.items()
@@ -264,7 +266,7 @@ def _fetch(blob_store, blob_id: str, path: str, limits: StateLimits) -> bytes:
         raise ContinuationError(f"{path}: the store gave a {type(data).__name__}, expected the bytes of a blob")
     if len(data) > limits.blob_bytes:
         raise ContinuationError(f"{path} is a blob of {len(data)} bytes, expected at most {limits.blob_bytes}")
-    return data
+    return data  # type: ignore[return-value]  # whatever it is, it reads as bytes do
 
 
 def _from_base64(text: str, path: str) -> bytes:

@@ -107,10 +107,10 @@ class _Png:
     width: int
     height: int
     note: str
-    data: bytes
+    data: bytes | memoryview
 
 
-def _checked_png(data: bytes, path: str, limits: StateLimits) -> _Png:
+def _checked_png(data: bytes | memoryview, path: str, limits: StateLimits) -> _Png:
     chunks, side_chunks, packed, view = [], 0, 0, memoryview(data)
     for position, (kind, start, end) in enumerate(png_chunks(data, path)):
         if position == 0:

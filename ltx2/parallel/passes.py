@@ -56,8 +56,8 @@ class ParallelTransformer:
         if split.passes == 1:
             return own
         members = tuple(range(part, self.ranks.size, parts))
-        video, audio = (self._all_rows(velocity, shares(rows, split.passes), members) for velocity in own)
-        return video, audio
+        of_video, of_audio = (self._all_rows(velocity, shares(rows, split.passes), members) for velocity in own)
+        return of_video, of_audio
 
     def _sequence_group(self, mine: int, part: int, parts: int) -> SequenceGroup:
         members = tuple(range(mine * parts, (mine + 1) * parts))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ...lazy_tensor import LazyTensor
+from ...quantization.packed import QuantizedTensor
 from ..difference import Difference, Parts, Shape, add_matrix
 from ..stored import AdapterKind, StoredModule
 
@@ -37,7 +38,7 @@ def _matrix(parts: Parts, name: str) -> torch.Tensor:
 
 
 def _read(module: StoredModule) -> Mapping[str, Difference]:
-    parts: dict[str, LazyTensor] = {}
+    parts: dict[str, LazyTensor | QuantizedTensor] = {}
     rank = None
     for name in ("w1", "w2"):
         if name in module.parts:
