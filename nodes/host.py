@@ -25,7 +25,6 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2 import mini
-from ..ltx2.checkpoint.adapters.difference import LoadedDifference
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
@@ -110,6 +109,7 @@ def free_memory_bytes(device: torch.device) -> int:
 
 
 OPS = comfy.ops.manual_cast
+WeightAdapter = comfy.weight_adapter.WeightAdapterBase
 
 
 def attention(q, k, v, *, heads: int, mask=None):
@@ -164,50 +164,6 @@ def adopt(network: torch.nn.Module) -> torch.nn.Module:
         elif isinstance(layer, FollowingLayer):
             marks.comfy_cast_weights = True
     return network
-
-
-class _EngineChange(comfy.weight_adapter.WeightAdapterBase):
-    """One of the engine's differences as the host's patches are: it calls, moves and keeps them.
-
-    weights: (the kind, names of the factors, the factors …); the host may make another one with factors elsewhere.
-    """
-
-    name = "ltx2"
-
-    def __init__(self, loaded_keys, weights):
-        self.loaded_keys, self.weights = loaded_keys, weights
-
-    def calculate_weight(
-        self, weight, key, strength, strength_model, offset, function, intermediate_dtype=torch.float32,
-        original_weight=None,
-    ):  # fmt: skip
-        kind, names, *factors = self.weights
-        LoadedDifference(kind, strength, dict(zip(names, factors))).apply(weight)
-        return weight
-
-
-def with_lora(base, differences: dict, strength: float):
-    """A clone of a patcher with differences added: {weight name: the engine's, loaded at strength 1}.
-
-    Returns (clone, names patched).
-    """
-    clone = base.clone()
-    patches = {
-        name: _EngineChange(set(), (found.kind, tuple(found.parts), *found.parts.values()))
-        for name, found in differences.items()
-    }
-    return clone, clone.add_patches(patches, strength)
-
-
-def with_tables(patcher, change, names):
-    """The patcher, a clone of one's own, with parameters of blocks changed: change(name, parameter) gives the new one.
-
-    The host patches what its layers own and passes over what a block of layers owns.
-    """
-    for name in names:
-        changed = change(name, patcher.get_model_object(name))
-        patcher.add_object_patch(name, torch.nn.Parameter(changed, requires_grad=False))
-    return patcher
 
 
 def can_stream(network: torch.nn.Module) -> bool:

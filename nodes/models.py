@@ -19,7 +19,7 @@ from ..ltx2.networks.layers.ops import compute_dtype
 from ..ltx2.stages.memory import on_device
 from ..ltx2.stages.models import read_refine_lora
 from ..ltx2.stages.refinement import check_upsampler
-from . import host
+from . import host, patches
 from .releases import check_video_vae
 from .sockets import (
     AnyUpsampler,
@@ -317,8 +317,8 @@ def lora_patcher(model: ModelValue, lora: Lora, strength: float):
     matched = match_lora(lora, weight_shapes(network)).matched
     tables = [name for name in matched if any(network.get_submodule(name.rpartition(".")[0]).children())]
     layers = {name: Scaled(found, 1.0).load("cpu") for name, found in matched.items() if name not in tables}
-    clone, _ = host.with_lora(model.patcher, layers, strength)
-    return host.with_tables(clone, lambda name, table: merged(table, [Scaled(matched[name], strength)]), tables)
+    clone, _ = patches.with_lora(model.patcher, layers, strength)
+    return patches.with_tables(clone, lambda name, table: merged(table, [Scaled(matched[name], strength)]), tables)
 
 
 def load_video_vae(file: Checkpoint) -> VideoVaeValue:

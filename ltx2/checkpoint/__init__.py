@@ -1,0 +1,1 @@
+"""Weight files: what they hold, and networks out of them."""

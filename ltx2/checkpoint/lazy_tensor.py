@@ -24,9 +24,12 @@ class LazyTensor:
 
     @property
     def path(self) -> Path:
+        """Of the file that it is in."""
         return self.file.path
 
-    def load(self, device="cpu", dtype: torch.dtype | None = None, *, mapped: bool = True) -> torch.Tensor:
+    def load(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, *, mapped: bool = True
+    ) -> torch.Tensor:
         """The tensor. On the CPU and in its own dtype it shares the mapped file and costs no memory until it is used.
 
         dtype: to convert to; None and tensors that hold no floating-point numbers: as stored; mapped: False
@@ -66,19 +69,26 @@ class HeldTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
         return tuple(self.tensor.shape)
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the numbers."""
         return self.tensor.dtype
 
     @property
     def nbytes(self) -> int:
+        """Of the tensor in memory."""
         return self.tensor.nbytes
 
     @property
     def stored(self) -> str:
+        """Its dtype's name."""
         return str(self.tensor.dtype).removeprefix("torch.")
 
-    def load(self, device="cpu", dtype: torch.dtype | None = None, *, mapped: bool = True) -> torch.Tensor:
+    def load(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, *, mapped: bool = True
+    ) -> torch.Tensor:
+        """The tensor on a device, as ``dtype`` where it holds floating-point numbers."""
         return self.tensor.to(device, dtype if self.tensor.is_floating_point() else None)

@@ -45,6 +45,7 @@ class LoraReport:
 
     @property
     def total(self) -> int:
+        """How many weights the file changes."""
         return len(self.lora.differences)
 
     @property

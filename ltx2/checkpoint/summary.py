@@ -1,6 +1,7 @@
 """What weight files hold, in words and numbers, for people who wonder what they downloaded."""
 
 import math
+import os
 from collections import Counter
 from typing import Any
 
@@ -49,7 +50,7 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
     return summary
 
 
-def summarise_lora(path, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def summarise_lora(path: str | os.PathLike, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Kinds, ranks, scales, what it is for and, where networks are at hand, how much of an adapter fits them."""
     lora = read_lora(path)
     ranks = Counter(rank for found in lora.differences.values() if (rank := found.rank) is not None)

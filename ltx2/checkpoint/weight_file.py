@@ -11,6 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +51,7 @@ class WeightFile:
 
     @property
     def name(self) -> str:
+        """The last part of its path."""
         return self.path.name
 
     def view(self, offset: int, nbytes: int) -> torch.Tensor:
@@ -155,7 +157,7 @@ def is_name(name: str) -> bool:
     return 0 < len(name) <= NAME_LIMIT and name.isprintable()
 
 
-def shown(value, limit: int = SHOWN) -> str:
+def shown(value: Any, limit: int = SHOWN) -> str:
     """A value out of a file as part of a message: on one line, and not too long."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])

@@ -1,7 +1,9 @@
 """``ltx2 inspect FILE…``: what checkpoints, LoRAs, GGUF files and continuation states hold."""
 
+import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from .. import mini
 from ..checkpoint.reader import open_checkpoint
@@ -11,7 +13,8 @@ STATE_SUFFIXES = (".png", ".json")
 HEADER_PEEK_BYTES = 1 << 16
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "inspect",
         help="show what a checkpoint, LoRA, GGUF or state file holds",
@@ -30,7 +33,8 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Print what the named files hold."""
     paths = [Path(mini.checkpoint_path(name)) for name in args.files]
     states = [path for path in paths if is_state(path)]
     weights = [path for path in paths if path not in states]

@@ -1,0 +1,1 @@
+"""What each network looks like, from metadata or shapes, and the released versions."""

@@ -57,6 +57,7 @@ class GeneratorConfig:
 
     @property
     def samples_per_frame(self) -> int:
+        """Audio samples that one frame of the mel spectrogram becomes."""
         return math.prod(self.rates)
 
 

@@ -76,10 +76,12 @@ class DiffusionDecoderConfig:
 
     @property
     def time_compression(self) -> int:
+        """Frames per latent frame."""
         return self.strides[-1][0]
 
     @property
     def space_compression(self) -> int:
+        """Pixels per latent row and column."""
         return self.strides[-1][1] * self.patch_size
 
     @property

@@ -69,10 +69,12 @@ class TransformerConfig:
 
     @property
     def width(self) -> int:
+        """Of a video token."""
         return self.heads * self.head_dim
 
     @property
     def audio_width(self) -> int:
+        """Of an audio token."""
         return self.audio_heads * self.audio_head_dim
 
     @property
@@ -97,6 +99,7 @@ class ConnectorConfig:
 
     @property
     def width(self) -> int:
+        """Of a token."""
         return self.heads * self.head_dim
 
 

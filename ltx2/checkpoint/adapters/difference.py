@@ -44,10 +44,12 @@ class Difference:
 
     @property
     def shapes(self) -> dict[str, Shape]:
+        """Of its factors, by name."""
         return {name: tuple(part.shape) for name, part in self.parts.items()}
 
     @property
     def rank(self) -> int | None:
+        """Of its factors; None for a kind that has none."""
         return self.kind.rank(self.shapes)
 
     def weight_shape(self, wanted: Shape = ()) -> Shape:
@@ -55,6 +57,7 @@ class Difference:
         return self.kind.weight_shape(self.shapes, tuple(wanted))
 
     def fits(self, shape: Shape) -> bool:
+        """Whether a weight of this shape can take it."""
         found, shape = self.weight_shape(shape), tuple(shape)
         return found == shape or (len(found) == 2 and bool(shape) and found == (shape[0], math.prod(shape[1:])))
 
@@ -66,7 +69,7 @@ class Scaled:
     difference: Difference
     strength: float
 
-    def load(self, device, dtype: torch.dtype | None = None) -> "LoadedDifference":
+    def load(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "LoadedDifference":
         """Its factors in memory, large ones as ``dtype`` (None: as stored). Raises CheckpointError for numbers that are
         not finite."""
         loaded = {}

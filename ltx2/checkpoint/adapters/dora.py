@@ -37,9 +37,11 @@ class Decomposed:
 
     @property
     def name(self) -> str:
+        """As people know it; see Kind."""
         return "DoRA" if self.inner.name == "LoRA" else f"{self.inner.name} with DoRA"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         rows, *rest = self.inner.weight_shape(shapes, wanted)
         length = math.prod(shapes[MAGNITUDE])
         # lengths that are not one a row or column give a shape that no weight has
@@ -48,9 +50,11 @@ class Decomposed:
         return (rows if rows == length else length, *rest)
 
     def rank(self, shapes: Mapping[str, Shape]) -> int | None:
+        """Of the factors; see Kind."""
         return self.inner.rank(shapes)
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         original = weight.float().view(len(weight), -1)
         changed = original.clone()
         self.inner.apply(changed.view(weight.shape), {n: p for n, p in parts.items() if n != MAGNITUDE}, 1.0)

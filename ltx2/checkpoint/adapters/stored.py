@@ -40,6 +40,7 @@ class StoredModule:
     alpha: Alpha = Alpha()
 
     def refuse(self, what: str) -> CheckpointError:
+        """An error that names the file, what was found and the module."""
         return CheckpointError(f"{self.path} has {what} for {self.name}: the LoRA is damaged or incomplete")
 
     def need(self, *names: str) -> dict[str, LazyTensor | QuantizedTensor]:

@@ -23,7 +23,7 @@ def rotated_group(weight: StoredWeight, columns: int) -> int:
     return size
 
 
-def rotation(size: int, device=None) -> torch.Tensor:
+def rotation(size: int, device: torch.device | str | None = None) -> torch.Tensor:
     """Orthonormal, symmetric matrix [size, size] float32: a Kronecker power of a 4 × 4 Hadamard matrix."""
     if not is_group_size(size):
         raise CheckpointError(f"a rotation of groups of {size} was asked for, expected a power of four")

@@ -33,9 +33,11 @@ class Gguf:
 
     @property
     def name(self) -> str:
+        """For people; see Form."""
         return self.block.name
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         dequantize_blocks(self.block, parts["weight"], out.view(-1, self.block.block_weights))
 
 

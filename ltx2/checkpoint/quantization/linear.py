@@ -77,12 +77,14 @@ class QuantizedLinear(nn.Module):
 
     @property
     def packed(self) -> PackedWeight:
+        """The weight as it is stored, its parts shared."""
         return PackedWeight(
             self.form, (self.out_features, self.in_features), {name: part.weight for name, part in self._kept.items()}
         )
 
     @property
     def differences(self) -> tuple[LoadedDifference, ...]:
+        """What changes the weight each time, in order."""
         return tuple(
             LoadedDifference(kind, strength, {name: part.weight for name, part in factors.items()})
             for (kind, strength), factors in zip(self.changes, self._added)
@@ -96,13 +98,13 @@ class QuantizedLinear(nn.Module):
         """A layer of its own that shares this one's storage."""
         return QuantizedLinear(self.packed, self.bias, (*self.differences, *more), compute_dtype=self.compute_dtype)
 
-    def dense(self, device, dtype: torch.dtype) -> torch.Tensor:
+    def dense(self, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in] with its differences, in memory of its own."""
         with self._dense(device, dtype) as (weight, _):
             return weight
 
     @contextmanager
-    def _dense(self, device, dtype: torch.dtype) -> Iterator[CastPair]:
+    def _dense(self, device: torch.device | str, dtype: torch.dtype) -> Iterator[CastPair]:
         with ExitStack() as held:
             parts = {name: held.enter_context(part.cast(part, device)) for name, part in self._kept.items()}
             bias = parts["weight"][1]
@@ -116,10 +118,12 @@ class QuantizedLinear(nn.Module):
             yield weight, bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., in] → [..., out] in the type of ``x``."""
         with self._dense(x.device, x.dtype) as (weight, bias):
             return F.linear(x, weight, None if bias is None else bias.to(x))
 
     def extra_repr(self) -> str:
+        """What is printed of the layer."""
         return f"in_features={self.in_features}, out_features={self.out_features}, form={self.form.name}"
 
 

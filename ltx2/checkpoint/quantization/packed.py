@@ -54,22 +54,27 @@ class QuantizedTensor:
 
     @property
     def path(self) -> Path:
+        """Of the file that it is in."""
         return self.parts["weight"].path
 
     @property
     def nbytes(self) -> int:
+        """Of all its parts in the file."""
         return sum(part.nbytes for part in self.parts.values())
 
     @property
     def stored(self) -> str:
+        """The form's name."""
         return self.form.name
 
-    def load(self, device="cpu", dtype: torch.dtype | None = None, *, mapped: bool = False) -> torch.Tensor:
+    def load(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, *, mapped: bool = False
+    ) -> torch.Tensor:
         """The weight, dequantised on ``device``, always in memory of its own. Errors: as of LazyTensor."""
         out = torch.empty(self.shape, dtype=dtype or self.dtype, device=device)
         return dequantize(self.form, {name: part.load(device, mapped=False) for name, part in self.parts.items()}, out)
 
-    def pack(self, device="cpu") -> PackedWeight:
+    def pack(self, device: torch.device | str = "cpu") -> PackedWeight:
         """The weight as it is stored."""
         return PackedWeight(self.form, self.shape, {name: part.load(device) for name, part in self.parts.items()})
 
@@ -113,6 +118,7 @@ def fill_rows(out: torch.Tensor, of_rows: Callable[[slice], torch.Tensor]) -> No
 
 
 def rows_of(weight: torch.Tensor) -> int:
+    """Rows of a weight; a scalar has one."""
     return len(weight) if weight.ndim else 1
 
 

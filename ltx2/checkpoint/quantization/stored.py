@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
-from .packed import QuantizedTensor
+from .packed import Form, QuantizedTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +25,12 @@ class StoredWeight:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """As it is stored, which may be packed."""
         return self.tensor.shape
 
     @property
     def rows(self) -> int:
+        """Of the weight; a scalar has one."""
         return self.shape[0] if self.shape else 1
 
     def option(self, key: str, default: Any = None) -> Any:
@@ -42,6 +44,7 @@ class StoredWeight:
         return None if found is None else math.prod(found.shape)
 
     def refuse(self, found: str, expected: str) -> CheckpointError:
+        """An error that names the file, the weight, what was found and what to use instead."""
         return CheckpointError(
             f"{self.tensor.path} stores {self.name} with {found}, expected {expected}: use the bf16, fp8 or GGUF file"
         )
@@ -54,7 +57,7 @@ class StoredWeight:
             raise self.refuse(there, f"{count} of {stored[0]}")
         return found
 
-    def packed(self, form, shape: tuple[int, ...], *parts: str) -> QuantizedTensor:
+    def packed(self, form: Form, shape: tuple[int, ...], *parts: str) -> QuantizedTensor:
         """The weight in a form with these parts, as far as they are there."""
         kept = {"weight": self.tensor}
         kept |= {part: self.beside[part] for part in (*parts, "column_scale") if part in self.beside}

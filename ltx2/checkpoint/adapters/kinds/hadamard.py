@@ -17,12 +17,15 @@ class Hadamard:
     name: str = "LoHa"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         return shapes["w1_a"][0], shapes["w1_b"][1]
 
     def rank(self, shapes: Mapping[str, Shape]) -> int:
+        """Of the factors; see Kind."""
         return shapes["w1_b"][0]
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         first = parts["w1_a"].float() @ parts["w1_b"].float()
         add_matrix(weight, first.mul_(parts["w2_a"].float() @ parts["w2_b"].float()), strength * self.scale)
 

@@ -19,13 +19,16 @@ class Kronecker:
     name: str = "LoKr"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         (rows, columns), (more_rows, more_columns) = _size(shapes, "w1"), _size(shapes, "w2")
         return rows * more_rows, columns * more_columns
 
     def rank(self, shapes: Mapping[str, Shape]) -> int | None:
+        """Of the factors; see Kind."""
         return next((shapes[name][0] for name in ("w2_b", "w1_b") if name in shapes), None)
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         add_matrix(weight, torch.kron(_matrix(parts, "w1"), _matrix(parts, "w2")), strength * self.scale)
 
 

@@ -22,12 +22,15 @@ class LowRank:
     name: str = "LoRA"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         return shapes["up"][0], math.prod(shapes["down"][1:])
 
     def rank(self, shapes: Mapping[str, Shape]) -> int:
+        """Of the factors; see Kind."""
         return shapes["down"][0]
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         add_product(weight, parts["up"].flatten(1), parts["down"].flatten(1), strength * self.scale)
 
 

@@ -20,12 +20,15 @@ class Orthogonal:
     name: str = "OFT"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         return shapes["blocks"][0] * shapes["blocks"][1], *wanted[1:]
 
     def rank(self, shapes: Mapping[str, Shape]) -> None:
+        """Of the factors; see Kind."""
         return None
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         turn = self._rotations(parts["blocks"].float())
         rows = weight.float().view(len(turn), turn.shape[1], -1)  # [k, b, in]
         turned = turn.transpose(1, 2) @ rows

@@ -17,12 +17,15 @@ class Whole:
     name: str = "full difference"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
+        """The weight that the factors are for; see Kind."""
         return shapes["difference"]
 
     def rank(self, shapes: Mapping[str, Shape]) -> None:
+        """Of the factors; see Kind."""
         return None
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
+        """Change a weight in place; see Kind."""
         add_matrix(weight, parts["difference"].float(), strength * self.scale)
 
 

@@ -20,9 +20,11 @@ class Fp8:
 
     @property
     def name(self) -> str:
+        """For people; see Form."""
         return f"fp8 ({self.stored[3:].lower()})"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         weight, scale = parts["weight"], parts.get("scale")
         scale = None if scale is None else row_scale(scale)
 

@@ -21,9 +21,11 @@ class Int8:
 
     @property
     def name(self) -> str:
+        """For people; see Form."""
         return "int8" if self.rotated is None else f"int8 convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         weight, scale = parts["weight"], row_scale(parts["scale"])
         matrix = None if self.rotated is None else rotation(self.rotated, weight.device)
 

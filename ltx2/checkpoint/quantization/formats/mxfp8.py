@@ -21,6 +21,7 @@ class Mxfp8:
     pads_to: int = GROUP
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         weight, columns = parts["weight"], out.shape[1]
         exponents = untile_scales(parts["scale"].view(torch.uint8), len(weight), weight.shape[1] // GROUP)
 

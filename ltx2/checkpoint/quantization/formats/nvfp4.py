@@ -21,6 +21,7 @@ class Nvfp4:
     pads_to: int = GROUP
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         packed, tensor_scale, columns = parts["weight"], parts["tensor_scale"], out.shape[1]
         stored = parts["scale"].view(torch.float8_e4m3fn)
         scales = untile_scales(stored, len(packed), packed.shape[1] * 2 // GROUP)

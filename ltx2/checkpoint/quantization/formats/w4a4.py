@@ -18,9 +18,11 @@ class W4a4:
 
     @property
     def name(self) -> str:
+        """For people; see Form."""
         return f"int4 convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         weight, scale = parts["weight"], row_scale(parts["scale"]).view(-1, 1)
         matrix = rotation(self.rotated, weight.device)
 

@@ -28,9 +28,11 @@ class W4a8:
 
     @property
     def name(self) -> str:
+        """For people; see Form."""
         return f"int{self.bits} on int8, convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
+        """Write the weight to ``out``; see Form."""
         packed, group_scale = parts["weight"].view(torch.uint8), parts["group_scale"]
         if group_scale.dtype == torch.uint8:
             group_scale = group_scale.view(torch.float8_e4m3fn)
