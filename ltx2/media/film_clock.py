@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from ..errors import MediaError
-from .paths import shown
+from .paths import FilePath, shown
 
 FASTEST_CLOCK = 60  # of a film whose rate varies; nothing is lost that a screen would show
 _SHORT_INTERVALS = 0.1  # the share of shortest intervals that may be accidents
@@ -56,7 +57,7 @@ class FilmClock:
         )
 
 
-def film_clock(container, stream, path) -> FilmClock:
+def film_clock(container: Any, stream: Any, path: FilePath) -> FilmClock:
     """The clock of a film's picture, from its packets alone; the container stands at its start again. Raises
     MediaError."""
     packets = [(p.pts, p.dts, p.duration) for p in container.demux(stream) if p.size and not p.is_discard]
@@ -111,12 +112,12 @@ def _usual(measured: Fraction, rates: Iterable[Fraction] = _USUAL) -> Fraction:
 # --- a container's tracks ----------------------------------------------------------------------------------------
 
 
-def picture_tracks(container) -> list:
+def picture_tracks(container: Any) -> list[Any]:
     """The tracks that are film: a cover picture in a sound file is a still."""
     return [stream for stream in container.streams.video if not _is_cover(stream)]
 
 
-def film_start(container) -> Fraction:
+def film_start(container: Any) -> Fraction:
     """Seconds on the container's clock at which frame 0 is shown; where there is no picture, at which sound begins."""
     stream = (picture_tracks(container) or container.streams.audio)[0]
     return (stream.start_time or 0) * stream.time_base

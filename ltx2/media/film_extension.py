@@ -3,8 +3,9 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from ..values import Waveform
 from .channels import Resampler, with_channels
 from .film_clock import FilmClock, film_clock
 from .found_film import fitted, last_frames, model_rate
-from .frames import uint8_frames
-from .paths import check_source, check_target, opened, require_av, shown
+from .frames import Pixels, uint8_frames
+from .paths import FilePath, check_source, check_target, opened, require_av, shown
 from .sound import AAC_RATES, LAYOUTS, checked_samples
 from .sound_reader import iterate_sound
 from .stream_copy import (
@@ -52,7 +53,18 @@ class FilmExtension:
     in a ``with`` block. Every method raises MediaError.
     """
 
-    def __init__(self, source, path, *, fps=None, sound_from=None, sample_rate=None, channels=2, crf=18, metadata=None):
+    def __init__(
+        self,
+        source: FilePath,
+        path: FilePath,
+        *,
+        fps: object = None,
+        sound_from: float | Fraction | None = None,
+        sample_rate: int | None = None,
+        channels: int = 2,
+        crf: float = 18,
+        metadata: Mapping[str, object] | None = None,
+    ):
         self.source, self.path = check_source(source), check_target(path)
         if self.path.exists() and self.path.samefile(self.source):
             raise MediaError(f"cannot write {shown(self.path)}: it is the film that is gone on from, use another name")
@@ -95,7 +107,7 @@ class FilmExtension:
         else:
             self.abort()
 
-    def write_frames(self, chunk) -> None:
+    def write_frames(self, chunk: Pixels) -> None:
         """Append frames in any of the layouts of frames.uint8_frames; of any size, they are brought to the film's."""
         with self._one_sentence():
             for frame in uint8_frames(chunk):
@@ -117,7 +129,7 @@ class FilmExtension:
                 )
             self._writer.sound(self._resampler.take(samples))
 
-    def close(self):
+    def close(self) -> Path:
         """Finish the film; the sound is as long as the picture to the sample. Returns the path."""
         if self._writer is None:
             return self.path

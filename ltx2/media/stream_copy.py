@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from .film_clock import FilmClock, film_start
 from .frames import colour_matrix, pixel_shape, quarter_turns
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
-from .paths import opened, require_av
+from .paths import FilePath, opened, require_av
 from .sound import AAC_RATES, LAYOUTS
 
 AAC_BLOCK = 1024
@@ -32,7 +33,7 @@ class PictureCopy:
     """How new pictures are brought into a found track. encoder: of the new ones. sets: of the found and of the new
     pictures. time_base: of the track in the new file, in which both clocks are exact. matrix, full: of the colours."""
 
-    encoder: object
+    encoder: Any
     sets: tuple[ParameterSets, ParameterSets]
     time_base: Fraction
     turns: int
@@ -41,10 +42,11 @@ class PictureCopy:
 
     @property
     def header(self) -> bytes:
+        """Of the track: the parameter sets of both."""
         return with_more(*self.sets)
 
 
-def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:
+def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:
     """How a film's pictures can be kept as they are, or why they cannot."""
     av = require_av()
     context = stream.codec_context
@@ -81,7 +83,7 @@ def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: floa
     return PictureCopy(encoder, (found, new), time_base, quarter_turns(first_frame), colour_matrix(first_frame), full)
 
 
-def coded_frame(picture: np.ndarray, copy: PictureCopy):
+def coded_frame(picture: np.ndarray, copy: PictureCopy) -> Any:
     """An upright picture [H, W, 3] uint8 as the frame that the encoder of a found track takes: turned, in its size,
     shape of pixels and colours."""
     av = require_av()
@@ -98,7 +100,7 @@ def coded_frame(picture: np.ndarray, copy: PictureCopy):
     )
 
 
-def new_packets(copy: PictureCopy, frame, start: Fraction) -> Iterator:
+def new_packets(copy: PictureCopy, frame: Any, start: Fraction) -> Iterator[Any]:
     """The packets that the encoder gives for a frame, or at the end for None; times count from ``start`` seconds."""
     av = require_av()
     found, _ = copy.sets
@@ -123,13 +125,15 @@ class SoundGrid:
     blocks: int
 
     def block_at(self, sample: int) -> int:
+        """The block that holds a sample of the film's clock."""
         return (sample - self.first) // AAC_BLOCK
 
     def sample_of(self, block: int) -> int:
+        """A block's first sample, on the film's clock."""
         return self.first + block * AAC_BLOCK
 
 
-def sound_grid(path) -> SoundGrid | None:
+def sound_grid(path: FilePath) -> SoundGrid | None:
     """The grid of a film's sound where that is plain AAC without gaps, or None for any other."""
     with opened(path) as container:
         return _grid_of(container, container.streams.audio[0], film_start(container))
@@ -178,6 +182,7 @@ class SoundTail:
 
     @property
     def header(self) -> bytes:
+        """What a decoder of the track needs to know."""
         return self._encoder.extradata
 
     def add(self, samples: torch.Tensor) -> Iterator:

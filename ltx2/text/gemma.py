@@ -47,6 +47,7 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
+        """Numbers in one hidden state."""
         return self.model.config.hidden_size
 
     @property
@@ -56,6 +57,7 @@ class TextEncoder:
 
     @property
     def device(self) -> torch.device:
+        """Where prompts are run."""
         return self.model.embed_tokens.weight.device if self.compute_device is None else self.compute_device
 
 
@@ -106,7 +108,7 @@ def load_text_encoder(
     *,
     tokenizer: str | Path | None = None,
     dtype: torch.dtype = torch.bfloat16,
-    device="cpu",
+    device: torch.device | str = "cpu",
     quantized: str = "dequantize",
 ) -> TextEncoder:
     """Gemma 3 or Gemma 4 from a Hugging Face folder or from one safetensors file with the tokenizer inside; Gemma 3
