@@ -39,9 +39,8 @@ def iterate_sound(
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
         begin = exact_seconds(start_seconds)
         end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
-        zero, stated = film_start(container), stated_end(container, track)
-        if stated is not None:
-            stated = samples_of_seconds(stated - zero, rate)
+        zero, until = film_start(container), stated_end(container, track)
+        stated = None if until is None else samples_of_seconds(until - zero, rate)
         cutter = _Cutter(path, rate, channels, samples_of_seconds(begin, rate), end, stated)
         if begin > _PREROLL_SECONDS:
             container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)

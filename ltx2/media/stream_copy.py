@@ -57,6 +57,8 @@ def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction,
         return "its H.264 header is unusual"
     if clock.ticks is None:
         return "it holds no times of its frames"
+    if clock.hidden:
+        return "parts of it are cut out by its edit list"
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = context.width, context.height, context.pix_fmt
     encoder.framerate, encoder.time_base = fps, 1 / fps
@@ -170,7 +172,8 @@ class SoundTail:
         if grid is not None:  # the block of the join and the one before it are new
             self.keep = max(0, min(grid.block_at(join) - 1, grid.blocks - 1))
         # the first sample, on the film's clock, that the encoder is given; it may lie before the film
-        self.begin = grid.sample_of(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
+        self._first = self.kept_sample(self.keep) if self.keep else None
+        self.begin = self.kept_sample(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
         self._encoder = av.CodecContext.create("aac", "w")
         self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
         self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
@@ -180,10 +183,9 @@ class SoundTail:
         self._waiting: list[torch.Tensor] = []
         self._given = self._written = self.begin  # ends, on the film's clock, of what came in and what was encoded
 
-    @property
-    def header(self) -> bytes:
-        """What a decoder of the track needs to know."""
-        return self._encoder.extradata
+    def kept_sample(self, block: int) -> int:
+        """The first sample, on the film's clock, of a block of the found track."""
+        return self.grid.sample_of(block) if self.grid is not None else block * AAC_BLOCK
 
     def add(self, samples: torch.Tensor) -> Iterator:
         """Take the next samples [C, n]; yields the packets that are ready."""
@@ -222,9 +224,8 @@ class SoundTail:
 
     def _kept(self, packets) -> Iterator:
         """Those from the first block that is not found on; the ones before are the encoder's run-up."""
-        first = self.grid.sample_of(self.keep) if self.keep else None
         for packet in packets:
-            if first is None or packet.pts >= first:
+            if self._first is None or packet.pts >= self._first:
                 packet.time_base = Fraction(1, self.rate)
                 packet.dts = packet.pts
                 yield packet

@@ -117,9 +117,9 @@ def pictures(
     shape = pixel_shape(stream)
     wanted = iter(wanted)
     index = next(wanted, None)
-    at, picture = -1, None
+    at = -1
     for at, frame in _decoded(container, stream, clock, index):
-        if at - index > _MOST_STAND_INS:
+        if index is not None and at - index > _MOST_STAND_INS:
             raise MediaError(f"{shown(path)} is damaged: frames {index} to {at - 1} cannot be decoded")
         picture = None
         while index is not None and index <= at:
