@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from ..errors import MediaError
-from .paths import shown
+from .paths import FilePath, shown
 
 FASTEST_CLOCK = 60  # of a film whose rate varies; nothing is lost that a screen would show
 _SHORT_INTERVALS = 0.1  # the share of shortest intervals that may be accidents
@@ -25,6 +26,7 @@ class FilmClock:
     starts: seconds after the first frame at which each frame is shown, in the order shown, float64. end: seconds at
     which the last one is over. fps, frames: of the constant clock. constant: the film itself keeps that clock, so that
     frame i is the i-th one shown. ticks: presentation times in the stream's units, or None where it states none.
+    hidden: how many frames are stored and not shown.
     """
 
     fps: Fraction
@@ -33,6 +35,7 @@ class FilmClock:
     end: Fraction
     constant: bool
     ticks: np.ndarray | None
+    hidden: int = 0
 
     def shown_at(self, seconds: float) -> int:
         """Index of the frame that is seen at a time; before the first one and after the last these two."""
@@ -56,10 +59,11 @@ class FilmClock:
         )
 
 
-def film_clock(container, stream, path) -> FilmClock:
+def film_clock(container: Any, stream: Any, path: FilePath) -> FilmClock:
     """The clock of a film's picture, from its packets alone; the container stands at its start again. Raises
     MediaError."""
-    packets = [(p.pts, p.dts, p.duration) for p in container.demux(stream) if p.size and not p.is_discard]
+    every = [(p.pts, p.dts, p.duration, p.is_discard) for p in container.demux(stream) if p.size]
+    packets = [packet[:3] for packet in every if not packet[3]]
     if not packets:
         raise MediaError(f"{shown(path)} has no frames")
     container.seek(0)
@@ -74,16 +78,17 @@ def film_clock(container, stream, path) -> FilmClock:
     ticks = np.array([time for time, _ in times], np.int64)
     starts = (ticks - ticks[0]) * float(stream.time_base)
     last = times[-1][1] * Fraction(stream.time_base)
+    hidden = len(every) - len(packets)
     whole = int(ticks[-1] - ticks[0]) * Fraction(stream.time_base)
     rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     fps = _constant_rate(starts, [*rates, *([_usual((len(ticks) - 1) / whole)] if whole else [])], last)
     if fps is not None:
-        return FilmClock(fps, len(ticks), starts, len(ticks) / fps, True, ticks if stated else None)
+        return FilmClock(fps, len(ticks), starts, len(ticks) / fps, True, ticks if stated else None, hidden)
     if len(ticks) == 1:
         raise MediaError(f"{shown(path)} does not state a frame rate")
     fps = _varying_rate(starts)
     end = whole + (last or 1 / fps)
-    return FilmClock(fps, max(1, round(end * fps)), starts, end, False, ticks if stated else None)
+    return FilmClock(fps, max(1, round(end * fps)), starts, end, False, ticks if stated else None, hidden)
 
 
 def _constant_rate(starts: np.ndarray, rates: list[Fraction], last: Fraction) -> Fraction | None:
@@ -111,12 +116,12 @@ def _usual(measured: Fraction, rates: Iterable[Fraction] = _USUAL) -> Fraction:
 # --- a container's tracks ----------------------------------------------------------------------------------------
 
 
-def picture_tracks(container) -> list:
+def picture_tracks(container: Any) -> list[Any]:
     """The tracks that are film: a cover picture in a sound file is a still."""
     return [stream for stream in container.streams.video if not _is_cover(stream)]
 
 
-def film_start(container) -> Fraction:
+def film_start(container: Any) -> Fraction:
     """Seconds on the container's clock at which frame 0 is shown; where there is no picture, at which sound begins."""
     stream = (picture_tracks(container) or container.streams.audio)[0]
     return (stream.start_time or 0) * stream.time_base

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from ..values import Waveform
 from .channels import Resampler, with_channels
 from .film_clock import FilmClock, film_clock
 from .found_film import fitted, last_frames, model_rate
-from .frames import uint8_frames
-from .paths import check_source, check_target, opened, require_av, shown
+from .frames import Pixels, uint8_frames
+from .paths import FilePath, check_source, check_target, opened, require_av, shown
 from .sound import AAC_RATES, LAYOUTS, checked_samples
 from .sound_reader import iterate_sound
 from .stream_copy import (
@@ -52,7 +54,18 @@ class FilmExtension:
     in a ``with`` block. Every method raises MediaError.
     """
 
-    def __init__(self, source, path, *, fps=None, sound_from=None, sample_rate=None, channels=2, crf=18, metadata=None):
+    def __init__(
+        self,
+        source: FilePath,
+        path: FilePath,
+        *,
+        fps: object = None,
+        sound_from: float | Fraction | None = None,
+        sample_rate: int | None = None,
+        channels: int = 2,
+        crf: float = 18,
+        metadata: Mapping[str, object] | None = None,
+    ):
         self.source, self.path = check_source(source), check_target(path)
         if self.path.exists() and self.path.samefile(self.source):
             raise MediaError(f"cannot write {shown(self.path)}: it is the film that is gone on from, use another name")
@@ -70,21 +83,23 @@ class FilmExtension:
             raise RequestError(
                 f"the new sound is to begin at {float(begin):.3f} s, the film ends at {float(clock.end):.3f} s"
             )
-        self.sample_rate, self.channels = info.sample_rate or sample_rate, info.channels or channels
+        self.sample_rate: int = info.sample_rate or sample_rate or 0
+        self.channels = info.channels or channels
         if self.sample_rate and self.sample_rate not in AAC_RATES:
             self.sample_rate = _USUAL_RATE
         if self.channels not in LAYOUTS:
             self.channels = 2
         tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_CONTAINER} | dict(metadata or {})
         self.copied = isinstance(copy, PictureCopy)
-        self.notes = () if self.copied else (f"{shown(self.source)} is encoded anew: {copy}",)
         self._resampler: Resampler | None = None
-        self._given = 0
-        self._writer = None
+        self._writer: _CopyingWriter | _EncodingWriter | None = None
         with self._one_sentence():
-            kind = _CopyingWriter if self.copied else _EncodingWriter
-            self._writer = kind(self, info, clock, copy, begin, tags)
-            self.notes += self._writer.notes
+            if isinstance(copy, PictureCopy):
+                self._writer = _CopyingWriter(self, info, copy, begin, tags)
+                self.notes: tuple[str, ...] = self._writer.notes
+            else:
+                self._writer = _EncodingWriter(self, info, clock, begin, tags)
+                self.notes = (f"{shown(self.source)} is encoded anew: {copy}",)
 
     def __enter__(self):
         return self
@@ -95,16 +110,16 @@ class FilmExtension:
         else:
             self.abort()
 
-    def write_frames(self, chunk) -> None:
+    def write_frames(self, chunk: Pixels) -> None:
         """Append frames in any of the layouts of frames.uint8_frames; of any size, they are brought to the film's."""
-        with self._one_sentence():
+        with self._one_sentence() as writer:
             for frame in uint8_frames(chunk):
-                self._writer.frame(restored(frame, self.size[1], self.size[0]))
+                writer.frame(restored(frame, self.size[1], self.size[0]))
                 self.frames += 1
 
     def write_sound(self, sound: Waveform) -> None:
         """Append sound of any rate and channel count, from ``sound_from`` on; it may run ahead of the picture."""
-        with self._one_sentence():
+        with self._one_sentence() as writer:
             if not self.sample_rate:
                 raise MediaError(f"{shown(self.path)} was begun without sound: pass sample_rate to write sound")
             samples = with_channels(checked_samples(sound), self.channels)
@@ -115,18 +130,18 @@ class FilmExtension:
                     f"sound for {shown(self.path)} began at {self._resampler.from_rate} Hz and goes on at "
                     f"{sound.sample_rate} Hz"
                 )
-            self._writer.sound(self._resampler.take(samples))
+            writer.sound(self._resampler.take(samples))
 
-    def close(self):
+    def close(self) -> Path:
         """Finish the film; the sound is as long as the picture to the sample. Returns the path."""
         if self._writer is None:
             return self.path
-        with self._one_sentence():
+        with self._one_sentence() as writer:
             if not self.frames:
                 raise MediaError(f"there are no new frames to write to {shown(self.path)}")
             if self._resampler is not None:
-                self._writer.sound(self._resampler.rest())
-            self._writer.finish(self.end_seconds + seconds_of_frames(self.frames, self.fps))
+                writer.sound(self._resampler.rest())
+            writer.finish(self.end_seconds + seconds_of_frames(self.frames, self.fps))
             self._writer = None
         return self.path
 
@@ -138,12 +153,12 @@ class FilmExtension:
         self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _one_sentence(self):
+    def _one_sentence(self) -> Iterator[Any]:
         """Any error or interruption throws the half file away; errors of files and codecs become one sentence."""
         if self._writer is None and self.frames:
             raise MediaError(f"{shown(self.path)} is closed already")
         try:
-            yield
+            yield self._writer
         except BaseException as error:
             self.abort()
             if isinstance(error, OSError):  # PyAV's errors are OSErrors too
@@ -173,13 +188,8 @@ def restored(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 class _CopyingWriter:
     """The film's own packets, then new ones in the same tracks."""
 
-    def __init__(
-        self, film: FilmExtension, info: VideoInfo, clock: FilmClock, copy: PictureCopy, begin: Fraction, tags
-    ):
+    def __init__(self, film: FilmExtension, info: VideoInfo, copy: PictureCopy, begin: Fraction, tags: dict):
         self.film, self.copy = film, copy
-        self.tail: SoundTail | None = None
-        self.notes: tuple[str, ...] = ()
-        av = require_av()
         rate = film.sample_rate
         ticks = math.lcm(copy.time_base.denominator, rate or 1)
         options = {
@@ -187,7 +197,7 @@ class _CopyingWriter:
             "video_track_timescale": str(copy.time_base.denominator),
             "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
         }
-        self.container = av.open(str(film._partial), "w", format="mp4", options=options)
+        self.container = require_av().open(str(film._partial), "w", format="mp4", options=options)
         for key, value in tags.items():
             self.container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
         with opened(film.source) as source:
@@ -195,72 +205,33 @@ class _CopyingWriter:
             # opaque: PyAV must not open an encoder for it, which would write a header of its own
             self.picture = self.container.add_stream_from_template(stream, opaque=True)
             self.picture.codec_context.extradata = copy.header
-            if rate:
-                self._add_track(source, info, begin)
-        self._copy_packets()
-        if rate:
-            self._found_sound(info)
-
-    def _add_track(self, source, info: VideoInfo, begin: Fraction) -> None:
-        film = self.film
-        join = samples_of_seconds(begin, film.sample_rate)
-        grid, bit_rate = None, 0
-        if info.sample_rate:
-            track = source.streams.audio[0]
-            bit_rate = track.codec_context.bit_rate or 0
-            grid = sound_grid(film.source)
-        self.tail = SoundTail(film.sample_rate, film.channels, grid, join, bit_rate=bit_rate)
-        if self.tail.keep:
-            self.track = self.container.add_stream_from_template(source.streams.audio[0], opaque=True)
-        else:
-            self.track = self.container.add_stream("aac", rate=film.sample_rate, layout=LAYOUTS[film.channels])
-            self.track.bit_rate = max(bit_rate, 96_000 * film.channels)
-            if info.sample_rate:
-                codec = source.streams.audio[0].codec_context.name
-                self.notes = (f"the sound of {shown(film.source)} ({codec}) is encoded anew, its picture is kept",)
-        others = len(source.streams) - 1 - bool(info.sample_rate)
+            self.track = _SoundTrack(film, self.container, source, info, begin) if rate else None
+            others = len(source.streams) - 1 - bool(info.sample_rate)
+        self.notes = self.track.notes if self.track is not None else ()
         if others:
             self.notes += (f"{others} further track(s) of {shown(film.source)} are left out",)
-
-    def _copy_packets(self) -> None:
-        blocks, keep = 0, self.tail.keep if self.tail is not None else 0
-        for packet, is_picture in _packets(self.film.source, sound=bool(keep)):
+        for packet, is_picture in _packets(film.source, sound=self.track is not None and self.track.tail.keep > 0):
             if is_picture:
                 packet.stream = self.picture
-            elif blocks < keep:
-                packet.time_base = Fraction(1, self.film.sample_rate)
-                packet.pts = packet.dts = self.tail.grid.sample_of(blocks)
-                packet.duration = AAC_BLOCK
-                packet.stream = self.track
-                blocks += 1
-            else:
-                continue
-            self.container.mux(packet)
-
-    def _found_sound(self, info: VideoInfo) -> None:
-        """The film's own sound from where the encoder begins up to the join."""
-        tail, film = self.tail, self.film
-        self._mux(tail.fill(min(0, tail.join)))
-        if info.sample_rate and tail.join > tail.given:
-            resampler = Resampler(info.sample_rate, film.sample_rate, film.channels)
-            first, last = (Fraction(sample, film.sample_rate) for sample in (tail.given, tail.join))
-            for piece in iterate_sound(film.source, first, last - first):
-                self._mux(tail.add(resampler.take(with_channels(piece.samples, film.channels))))
-            self._mux(tail.add(resampler.rest()))
-        self._mux(tail.fill(tail.join))
+                self.container.mux(packet)
+            elif self.track is not None:
+                self.track.keep(packet)
+        if self.track is not None:
+            self.track.write_found(info.sample_rate)
 
     def frame(self, picture: np.ndarray) -> None:
         frame = coded_frame(picture, self.copy)
         frame.pts, frame.time_base = self.film.frames, 1 / self.film.fps
-        self._mux_pictures(frame)
+        self._mux(frame)
 
     def sound(self, samples: torch.Tensor) -> None:
-        self._mux(self.tail.add(samples))
+        if self.track is not None:
+            self.track.mux(self.track.tail.add(samples))
 
     def finish(self, end: Fraction) -> None:
-        self._mux_pictures(None)
-        if self.tail is not None:
-            self._mux(self.tail.finish(samples_of_seconds(end, self.film.sample_rate)))
+        self._mux(None)
+        if self.track is not None:
+            self.track.mux(self.track.tail.finish(samples_of_seconds(end, self.film.sample_rate)))
         self.container.close()
         publish(self.film._partial, self.film.path)
 
@@ -268,14 +239,58 @@ class _CopyingWriter:
         with contextlib.suppress(Exception):  # one that was never begun has no trailer to write
             self.container.close()
 
-    def _mux_pictures(self, frame) -> None:
+    def _mux(self, frame: Any) -> None:
         for packet in new_packets(self.copy, frame, self.film.end_seconds):
             packet.stream = self.picture
             self.container.mux(packet)
 
-    def _mux(self, packets) -> None:
+
+class _SoundTrack:
+    """The sound of a film that is copied: its own blocks as far as they can stay, then new ones."""
+
+    def __init__(self, film: FilmExtension, container: Any, source: Any, info: VideoInfo, begin: Fraction):
+        self.film, self.container = film, container
+        self.notes: tuple[str, ...] = ()
+        found = source.streams.audio[0] if info.sample_rate else None
+        bit_rate = found.codec_context.bit_rate or 0 if found is not None else 0
+        grid = sound_grid(film.source) if found is not None else None
+        join = samples_of_seconds(begin, film.sample_rate)
+        self.tail = SoundTail(film.sample_rate, film.channels, grid, join, bit_rate=bit_rate)
+        if self.tail.keep:
+            self.stream = container.add_stream_from_template(found, opaque=True)
+        else:
+            self.stream = container.add_stream("aac", rate=film.sample_rate, layout=LAYOUTS[film.channels])
+            self.stream.bit_rate = max(bit_rate, 96_000 * film.channels)
+        if found is not None and not self.tail.keep:
+            codec = found.codec_context.name
+            self.notes = (f"the sound of {shown(film.source)} ({codec}) is encoded anew, its picture is kept",)
+        self._kept = 0
+
+    def keep(self, packet: Any) -> None:
+        """Take a found block over, if it is one of those that stay."""
+        if self._kept < self.tail.keep:
+            packet.time_base = Fraction(1, self.film.sample_rate)
+            packet.pts = packet.dts = self.tail.kept_sample(self._kept)
+            packet.duration = AAC_BLOCK
+            self._kept += 1
+            self.mux([packet])
+
+    def write_found(self, rate: int) -> None:
+        """Encode the film's own sound (of this sample rate; 0: it has none) from behind the kept blocks up to the
+        join."""
+        tail, film = self.tail, self.film
+        self.mux(tail.fill(min(0, tail.join)))
+        if rate and tail.join > tail.given:
+            resampler = Resampler(rate, film.sample_rate, film.channels)
+            first, last = (Fraction(sample, film.sample_rate) for sample in (tail.given, tail.join))
+            for piece in iterate_sound(film.source, first, last - first):
+                self.mux(tail.add(resampler.take(with_channels(piece.samples, film.channels))))
+            self.mux(tail.add(resampler.rest()))
+        self.mux(tail.fill(tail.join))
+
+    def mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
-            packet.stream = self.track
+            packet.stream = self.stream
             self.container.mux(packet)
 
 
@@ -308,16 +323,14 @@ def _entry_times(shown_times: list[int]) -> list[int]:
 class _EncodingWriter:
     """The film's own frames and sound decoded and encoded again, then the new ones."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, film: FilmExtension, info: VideoInfo, clock: FilmClock, copy, begin: Fraction, tags):
+    def __init__(self, film: FilmExtension, info: VideoInfo, clock: FilmClock, begin: Fraction, tags: dict):
         self.film = film
         width, height = film.size[0] // 2 * 2, film.size[1] // 2 * 2
         self.film.size = (width, height)  # even, as H.264 needs it
         self.writer = VideoWriter(
             film.path,
             fps=film.fps,
-            sample_rate=film.sample_rate,
+            sample_rate=film.sample_rate or None,
             channels=film.channels,
             crf=film._crf,
             metadata=tags,

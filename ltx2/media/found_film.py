@@ -13,7 +13,7 @@ from .channels import mix_note, mix_to_stereo
 from .film_clock import FilmClock, film_clock
 from .frames import uint8_frames
 from .images import cover, cover_geometry
-from .paths import opened, shown
+from .paths import FilePath, opened, shown
 from .sound_reader import channel_names, check_finite, iterate_sound
 from .video_reader import VideoInfo, pictures, video_info, video_stream
 
@@ -54,7 +54,7 @@ class FoundFilm:
 
 
 def read_found_film(
-    path,
+    path: FilePath,
     *,
     frames: int | None = None,
     audio_latents: int = AUDIO_LATENTS,

@@ -1,17 +1,19 @@
 """Pixels in the layouts that travel through the engine, and decoded frames, as the uint8 RGB that files hold."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import MediaError
 
+Pixels = np.ndarray | torch.Tensor
 # A float picture may overshoot 1 a little by resampling; above this it was surely meant as 0…255.
 HIGHEST_FLOAT = 2.0
 
 
-def uint8_frames(chunk) -> np.ndarray:
+def uint8_frames(chunk: Pixels) -> np.ndarray:
     """Frames [N, H, W, 3] uint8 RGB from whatever a stage hands on.
 
     chunk: uint8 [H, W, 3] or [N, H, W, 3]; float [H, W, 3] or [N, H, W, 3] in 0…1; float [1, 3, N, H, W] in -1…1 (what
@@ -62,7 +64,7 @@ _SQUARE = Fraction(1)
 _ODDEST_PIXEL = 4  # a pixel wider or higher than this is a damaged header
 
 
-def colour_matrix(frame) -> int:
+def colour_matrix(frame: Any) -> int:
     """The colour matrix that a decoded PyAV frame means, as a number of the H.264 standard; where it states none, that
     of HD or of SD video by its size, as players take it."""
     stated = int(frame.colorspace)
@@ -71,7 +73,7 @@ def colour_matrix(frame) -> int:
     return _BT709 if frame.width >= _HD[0] or frame.height > _HD[1] else _BT601
 
 
-def pixel_shape(stream) -> Fraction:
+def pixel_shape(stream: Any) -> Fraction:
     """Width of a video stream's pixels over their height; 1 where nothing sensible is stated."""
     stated = stream.sample_aspect_ratio or getattr(stream.codec_context, "sample_aspect_ratio", None)
     if not stated or not Fraction(1, _ODDEST_PIXEL) <= stated <= _ODDEST_PIXEL:
@@ -84,7 +86,7 @@ def square_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
     return (round(width * shape), height) if shape >= 1 else (width, round(height / shape))
 
 
-def decoded_picture(frame, shape: Fraction = _SQUARE) -> np.ndarray:
+def decoded_picture(frame: Any, shape: Fraction = _SQUARE) -> np.ndarray:
     """A decoded PyAV frame as it is meant to be seen: RGB uint8 [H, W, 3], contiguous, in its own colours, square
     pixels, turned upright.
 
@@ -113,6 +115,6 @@ def _value_range(frame) -> int:
     return _FULL if plain or int(frame.color_range) == _FULL else _LIMITED
 
 
-def quarter_turns(frame) -> int:
+def quarter_turns(frame: Any) -> int:
     """Turns by 90 degrees, counter-clockwise, that bring a decoded frame upright."""
     return round(getattr(frame, "rotation", 0) / 90) % 4

@@ -4,6 +4,7 @@ crop."""
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +13,14 @@ from PIL import Image, ImageCms, ImageOps
 
 from ..atomic_files import reason
 from ..errors import Ltx2Warning, MediaError, RequestError, is_out_of_memory
-from .frames import HIGHEST_FLOAT, uint8_frames
+from .frames import HIGHEST_FLOAT, Pixels, uint8_frames
 from .paths import check_source, shown
 
 MAX_PIXELS = 89_478_485  # Pillow's own bound: 256 MiB of RGB
 _SIXTEEN_BIT_FILES = ("PNG", "PPM")  # whose 16 bits Pillow hands out as 32
 
 
-def open_image(source) -> np.ndarray:
+def open_image(source: Any) -> np.ndarray:
     """A picture as RGB uint8 [H, W, 3]: turned by its EXIF orientation, alpha dropped, colours converted to sRGB.
 
     source: a path, the bytes of an image file, a PIL image, or numpy/torch [H, W, 3] (uint8, or float in 0…1; a leading
@@ -188,7 +189,7 @@ def cover(image: np.ndarray, height: int, width: int) -> torch.Tensor:
     return pixels[:, top : top + height, left : left + width].div(127.5).sub_(1)
 
 
-def prepare_image(source, height: int, width: int, *, crf: float | None) -> torch.Tensor:
+def prepare_image(source: Any, height: int, width: int, *, crf: float | None) -> torch.Tensor:
     """A picture ready for the video encoder: float32 [1, 3, 1, H, W] in -1…1.
 
     source: see :func:`open_image`. crf: of the H.264 round trip, which comes before the resize; 0 or None turns it off
@@ -198,7 +199,7 @@ def prepare_image(source, height: int, width: int, *, crf: float | None) -> torc
     return cover(h264_round_trip(open_image(source), crf), height, width)[None, :, None]
 
 
-def prepare_clip(frames, height: int, width: int) -> torch.Tensor:
+def prepare_clip(frames: Pixels, height: int, width: int) -> torch.Tensor:
     """Consecutive pictures ready for the video encoder: float32 [1, 3, N, H, W] in -1…1; no H.264 round trip.
 
     frames: [N, H, W, 3], uint8 or float in 0…1, numpy or torch. Raises MediaError.

@@ -4,14 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..atomic_files import reason
 from ..errors import Ltx2Error, MediaError, MissingPackageError, is_out_of_memory
 
+FilePath = str | os.PathLike
 _SHOWN_CHARACTERS = 120
 
 
-def require_av():
+def require_av() -> ModuleType:
     """The PyAV module. Raises MissingPackageError where it is not installed."""
     try:
         import av
@@ -22,14 +25,14 @@ def require_av():
     return av
 
 
-def shown(path) -> str:
+def shown(path: object) -> str:
     """A path as a message can hold it: on one line, printable everywhere, at most 120 characters."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(path))
     half = _SHOWN_CHARACTERS // 2
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def check_target(path, *, overwrite: bool = True) -> Path:
+def check_target(path: FilePath, *, overwrite: bool = True) -> Path:
     """A path that can be written to; its folder is made. Raises MediaError."""
     path = _path(path, "write")
     if _kind(path, "write") == "folder":
@@ -45,7 +48,7 @@ def check_target(path, *, overwrite: bool = True) -> Path:
     return path
 
 
-def check_source(path) -> Path:
+def check_source(path: FilePath) -> Path:
     """An existing file. Raises MediaError."""
     path = _path(path, "read")
     kind = _kind(path, "read")
@@ -55,8 +58,9 @@ def check_source(path) -> Path:
 
 
 @contextmanager
-def opened(path) -> Iterator:
-    """A video or sound file open for reading with PyAV. Whatever is wrong inside becomes a MediaError of one sentence.
+def opened(path: FilePath) -> Iterator[Any]:
+    """A video or sound file open for reading, as a PyAV container. Whatever is wrong inside becomes a MediaError of one
+    sentence.
 
     Tags in other encodings than UTF-8 are read with their odd bytes replaced: they are of no interest here.
     """
@@ -76,7 +80,7 @@ def opened(path) -> Iterator:
         raise MediaError(f"{shown(path)} is damaged or no video or sound file ({_short(reason(error))})") from error
 
 
-def _path(path, what: str) -> Path:
+def _path(path: object, what: str) -> Path:
     try:
         return Path(os.fspath(path))
     except TypeError as error:

@@ -10,7 +10,7 @@ import torch
 from ..atomic_files import partial_path, publish, reason
 from ..errors import MediaError
 from ..values import Waveform
-from .paths import check_target, shown
+from .paths import FilePath, check_target, shown
 
 FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -34,7 +34,7 @@ def checked_samples(sound: Waveform, name: str = "sound") -> torch.Tensor:
     return samples
 
 
-def write_wav(path, sound: Waveform | Iterable[Waveform], *, format: str = "pcm16") -> Path:
+def write_wav(path: FilePath, sound: Waveform | Iterable[Waveform], *, format: str = "pcm16") -> Path:
     """Write a WAV file from one Waveform or from consecutive pieces; whole or not at all. Returns the path.
 
     format: ``pcm16``, ``pcm24`` (rounded, clipped at ±1) or ``float32`` (bit-exact). Raises MediaError.

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .channels import mix_note, mix_to_stereo
 from .film_clock import film_start
-from .paths import opened, shown
+from .paths import FilePath, opened, shown
 
 _PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
 _JUMP_SECONDS = Fraction(1, 10)  # timestamps that jump further mean silence; less is the container's rounding
@@ -20,7 +21,9 @@ _LONGEST_SILENCE_SECONDS = 3600
 _PIECE_SAMPLES = 1 << 16
 
 
-def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
+def iterate_sound(
+    path: FilePath, start_seconds: float | Fraction = 0, seconds: float | Fraction | None = None
+) -> Iterator[Waveform]:
     """The sound track in pieces: float32 [C, n] in -1…1 at the file's rate, consecutive and sample-exact.
 
     Time 0 is the first frame of the picture (of the sound where there is no picture). With ``seconds`` the pieces add
@@ -36,8 +39,8 @@ def iterate_sound(path, start_seconds=0, seconds=None) -> Iterator[Waveform]:
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
         begin = exact_seconds(start_seconds)
         end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
-        zero, ends = film_start(container), stated_end(container, track)
-        stated = None if ends is None else samples_of_seconds(ends - zero, rate)
+        zero, until = film_start(container), stated_end(container, track)
+        stated = None if until is None else samples_of_seconds(until - zero, rate)
         cutter = _Cutter(path, rate, channels, samples_of_seconds(begin, rate), end, stated)
         if begin > _PREROLL_SECONDS:
             container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)
@@ -107,7 +110,7 @@ class _Cutter:
         return Waveform(samples, self.rate)
 
 
-def read_sound(path) -> Waveform:
+def read_sound(path: FilePath) -> Waveform:
     """The first sound track of any file that PyAV reads, ready for a model: float32 [1 or 2, N] at the file's own rate,
     whole.
 
@@ -134,13 +137,13 @@ def check_finite(sound: Waveform, name: str) -> None:
         raise MediaError(f"{name} holds NaN or infinite samples at {at:.3g} s: export it again")
 
 
-def channel_names(path) -> tuple[str, ...]:
+def channel_names(path: FilePath) -> tuple[str, ...]:
     """FFmpeg's short names of the channels of a sound track, in order. Raises MediaError."""
     with opened(path) as container:
         return tuple(channel.name for channel in container.streams.audio[0].layout.channels)
 
 
-def stated_end(container, track) -> Fraction | None:
+def stated_end(container: Any, track: Any) -> Fraction | None:
     """End of the sound on the container's clock where it is exact. MP4 states it in its edit list; elsewhere the
     decoder drops the padding itself and a stated duration may be a guess."""
     if "mp4" not in container.format.name or not track.duration:

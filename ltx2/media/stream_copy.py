@@ -16,7 +16,7 @@ import torch
 from .film_clock import FilmClock, film_start
 from .frames import colour_matrix, pixel_shape, quarter_turns
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
-from .paths import opened, require_av
+from .paths import FilePath, opened, require_av
 from .sound import AAC_RATES, LAYOUTS
 
 AAC_BLOCK = 1024
@@ -33,7 +33,7 @@ class PictureCopy:
     """How new pictures are brought into a found track. encoder: of the new ones. sets: of the found and of the new
     pictures. time_base: of the track in the new file, in which both clocks are exact. matrix, full: of the colours."""
 
-    encoder: Any  # of PyAV
+    encoder: Any
     sets: tuple[ParameterSets, ParameterSets]
     time_base: Fraction
     turns: int
@@ -42,10 +42,11 @@ class PictureCopy:
 
     @property
     def header(self) -> bytes:
+        """Of the track: the parameter sets of both."""
         return with_more(*self.sets)
 
 
-def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:
+def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:
     """How a film's pictures can be kept as they are, or why they cannot."""
     av = require_av()
     context = stream.codec_context
@@ -56,6 +57,8 @@ def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: floa
         return "its H.264 header is unusual"
     if clock.ticks is None:
         return "it holds no times of its frames"
+    if clock.hidden:
+        return "parts of it are cut out by its edit list"
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = context.width, context.height, context.pix_fmt
     encoder.framerate, encoder.time_base = fps, 1 / fps
@@ -82,7 +85,7 @@ def picture_copy(stream, first_frame, clock: FilmClock, fps: Fraction, crf: floa
     return PictureCopy(encoder, (found, new), time_base, quarter_turns(first_frame), colour_matrix(first_frame), full)
 
 
-def coded_frame(picture: np.ndarray, copy: PictureCopy):
+def coded_frame(picture: np.ndarray, copy: PictureCopy) -> Any:
     """An upright picture [H, W, 3] uint8 as the frame that the encoder of a found track takes: turned, in its size,
     shape of pixels and colours."""
     av = require_av()
@@ -99,7 +102,7 @@ def coded_frame(picture: np.ndarray, copy: PictureCopy):
     )
 
 
-def new_packets(copy: PictureCopy, frame, start: Fraction) -> Iterator:
+def new_packets(copy: PictureCopy, frame: Any, start: Fraction) -> Iterator[Any]:
     """The packets that the encoder gives for a frame, or at the end for None; times count from ``start`` seconds."""
     av = require_av()
     found, _ = copy.sets
@@ -124,13 +127,15 @@ class SoundGrid:
     blocks: int
 
     def block_at(self, sample: int) -> int:
+        """The block that holds a sample of the film's clock."""
         return (sample - self.first) // AAC_BLOCK
 
     def sample_of(self, block: int) -> int:
+        """A block's first sample, on the film's clock."""
         return self.first + block * AAC_BLOCK
 
 
-def sound_grid(path) -> SoundGrid | None:
+def sound_grid(path: FilePath) -> SoundGrid | None:
     """The grid of a film's sound where that is plain AAC without gaps, or None for any other."""
     with opened(path) as container:
         return _grid_of(container, container.streams.audio[0], film_start(container))
@@ -167,7 +172,8 @@ class SoundTail:
         if grid is not None:  # the block of the join and the one before it are new
             self.keep = max(0, min(grid.block_at(join) - 1, grid.blocks - 1))
         # the first sample, on the film's clock, that the encoder is given; it may lie before the film
-        self.begin = grid.sample_of(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
+        self._first = self.kept_sample(self.keep) if self.keep else None
+        self.begin = self.kept_sample(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
         self._encoder = av.CodecContext.create("aac", "w")
         self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
         self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
@@ -177,9 +183,9 @@ class SoundTail:
         self._waiting: list[torch.Tensor] = []
         self._given = self._written = self.begin  # ends, on the film's clock, of what came in and what was encoded
 
-    @property
-    def header(self) -> bytes:
-        return self._encoder.extradata
+    def kept_sample(self, block: int) -> int:
+        """The first sample, on the film's clock, of a block of the found track."""
+        return self.grid.sample_of(block) if self.grid is not None else block * AAC_BLOCK
 
     def add(self, samples: torch.Tensor) -> Iterator:
         """Take the next samples [C, n]; yields the packets that are ready."""
@@ -218,9 +224,8 @@ class SoundTail:
 
     def _kept(self, packets) -> Iterator:
         """Those from the first block that is not found on; the ones before are the encoder's run-up."""
-        first = self.grid.sample_of(self.keep) if self.keep else None
         for packet in packets:
-            if first is None or packet.pts >= first:
+            if self._first is None or packet.pts >= self._first:
                 packet.time_base = Fraction(1, self.rate)
                 packet.dts = packet.pts
                 yield packet

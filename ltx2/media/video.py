@@ -7,7 +7,7 @@ import os
 import shutil
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from ..atomic_files import partial_path, publish, reason
 from ..clock import parse_fps, samples_of_frames, seconds_of_frames
 from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
-from .frames import uint8_frames
-from .paths import check_target, require_av, shown
+from .frames import Pixels, uint8_frames
+from .paths import FilePath, check_target, require_av, shown
 from .sound import AAC_RATES, LAYOUTS, checked_samples, write_wav
 
 _AAC_BLOCK = 1024
@@ -104,7 +104,7 @@ class VideoWriter:
         else:
             self.abort()
 
-    def write_frames(self, chunk) -> None:
+    def write_frames(self, chunk: Pixels) -> None:
         """Append frames in any of the layouts of frames.uint8_frames. The first chunk sets the size, which must be
         even."""
         with self._whole_or_nothing():
@@ -238,7 +238,13 @@ class _Guard:
 
 
 def write_video(
-    path, frames, *, fps, sound: Waveform | None = None, crf: float = 18, metadata: Mapping[str, object] | None = None
+    path: FilePath,
+    frames: Pixels | Iterable[Pixels],
+    *,
+    fps: object,
+    sound: Waveform | None = None,
+    crf: float = 18,
+    metadata: Mapping[str, object] | None = None,
 ) -> Path:
     """Write one MP4 from frames (one chunk, or an iterable of chunks made on the way) and a whole sound track. Returns
     the path."""
@@ -252,7 +258,12 @@ def write_video(
 
 
 def write_png_sequence(
-    folder, frames, *, first: int = 0, sound: Waveform | None = None, metadata: Mapping[str, str] | None = None
+    folder: FilePath,
+    frames: Pixels | Iterable[Pixels],
+    *,
+    first: int = 0,
+    sound: Waveform | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write ``frame_000000.png`` … into a new or empty folder, which appears whole or not at all. Returns the files.
 

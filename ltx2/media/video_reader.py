@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ..values import Waveform
 from .film_clock import FilmClock, film_clock, film_start, picture_tracks
 from .frames import decoded_picture, pixel_shape
 from .images import MAX_PIXELS
-from .paths import opened, shown
+from .paths import FilePath, opened, shown
 from .sound_reader import iterate_sound, stated_end
 
 MAX_CLIP_BYTES = 16 * 2**30  # read_video holds everything; longer films go through the iterators
@@ -53,7 +54,7 @@ class Clip:
     notes: tuple[str, ...] = ()
 
 
-def video_info(path) -> VideoInfo:
+def video_info(path: FilePath) -> VideoInfo:
     """Size, rate, exact frame count, sound and tags of a video file; only its first frame is decoded. Raises
     MediaError."""
     with opened(path) as container:
@@ -91,7 +92,7 @@ def video_info(path) -> VideoInfo:
     return VideoInfo(width, height, clock.fps, clock.frames, rate, channels, samples, metadata, codec, known)
 
 
-def iterate_frames(path, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+def iterate_frames(path: FilePath, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 RGB in order, from frame ``start`` (negative: from the end), ``count`` of them or all.
 
     The n-th frame is the n-th that is shown, wherever the keyframes are; in a film whose rate varies, what is shown at
@@ -105,7 +106,9 @@ def iterate_frames(path, start: int = 0, count: int | None = None) -> Iterator[n
         yield from pictures(container, stream, path, clock, map(clock.source_frame, range(start, start + count)))
 
 
-def pictures(container, stream, path, clock: FilmClock, wanted: Iterable[int]) -> Iterator[np.ndarray]:
+def pictures(
+    container: Any, stream: Any, path: FilePath, clock: FilmClock, wanted: Iterable[int]
+) -> Iterator[np.ndarray]:
     """The frames of these indices in the order shown, which never fall, as RGB uint8 [H, W, 3].
 
     A frame that no decoder can give, such as one before the first keyframe, is shown as the one after it. Raises
@@ -114,9 +117,9 @@ def pictures(container, stream, path, clock: FilmClock, wanted: Iterable[int]) -
     shape = pixel_shape(stream)
     wanted = iter(wanted)
     index = next(wanted, None)
-    at, picture = -1, None
+    at = -1
     for at, frame in _decoded(container, stream, clock, index):
-        if at - index > _MOST_STAND_INS:
+        if index is not None and at - index > _MOST_STAND_INS:
             raise MediaError(f"{shown(path)} is damaged: frames {index} to {at - 1} cannot be decoded")
         picture = None
         while index is not None and index <= at:
@@ -159,7 +162,7 @@ def _decoded(container, stream, clock: FilmClock, first: int | None) -> Iterator
             return
 
 
-def read_video(path, start: int = 0, count: int | None = None) -> Clip:
+def read_video(path: FilePath, start: int = 0, count: int | None = None) -> Clip:
     """Frames ``start`` (negative: from the end) to ``start + count`` of a video, and the sound of just these frames.
 
     Without ``count`` the rest of the picture and of the sound track, which may be longer. What is not read as it is
@@ -187,7 +190,7 @@ def read_video(path, start: int = 0, count: int | None = None) -> Clip:
     return Clip(out, info.fps, sound, info.notes)
 
 
-def span(path, frames: int, start: int, count: int | None) -> tuple[int, int]:
+def span(path: FilePath, frames: int, start: int, count: int | None) -> tuple[int, int]:
     """First frame and count that are meant, of a film of so many frames. Raises MediaError."""
     first = start + frames if start < 0 else start
     wanted = frames - first if count is None else count
@@ -197,7 +200,7 @@ def span(path, frames: int, start: int, count: int | None) -> tuple[int, int]:
     return first, wanted
 
 
-def video_stream(container, path):
+def video_stream(container: Any, path: FilePath) -> Any:
     """The picture track of an open file. Raises MediaError."""
     streams = picture_tracks(container)
     if not streams:

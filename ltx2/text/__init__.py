@@ -1,0 +1,1 @@
+"""Prompts: tokenizers, the Gemma that reads them, and one that writes them."""

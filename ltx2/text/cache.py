@@ -30,9 +30,10 @@ class ContextCache:
 
     @property
     def bytes(self) -> int:
+        """How much memory the contexts take."""
         return sum(_bytes(context) for context in self._contexts.values())
 
-    def find(self, identity: str, prompt: str, device="cpu") -> TextContext | None:
+    def find(self, identity: str, prompt: str, device: torch.device | str = "cpu") -> TextContext | None:
         """The context of a prompt on ``device``, or None; surrounding blanks of the prompt do not matter."""
         key = (identity, prompt.strip())
         if key not in self._contexts:
@@ -41,6 +42,7 @@ class ContextCache:
         return self._contexts[key].to(device)
 
     def keep(self, identity: str, prompt: str, context: TextContext) -> None:
+        """Remember the context of a prompt; the longest unused go where there is no room."""
         self._contexts[identity, prompt.strip()] = context.to("cpu")
         self._contexts.move_to_end((identity, prompt.strip()))
         while len(self) > 1 and (self.bytes > self.limit_bytes or len(self) > self.limit_contexts):

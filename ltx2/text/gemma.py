@@ -51,6 +51,7 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
+        """Numbers in one hidden state."""
         return self.model.config.hidden_size
 
     @property
@@ -60,6 +61,7 @@ class TextEncoder:
 
     @property
     def device(self) -> torch.device:
+        """Where prompts are run."""
         return self.model.embed_tokens.weight.device if self.compute_device is None else self.compute_device
 
 
@@ -123,7 +125,7 @@ def load_text_encoder(
     *,
     tokenizer: str | Path | None = None,
     dtype: torch.dtype = torch.bfloat16,
-    device="cpu",
+    device: torch.device | str = "cpu",
     quantized: str = "dequantize",
     loras: Sequence[tuple[Lora, float]] = (),
 ) -> TextEncoder:

@@ -111,7 +111,7 @@ def _classes(family: str):
     return Gemma3TextConfig, Gemma3TextModel
 
 
-def text_config(family: str, shapes: Shapes, config: Mapping[str, Any] | None = None):
+def text_config(family: str, shapes: Shapes, config: Mapping[str, Any] | None = None) -> Any:
     """The ``transformers`` text config of a checkpoint; see ``text_config_values``."""
     config_class, _ = _classes(family)
     values = text_config_values(family, shapes, config)
@@ -135,7 +135,7 @@ def empty_language_model(family: str, shapes: Shapes, config: Mapping[str, Any] 
     return model.eval().requires_grad_(False)
 
 
-def fill_computed_buffers(model: Any, device: torch.device | str = "cpu") -> Any:
+def fill_computed_buffers(model: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
     """Make what no file stores (rotary frequencies, embedding scale) real after the weights were assigned.
 
     Frequencies stay float32 whatever the weights are.

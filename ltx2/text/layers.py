@@ -4,6 +4,7 @@ Only layers of plain torch are exchanged; those that dequantise at use stay as t
 """
 
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,19 +29,21 @@ class RowsAtUse(nn.Module):
         self.scale = float(getattr(embedding, "embed_scale", 1.0))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """The rows of these ids."""
         rows = F.embedding(ids.to(self.table.device), self.table).to(self.dtype)  # [B, T, D]
         # the scale is rounded to the rows' type first, as in the published model
         return (rows * torch.tensor(self.scale, dtype=self.dtype, device=rows.device)).to(ids.device)
 
 
-class Following(nn.Module):
+class OnInputDevice(nn.Module):
     """A small layer, such as a norm, whose weights go to its input wherever they were left."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: torch.Tensor, *args, **keywords):
+    def forward(self, x: torch.Tensor, *args: Any, **keywords: Any) -> Any:
+        """The layer's result, on the input's device."""
         tensors = dict(chain(self.layer.named_parameters(), self.layer.named_buffers()))
         if all(tensor.device == x.device for tensor in tensors.values()):
             return self.layer(x, *args, **keywords)
@@ -76,7 +79,7 @@ def _exchanged(layer: nn.Module, ops: Ops, dtype: torch.dtype) -> nn.Module | No
         return None
     if not list(layer.children()):
         # what computes its tensors (rotary frequencies) has no parameters and looks after itself
-        return Following(layer) if list(layer.parameters(recurse=False)) else None
+        return OnInputDevice(layer) if list(layer.parameters(recurse=False)) else None
     layer.register_forward_pre_hook(_bring_buffers, with_kwargs=True)
     return None
 

@@ -1,5 +1,6 @@
 """Films as phones, cameras, recorders and converters write them, made with PyAV for the tests."""
 
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -28,45 +29,48 @@ def sound_of(seconds, rate=48000, channels=2, hertz=440):
     return Waveform(torch.stack([wave / (channel + 1) for channel in range(channels)]), rate)
 
 
-def make_film(
-    path,
-    frames,
-    *,
-    times=None,
-    fps=24,
-    sound=None,
-    layout="stereo",
-    video="libx264",
-    audio="aac",
-    pix_fmt="yuv420p",
-    options=None,
-    shape=None,
-    matrix="ITU601",
-    tags=None,
-):
-    """A film of frames [N, H, W, 3] at seconds ``times`` (else at fps), and a Waveform beside them."""
-    ticks = 90000 if times is not None else None
+@dataclass(frozen=True)
+class Kind:
+    """How a film is written: codecs by FFmpeg's names, the encoder's options, width of pixels over height, matrix of
+    colours, tags of the file, layout of the sound."""
+
+    video: str = "libx264"
+    audio: str = "aac"
+    pix_fmt: str = "yuv420p"
+    options: dict = field(default_factory=dict)
+    shape: Fraction | None = None
+    matrix: str = "ITU601"
+    tags: dict = field(default_factory=dict)
+    layout: str = "stereo"
+
+
+def make_film(path, frames, *, times=None, fps=24, sound=None, **kind):
+    """A film of frames [N, H, W, 3] at seconds ``times`` (else at fps), and a Waveform beside them. kind: see Kind."""
+    kind = Kind(**kind)
+    base = 1 / Fraction(fps) if times is None else Fraction(1, 90000)
     with av.open(str(path), "w") as file:
-        picture = file.add_stream(video, rate=Fraction(fps), options={"crf": "4", **(options or {})})
-        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], pix_fmt
-        if ticks:
-            picture.codec_context.time_base = Fraction(1, ticks)
-        if shape is not None:
-            picture.codec_context.sample_aspect_ratio = shape
-        track = file.add_stream(audio, rate=sound.sample_rate, layout=layout) if sound is not None else None
-        if audio == "aac" and track is not None:
-            track.bit_rate = 160_000 * sound.samples.shape[0]
-        for key, value in (tags or {}).items():
+        picture = file.add_stream(kind.video, rate=Fraction(fps), options={"crf": "4", **kind.options})
+        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], kind.pix_fmt
+        if times is not None:
+            picture.codec_context.time_base = base
+        if kind.shape is not None:
+            picture.codec_context.sample_aspect_ratio = kind.shape
+        track = None
+        if sound is not None:
+            track = file.add_stream(kind.audio, rate=sound.sample_rate, layout=kind.layout)
+            if kind.audio == "aac":
+                track.bit_rate = 160_000 * sound.samples.shape[0]
+        for key, value in kind.tags.items():
             file.metadata[key] = value
-        values = "JPEG" if pix_fmt.startswith("yuvj") else "MPEG"
+        values = "JPEG" if kind.pix_fmt.startswith("yuvj") else "MPEG"
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=values)
-            frame.pts = index if times is None else round(times[index] * ticks)
-            frame.time_base = 1 / Fraction(fps) if times is None else Fraction(1, ticks)
+            frame = frame.reformat(format=kind.pix_fmt, dst_colorspace=kind.matrix, dst_color_range=values)
+            frame.pts = index if times is None else round(times[index] / base)
+            frame.time_base = base
             file.mux(picture.encode(frame))
         if track is not None:
-            write_track(file, track, sound, layout)
+            write_track(file, track, sound, kind.layout)
         file.mux(picture.encode())
         if track is not None:
             file.mux(track.encode())

@@ -9,7 +9,7 @@ from torch import nn
 from ltx2.checkpoint.quantization.linear import QuantizedLinear
 from ltx2.networks.layers.ops import TORCH_OPS
 from ltx2.text.gemma import load_text_encoder, run_hidden_states
-from ltx2.text.layers import Following, RowsAtUse, with_ops
+from ltx2.text.layers import OnInputDevice, RowsAtUse, with_ops
 
 
 class CastingLinear(nn.Linear):
@@ -40,7 +40,7 @@ def test_the_states_are_the_same_and_the_table_belongs_to_nobody(tiny, version):
     assert not any(type(layer) is nn.Linear for layer in model.modules())
     assert isinstance(model.embed_tokens, RowsAtUse) and model.embed_tokens.table.data_ptr() == table.data_ptr()
     assert all(parameter is not table for parameter in model.parameters())
-    assert any(isinstance(layer, Following) for layer in model.modules())
+    assert any(isinstance(layer, OnInputDevice) for layer in model.modules())
     for expected, found in zip(states_of(plain), states_of(hosted), strict=True):
         assert found.dtype == torch.float32 and torch.equal(expected, found)
 
