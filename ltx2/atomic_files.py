@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -22,7 +23,7 @@ from typing import BinaryIO, TypeVar
 
 from .errors import BusyError
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
@@ -398,7 +399,7 @@ def _swapping(folder: Path) -> Iterator[None]:
 
 
 def _take(handle: int, wait: bool) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         os.lseek(handle, 0, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
     else:
@@ -406,7 +407,7 @@ def _take(handle: int, wait: bool) -> None:
 
 
 def _release(handle: int) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         os.lseek(handle, 0, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
     else:
