@@ -30,7 +30,7 @@ from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
 from ..ltx2.resampling import resample
 from ..ltx2.stages.preview import latent_picture
-from ..ltx2.text.layers import Following as FollowingLayer
+from ..ltx2.text.layers import OnInputDevice
 from ..ltx2.values import AVLatent, Progress, Waveform
 from .paths import SaveTarget, below, inside
 
@@ -161,7 +161,7 @@ def adopt(network: torch.nn.Module) -> torch.nn.Module:
             marks.cast = cast
             marks.comfy_cast_weights = True
             marks.weight_function, marks.bias_function = [], []
-        elif isinstance(layer, FollowingLayer):
+        elif isinstance(layer, OnInputDevice):
             marks.comfy_cast_weights = True
     return network
 

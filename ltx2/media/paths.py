@@ -82,7 +82,7 @@ def opened(path: FilePath) -> Iterator[Any]:
 
 def _path(path: object, what: str) -> Path:
     try:
-        return Path(os.fspath(path))
+        return Path(os.fspath(path))  # type: ignore[call-overload]  # what it is shows itself
     except TypeError as error:
         raise MediaError(f"cannot {what} {type(path).__name__}: expected the path of a file") from error
 

@@ -281,7 +281,7 @@ def write_png_sequence(
     try:
         partial.mkdir(parents=True)
         for chunk in [frames] if hasattr(frames, "shape") else frames:
-            for frame in uint8_frames(chunk):
+            for frame in uint8_frames(chunk):  # type: ignore[arg-type]
                 names.append(f"frame_{first + len(names):06d}.png")
                 Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
         if not names:

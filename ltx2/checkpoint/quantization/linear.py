@@ -100,11 +100,11 @@ class QuantizedLinear(nn.Module):
 
     def dense(self, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in] with its differences, in memory of its own."""
-        with self._dense(device, dtype) as (weight, _):
+        with self._dense(torch.device(device), dtype) as (weight, _):
             return weight
 
     @contextmanager
-    def _dense(self, device: torch.device | str, dtype: torch.dtype) -> Iterator[CastPair]:
+    def _dense(self, device: torch.device, dtype: torch.dtype) -> Iterator[CastPair]:
         with ExitStack() as held:
             parts = {name: held.enter_context(part.cast(part, device)) for name, part in self._kept.items()}
             bias = parts["weight"][1]
