@@ -22,7 +22,14 @@ from ..values import Waveform
 from .audio_format import AudioFormat, in_format
 from .drift import DriftCorrection, DriftCorrector
 from .seam_metrics import FrameMeter, SeamReport, SoundMeter
-from .timeline import BUTT_FADE_SECONDS, SegmentTiming, SoundJoin, sound_join
+from .timeline import (
+    BUTT_FADE_SECONDS,
+    CROSSFADE_SECONDS,
+    GUARD_SECONDS,
+    SegmentTiming,
+    SoundJoin,
+    sound_join,
+)
 
 # Sound ends up to so much after the picture by the lengths of latents and of codecs' blocks alone.
 _SLACK_SECONDS = Fraction(1, 25)
@@ -181,7 +188,7 @@ class _SoundTrack:
         self._frames = 0
 
     def join(self, timing: SegmentTiming, sound: Waveform | None, corrections) -> Iterator[Waveform]:
-        """Give out the sound up to and with the join to the next segment."""
+        """Give out the sound up to and with the join to the next segment, and what is certain of that segment's."""
         self.meter = None
         if sound is None and self._timing is None:
             self._silent.append(timing)
@@ -199,6 +206,21 @@ class _SoundTrack:
             self._begin(timing, sound)
         else:
             yield from self._next(timing, sound, corrections)
+        yield from self._certain()
+
+    def _certain(self) -> Iterator[Waveform]:
+        """Give out the sound that no join to a next segment can change, so that a file gets it beside its pictures."""
+        if not self._heard:
+            return
+        real_end = Fraction(self._offset + self._samples.shape[1], self.rate)
+        end = min(self._timing.picture_end, real_end)
+        if self._timing.audio_latents:
+            end = min(end, self._timing.sound_end)
+        # a crossfade begins so long before the end at most, and a cut fades for less
+        until = samples_of_seconds(end - GUARD_SECONDS - CROSSFADE_SECONDS, self.rate)
+        if until > self._at:
+            yield self._piece(self._window(self._at, until))
+            self._at = until
 
     def finish(self) -> Iterator[Waveform]:
         """Give out the rest, cut or filled up to the length of the picture."""

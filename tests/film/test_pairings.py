@@ -157,3 +157,12 @@ def test_sound_beyond_the_picture_is_told(tmp_path):
     segment = FinishedSegment(first_segment(FRAMES, FPS), frames_of(), level(3, FIRST))
     with pytest.warns(Ltx2Warning, match="s of sound after the last frame are left out"):
         write_film(tmp_path / "x.mp4", [segment], AudioFormat(RATE, 2))
+
+
+def test_sound_comes_before_the_pictures_it_belongs_to():
+    """So that a film file gets both side by side; only what a join may still change waits for the next segment."""
+    segment = FinishedSegment(first_segment(FRAMES, FPS), frames_of(), level(FRAMES / FPS, FIRST))
+    first, *others = join_segments([segment])
+    assert isinstance(first, Waveform) and (first.samples == FIRST).all()
+    assert 0 < FRAMES / FPS - first.seconds < Fraction(1, 10)
+    assert isinstance(others[0], np.ndarray)
