@@ -86,12 +86,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_files(args) -> tuple[list[str | Path], str | Path]:
+def model_files(args) -> tuple[list[str | Path], str | Path | None]:
     """Checkpoint files and text encoder of a command line. Raises RequestError where the text encoder is missing."""
     checkpoints = [mini.checkpoint_path(name) for name in args.checkpoint]
     encoder = args.text_encoder
     if encoder is None and mini.CHECKPOINT in checkpoints:
         encoder = mini.NAME
+    if encoder is None and getattr(args, "follows", False):
+        return checkpoints, None  # the first rank reads the prompts for all
     if encoder is None:
         raise RequestError("no text encoder is named: add --text-encoder with the release's Gemma file or folder")
     return checkpoints, mini.text_encoder_path(encoder)

@@ -62,7 +62,7 @@ def _drive(args, ranks: Ranks) -> int:
 def _follow(args, ranks: Ranks) -> int:
     # the first rank tells what there is to tell
     warnings.simplefilter("ignore")
-    args.text_encoder = None
+    args.text_encoder, args.follows = None, True
     try:
         follow(options.load(args), ranks)
     except Ltx2Error as error:

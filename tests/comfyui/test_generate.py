@@ -92,6 +92,7 @@ def test_the_engine_alone_makes_the_same(generated, tiny):
         files["transformer"],
         text_encoder=files["text_encoder"],
         upsampler=files["spatial_upsampler"],
+        distilled_lora=files["distilled_lora"],
         config=PipelineConfig(
             transformer=single, text_encoder=single, video_vae=single, upsampler=single, latents=single
         ),

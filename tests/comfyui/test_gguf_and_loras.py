@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests.checkpoint import gguf_files as G
 
-from .shelf import loaded, shelf  # noqa: F401
+from .shelf import loaded, loaded_anew, shelf  # noqa: F401
 
 PREFIX = "model.diffusion_model."
 TO_Q = "transformer_blocks.0.attn1.to_q"
@@ -80,7 +80,7 @@ def pair(module, out, into, gain=1.0):
 
 
 def test_a_lora_that_fits_in_part_says_so(run, loaded, shelf, folders, caplog):  # noqa: F811
-    model, names = loaded()["model"], shelf("2.3")
+    model, names = loaded_anew()["model"], shelf("2.3")
     out, into = shape_of(folders, names, TO_Q)
     tensors = (
         pair(TO_Q, out, into) | pair("transformer_blocks.99.attn1.to_q", out, into) | pair("some_new.0.to_q", out, into)
@@ -142,10 +142,10 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded, shelf, folders, pack, kind, strength):  # noqa: F811
+def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded_anew, shelf, folders, pack, kind, strength):  # noqa: F811
     from ltx2.checkpoint.lora import Scaled, match_lora, merged, read_lora
 
-    model, names = loaded()["model"], shelf("2.3")
+    model, names = loaded_anew()["model"], shelf("2.3")
     out, into = shape_of(folders, names, TO_Q)
     g = torch.Generator().manual_seed(5)
     tensors = {

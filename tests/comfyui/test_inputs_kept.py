@@ -115,7 +115,9 @@ VIEWS = {("AVLatentToState", "new_images")}
 
 
 def files_of(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """All files but a story's journal, which says when and by which process each thing was made."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "journal.jsonl")
+    return {path.relative_to(folder): path.read_bytes() for path in found}
 
 
 def overwrite(value) -> None:

@@ -168,7 +168,7 @@ def test_a_story_goes_on_with_what_is_finished(run, made, folders, kind):
         heard(lambda: story("film"), kind)
     assert told.seen, "the second segment was begun"
     film, (kept,) = folders / "output" / "film", (folders / "output" / "film" / "segments").iterdir()
-    assert kept.name.startswith("0000-") and {path.name for path in film.iterdir()} == {
+    assert kept.name.startswith("0001-") and {path.name for path in film.iterdir()} == {
         "segments",
         "journal.jsonl",
         ".lock",

@@ -85,9 +85,7 @@ def normalised(info: dict) -> dict:
         files = isinstance(options.get("options"), list) and any(
             str(v).endswith((".safetensors", ".png", "[output]", ".gguf")) for v in options["options"]
         )
-        if isinstance(options.get("options"), list) and (
-            files or not options["options"] or options["options"] == ["none"]
-        ):
+        if isinstance(options.get("options"), list) and (files or options["options"] in ([], ["none"], ["mini"])):
             options["options"], kind = "files", "COMBO"
             options.pop("default", None)
         return [kind, options]

@@ -130,4 +130,4 @@ def test_the_registry_accepts_the_pack(tmp_path):
     }
     assert needed <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".ci/"))]
-    assert sum((tmp_path / name).stat().st_size for name in names) < 5_000_000
+    assert sum((tmp_path / name).stat().st_size for name in names) < 30_000_000  # the demonstration model is most of it

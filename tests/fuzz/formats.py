@@ -252,7 +252,7 @@ def lora_seeds(folder: Path) -> list[bytes]:
     full = {"diffusion_model.transformer_blocks.0.attn1.to_q.diff": torch.ones(8, 8)}
     with_alpha = pair | {f"{stem}.alpha": torch.tensor(2.0)}
     config = {"lora_adapter_metadata": json.dumps({"r": 2, "lora_alpha": 4}), "reference_downscale_factor": "1"}
-    found = (pair, pair | full, with_alpha)
+    found = (pair, full, with_alpha)
     return [files.save(folder / f"{i}.safetensors", one, config).read_bytes() for i, one in enumerate(found)]
 
 
