@@ -80,7 +80,7 @@ def pair(module, out, into, gain=1.0):
 
 
 def test_a_lora_that_fits_in_part_says_so(run, loaded, shelf, folders, caplog):  # noqa: F811
-    model, names = loaded_anew()["model"], shelf("2.3")
+    model, names = loaded()["model"], shelf("2.3")
     out, into = shape_of(folders, names, TO_Q)
     tensors = (
         pair(TO_Q, out, into) | pair("transformer_blocks.99.attn1.to_q", out, into) | pair("some_new.0.to_q", out, into)

@@ -18,7 +18,7 @@ from ltx2.story.status import story_status
 from ltx2.story.takes import Wishes
 
 from .fake import Fake
-from .test_chain import file_hashes, folders, run, story
+from .test_chain import folders, run, story
 
 
 def is_a_sentence(error) -> bool:
@@ -46,32 +46,6 @@ class Refusing:
             return real(*arguments, **keywords)
 
         return call
-
-
-@pytest.mark.parametrize("code", (errno.ENOSPC, errno.EIO, errno.EROFS), ids=errno.errorcode.get)
-@pytest.mark.parametrize("lasting", (False, True), ids=("once", "from then on"))
-def test_a_disk_that_refuses(tmp_path, code, lasting):
-    """Wherever it does: one sentence, and the next run goes on to the same film."""
-    script = story(2)
-    run(script, tmp_path / "whole")
-    whole = file_hashes(tmp_path / "whole")
-    step, refused = 0, True
-    while refused:
-        where = tmp_path / str(step)
-        where.mkdir()
-        with pytest.MonkeyPatch.context() as patch:
-            disk = Refusing(patch, step, code, lasting)
-            try:
-                run(script, where)
-            except Ltx2Error as error:
-                assert is_a_sentence(error) and "nobody" not in str(error), step
-                assert os.strerror(code) in str(error) or "earlier line" in str(error), (step, error)
-            refused = disk.refused
-        result, _ = run(script, where)
-        assert file_hashes(where)["film"] == whole["film"], step
-        assert not list(where.rglob(".story-*")), step
-        step += 5 if step > 10 else 1
-    assert step > 20
 
 
 def test_the_generators_own_errors_stay_what_they_are(tmp_path):
