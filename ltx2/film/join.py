@@ -180,6 +180,7 @@ class _SoundTrack:
     """
 
     def __init__(self, audio: AudioFormat | None, note: Callable[[str], None]) -> None:
+        self._start = self._at = 0  # samples of the film: where the track begins, and how far it was given out
         self.meter: SoundMeter | None = None
         self._format, self._note = audio, note
         self._silent: list[SegmentTiming] = []  # segments before the first sound
