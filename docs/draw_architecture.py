@@ -16,7 +16,6 @@ ROWS: tuple[dict[str, tuple[int, str]], ...] = (
     {"nodes": (130, "sockets in, calls, sockets out"), "cli": (600, "one file a verb")},
     {
         "story": (20, "script, journal, chain"),
-        "mini": (255, "the small trained model"),
         "parallel": (490, "one segment on several GPUs"),
         "tiny": (940, "tiny random checkpoints"),
     },
@@ -28,7 +27,7 @@ ROWS: tuple[dict[str, tuple[int, str]], ...] = (
         "sampling": (490, "schedules, noise, samplers"),
         "checkpoint": (725, "files → weights"),
     },
-    {"networks": (835, "transformer, VAEs, vocoders")},
+    {"networks": (835, "transformer, VAEs, vocoders"), "mini": (255, "the small trained model")},
 )
 EVERYONE = ("clock", "config", "values", "errors", "atomic_files", "resampling", "version")
 # what a value passes through, each with the file that does it

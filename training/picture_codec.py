@@ -229,6 +229,7 @@ def lesson(drawn: Tensor, count: int, generator: torch.Generator) -> Lesson:
     return Lesson(codes + noise, table[shown], frames, 1 + (OBJECT_WEIGHT - 1) * differs)
 
 
+@torch.enable_grad()
 def train(plan: Plan, folder: Path) -> tuple[CellDecoder, CellEncoder]:
     """Both halves, one after the other; what is done already is read from ``folder``."""
     torch.manual_seed(plan.seed)

@@ -170,6 +170,7 @@ def begin(plan: Plan) -> Run:
     return Run(model, {name: value.clone() for name, value in model.state_dict().items()}, optimizer)
 
 
+@torch.enable_grad()
 def train(plan: Plan, folder: Path) -> Run:
     """Train until the time is spent; files: run.pt, log.jsonl in ``folder``."""
     run, path = begin(plan), folder / "run.pt"

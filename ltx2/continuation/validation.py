@@ -5,7 +5,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..errors import ContinuationError
+from ..errors import ContinuationError, is_out_of_memory
 from .format import BLOB_ID, LARGEST_INT, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
 from .limits import StateLimits
 from .strict_json import shown
@@ -87,7 +87,9 @@ class Validator:
             if isinstance(plain, bool):
                 raise TypeError
             number = operator.index(plain)
-        except (TypeError, ValueError, RuntimeError):  # the last for a tensor of several elements
+        except (TypeError, ValueError, RuntimeError) as error:  # the last for a tensor of several elements
+            if is_out_of_memory(error):
+                raise
             number = self._loose(value, path, int, "a whole number")
         if not least <= number <= LARGEST_INT:
             self.wrong(f"{path} is {shown(number)}, expected {least} to {LARGEST_INT}")

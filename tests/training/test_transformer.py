@@ -76,6 +76,7 @@ def test_edges_are_flagged_from_the_start(model):
     assert inside.max() < 0.3
 
 
+@torch.enable_grad()
 def test_channels_without_a_meaning_are_left_alone(model):
     torch.manual_seed(0)
     run = begin(Plan())
