@@ -103,7 +103,9 @@ class Validator:
             number = float(plain)
         except OverflowError as error:
             raise ContinuationError(f"{path} is too large a number, expected 0 to {most:g}") from error
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             number = self._loose(value, path, float, "a number")
         if not (math.isfinite(number) and 0 <= number <= most):
             self.wrong(f"{path} is {number!r}, expected 0 to {most:g}")
