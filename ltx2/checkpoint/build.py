@@ -50,6 +50,8 @@ class LoadOptions:
         try:
             torch.device(self.device)
         except (RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise RequestError(f"device is {self.device!r}, expected one such as 'cpu' or 'cuda:0'") from error
 
 

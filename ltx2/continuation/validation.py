@@ -118,4 +118,6 @@ class Validator:
         try:
             return kind(value)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ContinuationError(message) from error

@@ -188,7 +188,9 @@ def _decoding_ahead(decoder: Callable[..., Iterator[torch.Tensor]]) -> Callable[
                 if stopped.is_set():
                     return
             put((None, None))
-        except BaseException as error:  # noqa: BLE001 (raised again by whoever takes the pieces)
+        except BaseException as error:  # noqa: BLE001 (raised again, as it is, by whoever takes the pieces)
+            if stopped.is_set():
+                raise
             put((None, error))
 
     thread = threading.Thread(target=work, daemon=True)
