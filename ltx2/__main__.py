@@ -1,3 +1,5 @@
+"""``python -m ltx2`` is the ``ltx2`` command."""
+
 import sys
 
 from .cli import main

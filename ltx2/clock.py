@@ -7,9 +7,11 @@ One video latent frame stands for 8 picture frames, but the first for one alone;
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from .errors import RequestError
 
+Seconds = Fraction | float | str
 FRAMES_PER_LATENT = 8
 PIXELS_PER_LATENT = 32
 AUDIO_LATENTS_PER_SECOND = 25
@@ -26,7 +28,7 @@ AUDIO_LENGTH_RULES = ("round", "ceil", "cover")
 _NTSC = {Fraction(n * 1000, 1001): n for n in (24, 30, 48, 60, 120)}
 
 
-def parse_fps(value) -> Fraction:
+def parse_fps(value: Any) -> Fraction:
     """Frames per second as an exact fraction, from an int, float, Fraction, ``"24000/1001"`` or ``(num, den)``.
 
     A float or decimal text within 0.002 of an NTSC rate (23.976, 29.97, 59.94, …) means that rate.
@@ -87,12 +89,14 @@ def snap_frames(frames: int, mode: str = "nearest") -> int:
     return max(k, 0) * FRAMES_PER_LATENT + 1
 
 
-def frames_for_seconds(seconds, fps: Fraction) -> int:
+def frames_for_seconds(seconds: Seconds, fps: Fraction) -> int:
     """Frames nearest to a length in seconds, not yet snapped to 8k+1; at least 1."""
     return max(1, round_half_up(exact_seconds(seconds) * fps))
 
 
-def frames_of_predicted_seconds(seconds, fps: Fraction, *, shortest=1, longest=20) -> int:
+def frames_of_predicted_seconds(
+    seconds: Seconds, fps: Fraction, *, shortest: Seconds = 1, longest: Seconds = 20
+) -> int:
     """8k+1 frames for a predicted length: nearest frame, held between two lengths in seconds, then down to 8k+1.
 
     Where that falls below the shortest length, one step up. Raises RequestError for NaN and infinity.
@@ -108,10 +112,11 @@ def frames_of_predicted_seconds(seconds, fps: Fraction, *, shortest=1, longest=2
 
 
 def seconds_of_frames(frames: int, fps: Fraction) -> Fraction:
+    """How long that many frames are shown, exact."""
     return Fraction(frames) / fps
 
 
-def exact_seconds(seconds) -> Fraction:
+def exact_seconds(seconds: Seconds) -> Fraction:
     """A length in seconds as a fraction; floats are read as the decimal they print as. Raises RequestError."""
     try:
         return Fraction(str(seconds)) if isinstance(seconds, float) else Fraction(seconds)

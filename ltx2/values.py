@@ -22,12 +22,13 @@ class AVLatent:
         """``function`` of each latent that is there."""
         return AVLatent(*(None if part is None else function(part) for part in (self.video, self.audio)))
 
-    def to(self, *where) -> "AVLatent":
+    def to(self, *where: Any) -> "AVLatent":
         """Both latents on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
         return self.map(lambda latent: latent.to(*where))
 
     @property
     def batch_size(self) -> int:
+        """How many clips."""
         return len(self.video if self.video is not None else self.audio)
 
     def __str__(self) -> str:
@@ -44,7 +45,7 @@ class TextContext:
     video: torch.Tensor
     audio: torch.Tensor | None
 
-    def to(self, *where) -> "TextContext":
+    def to(self, *where: Any) -> "TextContext":
         """Both parts on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
         return TextContext(self.video.to(*where), None if self.audio is None else self.audio.to(*where))
 
@@ -61,6 +62,7 @@ class Waveform:
 
     @property
     def seconds(self) -> Fraction:
+        """Its length, exact."""
         return Fraction(self.samples.shape[-1], self.sample_rate)
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """``ltx2 continue``: the next segment from a state, in another run, on another machine, by another person."""
 
+import argparse
 from pathlib import Path
 
 from ..continuation import FolderBlobs, save_attachment
@@ -10,7 +11,8 @@ from . import options
 from .state import load_with_notes
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Tell the command line of this verb."""
     parser = subparsers.add_parser(
         "continue",
         help="continue a film from its state",
@@ -38,7 +40,8 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """What the verb does. Raises Ltx2Error."""
     options.check_film(args.out)
     saved = Path(args.save_state or Path(args.out).with_suffix(".state.png"))
     options.check_state(saved)

@@ -1,5 +1,6 @@
 """``ltx2 generate``: one clip with sound from a prompt, pictures and sound."""
 
+import argparse
 import time
 
 from ..continuation import save_attachment
@@ -8,7 +9,8 @@ from ..story.segment_job import segment_job, state_after
 from . import options
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Tell the command line of this verb."""
     parser = subparsers.add_parser(
         "generate",
         help="make one clip with sound",
@@ -28,7 +30,8 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """What the verb does. Raises Ltx2Error."""
     options.check_out(args.out, args.samples)
     if args.save_state:
         options.check_state(args.save_state, args.samples)

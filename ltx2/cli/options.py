@@ -4,9 +4,10 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
 from ..film.handoff import open_request
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
-from ..stages.pipeline import Segment, generate
+from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
@@ -33,6 +34,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of all verbs that load models."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--checkpoint",
@@ -86,7 +88,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_files(args) -> tuple[list[str | Path], str | Path | None]:
+def model_files(args: argparse.Namespace) -> tuple[list[str | Path], str | Path | None]:
     """Checkpoint files and text encoder of a command line. Raises RequestError where the text encoder is missing."""
     checkpoints = [mini.checkpoint_path(name) for name in args.checkpoint]
     encoder = args.text_encoder
@@ -99,7 +101,7 @@ def model_files(args) -> tuple[list[str | Path], str | Path | None]:
     return checkpoints, mini.text_encoder_path(encoder)
 
 
-def load(args, progress=None) -> Models:
+def load(args: argparse.Namespace, progress: Report = None) -> Models:
     """The models that a command line names."""
     device = args.device or default_device()
     check_device(device)
@@ -132,25 +134,27 @@ def load(args, progress=None) -> Models:
     )
 
 
-def generator(args) -> Callable[..., Segment]:
+def generator(args: argparse.Namespace) -> Callable[..., Segment]:
     """What makes segments: this process, or all ranks of the run together."""
     driver = getattr(args, "driver", None)
     return generate if driver is None else driver.generate
 
 
-def notes_of(args, models: Models, job: Job) -> tuple[str, ...]:
+def notes_of(args: argparse.Namespace, models: Models, job: Job) -> tuple[str, ...]:
     """What was adjusted or chosen for a job, and how the ranks of the run share it."""
     driver = getattr(args, "driver", None)
     return job.notes if driver is None else (*job.notes, *driver.notes(models, job))
 
 
 def default_device() -> str:
+    """The device networks run on when none is named."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_device(name: str) -> None:
+    """Raises RequestError for a device that is not there."""
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -164,6 +168,7 @@ def check_device(name: str) -> None:
 
 
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of all verbs that make a segment."""
     group = parser.add_argument_group("request")
     group.add_argument("--negative", metavar="TEXT", help="what to keep out; guided presets have a list of their own")
     group.add_argument(
@@ -198,7 +203,9 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_from(args, models: Models, prompt: str, after: LTX2ContinuationState | None = None) -> Request:
+def request_from(
+    args: argparse.Namespace, models: Models, prompt: str, after: LTX2ContinuationState | None = None
+) -> Request:
     """The request that a command line means. after: the state it goes on from, which says what is left open. Raises
     RequestError and MediaError."""
     overrides: dict[str, dict] = {}
@@ -238,6 +245,7 @@ def request_from(args, models: Models, prompt: str, after: LTX2ContinuationState
 
 
 def number(text: str) -> float:
+    """A finite number from an option's text. Raises ValueError and ArgumentTypeError."""
     value = float(text)
     if not np.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number")
@@ -245,6 +253,7 @@ def number(text: str) -> float:
 
 
 def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from ``WxH``. Raises RequestError."""
     found = re.fullmatch(r"(\d+)\s*[xX×*]\s*(\d+)", text.strip())
     if not found:
         raise RequestError(f"size is {text!r}, expected WIDTHxHEIGHT such as 768x512")
@@ -301,12 +310,12 @@ class Bars:
 def write_segment(
     segment: Segment,
     timing: SegmentTiming,
-    out,
+    out: str | Path,
     *,
     index: int = 0,
     last_frames: LastFrames | None = None,
-    progress=None,
-    metadata=None,
+    progress: Report = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> Path:
     """Write what one clip of a segment adds to its film, while it is decoded: an MP4, or a folder of PNG with
     ``sound.wav`` in it when ``out`` has no suffix. Returns the path.
@@ -324,17 +333,18 @@ def write_segment(
     return out
 
 
-def log(text) -> None:
+def log(text: Any) -> None:
     """Say what happens, beside the result on standard output."""
     print(f"ltx2: {text}", file=sys.stderr)
 
 
-def log_notes(notes) -> None:
+def log_notes(notes: Iterable[str]) -> None:
+    """One line for each note."""
     for note in notes:
         log(f"note: {note}")
 
 
-def check_out(out, count: int = 1) -> None:
+def check_out(out: str | Path, count: int = 1) -> None:
     """Raise RequestError for a result that cannot be written under this name, before the work is done."""
     for index in range(max(count, 1)):
         path = numbered(out, index, count)
@@ -346,14 +356,14 @@ def check_out(out, count: int = 1) -> None:
             _check_folder(path)
 
 
-def check_film(out, expected: str = "a name that ends in .mp4") -> None:
+def check_film(out: str | Path, expected: str = "a name that ends in .mp4") -> None:
     """Raise RequestError for a film that cannot be written under this name, before the work is done."""
     if Path(out).suffix.lower() not in FILM_SUFFIXES:
         raise RequestError(f"cannot write {Path(out).name}: expected {expected}")
     _check_file(out)
 
 
-def check_state(out, count: int = 1) -> None:
+def check_state(out: str | Path, count: int = 1) -> None:
     """Raise RequestError for a state that cannot be written under this name, before the work is done."""
     for index in range(max(count, 1)):
         path = numbered(out, index, count)
@@ -383,7 +393,7 @@ def _check_folder(path) -> None:
         raise RequestError(f"cannot write {path}: the folder {above} cannot be written to")
 
 
-def numbered(out, index: int, count: int) -> Path:
+def numbered(out: str | Path, index: int, count: int) -> Path:
     """Where one of several clips goes: ``x_1.mp4``, ``x_2.mp4`` …"""
     out = Path(out)
     return out if count == 1 else out.with_name(f"{out.stem}_{index + 1}{out.suffix}")

@@ -1,5 +1,6 @@
 """A verb on one process, or on several ranks that work together: started by ``--gpus N`` or by torchrun."""
 
+import argparse
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ..parallel.together import Driver, check_size, follow
 from . import options
 
 
-def run_verb(args, argv: Sequence[str]) -> int:
+def run_verb(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """Run a verb where it belongs. Returns the exit status; errors are the verb's own."""
     if not hasattr(args, "gpus"):
         # a verb that makes nothing: once is enough, whoever started us

@@ -1,12 +1,15 @@
 """``ltx2 state``: look into a continuation state, or write it in another form."""
 
+import argparse
 import json
+from pathlib import Path
 
 from ..continuation import Attachment, FolderBlobs, describe_attachment, load_attachment, save_attachment
 from . import options
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Tell the command line of this verb."""
     parser = subparsers.add_parser("state", help="show or convert a continuation state")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, help_text, run in (
@@ -41,7 +44,7 @@ def _convert(args) -> None:
     print(save_attachment(found.state, args.out, texts=found.texts, blob_store=blobs))
 
 
-def load_with_notes(file, blobs: FolderBlobs | None, *, strict: bool = True) -> Attachment:
+def load_with_notes(file: str | Path, blobs: FolderBlobs | None, *, strict: bool = True) -> Attachment:
     """A state for a verb that goes on with it; what was noted while reading is told on stderr."""
     found = load_attachment(file, blob_store=blobs, strict=strict)
     options.log_notes(found.notes)

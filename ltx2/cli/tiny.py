@@ -1,10 +1,13 @@
 """``ltx2 tiny DIR``: tiny checkpoints with random weights in a released layout."""
 
+import argparse
+
 from ..tiny.configs import VERSIONS
 from ..tiny.write import write_tiny
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Tell the command line of this verb."""
     parser = subparsers.add_parser(
         "tiny",
         help="write tiny checkpoints with random weights, to try everything without a download",
@@ -19,7 +22,8 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """What the verb does. Raises Ltx2Error."""
     paths = write_tiny(args.folder, args.version, args.seed)
     roles: dict = {}
     for role, path in paths.items():

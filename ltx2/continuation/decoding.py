@@ -26,6 +26,7 @@ from .format import (
 )
 from .frame_files import decode_frame, unpack_frames
 from .limits import DEFAULT_LIMITS, StateLimits
+from .stores.blobs import BlobStore
 from .strict_json import check_plain, shown
 from .tensors import all_finite, read_tensors
 from .validation import Validator
@@ -45,9 +46,9 @@ class _Content(NamedTuple):
 
 
 def decode(
-    payload,
+    payload: Any,
     *,
-    blob_store=None,
+    blob_store: BlobStore | None = None,
     strict: bool = True,
     limits: StateLimits = DEFAULT_LIMITS,
     external: External | None = None,

@@ -5,6 +5,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ..errors import ContinuationError
 from .format import (
     AUDIO,
@@ -24,13 +26,18 @@ from .format import (
 )
 from .frame_files import check_frame, encode_png, pack_frames
 from .limits import DEFAULT_LIMITS, StateLimits
+from .stores.blobs import BlobStore
 from .strict_json import check_plain
 from .tensors import all_finite, as_tensor, write_tensors
 from .validation import Validator
 
 
 def encode(
-    state, *, blob_store=None, inline_threshold_bytes: int, limits: StateLimits = DEFAULT_LIMITS
+    state: Any,
+    *,
+    blob_store: BlobStore | None = None,
+    inline_threshold_bytes: int,
+    limits: StateLimits = DEFAULT_LIMITS,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The payload of a typed state, plain JSON data that decodes to the same state, and notes.
 
@@ -117,12 +124,12 @@ def _audio(state, blob_store, threshold: int, check: Validator) -> dict | None:
     return {INLINE_AUDIO: _base64(data)}
 
 
-def content_beside_id(state, member: str) -> bool:
+def content_beside_id(state: Any, member: str) -> bool:
     """Whether content stands beside a blob id because it came so: then both go on. Otherwise the id alone does."""
     return member in state.unknown_fields.inline_beside_id
 
 
-def checked_audio(latents, check: Validator):
+def checked_audio(latents: Any, check: Validator) -> torch.Tensor:
     """Audio latents as a tensor. Raises ContinuationError for values that would spoil the next segment, TypeError for
     what is no array."""
     latents = as_tensor(latents, "audio_latents")

@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -61,7 +63,7 @@ def png_chunk(kind: bytes, *parts: bytes) -> tuple[bytes, ...]:
     return struct.pack(">I", sum(map(len, parts))), kind, *parts, struct.pack(">I", check)
 
 
-def check_frame(frame, path: str):
+def check_frame(frame: Any, path: str) -> np.ndarray:
     """The frame as an array, after checking it is uint8 [H, W, 3]. Raises TypeError for a non-array, else
     ContinuationError."""
     if isinstance(frame, Image.Image):
@@ -80,7 +82,7 @@ def check_frame_size(width: int, height: int, path: str, limits: StateLimits = D
         raise ContinuationError(f"{path} is {width}x{height} px, expected 1 to {most}")
 
 
-def png_chunks(data, path: str):
+def png_chunks(data: Any, path: str) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, start, end) of each chunk's content, checking that the chunks fill the file and end with IEND."""
     at, kind = len(PNG_SIGNATURE), b""
     for _ in range(_MAX_CHUNKS):
@@ -197,6 +199,7 @@ def _check_opened(image: Image.Image, kind: str, path: str, limits: StateLimits,
 
 
 def pack_frames(pngs: list[bytes]) -> bytes:
+    """PNG files as one blob: how many, then each with its length in front."""
     parts = [struct.pack(">I", len(pngs))]
     for png in pngs:
         parts += (struct.pack(">I", len(png)), png)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -50,12 +51,12 @@ def write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str] | N
     return b"".join((struct.pack("<Q", len(text)), text, *parts))
 
 
-def tensor_metadata(data, path: str) -> dict[str, str]:
+def tensor_metadata(data: Any, path: str) -> dict[str, str]:
     """The metadata texts of a safetensors file, after checking its header. Raises ContinuationError."""
     return _header(data, path).get(METADATA, {})
 
 
-def read_tensors(data, path: str) -> dict[str, torch.Tensor]:
+def read_tensors(data: Any, path: str) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file held in memory. Raises ContinuationError naming ``path`` for any damage."""
     for name, entry in _header(data, path).items():
         if name != METADATA and (not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES.values()):
@@ -105,7 +106,7 @@ def _unique(pairs):
     return found
 
 
-def as_tensor(value, path: str) -> torch.Tensor:
+def as_tensor(value: Any, path: str) -> torch.Tensor:
     """A torch tensor on the CPU from a tensor or numpy array. Raises TypeError for anything else."""
     if isinstance(value, np.ndarray):
         try:
@@ -121,6 +122,7 @@ def as_tensor(value, path: str) -> torch.Tensor:
 
 
 def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
     if not tensor.is_floating_point():
         return True
     # float8 has no isfinite of its own

@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import ContinuationError, is_out_of_memory
 from .format import BLOB_ID, LARGEST_INT, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
@@ -40,9 +41,11 @@ class Validator:
         self.note(message)
 
     def note(self, message: str) -> None:
+        """Keep a sentence for the reader's caller."""
         self.notes.append(message)
 
     def version(self, payload: Mapping) -> None:
+        """Look at the envelope's version. Raises ContinuationError for one that is not known."""
         found = payload.get("schema_version", None)
         if "schema_version" not in payload:
             if payload:
@@ -60,7 +63,8 @@ class Validator:
                 f" (Unsupported LTX-2 continuation schema_version={shown(version)})"
             )
 
-    def member(self, value, path: str) -> Mapping:
+    def member(self, value: Any, path: str) -> Mapping:
+        """A member that has to be a mapping; empty where it is none and that may pass."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -69,6 +73,7 @@ class Validator:
         return value
 
     def blob_id(self, member: Mapping, path: str) -> str | None:
+        """The id of a member's blob, or None."""
         value = member.get(BLOB_ID)
         if value is None:
             return None
@@ -77,11 +82,12 @@ class Validator:
             return None
         return value
 
-    def scalar(self, value, path: str, default: int | float, most: int | float) -> int | float:
+    def scalar(self, value: Any, path: str, default: int | float, most: int | float) -> int | float:
         """A plain field of the type of its default, from 0 to ``most``."""
         return self.integer(value, path) if isinstance(default, int) else self.number(value, path, most)
 
-    def integer(self, value, path: str, least: int = 0) -> int:
+    def integer(self, value: Any, path: str, least: int = 0) -> int:
+        """A whole number of at least ``least``."""
         try:
             plain = value.item() if hasattr(value, "item") else value
             if isinstance(plain, bool):
@@ -95,7 +101,8 @@ class Validator:
             self.wrong(f"{path} is {shown(number)}, expected {least} to {LARGEST_INT}")
         return number
 
-    def number(self, value, path: str, most: float) -> float:
+    def number(self, value: Any, path: str, most: float) -> float:
+        """A number from 0 to ``most``."""
         try:
             plain = value.item() if hasattr(value, "item") else value
             if isinstance(plain, (bool, str, bytes, bytearray)):

@@ -23,6 +23,7 @@ class AudioFormat:
 
     @classmethod
     def of(cls, sound: Waveform) -> "AudioFormat":
+        """The format of a sound."""
         return cls(sound.sample_rate, sound.samples.shape[0])
 
     def __str__(self) -> str:

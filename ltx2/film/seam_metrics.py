@@ -37,6 +37,7 @@ class SeamReport:
     correlation: float | None = None
 
     def as_json(self) -> dict:
+        """The figures as a JSON object."""
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
@@ -64,6 +65,7 @@ class FrameMeter:
         self._first = True
 
     def add(self, frames: np.ndarray) -> None:
+        """Take in frames [n, H, W, 3] uint8, in order of time."""
         for frame in frames:
             luma = _luma(frame)
             if self._last is not None and self._last.shape == luma.shape:

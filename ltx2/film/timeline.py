@@ -285,6 +285,7 @@ class SoundJoin:
 
     @property
     def crossfades(self) -> bool:
+        """Whether the sounds overlap at the join."""
         return self.fade_end > self.fade_start
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,8 @@ class ParallelTransformer:
     traffic: Traffic = field(default_factory=Traffic)
 
     @property
-    def config(self):
+    def config(self) -> Any:
+        """The config of the network that every rank holds."""
         return self.transformer.config
 
     def split(self, rows: int) -> Split:

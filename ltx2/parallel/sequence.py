@@ -29,6 +29,7 @@ class Traffic:
     bytes: int = 0
 
     def count(self, elements: int, like: torch.Tensor) -> None:
+        """Add what is sent of a tensor of this many elements."""
         self.calls += 1
         self.bytes += elements * like.element_size()
 
@@ -64,6 +65,7 @@ class SequenceGroup:
 
     @property
     def parts(self) -> int:
+        """Over how many ranks a sequence is spread."""
         return len(self.members)
 
     def to_heads(self, tokens: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

@@ -36,6 +36,7 @@ class StreamGuidance:
 
     @property
     def uses_nag(self) -> bool:
+        """Whether the negative prompt works within the attention."""
         return self.nag_scale not in (0, 1) and self.nag_alpha != 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -22,12 +23,13 @@ class AVTokens:
 
         return AVTokens(one("video"), one("audio"))
 
-    def to(self, *where) -> "AVTokens":
+    def to(self, *where: Any) -> "AVTokens":
         """Both streams on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
         return self.map(lambda tokens: tokens.to(*where))
 
     @property
     def batch_size(self) -> int:
+        """How many samples."""
         return len(self.video if self.video is not None else self.audio)
 
 

@@ -8,11 +8,13 @@ guides: extra tokens that the model looks at and that are dropped at the end. La
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 
 from .. import clock
+from ..clock import Seconds
 from ..errors import Ltx2Warning, RequestError
 from ..media.images import prepare_clip, prepare_image
 from ..networks.video_vae.model import VideoEncoder
@@ -33,6 +35,7 @@ class Guide:
 
     @property
     def tokens(self) -> int:
+        """How many tokens it takes."""
         return self.latent.shape[2] * self.latent.shape[3] * self.latent.shape[4]
 
 
@@ -54,6 +57,7 @@ class Conditioning:
 
     @property
     def guide_tokens(self) -> int:
+        """How many tokens all guides take."""
         return sum(guide.tokens for guide in self.guides)
 
     def __str__(self) -> str:
@@ -265,7 +269,9 @@ def encode_own_audio(
     return AudioCondition(latent[:, :, :audio_latents], frozen=True, waveform=waveform)
 
 
-def guide_positions(guide: Guide, fps, *, video_offset_seconds=0, device) -> torch.Tensor:
+def guide_positions(
+    guide: Guide, fps: Fraction | float | str, *, video_offset_seconds: Seconds = 0, device: torch.device | str
+) -> torch.Tensor:
     """Positions of a guide's tokens: [1, 3, tokens, 2] float32; seconds, pixel rows, pixel columns.
 
     A picture lasts one frame; a clip that does not start the film has latent frames of eight frames each.

@@ -84,6 +84,7 @@ def same_device(a: torch.device, b: torch.device) -> bool:
 
 
 def weight_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers."""
     return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
 
 

@@ -53,10 +53,12 @@ class Segment:
 
     @property
     def batch_size(self) -> int:
+        """How many clips."""
         return len(self.sounds)
 
     @property
     def sound(self) -> Waveform | None:
+        """The first clip's sound, None where it is silent."""
         return self.sounds[0]
 
     def pixels(self, index: int = 0, *, progress: Report = None) -> Iterator[torch.Tensor]:

@@ -73,14 +73,17 @@ class Geometry:
 
     @property
     def latent_frames(self) -> int:
+        """Frames of the video latent."""
         return clock.latent_frames(self.frames)
 
     @property
     def video_tokens(self) -> int:
+        """Tokens of the video latent."""
         return self.latent_frames * clock.latent_size(self.height) * clock.latent_size(self.width)
 
     @property
     def seconds(self) -> Fraction:
+        """How long the clip is shown."""
         return clock.seconds_of_frames(self.frames, self.fps)
 
     def half(self) -> "Geometry":

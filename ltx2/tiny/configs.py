@@ -94,6 +94,7 @@ def transformer(version: str) -> dict:
 
 
 def scheduler() -> dict:
+    """The scheduler's part of the metadata."""
     return {
         "_class_name": "RectifiedFlowScheduler",
         "_diffusers_version": "0.25.1",
@@ -106,6 +107,7 @@ def scheduler() -> dict:
 
 
 def encoder_blocks(version: str) -> list:
+    """The video encoder's blocks, as the metadata lists them."""
     last = 2 if version == "2.0" else 1
     kinds = [("space", 2), ("time", 2), ("all", 2), ("all", last)]
     blocks = [["res_x", {"num_layers": 1}]]
@@ -115,6 +117,7 @@ def encoder_blocks(version: str) -> list:
 
 
 def decoder_blocks(version: str) -> list:
+    """The video decoder's blocks, as the metadata lists them."""
     if version == "2.0":
         res = ["res_x", {"num_layers": 1, "inject_noise": False}]
         return [

@@ -68,6 +68,7 @@ def transformer_tensors(version: str, seed: int) -> Tensors:
 
 
 def text_projection_tensors(version: str, seed: int) -> Tensors:
+    """What joins Gemma's states to the connectors, under the names of a file."""
     flat = tiny_text.HIDDEN * tiny_text.STATES
     if version == "2.0":
         given = {"aggregate_embed.weight": (tiny_text.HIDDEN, flat)}
@@ -79,6 +80,7 @@ def text_projection_tensors(version: str, seed: int) -> Tensors:
 
 
 def bytes_tensor(data: bytes) -> torch.Tensor:
+    """A file's bytes as a tensor."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 

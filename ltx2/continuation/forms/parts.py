@@ -92,6 +92,7 @@ def own_texts(found: Mapping[str, Any], limits: StateLimits) -> dict[str, str]:
 
 
 def check_version(found: object, name: str, expected: int) -> None:
+    """Raises ContinuationError unless a form's version is the one that is read here."""
     if str(found)[:20] != str(expected):
         raise ContinuationError(
             f"{name} has attachment version {shown(found)}, expected {expected}: written by another version"

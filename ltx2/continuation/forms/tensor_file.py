@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ FILE_VERSION = 1
 
 
 def write_tensor_file(parts: AttachmentParts, texts: Mapping[str, str]) -> bytes:
+    """The one-file form of a state, with texts beside it."""
     # latents first: their numbers must lie on multiples of their size, PNG bytes need not
     tensors = {} if parts.latents is None else {AUDIO_LATENTS: parts.latents}
     for index, png in enumerate(parts.pngs):
@@ -29,7 +31,7 @@ def write_tensor_file(parts: AttachmentParts, texts: Mapping[str, str]) -> bytes
     return write_tensors(tensors, {**metadata, SHA256: content_sha256(metadata, tensors)})
 
 
-def read_tensor_file(data, name: str, limits: StateLimits) -> ReadParts:
+def read_tensor_file(data: Any, name: str, limits: StateLimits) -> ReadParts:
     """Raises ContinuationError for a file that is damaged or carries no state."""
     metadata = tensor_metadata(data, name)
     if PAYLOAD not in metadata or KIND not in metadata:

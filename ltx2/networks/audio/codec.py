@@ -18,7 +18,9 @@ from .vocoder import BandwidthExtensionVocoder, Vocoder
 WINDOW_LATENTS = 500  # 20 s: what a generated segment has at most is decoded in one piece
 
 
-def encode_waveform(encoder: AudioEncoder, waveform: Waveform, *, latents: int | None = None, device=None) -> Tensor:
+def encode_waveform(
+    encoder: AudioEncoder, waveform: Waveform, *, latents: int | None = None, device: torch.device | str | None = None
+) -> Tensor:
     """Normalised latent [1, 8, T, 16] float32 of a sound of any rate and channel count.
 
     T follows the sound's length, or is ``latents`` (cropped or followed by zeros). device: where the encoder runs.

@@ -84,7 +84,7 @@ def log_mel(samples: Tensor, config: AudioVaeConfig | None = None) -> Tensor:
     return mel.clamp_(min=LOG_FLOOR).log_().transpose(1, 2).unflatten(0, samples.shape[:2]).contiguous()
 
 
-def mel_filters(window: int, sample_rate: int, bins: int, *, device=None) -> Tensor:
+def mel_filters(window: int, sample_rate: int, bins: int, *, device: torch.device | str | None = None) -> Tensor:
     """Triangular filters on the Slaney mel scale, each of unit area: [bins, window/2+1] float32.
 
     Slaney, Auditory Toolbox (1998): 3 mel per 200 Hz up to 1 kHz, from there 27 mel for every factor of 6.4.

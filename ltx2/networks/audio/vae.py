@@ -40,6 +40,8 @@ class CausalConv2d(nn.Module):
 
 
 class AudioResBlock(nn.Module):
+    """[B, C, T, F] → [B, C', T, F]: two causal convolutions and the input, widened where the channels change."""
+
     def __init__(self, channels: int, out_channels: int, **factory):
         super().__init__()
         self.conv1 = CausalConv2d(channels, out_channels, **factory)

@@ -7,6 +7,7 @@ Checked against ltx-core 1.0.0 and diffusers.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +125,7 @@ class Vocoder(Generator):
 
     @property
     def samples_per_frame(self) -> int:
+        """Samples for each mel frame."""
         return self.config.samples_per_frame
 
 
@@ -214,6 +216,7 @@ class BandwidthExtensionVocoder(nn.Module):
 
     @property
     def samples_per_frame(self) -> int:
+        """Samples for each mel frame."""
         return self.config.generator.samples_per_frame * self.factor
 
     @property
@@ -224,7 +227,7 @@ class BandwidthExtensionVocoder(nn.Module):
         return self.vocoder.frames_seen + math.ceil(samples / self.config.generator.samples_per_frame)
 
 
-def make_vocoder(config: VocoderConfig, **options) -> Vocoder | BandwidthExtensionVocoder:
+def make_vocoder(config: VocoderConfig, **options: Any) -> Vocoder | BandwidthExtensionVocoder:
     """The vocoder that a checkpoint's config describes; options as for the networks (``ops``, ``device``,
     ``dtype``)."""
     return (BandwidthExtensionVocoder if config.extension else Vocoder)(config, **options)

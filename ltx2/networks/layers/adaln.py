@@ -5,7 +5,7 @@ are processed: nothing as large as tokens × rows × width ever exists.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,8 +119,8 @@ def modulated_norm(
     scale: torch.Tensor,
     shift: torch.Tensor,
     eps: float,
-    norm=F.rms_norm,
-):
+    norm: Callable[..., torch.Tensor] = F.rms_norm,
+) -> torch.Tensor:
     """norm(x) · (1 + scale) + shift, with x [B, T, D] and scale, shift [U, D] looked up for each token."""
     out = torch.empty_like(x)
     scale = scale + 1

@@ -70,9 +70,11 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([ops.Linear(inner, width, **to)])
 
     def query(self, x: torch.Tensor, rotary: RotaryTable | None = None) -> torch.Tensor:
+        """Queries [B, T, heads·d] of tokens, normed and rotated."""
         return _normed_and_rotated(self.to_q(x), self.q_norm, rotary)
 
     def key(self, context: torch.Tensor, rotary: RotaryTable | None = None) -> torch.Tensor:
+        """Keys [B, S, heads·d] of a context, normed and rotated."""
         return _normed_and_rotated(self.to_k(context), self.k_norm, rotary)
 
     def gates(self, x: torch.Tensor) -> torch.Tensor | None:
@@ -85,7 +87,15 @@ class Attention(nn.Module):
             heads.unflatten(-1, (self.heads, -1)).mul_(gates)
         return self.to_out[0](heads)
 
-    def forward(self, x, context, *, rotary=None, context_rotary=None, mask=None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        context: torch.Tensor,
+        *,
+        rotary: RotaryTable | None = None,
+        context_rotary: RotaryTable | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Attend from x [B, T, width] to context [B, S, context_width]: [B, T, width]."""
         q, k, v = self.query(x, rotary), self.key(context, context_rotary), self.to_v(context)
         heads = self.attention(q, k, v, heads=self.heads, mask=mask)

@@ -5,11 +5,14 @@ A position is an interval [start, end): seconds, and for video also pixel rows a
 """
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
 
 from ... import clock
+from ...clock import Seconds
 from ...config.transformer import RotaryConfig
 
 TOKENS_AT_ONCE = (
@@ -18,7 +21,13 @@ TOKENS_AT_ONCE = (
 
 
 def video_positions(
-    latent_frames: int, latent_height: int, latent_width: int, fps, *, video_offset_seconds=0, device
+    latent_frames: int,
+    latent_height: int,
+    latent_width: int,
+    fps: Fraction | float | str,
+    *,
+    video_offset_seconds: Seconds = 0,
+    device: torch.device | str,
 ) -> torch.Tensor:
     """Positions of a video latent's tokens, in the order frame, row, column: [1, 3, T, 2] float32.
 
@@ -38,7 +47,7 @@ def video_positions(
     return torch.stack([axis.expand(shape).reshape(-1, 2) for axis in grid])[None]  # [1, 3, F·H·W, 2]
 
 
-def audio_positions(latents: int, *, video_offset_seconds=0, device) -> torch.Tensor:
+def audio_positions(latents: int, *, video_offset_seconds: Seconds = 0, device: torch.device | str) -> torch.Tensor:
     """Positions of audio latents in seconds, moved by ``video_offset_seconds``: [1, 1, T, 2] float32."""
     offset = clock.exact_seconds(video_offset_seconds)
     spans = [[float(edge + offset) for edge in clock.audio_latent_span(i)] for i in range(latents)]
@@ -59,7 +68,7 @@ def rotary_table(
     *,
     heads: int,
     head_dim: int,
-    max_positions,
+    max_positions: Sequence[float],
     rotary: RotaryConfig,
     middle: bool,
     dtype: torch.dtype,

@@ -22,9 +22,11 @@ class PerChannelStatistics(nn.Module):
         return mean, std
 
     def normalize(self, x: Tensor, dim: int = 1) -> Tensor:
+        """(x − mean) / std along a channel axis."""
         mean, std = self._along(x, dim)
         return (x - mean) / std
 
     def un_normalize(self, x: Tensor, dim: int = 1) -> Tensor:
+        """x · std + mean along a channel axis."""
         mean, std = self._along(x, dim)
         return x * std + mean

@@ -5,7 +5,7 @@ in
 pieces: no tensor wider than a stage's channels ever exists for the whole clip.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +85,7 @@ class NeighborhoodAttention(nn.Module):
         return neighborhood_attention(q, k, v, self.kernel).flatten(-2)
 
 
-def rotation_angles(grid: Grid, head_dim: int, first_column: int, device) -> list[Tensor]:
+def rotation_angles(grid: Grid, head_dim: int, first_column: int, device: torch.device | str) -> list[Tensor]:
     """Rotary angles along time, rows and columns of a grid: three tables [positions, pairs of neighbouring values]."""
     # A quarter of the head for time, the rest in halves; each part holds whole pairs.
     time = head_dim // 4 // 2 * 2
@@ -147,6 +147,7 @@ class SpatialBlock(nn.Module):
         self.mlp = Mlp(channels, ops=ops, **to)
 
     def add_to(self, x: Tensor, *, low_memory: bool) -> None:
+        """Add attention and feed-forward to x [B, T, H, W, C], in place."""
         self.attn.add_to(x, self.norm1, low_memory=low_memory)
         self.mlp.add_to(x, self.norm2)
 
@@ -218,12 +219,14 @@ class Context:
     volume: Tensor | None = None
 
     def pieces(self) -> Iterator[slice]:
+        """Stretches of frames that are handled at once."""
         _, _, rows, columns, channels = self.features.shape
         return pieces_of_frames(
             self.frames, rows * columns * self.upsample.stride[1] * self.upsample.stride[2] * channels
         )
 
     def at(self, frames: slice) -> Tensor:
+        """The context of a stretch of frames."""
         if self.volume is not None:
             return self.volume[:, frames]
         stride = self.upsample.stride[0]
@@ -233,6 +236,7 @@ class Context:
 
 
 def pieces_of_frames(frames: int, width: int) -> Iterator[slice]:
+    """Stretches of frames whose values at ``width`` stay within what is handled at once."""
     step = max(1, PIECE_ELEMENTS // width)
     for start in range(0, frames, step):
         yield slice(start, min(start + step, frames))
@@ -274,7 +278,13 @@ class DiffusionDecoder(nn.Module):
             self.type_emb = nn.Parameter(torch.zeros(config.latent_channels, **to), requires_grad=False)
 
     def forward(
-        self, latent: Tensor, *, generator=None, noise=None, steps: int | None = None, low_memory: bool = False
+        self,
+        latent: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        steps: int | None = None,
+        low_memory: bool = False,
     ) -> Tensor:
         """Latent [B, C, T, h, w] (normalised) to pixels [B, 3, 8T-7, 32h, 32w] around -1…1, the whole clip at once.
 
@@ -405,10 +415,11 @@ def pad_latent(latent: Tensor, config: DiffusionDecoderConfig) -> tuple[Tensor, 
 
 
 def default_generator() -> torch.Generator:
+    """The one that draws when none is given: always the same."""
     return torch.Generator("cpu").manual_seed(DEFAULT_SEED)
 
 
-def draw_noise(shape, generator: torch.Generator, like: Tensor, *, stay: bool = False) -> Tensor:
+def draw_noise(shape: Sequence[int], generator: torch.Generator, like: Tensor, *, stay: bool = False) -> Tensor:
     """Normal noise of a shape, drawn in float32, then as the latent is; ``stay`` leaves it where the generator
     lives."""
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)

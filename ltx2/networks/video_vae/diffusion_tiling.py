@@ -38,7 +38,7 @@ def stream_diffusion_decode(
     steps: int | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Progress], None] | None = None,
-    device=None,
+    device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
     """Decode a normalised latent [B, C, T, h, w] tile by tile: yields pixels [B, 3, n, 32h, 32w] in order of time.
 

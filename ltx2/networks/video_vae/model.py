@@ -8,6 +8,7 @@ runs through exactly the same steps as a whole clip.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,14 @@ class CausalConv(nn.Module):
         self.conv = ops.Conv3d(channels, out_channels, 3, padding=padding, device=device, dtype=dtype)
 
     def fill(
-        self, parts, front: int, back: int, *, ready: Tensor | None = None, activate: bool = False, modulation=None
+        self,
+        parts: list[Tensor],
+        front: int,
+        back: int,
+        *,
+        ready: Tensor | None = None,
+        activate: bool = False,
+        modulation: DecoderModulation | None = None,
     ) -> Tensor:
         """The convolution's input: ``ready`` frames as they are, then ``parts`` [B, C, n, H, W] one after the other.
 
@@ -128,9 +136,9 @@ class CausalConv(nn.Module):
             buffer[..., -1] = buffer[..., -3]
         return self.conv(buffer)
 
-    def whole(self, x: Tensor, causal: bool, **kwargs) -> Tensor:
+    def whole(self, x: Tensor, causal: bool, **options: Any) -> Tensor:
         """Convolve a whole clip."""
-        return self(self.fill([x], *edge_frames(causal), **kwargs))
+        return self(self.fill([x], *edge_frames(causal), **options))
 
 
 def edge_frames(causal: bool) -> tuple[int, int]:
@@ -160,7 +168,7 @@ class ResBlock(nn.Module):
         shift1, scale1, shift2, scale2 = rows[..., None, None, None].unbind(1)
         return DecoderModulation(shift1, scale1), DecoderModulation(shift2, scale2)
 
-    def noise(self, which: int, x: Tensor, generator) -> Tensor | None:
+    def noise(self, which: int, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         """The noise plane that is added to every frame after convolution 1 or 2, [C, 1, H, W]; None where none is
         wanted."""
         scale = getattr(self, f"per_channel_scale{which}", None)
@@ -169,7 +177,9 @@ class ResBlock(nn.Module):
         plane = torch.randn(x.shape[-2:], generator=generator, device=x.device, dtype=x.dtype)
         return (plane * scale.to(x))[:, None]
 
-    def forward(self, x: Tensor, causal: bool, embedding: Tensor | None = None, generator=None) -> Tensor:
+    def forward(
+        self, x: Tensor, causal: bool, embedding: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         first, second = self.modulations(embedding)
         hidden = self.conv1.whole(x, causal, activate=True, modulation=first)
         noise = self.noise(1, hidden, generator)
@@ -193,7 +203,7 @@ class TimestepEmbedder(nn.Module):
         layers = {"linear_1": ops.Linear(TIMESTEP_FREQUENCIES, width, **to), "linear_2": ops.Linear(width, width, **to)}
         self.timestep_embedder = nn.ModuleDict(layers)
 
-    def forward(self, timestep: Tensor, dtype) -> Tensor:
+    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
         half = TIMESTEP_FREQUENCIES // 2
         steps = torch.arange(half, dtype=torch.float32, device=timestep.device)
         angles = timestep.float()[:, None] * torch.exp(-math.log(10000) * steps / half)
@@ -219,7 +229,8 @@ class ResBlocks(nn.Module):
             for _ in range(block.layers)
         )
 
-    def embedding(self, timestep: Tensor | None, dtype) -> Tensor | None:
+    def embedding(self, timestep: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Of a timestep [B], where the blocks take one: [B, 4C]."""
         return None if timestep is None else self.time_embedder(timestep, dtype)
 
 
@@ -236,6 +247,7 @@ class VideoDownsample(nn.Module):
         )
 
     def skip(self, x: Tensor) -> Tensor:
+        """The input's own space-to-depth, averaged to the output's channels."""
         folded = space_to_depth(x, self.stride)  # [B, P·C, F/t, H/h, W/w]
         return folded.unflatten(1, (self.out_channels, -1)).mean(2)
 
@@ -369,7 +381,7 @@ class VideoDecoder(nn.Module):
                 f"latent has {rows} rows and {columns} columns, this decoder needs 2 of each: use 64 px or more a side"
             )
 
-    def prepare(self, latent: Tensor, generator=None) -> tuple[Tensor, Tensor | None]:
+    def prepare(self, latent: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """The latent, still normalised, and the scaled timestep [B]; both only change with timestep conditioning."""
         timestep = None
         if self.config.timestep_conditioning:
@@ -379,7 +391,8 @@ class VideoDecoder(nn.Module):
             timestep = (DECODE_TIMESTEP * self.timestep_scale_multiplier.to(latent)).expand(latent.shape[0])
         return latent, timestep
 
-    def last_modulation(self, timestep: Tensor | None, dtype) -> DecoderModulation | None:
+    def last_modulation(self, timestep: Tensor | None, dtype: torch.dtype) -> DecoderModulation | None:
+        """Scale and shift of the last norm at a timestep, where the decoder takes one."""
         if timestep is None:
             return None
         embedding = self.last_time_embedder(timestep, dtype)
@@ -387,7 +400,7 @@ class VideoDecoder(nn.Module):
         shift, scale = rows[..., None, None, None].unbind(1)
         return DecoderModulation(shift, scale)
 
-    def forward(self, latent: Tensor, *, generator=None) -> Tensor:
+    def forward(self, latent: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """latent [B, C, T, h, w] → pixels [B, 3, 8(T-1)+1, 32h, 32w] in about -1…1.
 
         generator: of the noise in a timestep-conditioned decoder and in noise-injecting blocks; None leaves it out.

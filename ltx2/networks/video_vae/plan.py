@@ -36,6 +36,7 @@ class DecodePlan:
 
     @property
     def fits(self) -> bool:
+        """Whether the memory that is free is enough."""
         return self.free_bytes is None or self.estimate_bytes * MARGIN <= self.free_bytes
 
     def __str__(self) -> str:
@@ -88,7 +89,7 @@ def decode(
     latent: Tensor,
     plan: DecodePlan,
     *,
-    device=None,
+    device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Tensor]:
@@ -127,8 +128,8 @@ def encode(
     frames: Tensor,
     plan: DecodePlan,
     *,
-    device=None,
-    dtype=None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Tensor:
     """Encode pictures [B, 3, 8k+1, H, W] in -1…1 as planned → normalised latent [B, C, k+1, H/32, W/32] on ``device``.

@@ -111,8 +111,8 @@ def stream_encode(
     frames: Tensor | Iterable[Tensor],
     *,
     piece_frames: int | None = None,
-    device=None,
-    dtype=None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Tensor]:
     """Encode pictures piece by piece: yields normalised latents [B, C, n, H/32, W/32] in order of time.

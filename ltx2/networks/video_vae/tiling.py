@@ -173,7 +173,7 @@ def blend_tiles(
     rows: Sequence[Place],
     columns: Sequence[Place],
     *,
-    device=None,
+    device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
     """Compute every tile and yield the blended clip in order of time, piece by piece.
 
@@ -214,7 +214,7 @@ def tiled_decode(
     latent: Tensor,
     tiling: Tiling,
     *,
-    device=None,
+    device: torch.device | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Tensor]:
     """Decode a latent [B, C, T, h, w] tile by tile: yields pixels [B, 3, n, 32h, 32w] (float32) in order of time.
@@ -237,7 +237,7 @@ def tiled_encode(
     frames: Tensor,
     tiling: Tiling,
     *,
-    device=None,
+    device: torch.device | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Tensor:
     """Encode pictures [B, 3, 8k+1, H, W] tile by tile → normalised latent [B, C, k+1, H/32, W/32] (float32).

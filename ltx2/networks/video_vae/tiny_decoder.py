@@ -95,7 +95,9 @@ class TinyDecoder(nn.Module):
         return F.pixel_shuffle(x, PATCH)
 
 
-def build_tiny_decoder(tensors: Mapping[str, torch.Tensor], *, device="cpu", dtype=torch.float32) -> TinyDecoder:
+def build_tiny_decoder(
+    tensors: Mapping[str, torch.Tensor], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> TinyDecoder:
     """The decoder of a tiny autoencoder's file; its encoder is left out. Raises CheckpointError for another file."""
     own = {name: tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
     if MARKER not in own or own.get("decoder.1.weight", torch.empty(0, 0)).shape[1] != LATENT_CHANNELS:

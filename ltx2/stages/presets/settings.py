@@ -82,6 +82,7 @@ class Preset:
 
     @property
     def guided(self) -> bool:
+        """Whether its first stage takes several passes a step, one of them for the negative prompt."""
         return self.denoise.schedule == "dev"
 
 
@@ -95,6 +96,7 @@ class Settings:
 
     @property
     def audio_from(self) -> str:
+        """The stage whose sound is heard."""
         return "denoise" if self.refine is None else self.preset.audio_from
 
     def __str__(self) -> str:
@@ -104,6 +106,8 @@ class Settings:
 
 
 def guidance_of(settings: StageSettings) -> Guidance:
+    """Guidance of both streams, as a stage's settings say."""
+
     def stream(name: str) -> StreamGuidance:
         def value(key: str):
             return getattr(settings, f"{key}_{name}")
