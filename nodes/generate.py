@@ -21,6 +21,73 @@ from .text import NEGATIVE_TOOLTIP
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
 
 
+def clip_inputs() -> list:
+    """Length, size and rate of a segment."""
+    io = host.io
+    return [
+        host.field(
+            io.Float,
+            "seconds",
+            "Length in seconds, repeated frames of a continuation included. Taken to 8k+1 frames.",
+            default=5.0,
+            min=0.1,
+            max=20.0,
+            step=0.01,
+        ),
+        host.field(
+            io.Int,
+            "width",
+            "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
+            default=768,
+            min=64,
+            max=8192,
+            step=32,
+        ),
+        host.field(
+            io.Int,
+            "height",
+            "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
+            default=512,
+            min=64,
+            max=8192,
+            step=32,
+        ),
+        host.field(
+            io.Float,
+            "fps",
+            "Frames per second; 0 takes the rate of the state, or 24.",
+            default=24.0,
+            min=0.0,
+            max=120.0,
+            step=0.001,
+        ),
+    ]
+
+
+def kept_inputs() -> list:
+    """What the state after a segment carries."""
+    io = host.io
+    return [
+        host.field(
+            io.Int,
+            "video_overlap",
+            "Frames that the state carries to the next segment: 8k+1, such as 9 or 17.",
+            default=9,
+            min=1,
+            max=249,
+            step=8,
+        ),
+        host.field(
+            io.Int,
+            "audio_overlap",
+            "Sound that the state carries, in video frames; 49 is about two seconds at 24 fps, 0 carries none.",
+            default=49,
+            min=0,
+            max=480,
+        ),
+    ]
+
+
 class Generate(host.io.ComfyNode):
     """From a prompt to frames, sound and the state for the next segment."""
 
@@ -51,64 +118,13 @@ class Generate(host.io.ComfyNode):
                     default="",
                 ),
                 host.field(io.String, "negative_prompt", NEGATIVE_TOOLTIP, multiline=True, default="full"),
-                host.field(
-                    io.Float,
-                    "seconds",
-                    "Length in seconds, repeated frames of a continuation included. Taken to 8k+1 frames.",
-                    default=5.0,
-                    min=0.1,
-                    max=20.0,
-                    step=0.01,
-                ),
-                host.field(
-                    io.Int,
-                    "width",
-                    "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
-                    default=768,
-                    min=64,
-                    max=8192,
-                    step=32,
-                ),
-                host.field(
-                    io.Int,
-                    "height",
-                    "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
-                    default=512,
-                    min=64,
-                    max=8192,
-                    step=32,
-                ),
-                host.field(
-                    io.Float,
-                    "fps",
-                    "Frames per second; 0 takes the rate of the state, or 24.",
-                    default=24.0,
-                    min=0.0,
-                    max=120.0,
-                    step=0.001,
-                ),
+                *clip_inputs(),
                 host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
                 host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
                 host.field(
                     sockets.Preset, "settings", "A preset with changes, in place of the one named here.", optional=True
                 ),
-                host.field(
-                    io.Int,
-                    "video_overlap",
-                    "Frames that the state carries to the next segment: 8k+1, such as 9 or 17.",
-                    default=9,
-                    min=1,
-                    max=249,
-                    step=8,
-                ),
-                host.field(
-                    io.Int,
-                    "audio_overlap",
-                    "Sound that the state carries, in video frames; 49 is about two seconds at 24 fps, 0 carries none.",
-                    default=49,
-                    min=0,
-                    max=480,
-                ),
+                *kept_inputs(),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),

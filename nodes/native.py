@@ -26,6 +26,47 @@ from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, w
 PLAN, SOURCE = "ltx2_continuum", "ltx2_continuum_source"
 
 
+def stage_inputs() -> list:
+    """Length and size of a stage, and how much of the state it takes."""
+    io = host.io
+    return [
+        host.field(
+            io.Float,
+            "seconds",
+            "Length of the new segment in seconds, repeated frames included; taken to 8k+1 frames. A connected latent has its own length.",
+            default=5.0,
+            min=0.1,
+            max=20.0,
+            step=0.01,
+        ),
+        host.field(
+            io.Int,
+            "divide",
+            "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.",
+            default=1,
+            min=1,
+            max=2,
+        ),
+        host.field(
+            io.Float,
+            "strength",
+            "How exactly the carried frames are kept: 1 exactly, 0 not at all.",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+        ),
+        host.field(
+            io.Int,
+            "audio_overlap",
+            "Carried sound in video frames; -1 as the state says, 0 none.",
+            default=-1,
+            min=-1,
+            max=480,
+        ),
+    ]
+
+
 class StateToAVLatent(host.io.ComfyNode):
     """What a state carries, at the start of a native latent."""
 
@@ -54,40 +95,7 @@ class StateToAVLatent(host.io.ComfyNode):
                     "The audio-video latent that the sampler would take: the empty one of a first stage or the upsampled one of a second. Without it an empty one is made.",
                     optional=True,
                 ),
-                host.field(
-                    io.Float,
-                    "seconds",
-                    "Length of the new segment in seconds, repeated frames included; taken to 8k+1 frames. A connected latent has its own length.",
-                    default=5.0,
-                    min=0.1,
-                    max=20.0,
-                    step=0.01,
-                ),
-                host.field(
-                    io.Int,
-                    "divide",
-                    "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.",
-                    default=1,
-                    min=1,
-                    max=2,
-                ),
-                host.field(
-                    io.Float,
-                    "strength",
-                    "How exactly the carried frames are kept: 1 exactly, 0 not at all.",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                ),
-                host.field(
-                    io.Int,
-                    "audio_overlap",
-                    "Carried sound in video frames; -1 as the state says, 0 none.",
-                    default=-1,
-                    min=-1,
-                    max=480,
-                ),
+                *stage_inputs(),
             ],
             outputs=[
                 host.output(io.Latent, "latent", "Nested video and audio latent with noise masks."),

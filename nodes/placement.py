@@ -58,6 +58,51 @@ class HostPlacement:
         return host.free_memory_bytes(self.device_of(module))
 
 
+NOT_CONNECTED = {
+    "video_encoder": "pictures are to be encoded: connect video_vae",
+    "video_decoder": "there is no video VAE: connect video_vae",
+    "audio_encoder": "a sound track is to be encoded: connect audio_vae",
+    "audio_decoder": "there is no audio VAE: connect audio_vae",
+    "vocoder": "there is no audio VAE: connect audio_vae",
+    "upsampler": "two stages need the latent upsampler: connect upsampler, or choose a preset of one stage",
+    "text_encoder": "a prompt is to be encoded: connect text_encoder",
+}
+
+
+class _Connected:
+    """What is connected to a node, part by part. found: the engine's fields; missing: what to say of those that are
+    not there; patchers: the host's, by their network."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.missing = dict(NOT_CONNECTED)
+        self.patchers: dict[int, Any] = {}
+
+    def network(self, patcher: Any) -> Any:
+        if patcher is None:
+            return None
+        self.patchers[id(patcher.model)] = patcher
+        return patcher.model
+
+    def add_vaes(self, video: VideoVaeValue | None, audio: AudioVaeValue | None) -> None:
+        for kind, value, names in (
+            ("video", video, ("encoder", "decoder")),
+            ("audio", audio, ("encoder", "decoder", "vocoder")),
+        ):
+            if value is None:
+                continue
+            for name in names:
+                self.found[name if name == "vocoder" else f"{kind}_{name}"] = self.network(getattr(value, name))
+            self.missing |= value.missing
+
+    def add_text(self, text_encoder: TextEncoderValue) -> None:
+        self.found["text_encoder"] = text_encoder.encoder
+        self.patchers[id(text_encoder.encoder.model)] = text_encoder.patcher
+        self.found["text_projection"] = self.network(text_encoder.projection)
+        self.found["connectors"] = tuple(self.network(one) for one in text_encoder.connectors)
+        self.found["context_identity"] = text_encoder.identity
+
+
 def models_of(
     model: ModelValue | None = None,
     *,
@@ -75,42 +120,16 @@ def models_of(
     prompt: the encoded one that is worked with, where there is no text encoder. made_with: version of the model that made the latents which are worked on, where there is no model.
     Raises RequestError for parts of releases that do not go together.
     """
-    missing = {
-        "video_encoder": "pictures are to be encoded: connect video_vae",
-        "video_decoder": "there is no video VAE: connect video_vae",
-        "audio_encoder": "a sound track is to be encoded: connect audio_vae",
-        "audio_decoder": "there is no audio VAE: connect audio_vae",
-        "vocoder": "there is no audio VAE: connect audio_vae",
-        "upsampler": "two stages need the latent upsampler: connect upsampler, or choose a preset of one stage",
-        "text_encoder": "a prompt is to be encoded: connect text_encoder",
-    }
-    patchers: dict[int, Any] = {}
-
-    def network(patcher):
-        if patcher is None:
-            return None
-        patchers[id(patcher.model)] = patcher
-        return patcher.model
-
     if model is not None and text_encoder is not None:
         check_text_encoder(model, text_encoder)
     if video_vae is not None:
         check_video_vae(video_vae, made_with if model is None else model.version)
-    found: dict[str, Any] = {}
-    for value, names in ((video_vae, ("encoder", "decoder")), (audio_vae, ("encoder", "decoder", "vocoder"))):
-        if value is None:
-            continue
-        kind = "video" if value is video_vae else "audio"
-        found |= {name if name == "vocoder" else f"{kind}_{name}": network(getattr(value, name)) for name in names}
-        missing |= value.missing
+    connected = _Connected()
+    connected.add_vaes(video_vae, audio_vae)
     if text_encoder is not None:
-        found["text_encoder"] = text_encoder.encoder
-        patchers[id(text_encoder.encoder.model)] = text_encoder.patcher
-        found["text_projection"] = network(text_encoder.projection)
-        found["connectors"] = tuple(network(one) for one in text_encoder.connectors)
-        found["context_identity"] = text_encoder.identity
+        connected.add_text(text_encoder)
     if upsampler is not None:
-        found["upsampler"] = network(upsampler.patcher)
+        connected.found["upsampler"] = connected.network(upsampler.patcher)
     dtype = torch.float32 if model is None else model.dtype
     distilled = None if model is None or model.distilled_lora is None else read_lora(model.distilled_lora)
     return Models(
@@ -125,10 +144,10 @@ def models_of(
         ),
         release=None if model is None else release(model.version),
         names=() if model is None else model.names,
-        transformer=None if model is None else network(model.patcher),
+        transformer=None if model is None else connected.network(model.patcher),
         distilled_lora=distilled,
-        missing=missing,
+        missing=connected.missing,
         notes=() if model is None else (*model.notes, *text_lora_notes(model, text_encoder or prompt)),
-        host_placement=HostPlacement(patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
-        **found,
+        host_placement=HostPlacement(connected.patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
+        **connected.found,
     )

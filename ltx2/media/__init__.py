@@ -1,8 +1,7 @@
 """Pictures, clips and sound in and out of files."""
 
 from .channels import mix_to_stereo
-from .film_extension import FilmExtension
-from .found_film import FoundFilm, read_found_film
+from .found import FilmExtension, FoundFilm, read_found_film
 from .frames import uint8_frames
 from .images import cover_geometry, h264_round_trip, open_image, prepare_clip, prepare_image
 from .sound import write_wav

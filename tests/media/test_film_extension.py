@@ -9,7 +9,7 @@ import torch
 
 from ltx2.errors import MediaError, RequestError
 from ltx2.media import FilmExtension, iterate_frames, read_sound, read_video, video_info
-from ltx2.media.parameter_sets import read_parameter_sets, split_units
+from ltx2.media.found.parameter_sets import read_parameter_sets, split_units
 from ltx2.values import Waveform
 
 from .films import grey, make_film, number_of, sound_of, turn

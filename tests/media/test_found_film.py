@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ltx2.clock import decoded_audio_seconds, samples_of_seconds
 from ltx2.errors import MediaError, RequestError
 from ltx2.media import read_found_film
-from ltx2.media.film_extension import restored
-from ltx2.media.found_film import fitted, model_rate, model_size
+from ltx2.media.found.film_extension import restored
+from ltx2.media.found.found_film import fitted, model_rate, model_size
 from ltx2.values import Waveform
 
 from .films import grey, make_film, number_of, sound_of, turn

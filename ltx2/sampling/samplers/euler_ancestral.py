@@ -18,7 +18,6 @@ def euler_ancestral(
     generators: Sequence[torch.Generator],
     after_step: AfterStep | None = None,
     eta: float = 1.0,
-    s_noise: float = 1.0,
 ) -> AVTokens:
     """Euler that steps further down and adds fresh noise, for rectified flow: signal 1 − σ and noise σ stay in
     proportion.
@@ -33,7 +32,7 @@ def euler_ancestral(
         else:
             down = sigma_next * (1 + (sigma_next / sigma - 1) * eta)
             keep = (1 - sigma_next) / (1 - down)
-            added = (sigma_next**2 - down**2 * keep**2).clamp(min=0).sqrt() * s_noise
+            added = (sigma_next**2 - down**2 * keep**2).clamp(min=0).sqrt()
 
             def renoise(x, x0, ratio=down / sigma, keep=keep, added=added):
                 noise = draw(x.shape[1:], generators, dtype=x.dtype, device=x.device)

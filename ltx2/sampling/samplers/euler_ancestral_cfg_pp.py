@@ -20,7 +20,6 @@ def euler_ancestral_cfg_pp(
     generators: Sequence[torch.Generator],
     after_step: AfterStep | None = None,
     eta: float = 1.0,
-    s_noise: float = 1.0,
 ) -> AVTokens:
     """Steps as in :mod:`.euler_cfg_pp`, a part of the noise drawn anew. eta 0: none of it.
 
@@ -35,7 +34,7 @@ def euler_ancestral_cfg_pp(
 
             def stepped(x, x0, other, sigma=sigma, keep=1 - sigma_next, down=down, up=up):
                 noise = draw(x.shape[1:], generators, dtype=x.dtype, device=x.device)
-                return keep * (x0.float() + down * noise_of(x, other, sigma) + up * s_noise * noise.float())
+                return keep * (x0.float() + down * noise_of(x, other, sigma) + up * noise.float())
 
             # known tokens are put back before rounding
             clean = restore(x0)

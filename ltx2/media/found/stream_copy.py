@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .film_clock import FilmClock, film_start
-from .frames import colour_matrix, pixel_shape, quarter_turns
+from ..film_clock import FilmClock, film_start
+from ..frames import colour_matrix, pixel_shape, quarter_turns
+from ..paths import FilePath, opened, require_av
+from ..sound import AAC_RATES, LAYOUTS
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
-from .paths import FilePath, opened, require_av
-from .sound import AAC_RATES, LAYOUTS
 
 AAC_BLOCK = 1024
 _RUN_UP_BLOCKS = 4  # after which an encoder's blocks hold what they would, had it begun long before

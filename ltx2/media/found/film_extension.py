@@ -12,17 +12,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..atomic_files import partial_path, publish, reason
-from ..clock import exact_seconds, parse_fps, samples_of_seconds, seconds_of_frames
-from ..errors import MediaError, RequestError
-from ..values import Waveform
-from .channels import Resampler, with_channels
-from .film_clock import FilmClock, film_clock
+from ...atomic_files import partial_path, publish, reason
+from ...clock import exact_seconds, parse_fps, samples_of_seconds, seconds_of_frames
+from ...errors import MediaError, RequestError
+from ...values import Waveform
+from ..channels import Resampler, with_channels
+from ..film_clock import FilmClock, film_clock
+from ..frames import Pixels, uint8_frames
+from ..paths import FilePath, check_source, check_target, opened, require_av, shown
+from ..sound import AAC_RATES, LAYOUTS, checked_samples
+from ..sound_reader import iterate_sound
+from ..video import VideoWriter
+from ..video_reader import VideoInfo, pictures, video_info, video_stream
 from .found_film import fitted, last_frames, model_rate
-from .frames import Pixels, uint8_frames
-from .paths import FilePath, check_source, check_target, opened, require_av, shown
-from .sound import AAC_RATES, LAYOUTS, checked_samples
-from .sound_reader import iterate_sound
 from .stream_copy import (
     AAC_BLOCK,
     PictureCopy,
@@ -32,8 +34,6 @@ from .stream_copy import (
     picture_copy,
     sound_grid,
 )
-from .video import VideoWriter
-from .video_reader import VideoInfo, pictures, video_info, video_stream
 
 _USUAL_RATE = 48000
 _EDGE = 0.02  # of a side: so narrow a strip that a model did not see is filled from its edge

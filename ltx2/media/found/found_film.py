@@ -6,16 +6,16 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from ..clock import decoded_audio_seconds, is_valid_frame_count, seconds_of_frames, snap_frames
-from ..errors import MediaError, RequestError
-from ..values import Waveform
-from .channels import mix_note, mix_to_stereo
-from .film_clock import FilmClock, film_clock
-from .frames import uint8_frames
-from .images import cover, cover_geometry
-from .paths import FilePath, opened, shown
-from .sound_reader import channel_names, check_finite, iterate_sound
-from .video_reader import VideoInfo, pictures, video_info, video_stream
+from ...clock import decoded_audio_seconds, is_valid_frame_count, seconds_of_frames, snap_frames
+from ...errors import MediaError, RequestError
+from ...values import Waveform
+from ..channels import mix_note, mix_to_stereo
+from ..film_clock import FilmClock, film_clock
+from ..frames import uint8_frames
+from ..images import cover, cover_geometry
+from ..paths import FilePath, opened, shown
+from ..sound_reader import channel_names, check_finite, iterate_sound
+from ..video_reader import VideoInfo, pictures, video_info, video_stream
 
 CONTEXT_FRAMES = 25  # what a model learns motion and content of a found film from, where nobody says otherwise
 LEAST_FRAMES = 9
