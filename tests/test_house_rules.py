@@ -150,7 +150,8 @@ def test_rule_holds(rule):
 def test_what_is_measured(tmp_path, monkeypatch):
     """Each rule finds its offender, and lets pass what is at the limit or free."""
     body = "\n".join(f"    x = {n}" for n in range(FUNCTION_LINES))
-    protocol = """class Told(Protocol):\n    def told(self) -> None:\n        \"\"\"Told.\"\"\"\n"""
+    told = '    """Told."""\n'
+    protocol = f"class Told(Protocol):\n{told}    def told(self) -> None:\n    {told}"
     names = ", ".join(f"a{n}" for n in range(PARAMETERS + 1))
     (tmp_path / "ltx2/room").mkdir(parents=True)
     (tmp_path / "nodes").mkdir()
