@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo mini test test-fast lint format types texts workflows picture version changes wheel registry publish host clean
+.PHONY: help demo mini test test-fast fuzz crash lint format types texts workflows picture version changes wheel registry publish host clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*##  ?(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,12 @@ test: lint types  ## lint, types and every test; on a real ComfyUI too where one
 
 test-fast: $(VENV)/.installed-test  ## what needs no ComfyUI and is not slow: under two minutes on two cores
 	$(RUN) -m pytest -n 2 -m "not host and not slow"
+
+fuzz: $(VENV)/.installed-test  ## a million mutated files of every format; FUZZ_INPUTS and FUZZ_FIRST say how many and from which on
+	FUZZ_INPUTS=$${FUZZ_INPUTS:-1000000} $(RUN) -m pytest -n 2 tests/fuzz/test_fuzz.py
+
+crash: $(VENV)/.installed-test  ## kills, failing disks and full ones while states, sessions and stories are written
+	$(RUN) -m tests.fuzz.crash
 
 lint: $(VENV)/.installed-test  ## ruff: rules and format
 	$(VENV)/bin/ruff check .
