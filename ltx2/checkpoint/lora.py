@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -58,6 +58,7 @@ _ENDINGS = {
 }
 _PATTERNS = tuple((re.compile(rf"(?P<module>.+?)\.{ending}"), found) for ending, found in _ENDINGS.items())
 # The end of the keys, under which an IC-LoRA says how much smaller or slower its reference is.
+_REFERENCE_NAME = re.compile(r"(?<![a-z])ic[-_ ]?lora", re.IGNORECASE)
 _REFERENCE_KEYS = {"downscale": "reference_downscale_factor", "temporal": "reference_temporal_scale_factor"}
 
 
@@ -96,7 +97,7 @@ class Lora:
         kept = {
             name[len(prefix) :]: difference for name, difference in self.differences.items() if name.startswith(prefix)
         }
-        return Lora(self.path, MappingProxyType(kept), self.metadata, self.reference, self.notes)
+        return replace(self, differences=MappingProxyType(kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,8 @@ def _reference(path: Path, metadata: Mapping[str, str]) -> tuple[Reference | Non
                 factors[field] = factor
             else:
                 notes.append(f"{ending} {text[:20]!r} is no factor, so that it does not count")
-    named = "ic-lora" in path.name.lower().replace("_", "-") or "iclora" in path.name.lower()
+    # released ones with factors of 1 say it nowhere but in their name
+    named = _REFERENCE_NAME.search(path.name) is not None
     return (Reference(**factors) if factors or named else None), tuple(notes)
 
 
@@ -239,15 +241,17 @@ def match_lora(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str])
     return match
 
 
-def fitting(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str]) -> LoraMatch:
-    """As :func:`match_lora`, for networks that a LoRA need not say anything about."""
+def fitting(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str], *, any_shape: bool = False) -> LoraMatch:
+    """As :func:`match_lora`, for networks that a LoRA need not say anything about. any_shape: weights of another shape
+    are passed over as well."""
     shapes = names if isinstance(names, Mapping) else dict.fromkeys(names)
     matched, unmatched = {}, []
     for module, difference in lora.differences.items():
         target = next((one for one in (f"{module}.weight", module) if one in shapes), None)
-        if target is None:
+        fits = target is not None and (shapes[target] is None or difference.fits(tuple(shapes[target])))
+        if target is None or (any_shape and not fits):
             unmatched.append(module)
-        elif shapes[target] is not None and not difference.fits(tuple(shapes[target])):
+        elif not fits:
             found, size = (" × ".join(map(str, s)) for s in (difference.weight_shape(shapes[target]), shapes[target]))
             raise CheckpointError(
                 f"{lora.path} changes {module} of {found}, the model has {size}: use a LoRA for this model"
@@ -255,6 +259,13 @@ def fitting(lora: Lora, names: Mapping[str, tuple[int, ...]] | Iterable[str]) ->
         else:
             matched[target] = difference
     return LoraMatch(MappingProxyType(matched), tuple(unmatched))
+
+
+def only_fitting(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> Lora:
+    """A LoRA less what these weights cannot take, for a network that need not be the one that it was made with."""
+    left = set(fitting(lora, shapes, any_shape=True).unmatched)
+    kept = {name: difference for name, difference in lora.differences.items() if name not in left}
+    return replace(lora, differences=MappingProxyType(kept))
 
 
 def differences_for(

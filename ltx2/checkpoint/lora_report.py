@@ -89,7 +89,8 @@ def report_lora(lora: Lora, networks: Mapping[str, Shapes | nn.Module | None]) -
             continue
         shapes = weight_shapes(given) if isinstance(given, nn.Module) else given
         part = lora.part(prefix) if prefix else lora
-        match = fitting(part, shapes)
+        # a text encoder may be another one than that of the LoRA, which still does the rest
+        match = fitting(part, shapes, any_shape=network == "text_encoder")
         if match.matched:
             fitted[network] = len(match.matched)
         found |= {prefix + name for name in part.differences.keys() - set(match.unmatched)}

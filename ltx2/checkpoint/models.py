@@ -95,8 +95,23 @@ def _load_connector(checkpoint: Checkpoint, prefix: str, attention, how: LoadOpt
 
 
 def load_text_projection(checkpoint: Checkpoint, **options: Any) -> TextProjection:
-    """The projection of the text encoder's hidden states."""
-    return _load(checkpoint, "text_projection", text_projection_config, TextProjection, options)
+    """The projection of the text encoder's hidden states. Where no configuration says how wide these are, a text
+    encoder in the files does."""
+    component = find_component(checkpoint, "text_projection")
+    config, width = component.config or {}, _encoder_width(checkpoint)
+    if width is not None and not config.get("caption_channels"):
+        component = replace(component, config={**config, "caption_channels": width})
+    return _build(component, text_projection_config, TextProjection, options)
+
+
+def _encoder_width(checkpoint: Checkpoint) -> int | None:
+    """Of the hidden states, by the table of a text encoder under its official or llama.cpp's name."""
+    tables = (
+        tensor.shape
+        for name, tensor in checkpoint.tensors.items()
+        if name == "token_embd.weight" or name.endswith("embed_tokens.weight")
+    )
+    return next((shape[1] for shape in tables if len(shape) == 2), None)
 
 
 def load_video_encoder(checkpoint: Checkpoint, **options: Any) -> VideoEncoder:

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
-from ..checkpoint.lora import TEXT_ENCODER, Lora
+from ..checkpoint.lora import TEXT_ENCODER, Lora, only_fitting
 from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
 from ..config.transformer import TextProjectionConfig
 from ..errors import CheckpointError, RequestError
@@ -145,7 +145,8 @@ def load_text_encoder(
     shapes = component.shapes
     family = family_of(shapes)
     config = _config(checkpoint.metadata, files[0].parent if path.is_dir() else None, name)
-    parts = [(part, strength) for lora, strength in loras if (part := lora.part(TEXT_ENCODER)).differences]
+    parts = [(only_fitting(lora.part(TEXT_ENCODER), shapes), strength) for lora, strength in loras]
+    parts = [(part, strength) for part, strength in parts if part.differences]
     options = LoadOptions(dtype, device, quantized=quantized, loras=parts)
     model = build(lambda ops: empty_language_model(family, shapes, config), component, options)
     fill_computed_buffers(model, device)

@@ -131,3 +131,15 @@ def test_layers_of_a_host_that_are_empty_until_loaded(tmp_path):
 
 def test_a_component_says_where_it_comes_from(tmp_path):
     assert str(find_component(opened(tmp_path, small.transformer()), "transformer")) == "transformer of a.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool], ids=str)
+def test_whole_numbers_in_place_of_weights_are_a_quantisation(tmp_path, dtype):
+    """Of whatever program, and whatever shape they have: never "incomplete"."""
+    tensors = small.transformer()
+    for name in [name for name in tensors if name.endswith("to_k.weight")]:
+        tensors[name] = torch.zeros(len(tensors[name]), 7).to(dtype)
+    tensors["transformer_blocks.0.attn1.to_k.secret_scales"] = torch.ones(3)
+    with pytest.raises(CheckpointError, match="quantised in a way that is not known here: use the bf16") as caught:
+        models.load_transformer(opened(tmp_path, tensors))
+    assert "incomplete" not in str(caught.value)

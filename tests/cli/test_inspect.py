@@ -3,9 +3,11 @@
 import argparse
 import json
 
+import pytest
 import torch
 
 from ltx2.cli import inspect
+from ltx2.errors import CheckpointError
 from tests.checkpoint import gguf_files, small
 from tests.checkpoint.files import save
 from tests.checkpoint.test_lora import pair
@@ -45,3 +47,28 @@ def test_quantised_and_foreign_files(tmp_path, capsys):
     assert "general.architecture: ltxv" in out and "1 Q8_0, 1 F32" in out and "66 parameters" in out
     out = said(capsys, save(tmp_path / "other.safetensors", {"unet.weight": torch.ones(3)}))
     assert "none of the tensors belongs to a network of LTX-2" in out and "not in these files" not in out
+
+
+def test_what_a_lora_is_and_is_for(tmp_path, capsys):
+    model = save(tmp_path / "model.safetensors", small.prefixed(small.transformer() | small.connectors()))
+    width = small.WIDTH
+    tensors = pair("diffusion_model.transformer_blocks.0.attn1.to_q", torch.ones(2, width), torch.ones(width, 2))
+    tensors |= pair("diffusion_model.transformer_blocks.9.attn1.to_q", torch.ones(2, width), torch.ones(width, 2))
+    name = "diffusion_model.video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q"
+    tensors |= {f"{name}.lokr_w1": torch.ones(2, 2), f"{name}.lokr_w2": torch.ones(width // 2, width // 2)}
+    metadata = {"reference_downscale_factor": "2", "transformer.lora_alpha": "6"}
+    lora = save(tmp_path / "control.safetensors", tensors, metadata)
+    (found,) = json.loads(said(capsys, lora, "--json"))
+    assert found["kind"] == "IC-LoRA" and found["weights"] == {"LoRA": 2, "LoKr": 1}
+    assert found["ranks"] == {"2": 2} and found["scales"] == {"3": 2, "1": 1}
+    assert found["networks"] == {"transformer": 2, "video connector": 1} and "fit" not in found
+    assert found["reference_downscale_factor"] == 2 and found["reference_temporal_scale_factor"] == 1
+    out = said(capsys, model, lora)
+    assert "fit: 2 of 3 LoRA weights fit the model; not in the model: transformer_blocks.9.attn1.to_q" in out
+    assert "reference: reference video at the size divided by 2" in out and "kind: IC-LoRA" in out
+
+
+def test_kinds_that_are_not_read_are_named(tmp_path, capsys):
+    glora = {f"diffusion_model.x.{part}.weight": torch.ones(2, 2) for part in ("a1", "a2", "b1", "b2")}
+    with pytest.raises(CheckpointError, match="holds GLoRA, expected one of"):
+        said(capsys, save(tmp_path / "glora.safetensors", glora))

@@ -1,4 +1,5 @@
 import hashlib
+import warnings
 from dataclasses import replace
 from fractions import Fraction
 
@@ -131,6 +132,29 @@ def test_the_refine_lora_reaches_the_second_stage_only(models):
     # this preset's sound comes from the first stage
     assert torch.equal(refined.latent.audio, without.latent.audio)
     assert not torch.equal(refined.latent.video, without.latent.video)
+
+
+@pytest.mark.parametrize("preset", [one.name for one in PRESETS if one.refine.enabled])
+def test_a_refine_lora_that_is_given_counts_with_every_preset_of_two_stages(models, preset):
+    networks, settings = models("2.3"), {"preset": preset, "overrides": QUICK if preset == "ltx2_hq" else {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Ltx2Warning)
+        pair = [run(each, **settings) for each in (networks, replace(networks, distilled_lora=None))]
+    assert not torch.equal(pair[0].latent.video, pair[1].latent.video)
+    assert not any("no effect" in note for segment in pair for note in segment.notes)
+
+
+@pytest.mark.parametrize(
+    "settings, why",
+    [
+        ({"preset": "ltx2_3_distilled"}, "preset ltx2_3_distilled has no second stage"),
+        ({"preset": "ltx2_fast", "overrides": {"refine": {"distilled_lora_strength": 0}}}, "runs it at strength 0"),
+    ],
+    ids=["one stage", "strength 0"],
+)
+def test_a_refine_lora_that_no_stage_takes_is_told(models, settings, why):
+    (note,) = [note for note in run(models("2.3"), **settings).notes if "no effect" in note]
+    assert note.startswith("the refinement LoRA ltx-2.3-22b-distilled-lora") and note.endswith(why)
 
 
 def test_the_sound_of_two_stages(models):
