@@ -66,8 +66,8 @@ def story_workflow(options, scenes: list[Scene]) -> dict:
         "load": node(f"{PREFIX}LoadCheckpoint", checkpoint=options.checkpoint, distilled_lora="none"),
         "gemma": node(f"{PREFIX}LoadTextEncoder", text_encoder=options.text_encoder, model=["load", 0]),
         "story": node(
-            f"{PREFIX}Story", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1], audio_vae=["load", 2],
-            script=script, folder=f"{options.prefix}/{name}", redo="",
+            f"{PREFIX}Story", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1],
+            audio_vae=["load", 2], script=script, folder=f"{options.prefix}/{name}", redo="",
         ),
     }  # fmt: skip
     if options.upsampler:
@@ -256,9 +256,7 @@ def parse(arguments=None):
         help="a server (default http://127.0.0.1:8188); with several the scenes are made side by side",
     )
     add("--out", type=Path, default=Path("story"), metavar="DIR", help="folder for the film (default story)")
-    add(
-        "--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints"
-    )
+    add("--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints")
     add("--text-encoder", default="gemma_3_12B_it_fp4_mixed.safetensors", help="file in models/text_encoders")
     add(
         "--upsampler",

@@ -180,7 +180,10 @@ def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegme
             placed = replace(timing, index=last.index + 1, start=last.picture_end, first_frame=last.total_frames)
         else:
             start = timing.start + last.start - own.start
-            index, first = timing.index + last.index - own.index, timing.first_frame + last.first_frame - own.first_frame
+            index, first = (
+                timing.index + last.index - own.index,
+                timing.first_frame + last.first_frame - own.first_frame,
+            )
             placed = replace(timing, index=index, start=start, first_frame=first)
         last, own = placed, timing
         yield replace(segment, timing=placed)
