@@ -40,6 +40,16 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise ServerLost(f"{self.url}: {getattr(error, 'reason', None) or error}") from None
 
+    def answers(self) -> bool:
+        """Whether the server is there."""
+        try:
+            self.request("/queue")
+        except ServerLost:
+            return False
+        except RunFailed:
+            pass  # it said something
+        return True
+
     def upload(self, path: str | os.PathLike, name: str | None = None) -> str:
         """Put a file into the server's input folder. Returns the name to use in a workflow."""
         boundary, name = uuid.uuid4().hex, name or Path(path).name

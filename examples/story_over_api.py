@@ -122,6 +122,9 @@ def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Cli
     left: list[Client] = []
 
     def serve(client: Client) -> None:
+        if not client.answers():
+            say(f"{client.url} does not answer: the others go on without it")
+            return
         while not failures:
             try:
                 scene = waiting.get(timeout=0.2)
@@ -137,7 +140,7 @@ def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Cli
             except ServerLost as error:
                 scene.attempts += 1
                 scene.lost.append(client.url)
-                say(f"  {client.url} is lost ({error}): scene {scene.number} waits for another server")
+                say(f"  {error}: scene {scene.number} waits for another server")
                 if scene.attempts >= ATTEMPTS:
                     failures.append(RunFailed(f"scene {scene.number} was lost with {', '.join(scene.lost)}"))
                 waiting.put(scene)
@@ -186,28 +189,28 @@ def run_story(options) -> Path:
     options.out.mkdir(parents=True, exist_ok=True)
     film = options.out / "film.mp4"
     if len(clients) == 1 or len(options.scenes) == 1:
-        make_on_one(options, clients, film)
+        what = f"{len(options.scenes)} scene{'s' if len(options.scenes) > 1 else ''} on"
+        on_first(clients, what, lambda client: make_story(options, client, options.scenes, film))
     else:
         left = make_scenes(options, options.scenes, clients)
         parts = [scene.film for scene in options.scenes]
-        say(f"joining {len(parts)} scenes on {left[0].url}")
-        join(options, left[0], parts, film)
+        on_first(left, f"joining {len(parts)} scenes on", lambda client: join(options, client, parts, film))
         parts[-1].with_suffix(".state.safetensors").replace(film.with_suffix(".state.safetensors"))
     check(options, film)
     return film
 
 
-def make_on_one(options, clients: list[Client], film: Path) -> None:
-    """The story in one run, on the first server that answers."""
+def on_first(clients: list[Client], what: str, do) -> None:
+    """Do something on the first server that lives until it is done."""
     for number, client in enumerate(clients, 1):
         try:
-            say(f"{len(options.scenes)} scenes on {client.url}")
-            make_story(options, client, options.scenes, film)
+            say(f"{what} {client.url}")
+            do(client)
             return
         except ServerLost as error:
-            say(f"  {client.url} is lost ({error})")
             if number == len(clients):
                 raise
+            say(f"  {error}: on to another server")
 
 
 def check(options, film: Path) -> None:
