@@ -1,6 +1,7 @@
 """A ComfyUI client in the standard library alone: upload, queue, follow over WebSocket, fetch what was saved."""
 
 import base64
+import http.client
 import json
 import os
 import socket
@@ -15,6 +16,10 @@ from pathlib import Path
 
 class RunFailed(RuntimeError):
     """The server refused a workflow or a node raised; the message says which node and why."""
+
+
+class ServerLost(RunFailed):
+    """The server cannot be reached, or the connection ended before the run did; another one may do it."""
 
 
 class Client:
@@ -32,6 +37,18 @@ class Client:
                 return answer.read()
         except urllib.error.HTTPError as error:
             raise RunFailed(_refusal(error.read())) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerLost(f"{self.url}: {getattr(error, 'reason', None) or error}") from None
+
+    def answers(self) -> bool:
+        """Whether the server is there."""
+        try:
+            self.request("/queue")
+        except ServerLost:
+            return False
+        except RunFailed:
+            pass  # it said something
+        return True
 
     def upload(self, path: str | os.PathLike, name: str | None = None) -> str:
         """Put a file into the server's input folder. Returns the name to use in a workflow."""
@@ -52,13 +69,18 @@ class Client:
         """Queue an API-format workflow and wait until it ends. Returns {node id: what it reported}. Raises
         RunFailed."""
         extra = {"extra_pnginfo": {"workflow": ui_workflow}} if ui_workflow else {}
-        stream = WebSocket(self.url, f"/ws?clientId={self.client_id}", self.timeout_seconds)
+        try:
+            stream = WebSocket(self.url, f"/ws?clientId={self.client_id}", self.timeout_seconds)
+        except OSError as error:
+            raise ServerLost(f"{self.url}: {error}") from None
         try:
             body = {"prompt": workflow, "client_id": self.client_id, "extra_data": extra}
             answer = json.loads(self.request("/prompt", json.dumps(body).encode()))
             if answer.get("node_errors"):
                 raise RunFailed(_refusal(json.dumps(answer).encode()))
             self._follow(stream, answer["prompt_id"], on_progress)
+        except (OSError, struct.error) as error:
+            raise ServerLost(f"{self.url}: {error}") from None
         finally:
             stream.close()
         return self._outputs(answer["prompt_id"])
@@ -87,7 +109,7 @@ class Client:
                 kind == "executing" and data.get("node") is None and data.get("prompt_id")
             ):
                 return
-        raise RunFailed("the server closed the connection before the run ended")
+        raise ServerLost(f"{self.url}: the connection ended before the run")
 
 
 def _refusal(body: bytes) -> str:

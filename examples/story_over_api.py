@@ -1,86 +1,237 @@
 #!/usr/bin/env python3
-"""A story over ComfyUI's HTTP and WebSocket interface, one run a segment. Standard library only.
+"""A story over ComfyUI's HTTP and WebSocket interface, ending with one film. Standard library only.
 
-    story_over_api.py "A harbour at dawn." "The camera rises over the roofs." --server http://127.0.0.1:8188
+    story_over_api.py "A harbour at dawn." "The camera rises over the roofs." --scene "A street." --out story
 
-Every run but the first starts from the state that the run before saved; its name comes out of /history. With a second
-``--server`` the segments take turns on the two machines: the state travels as a PNG card, downloaded from one and
-uploaded to the other. The segments are written to ``--out`` as MP4 files, and the last state beside them, so that the
-story can go on with ``--state``.
+One prompt a segment; each ``--scene`` begins a new scene, which starts from nothing. On one server the whole story is
+one run of the Story node: given again after a stop, it goes on where it was. With several ``--server`` the scenes are
+made side by side, each on the server that is free next; when a server dies, its scene is made on another one, and at
+last the first server that lives joins the scenes. The film is counted before it is called done: all of its frames, and
+sound exactly as long as they are. The state of the last segment lies beside it, for the node Load Continuation State or
+``ltx2 continue``.
 """
 
 import argparse
+import hashlib
+import json
+import queue
 import sys
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from comfy_client import Client, RunFailed  # noqa: E402
+from comfy_client import Client, RunFailed, ServerLost  # noqa: E402
+from mp4_facts import film_facts  # noqa: E402
 
 PREFIX = "LTX2Continuum"
+ATTEMPTS = 3
+JOIN_INPUTS = 8  # of the node Join Segments
+OVERLAP = 9  # frames that a segment repeats of the one before
 
 
-def workflow(options, prompt: str, state: str | None) -> dict:
-    """One segment in API form: load, generate from ``state`` if there is one, save the video and the new state."""
+@dataclass
+class Scene:
+    """Segments that go on from each other. first: number of the first one in the story, from 0."""
 
-    def node(kind: str, **inputs) -> dict:
-        return {"class_type": kind, "inputs": inputs}
+    number: int
+    first: int
+    prompts: list[str]
+    attempts: int = 0
+    film: Path | None = None
+    lost: list[str] = field(default_factory=list)
 
-    width, height = options.size
+
+def node(kind: str, **inputs) -> dict:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def script_of(options, scenes: list[Scene]) -> str:
+    """The story node's script of some scenes; each segment has the seed that it has in the whole story."""
+    segments = [
+        {"prompt": prompt, "seed": options.seed + scene.first + number, "cut": number == 0}
+        for scene in scenes
+        for number, prompt in enumerate(scene.prompts)
+    ]
+    told = {"size": "{}x{}".format(*options.size), "fps": options.fps, "preset": options.preset}
+    told |= {"defaults": {"seconds": options.seconds}, "overlap": {"video": OVERLAP}, "segments": segments}
+    return json.dumps(told, ensure_ascii=False, indent=1)  # JSON is YAML
+
+
+def story_workflow(options, scenes: list[Scene]) -> dict:
+    """Scenes in one run of the Story node. The folder is named after what is in it, so that the same story goes on."""
+    script = script_of(options, scenes)
+    name = hashlib.sha256(f"{script} {options.checkpoint}".encode()).hexdigest()[:12]
     made = {
         "load": node(f"{PREFIX}LoadCheckpoint", checkpoint=options.checkpoint, distilled_lora="none"),
         "gemma": node(f"{PREFIX}LoadTextEncoder", text_encoder=options.text_encoder, model=["load", 0]),
-        "segment": node(
-            f"{PREFIX}Generate", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1],
-            audio_vae=["load", 2],
-            prompt=prompt, negative_prompt="full", seconds=options.seconds, width=width, height=height, fps=options.fps,
-            preset=options.preset, seed=options.seed, video_overlap=9, audio_overlap=49,
+        "story": node(
+            f"{PREFIX}Story", model=["load", 0], text_encoder=["gemma", 0], video_vae=["load", 1],
+            audio_vae=["load", 2], script=script, folder=f"{options.prefix}/{name}", redo="",
         ),
-        "card": node(f"{PREFIX}SaveState", state=["segment", 2], filename_prefix=f"{options.prefix}/state",
-        form="PNG card"),
-        "video": node("CreateVideo", images=["segment", 0], audio=["segment", 1], fps=["segment", 5]),
-        "save": node("SaveVideo", video=["video", 0], filename_prefix=f"{options.prefix}/segment", format="auto",
-        codec="auto"),
     }  # fmt: skip
     if options.upsampler:
         made["upscaler"] = node(f"{PREFIX}LoadUpsampler", upsampler=options.upsampler)
-        made["segment"]["inputs"]["upsampler"] = ["upscaler", 0]
-    if state:
-        made["before"] = node(f"{PREFIX}LoadState", file=state)
-        made["segment"]["inputs"]["state"] = ["before", 0]
+        made["story"]["inputs"]["upsampler"] = ["upscaler", 0]
     return made
 
 
-def run_story(options) -> list[Path]:
-    """All segments in order. Returns their files."""
+def join_workflow(options, names: list[str]) -> dict:
+    """Films in the server's input folder after each other, saved as one."""
+    made, segments = {}, []
+    for number, name in enumerate(names):
+        made[f"file{number}"] = node("LoadVideo", file=name)
+        made[f"parts{number}"] = node("GetVideoComponents", video=[f"file{number}", 0])
+        made[f"scene{number}"] = node(
+            f"{PREFIX}ImagesToState", images=[f"parts{number}", 0], fps=options.fps, audio=[f"parts{number}", 1],
+            video_overlap=OVERLAP, audio_overlap=0,
+        )  # fmt: skip
+        segments.append([f"scene{number}", 1])
+    inputs = {f"segment_{number}": segment for number, segment in enumerate(segments, 1)}
+    amounts = {"hold_colour": 0.0, "hold_contrast": 0.0, "hold_loudness": 0.0}
+    made["film"] = node(f"{PREFIX}JoinSegments", **inputs, **amounts)
+    made["video"] = node("CreateVideo", images=["film", 0], audio=["film", 1], fps=["film", 2])
+    made["save"] = node(
+        "SaveVideo", video=["video", 0], filename_prefix=f"{options.prefix}/film", format="auto", codec="auto"
+    )
+    return made
+
+
+# --- scenes on servers -----------------------------------------------------------------------------------------------
+
+
+def make_story(options, client: Client, scenes: list[Scene], film: Path) -> None:
+    """Some scenes as one film, and the state that they leave."""
+    outputs = client.run(story_workflow(options, scenes), on_progress=show_progress)
+    report = outputs["story"]
+    found = report["images"][0]
+    film.write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
+    state = report["states"][0]["file"].removesuffix(" [output]")
+    folder, _, name = state.rpartition("/")
+    film.with_suffix(".state.safetensors").write_bytes(client.download(name, folder))
+    for line in report["text"][0].splitlines():
+        say(f"  {client.url}: {line}")
+
+
+def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Client]:
+    """Every scene as a film of its own, on whatever servers live. Returns the servers that are left."""
+    waiting: queue.Queue = queue.Queue()
+    for scene in scenes:
+        waiting.put(scene)
+    failures: list[BaseException] = []
+    left: list[Client] = []
+
+    def serve(client: Client) -> None:
+        if not client.answers():
+            say(f"{client.url} does not answer: the others go on without it")
+            return
+        while not failures:
+            try:
+                scene = waiting.get(timeout=0.2)
+            except queue.Empty:
+                if all(one.film for one in scenes) or failures:
+                    break
+                continue
+            film = options.out / f"scene_{scene.number:03}.mp4"
+            say(f"scene {scene.number} of {len(scenes)} on {client.url}")
+            try:
+                make_story(options, client, [scene], film)
+                scene.film = film
+            except ServerLost as error:
+                scene.attempts += 1
+                scene.lost.append(client.url)
+                say(f"  {error}: scene {scene.number} waits for another server")
+                if scene.attempts >= ATTEMPTS:
+                    failures.append(RunFailed(f"scene {scene.number} was lost with {', '.join(scene.lost)}"))
+                waiting.put(scene)
+                return
+            except BaseException as error:
+                failures.append(error)
+                return
+        left.append(client)
+
+    threads = [threading.Thread(target=serve, args=(client,), daemon=True) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    if not all(scene.film for scene in scenes):
+        raise RunFailed("no server is left; the scenes that are done stay, and the same command goes on with the rest")
+    return left
+
+
+def join(options, client: Client, films: list[Path], film: Path) -> None:
+    """Films after each other as one; as many at a time as the node takes."""
+    parts, round_number = films, 0
+    while len(parts) > 1:
+        joined = []
+        for start in range(0, len(parts), JOIN_INPUTS):
+            some = parts[start : start + JOIN_INPUTS]
+            if len(some) == 1:
+                joined += some
+                continue
+            content = hashlib.sha256(b"".join(path.read_bytes() for path in some)).hexdigest()[:12]
+            names = [client.upload(path, f"story_api_{content}_{i}.mp4") for i, path in enumerate(some)]
+            outputs = client.run(join_workflow(options, names), on_progress=show_progress)
+            found = next(one for one in outputs["save"]["images"] if one["filename"].endswith(".mp4"))
+            last = len(parts) <= JOIN_INPUTS
+            target = film if last else options.out / f"part_{round_number}_{start // JOIN_INPUTS:03}.mp4"
+            target.write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
+            joined.append(target)
+        parts, round_number = joined, round_number + 1
+
+
+def run_story(options) -> Path:
+    """The whole story. Returns the film."""
     clients = [Client(url) for url in options.server]
     options.out.mkdir(parents=True, exist_ok=True)
-    # where the newest state is: the server that has it, what to call it there, and how to download it
-    home, name, card = None, None, None
-    films = []
-    for index, prompt in enumerate(options.prompts):
-        client = clients[index % len(clients)]
-        if options.state and index == 0:
-            name = client.upload(options.state)
-        elif home is not None and home is not client:
-            local = options.out / "state.png"
-            local.write_bytes(home.download(**card))
-            name = client.upload(local, f"story_api_{options.seed}_{index:03}.png")
-        say(f"segment {index + 1} of {len(options.prompts)} on {client.url}" + (f", from {name}" if name else ""))
-        outputs = client.run(workflow(options, prompt, name), on_progress=show_progress)
-        state = next(one for one in outputs["card"]["states"] if one.get("file"))
-        home, name, card = client, state["file"], {key: state[key] for key in ("filename", "subfolder", "type")}
-        found = next(one for one in outputs["save"]["images"] if one["filename"].endswith(".mp4"))
-        films.append(options.out / f"segment_{index + 1:03}.mp4")
-        films[-1].write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
-        say(
-            f"  {films[-1]}: state of segment {state['segment_index']}, {state['audio_seconds']:.2f} s of sound carried"
+    film = options.out / "film.mp4"
+    if len(clients) == 1 or len(options.scenes) == 1:
+        what = f"{len(options.scenes)} scene{'s' if len(options.scenes) > 1 else ''} on"
+        on_first(clients, what, lambda client: make_story(options, client, options.scenes, film))
+    else:
+        left = make_scenes(options, options.scenes, clients)
+        parts = [scene.film for scene in options.scenes]
+        on_first(left, f"joining {len(parts)} scenes on", lambda client: join(options, client, parts, film))
+        parts[-1].with_suffix(".state.safetensors").replace(film.with_suffix(".state.safetensors"))
+    check(options, film)
+    return film
+
+
+def on_first(clients: list[Client], what: str, do) -> None:
+    """Do something on the first server that lives until it is done."""
+    for number, client in enumerate(clients, 1):
+        try:
+            say(f"{what} {client.url}")
+            do(client)
+            return
+        except ServerLost as error:
+            if number == len(clients):
+                raise
+            say(f"  {error}: on to another server")
+
+
+def check(options, film: Path) -> None:
+    """Count the film: every frame of every segment but the repeated ones, and sound for exactly these."""
+    facts = film_facts(film)
+    length = round(options.seconds * options.fps)
+    clip = max(1, round((length - 1) / 8)) * 8 + 1
+    expected = sum(clip * len(scene.prompts) - OVERLAP * (len(scene.prompts) - 1) for scene in options.scenes)
+    samples = round(expected * facts.sample_rate / options.fps) if facts.sample_rate else 0
+    if facts.frames != expected or abs(facts.samples - samples) > 1:
+        raise RunFailed(
+            f"{film} has {facts.frames} frames and {facts.samples} samples of sound, expected {expected} and {samples}"
         )
-    (options.out / "state.png").write_bytes(home.download(**card))
-    return films
+    say(f"{film}: {facts.frames} frames, {facts.frames / options.fps:.2f} s, {facts.samples} samples of sound")
 
 
-def show_progress(node, value, total) -> None:
-    if node == "segment" and sys.stderr.isatty():
+# --- what a person sees and types ------------------------------------------------------------------------------------
+
+
+def show_progress(node_id, value, total) -> None:
+    if node_id == "story" and sys.stderr.isatty():
         end = "\n" if value == total else ""
         sys.stderr.write(f"\r  {100 * value / total:3.0f} %{end}")
 
@@ -98,47 +249,49 @@ def size(text: str) -> tuple[int, int]:
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prompts", nargs="+", help="one prompt a segment")
-    parser.add_argument(
-        "--server", action="append", metavar="URL", help="a server (default http://127.0.0.1:8188); may be given twice"
+    add = parser.add_argument
+    add("prompts", nargs="*", help="one prompt a segment, of the first scene")
+    add("--scene", nargs="+", action="append", default=[], metavar="PROMPT", help="prompts of one more scene")
+    add(
+        "--server",
+        action="append",
+        metavar="URL",
+        help="a server (default http://127.0.0.1:8188); with several the scenes are made side by side",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("story"), metavar="DIR", help="folder for the segments (default story)"
-    )
-    parser.add_argument("--state", type=Path, metavar="FILE", help="go on from this saved state")
-    parser.add_argument(
-        "--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints"
-    )
-    parser.add_argument(
-        "--text-encoder", default="gemma_3_12B_it_fp4_mixed.safetensors", help="file in models/text_encoders"
-    )
-    parser.add_argument(
+    add("--out", type=Path, default=Path("story"), metavar="DIR", help="folder for the film (default story)")
+    add("--checkpoint", default="ltx-2.3-22b-distilled-fp8.safetensors", help="file in the server's models/checkpoints")
+    add("--text-encoder", default="gemma_3_12B_it_fp4_mixed.safetensors", help="file in models/text_encoders")
+    add(
         "--upsampler",
         default="ltx-2.3-spatial-upscaler-x2-1.1.safetensors",
         help="file in models/latent_upscale_models, for presets of two stages; '' for none",
     )
-    parser.add_argument("--preset", default="ltx2_quality")
-    parser.add_argument("--size", type=size, default=(1280, 704), metavar="WxH", help="pixels (default 1280x704)")
-    parser.add_argument(
-        "--seconds", type=float, default=5.0, help="length of each segment, repeated frames included (default 5)"
-    )
-    parser.add_argument("--fps", type=float, default=24.0)
-    parser.add_argument("--seed", type=int, default=10)
-    parser.add_argument("--prefix", default="continuum/api", help="folder below the server's output folder")
+    add("--preset", default="ltx2_quality")
+    add("--size", type=size, default=(1280, 704), metavar="WxH", help="pixels (default 1280x704)")
+    add("--seconds", type=float, default=5.0, help="length of each segment, repeated frames included (default 5)")
+    add("--fps", type=float, default=24.0)
+    add("--seed", type=int, default=10)
+    add("--prefix", default="continuum/api", help="folder below the server's output folder")
     options = parser.parse_args(arguments)
     options.server = options.server or ["http://127.0.0.1:8188"]
+    options.scenes, first = [], 0
+    for prompts in filter(None, [options.prompts, *options.scene]):
+        options.scenes.append(Scene(len(options.scenes) + 1, first, prompts))
+        first += len(prompts)
+    if not options.scenes:
+        parser.error("no prompts: give one a segment")
     return options
 
 
 def main() -> int:
     try:
-        run_story(parse())
+        print(run_story(parse()))
     except RunFailed as error:
         say(f"story_over_api: {error}")
     except OSError as error:
         say(f"story_over_api: {getattr(error, 'reason', None) or error}: is the server running, and the file there?")
     except KeyboardInterrupt:
-        say("story_over_api: stopped; the segments that are done stay")
+        say("story_over_api: stopped; the segments that are done stay, the same command goes on")
     else:
         return 0
     return 1

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__, media, mini
+from ..atomic_files import file_path
 from ..continuation import LTX2ContinuationState
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
@@ -260,17 +261,28 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _exists(name: str) -> bool:
+    return file_path(name) is not None and os.path.lexists(name)
+
+
 def split_image(text: str) -> tuple[str, int | None, float]:
-    """Path, frame (None: the last) and strength of ``FILE[@FRAME[:STRENGTH]]``."""
-    found = None if Path(text).exists() else re.fullmatch(r"(.+)@(\d+|last)(?::(\d*\.?\d+))?", text)
+    """Path, frame (None: the last) and strength of ``FILE[@FRAME[:STRENGTH]]``. Raises RequestError for a place that is
+    none."""
+    found = None if _exists(text) else re.fullmatch(r"(.+)@([0-9]{1,9}|last)(?::([0-9]*\.?[0-9]+))?", text)
     if not found:
+        file = text.rpartition("@")[0]
+        if file and not _exists(text) and _exists(file):
+            raise RequestError(
+                f"image is {text!r}, expected FILE@FRAME:STRENGTH with a frame number from 0 or last, such as "
+                f"{file}@last:0.8"
+            )
         return text, 0, 1.0
     return found[1], None if found[2] == "last" else int(found[2]), float(found[3] or 1)
 
 
 def split_strength(text: str) -> tuple[str, float]:
     """Path and strength of ``FILE[:STRENGTH]``."""
-    found = None if Path(text).exists() else re.fullmatch(r"(.+):(-?\d*\.?\d+)", text)
+    found = None if _exists(text) else re.fullmatch(r"(.+):(-?[0-9]*\.?[0-9]+)", text)
     return (found[1], float(found[2])) if found else (text, 1.0)
 
 

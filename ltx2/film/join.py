@@ -7,7 +7,7 @@ with other channels, and frames of another size, are brought to those of the fil
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,9 @@ def join_segments(
 ) -> Iterator[np.ndarray | Waveform]:
     """The film of consecutive segments, as pieces in order: frames uint8 [n, H, W, 3], and sound.
 
-    The film starts with the first new frame of the first segment given, and its sound has exactly round(frames / fps ·
-    rate) samples; a film of silent segments has none.
+    A segment with nothing before it begins a new scene where the last one ends. The film starts with the first new
+    frame of the first segment given, and its sound has exactly round(frames / fps · rate) samples; a film of silent
+    segments has none.
     audio: rate and channels of the sound, those of the first segment that has any unless given. report: called for each
     seam once the segment after it is through. note: is given what was adjusted, a warning (Ltx2Warning) unless given.
     drift_correction: none by default. Raises ContinuationError when segments do not follow each other.
@@ -105,7 +106,7 @@ def join_segments(
     track, frame_meter, before = _SoundTrack(audio, note), FrameMeter(), None
     corrector = DriftCorrector(drift_correction) if drift_correction is not None else None
     pictures = _Pictures(note)
-    for segment in segments:
+    for segment in _on_one_clock(segments):
         timing = segment.timing
         _check_neighbours(None if before is None else before.timing, timing)
         corrections = corrector.next(segment) if corrector is not None else None
@@ -163,6 +164,29 @@ class _Pictures:
             yield frames
         if at != timing.frames:
             raise ContinuationError(f"segment {timing.index} gave {at} frames, its timing says {timing.frames}")
+
+
+def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegment]:
+    """Segments on the clock of the first. One with nothing before it begins a scene where the last one ends, and what
+    goes on from it moves with it; everything else stays where it is."""
+    last: SegmentTiming | None = None
+    own: SegmentTiming | None = None  # of the last segment, as it came
+    for segment in segments:
+        timing = segment.timing
+        begins = not (timing.index or timing.start or timing.first_frame or timing.video_overlap)
+        if last is None or own is None:
+            placed = timing
+        elif begins:
+            placed = replace(timing, index=last.index + 1, start=last.picture_end, first_frame=last.total_frames)
+        else:
+            start = timing.start + last.start - own.start
+            index, first = (
+                timing.index + last.index - own.index,
+                timing.first_frame + last.first_frame - own.first_frame,
+            )
+            placed = replace(timing, index=index, start=start, first_frame=first)
+        last, own = placed, timing
+        yield replace(segment, timing=placed)
 
 
 def _check_neighbours(last: SegmentTiming | None, timing: SegmentTiming) -> None:

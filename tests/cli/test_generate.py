@@ -187,6 +187,11 @@ def test_how_pictures_and_strengths_are_written(tmp_path):
     strange = tmp_path / "a@3"
     strange.write_bytes(b"")
     assert options.split_image(str(strange)) == (str(strange), 0, 1.0)
+    for place in ("-1", "first", "5:x", "1.5", "", "²"):
+        with pytest.raises(RequestError, match="expected FILE@FRAME:STRENGTH"):
+            options.split_image(f"{strange}@{place}")
+    for odd in ("a" * 5000, "a\0b@3x", "\ud800@x"):
+        assert options.split_image(odd) == (odd, 0, 1.0)
     assert options.split_strength("x.safetensors") == ("x.safetensors", 1.0)
     assert options.split_strength(r"C:\x.safetensors:-0.5") == (r"C:\x.safetensors", -0.5)
     assert options.parse_size("768x512") == (768, 512)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ltx2 import media
-from ltx2.cli import continue_, generate, story
+from ltx2.cli import continue_, generate, main, story
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import ContinuationError, RequestError, StoryError
 from ltx2.film import capture_state, first_segment
@@ -130,9 +130,37 @@ def test_resume_change_and_redo(tell, capsys):
     capsys.readouterr()
     assert tell() == first and "0 segments made, 3 kept" in capsys.readouterr().err
     changed = tell(more=", seed: 5")
-    assert "2 segments made, 1 kept" in capsys.readouterr().err and changed[0] == first[0] and changed[1] != first[1]
+    told = capsys.readouterr().err
+    assert "2 segments made, 1 kept" in told and "2 finished segments that" in told and "--prune removes" in told
+    assert set(first) < set(changed) and len(changed) == 5
     tell("--redo", "2", more=", seed: 5")
-    assert "1 segments made, 2 kept" in capsys.readouterr().err  # the same comes out, so the third stays
+    told = capsys.readouterr().err
+    assert "1 segments made, 2 kept" in told and "came out as it was" in told  # so the third stays
+    assert tell() == changed and "0 segments made, 3 kept" in capsys.readouterr().err  # nothing was thrown away
+    assert tell("--prune") == first and "2 segments that the script no longer asks for are removed" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+def test_takes_are_made_picked_and_told(tell, tmp_path, capsys):
+    tell("--redo", "3:new")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        main(["story", "--status", str(tmp_path / "work")])
+    told = capsys.readouterr().out
+    assert "segment 3 take 1: done" in told and "segment 3 take 2 (kept): done" in told and "film.mp4 written" in told
+    tell("--pick", "3=1")
+    assert "0 segments made, 3 kept" in capsys.readouterr().err
+    tell("--pick", "3=2")
+    assert "0 segments made, 3 kept" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="1"):
+        main(["story", "--status", str(tmp_path)])
+    assert capsys.readouterr().err == f"ltx2: {tmp_path} holds no story: name the folder given with --work\n"
+    (tmp_path / "film.mp4").write_bytes(b"mine")
+    with pytest.raises(StoryError, match="is there already and is not the film"):
+        tell()
+    assert (tmp_path / "film.mp4").read_bytes() == b"mine"
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples import mp4_facts
 from examples.comfy_client import RunFailed
+from ltx2.continuation import load_attachment
 
 from . import hosting, real
 
@@ -210,11 +212,11 @@ def test_wrong_values_at_run_time_are_sentences(host, state_card):
         host.run(workflow)
 
 
-@pytest.mark.parametrize("two", [False, True], ids=["one server", "two servers"])
+@pytest.mark.parametrize("two", [False, True], ids=["one server", "two servers and a dead one"])
 def test_the_story_client(host, two, request, tmp_path):
-    servers = ["--server", host.server.url] + (
-        ["--server", request.getfixturevalue("older_host").server.url] if two else []
-    )
+    servers = ["--server", host.server.url]
+    if two:
+        servers += ["--server", request.getfixturevalue("older_host").server.url, "--server", "http://127.0.0.1:9"]
     small = ["--size", "64x64", "--seconds", "0.7", "--preset", "ltx2_fast"]
     models = [
         "--checkpoint",
@@ -234,12 +236,16 @@ def test_the_story_client(host, two, request, tmp_path):
         str(tmp_path),
         "A harbour.",
         "Roofs.",
+        "--scene",
         "A square.",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    films = sorted(tmp_path.glob("*.mp4"))
-    assert [film_facts(film)[0] for film in films] == [FRAMES] * 3
+    expected = 2 * FRAMES - OVERLAP + FRAMES
+    facts = mp4_facts.film_facts(tmp_path / "film.mp4")
+    assert facts.frames == expected == film_facts(tmp_path / "film.mp4")[0]
+    assert facts.samples == round(expected / 24 * facts.sample_rate)
+    assert load_attachment(tmp_path / "film.state.safetensors").state.video_frames
     command[command.index("--checkpoint") + 1] = "nothing.safetensors"
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 1 and "nothing.safetensors" in refused.stderr and "Traceback" not in refused.stderr

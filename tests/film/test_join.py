@@ -241,3 +241,19 @@ def test_a_drift_correction_begins_anew_at_a_cut(by):
     drifted = {"colour": end.mean(), "contrast": end.std(), "loudness": float(last.std())}[by]
     expected = {"colour": 40, "contrast": 14 / 1.25, "loudness": 0.02}[by]
     assert abs(drifted - expected) < 0.1 * expected
+
+
+def test_a_segment_with_nothing_before_it_begins_a_scene():
+    """Films that were made apart: each keeps its own clock, and what goes on from it moves with it."""
+    first, second = plans("24", 2, frames=33), plans("24", 3, frames=25)
+    reports = []
+    pieces = list(join_segments([segment(t) for t in [*first, *second, second[0]]], report=reports.append))
+    frames = np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
+    lengths = [33 + 24, 25 + 16 + 16, 25]
+    expected = [endless_frame(number) for count in lengths for number in range(count)]
+    assert np.array_equal(frames, np.stack(expected))
+    sound = torch.cat([piece.samples for piece in pieces if isinstance(piece, Waveform)], dim=1)
+    assert sound.shape[1] == round(Fraction(sum(lengths), 24) * RATE)
+    assert [seam.correlation is None for seam in reports] == [False, True, False, False, True]
+    with pytest.raises(ContinuationError, match="do not follow"):
+        list(join_segments([segment(first[0]), segment(second[0]), segment(second[2])]))
