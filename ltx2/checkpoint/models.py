@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..config.audio import audio_vae_config, vocoder_config
@@ -32,6 +33,8 @@ from ..networks.transformer.model import Transformer
 from ..networks.video_vae.diffusion_decoder import DiffusionDecoder, fold_gates
 from ..networks.video_vae.latent_upsampler import LatentUpsampler
 from ..networks.video_vae.model import VideoDecoder, VideoEncoder
+from ..networks.video_vae.tiny_decoder import PREFIX as TINY_DECODER
+from ..networks.video_vae.tiny_decoder import TinyDecoder, build_tiny_decoder, check_tiny_decoder
 from .build import LONGEST_REASON, LoadOptions, build
 from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
@@ -148,6 +151,18 @@ def load_vocoder(checkpoint: Checkpoint, **options: Any) -> nn.Module:
 def load_upsampler(checkpoint: Checkpoint, **options: Any) -> LatentUpsampler:
     """A latent upsampler, spatial or temporal."""
     return _load(checkpoint, "upsampler", upsampler_config, LatentUpsampler, options)
+
+
+def load_tiny_decoder(
+    checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> TinyDecoder:
+    """The decoder of a tiny autoencoder, which draws drafts and previews."""
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(TINY_DECODER)}
+    try:
+        check_tiny_decoder({name: tensor.shape for name, tensor in tensors.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+    return build_tiny_decoder({name: tensor.load() for name, tensor in tensors.items()}, device=device, dtype=dtype)
 
 
 def load_duration_head(checkpoint: Checkpoint, **options: Any) -> DurationHead:

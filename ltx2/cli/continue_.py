@@ -8,6 +8,7 @@ from ..errors import RequestError
 from ..film import Handoff, LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
+from .drafts import add_draft_arguments
 from .state import load_with_notes
 
 
@@ -36,6 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="how firmly it starts from the last frames, 0 to 1 (default: the state's)",
     )
     options.add_model_arguments(parser)
+    add_draft_arguments(parser)
     options.add_request_arguments(parser)
     parser.set_defaults(run=run)
 

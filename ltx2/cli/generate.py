@@ -7,6 +7,7 @@ from ..continuation import save_attachment
 from ..film import LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
+from .drafts import add_draft_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -26,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="also keep what `ltx2 continue` goes on from: .png card, .safetensors, .json or a folder",
     )
     options.add_model_arguments(parser)
+    add_draft_arguments(parser)
     options.add_request_arguments(parser)
     parser.set_defaults(run=run)
 

@@ -25,6 +25,7 @@ from ..stages.presets import PRESETS, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Progress
+from .drafts import tiny_decoder_of
 
 FILM_SUFFIXES = (".mp4", ".mov", ".m4v")
 STATE_SUFFIXES = (".png", ".safetensors", ".json")
@@ -122,6 +123,9 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         pass_batching=args.pass_batching,
     )
     checkpoints, text_encoder = model_files(args)
+    tiny_decoder = tiny_decoder_of(args, checkpoints)
+    if tiny_decoder is not None:
+        log(f"the draft is drawn by {Path(tiny_decoder).name}")
     if mini.CHECKPOINT in checkpoints and torch.device(device).type == "cpu":
         torch.set_num_threads(1)  # its layers are too small to be shared: threads would wait for each other
     return load_models(
@@ -130,6 +134,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         upsampler=args.upsampler,
         loras=[split_strength(text) for text in args.lora],
         distilled_lora=args.refine_lora,
+        tiny_decoder=tiny_decoder,
         config=config,
         progress=progress,
     )
@@ -231,6 +236,7 @@ def request_from(
         snap=args.snap,
         overrides=overrides,
         audio=media.read_sound(args.audio) if args.audio else None,
+        draft=args.draft,
     )
     wanted = [split_image(text) for text in args.image]
     last = 0
@@ -420,6 +426,8 @@ def metadata_of(segment: Segment, request: Request, models: Models, index: int =
         "prompt": request.prompt,
         "seed": segment.seed + index,
     }
+    if request.draft:
+        said["draft"] = True
     if models.loras:
         said["loras"] = [
             {"file": report.lora.path.name, "strength": strength, "fit": str(report)}

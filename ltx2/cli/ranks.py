@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .. import mini
 from ..checkpoint.models import transformer_heads
 from ..checkpoint.reader import open_checkpoint
 from ..errors import Ltx2Error, RequestError
@@ -48,7 +49,7 @@ def _check(args, size: int) -> None:
     count = torch.cuda.device_count()
     if device.type == "cuda" and size > count:
         raise RequestError(f"--gpus is {size}, this machine has {count}: use {count} or fewer")
-    check_size(size, transformer_heads(open_checkpoint(args.checkpoint)))
+    check_size(size, transformer_heads(open_checkpoint([mini.checkpoint_path(name) for name in args.checkpoint])))
 
 
 def _drive(args, ranks: Ranks) -> int:

@@ -15,6 +15,7 @@ from ..story.segment_job import source_of
 from ..story.status import story_status
 from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from . import options
+from .drafts import add_draft_arguments, tiny_decoder_of
 
 
 class _Status(argparse.Action):
@@ -74,6 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
     )
     options.add_model_arguments(parser)
+    add_draft_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -97,14 +99,14 @@ def run(args: argparse.Namespace) -> None:
     check_wishes(script, wishes)
     with options.Bars() as bars:
         models = options.load(args, bars)
-        check_story(models, script)
+        check_story(models, script, args.draft)
         result = run_story(
             script,
-            pipeline_generator(models, progress=bars, generate=options.generator(args)),
+            pipeline_generator(models, progress=bars, generate=options.generator(args), draft=args.draft),
             work=args.work,
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),
-            source=source_of(models),
+            source=source_of(models, args.draft),
             options=RunOptions(wishes, prune=args.prune, metadata=metadata_of(args, models)),
             log=lambda text: print(f"ltx2: {text}", file=sys.stderr),
         )
@@ -124,7 +126,8 @@ def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None 
 def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:
     """What the film says about how it was made."""
     script = Path(args.script).read_text("utf-8")
-    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script}}
+    draft = {"draft": True} if args.draft else {}
+    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **draft}}
 
 
 def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
@@ -134,6 +137,8 @@ def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
         args.dtype,
         [options.split_strength(text)[1] for text in args.lora],
         preset_for(models.names, models.release).name,
+        # segments of before there were drafts are still known
+        *(["draft"] if args.draft else []),
     ]
 
 
@@ -141,4 +146,6 @@ def weight_files(args: argparse.Namespace) -> list[str]:
     """Every file that decides what the models make."""
     loras = [options.split_strength(text)[0] for text in args.lora]
     checkpoints, text_encoder = options.model_files(args)
-    return [*map(str, checkpoints), str(text_encoder), *filter(None, [args.upsampler, args.refine_lora]), *loras]
+    # a draft is made without the upsampler
+    others = [tiny_decoder_of(args, checkpoints)] if args.draft else [args.upsampler]
+    return [*map(str, checkpoints), str(text_encoder), *map(str, filter(None, [*others, args.refine_lora])), *loras]

@@ -315,9 +315,12 @@ def check_source(before: Source, now: Source) -> tuple[str, ...]:
         raise ContinuationError(
             f"the state comes from {before.release}, the next segment is made with {now.release}: use the same release"
         )
+    notes = []
     if before.file and now.file and before.file != now.file:
-        return (f"the state was made with {before.file}, this segment is made with {now.file}",)
-    return ()
+        notes.append(f"the state was made with {before.file}, this segment is made with {now.file}")
+    if before.draft and not now.draft:
+        notes.append("the state comes from a draft, whose pictures are soft: make its segment without the draft first")
+    return tuple(notes)
 
 
 @dataclass(frozen=True)

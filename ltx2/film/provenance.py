@@ -23,11 +23,12 @@ class Source:
     """The model that a segment is made with; either may be unknown, "".
 
     release: such as ``LTX-2.3``, whose latents and pictures are the same in all of its files: a state fits by it.
-    file: of the weights, without its ending; told to people, never compared.
+    file: of the weights, without its ending; told to people, never compared. draft: whether it was a quick look.
     """
 
     release: str = ""
     file: str = ""
+    draft: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def provenance_metadata(producer: Provenance, next_start: Fraction) -> dict[str,
         found["model"] = producer.source.release
     if producer.source.file:
         found["file"] = producer.source.file
+    if producer.source.draft:
+        found["draft"] = True
     if producer.seed is not None:
         found["seed"] = producer.seed
     return found
@@ -120,7 +123,8 @@ def read_provenance(metadata: dict[str, Any], segment_index: int) -> Provenance 
 
 def _source(found: dict[str, Any]) -> Source:
     model, file = (str(found.get(name, ""))[:200] for name in ("model", "file"))
-    return Source(model, file) if _RELEASE.fullmatch(model) else Source("", file or model)
+    draft = found.get("draft") is True
+    return Source(model, file, draft) if _RELEASE.fullmatch(model) else Source("", file or model, draft)
 
 
 def _pair(value: Fraction) -> list[int]:

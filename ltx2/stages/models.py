@@ -71,8 +71,9 @@ class Models:
     """Everything a pipeline needs. A network that the files do not hold is None, and ``missing`` says what to load for
     it.
 
-    distilled_lora: for the stages that ask for it, on a copy of the transformer. loras: those that are merged in, with
-    strengths and what of them fits; notes: what the user has to know of them. contexts: prompts encoded so far.
+    tiny_decoder: of a tiny autoencoder, for drafts. distilled_lora: for the stages that ask for it, on a copy of the
+    transformer. loras: those that are merged in, with strengths and what of them fits; notes: what the user has to know
+    of them. contexts: prompts encoded so far.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -90,6 +91,7 @@ class Models:
     audio_decoder: Network | None = None
     vocoder: Network | None = None
     upsampler: Network | None = None
+    tiny_decoder: Network | None = None
     distilled_lora: Lora | None = None
     loras: tuple[tuple[LoraReport, float], ...] = ()
     notes: tuple[str, ...] = ()
@@ -118,6 +120,7 @@ def load_models(
     upsampler: str | Path | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
     distilled_lora: str | Path | None = None,
+    tiny_decoder: str | Path | None = None,
     config: PipelineConfig = PipelineConfig(),  # noqa: B008 (frozen)
     progress: Callable[[Progress], None] | None = None,
 ) -> Models:
@@ -125,8 +128,9 @@ def load_models(
 
     checkpoints: one file that holds all, or the split files of a release. text_encoder: Gemma, a file or folder.
     upsampler: the spatial x2 latent upsampler. loras: files with strengths, merged into the transformer.
-    distilled_lora: the one that a dev model refines with; the transformer itself never has it. Raises CheckpointError
-    (not a checkpoint, no transformer, LoRA with no matching key); other networks may be missing until they are needed.
+    distilled_lora: the one that a dev model refines with; the transformer itself never has it. tiny_decoder: a tiny
+    autoencoder, whose decoder draws drafts. Raises CheckpointError (not a checkpoint, no transformer, LoRA with no
+    matching key); other networks may be missing until they are needed.
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
@@ -142,6 +146,10 @@ def load_models(
     else:
         loading.missing["upsampler"] = (
             "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file"
+        )
+    if tiny_decoder is not None:
+        found["tiny_decoder"] = load.load_tiny_decoder(
+            open_checkpoint(tiny_decoder), dtype=config.video_vae, device=loading.device
         )
     if encoder is None:
         loading.missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
@@ -177,6 +185,11 @@ class _Loading:
         self.missing: dict[str, str] = {}
         self.large: dict[str, Any] = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
 
+    @property
+    def device(self) -> str:
+        """Where the weights lie while nobody works."""
+        return self.config.device if self.config.offload == "none" else "cpu"
+
     def report(self, done: int) -> None:
         if self._progress is not None:
             self._progress(Progress("loading", done, self.STEPS))
@@ -185,8 +198,7 @@ class _Loading:
         """One network. Raises MissingComponent when no file holds it."""
         self.report(self._done)
         self._done += 1
-        device = self.config.device if self.config.offload == "none" else "cpu"
-        return loader(source, dtype=dtype, device=device, quantized=self.config.quantized, **options)
+        return loader(source, dtype=dtype, device=self.device, quantized=self.config.quantized, **options)
 
     def try_to_take(self, name: str, loader: Callable, source: Any, dtype: torch.dtype, **options: Any) -> Any:
         """One network, or None when no file holds it."""

@@ -119,7 +119,10 @@ def generate(
             raise RequestError(
                 f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}"
             )
-        return steps.decode_pixels(models, latent.video[index : index + 1], rng_state[index], progress=report)
+        video, state = latent.video[index : index + 1], rng_state[index]
+        if job.settings.draft:
+            return steps.decode_draft(models, video, state, job.geometry, progress=report)
+        return steps.decode_pixels(models, video, state, progress=report)
 
     return Segment(
         latent=latent,

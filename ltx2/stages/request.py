@@ -16,7 +16,7 @@ from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondit
 from . import memory
 from .conditioning import check_places
 from .models import Models
-from .presets import Preset, Settings, StageSettings, find_preset, preset_for, resolve
+from .presets import Preset, Settings, StageSettings, drafted, find_preset, preset_for, resolve
 from .refinement import check_upsampler
 
 # Above this the models have seen no video.
@@ -34,6 +34,7 @@ class Request:
     from. latents: video latents to start from, at the first stage's size and at the second's (or None). audio_latents:
     exact length of the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film.
     positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
+    draft: a quick look at what the request would make (presets.draft), enlarged to its size.
     """
 
     prompt: str = ""
@@ -58,6 +59,7 @@ class Request:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     positive: TextContext | None = None
     negative: TextContext | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class Job:
         """The one or two stages to run; the first of two works at half size."""
         settings, latents = self.settings, self.request.latents or (None, None)
         if settings.refine is None:
-            return (Stage("denoising", self.geometry, settings.denoise, latent=latents[0]),)
+            size = self.geometry.half() if settings.half_size else self.geometry
+            return (Stage("denoising", size, settings.denoise, latent=latents[0]),)
         again, full = settings.refine.video_position_offset_sec, self.geometry
         if again is not None:
             full = replace(full, video_offset_seconds=clock.exact_seconds(again))
@@ -181,11 +184,19 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     else:
         preset = find_preset(request.preset, request.preset_version)
     settings = resolve(preset, models.release, request.overrides)
+    if request.draft:
+        settings = drafted(settings, request.overrides)
     _check_what_is_said(request)
     geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings))
     _check_conditions(request, geometry, settings)
     _warn_of_the_untrained(geometry)
-    notes = (*chosen, *models.notes, *_unused_lora(models, settings), *adjusted)
+    notes = (
+        *chosen,
+        *models.notes,
+        *_unused_lora(models, settings),
+        *_of_a_draft(models, request, settings),
+        *adjusted,
+    )
     job = Job(_filled_in(request, preset, geometry), settings, geometry, notes)
     if parts:
         _check_models(models, job, parts)
@@ -244,7 +255,7 @@ def _filled_in(request: Request, preset: Preset, geometry: Geometry) -> Request:
 
 def _multiple(settings: Settings) -> int:
     """What the sides must be multiples of: the first of two stages works at half size."""
-    return clock.PIXELS_PER_LATENT * (1 if settings.refine is None else 2)
+    return clock.PIXELS_PER_LATENT * (1 if settings.refine is None and not settings.half_size else 2)
 
 
 def _check_what_is_said(request: Request) -> None:
@@ -345,7 +356,9 @@ def _warn(text: str) -> None:
 def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
     """Everything that will be needed, before the first long stage."""
     request, settings = job.request, job.settings
-    needed = ["video_decoder"] if DECODING in parts else []
+    needed = []
+    if DECODING in parts and not (settings.draft and models.tiny_decoder is not None):
+        needed.append("video_decoder")
     if TEXT in parts and request.positive is None:
         needed += ["text_encoder", "text_projection", "connectors"]
     if FIRST_PASS in parts and isinstance(request.audio, Waveform):
@@ -393,8 +406,23 @@ def _unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
     if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in _stage_settings(settings)):
         return ()
     name = models.distilled_lora.path.name
+    if settings.draft and settings.half_size:
+        return (f"the refinement LoRA {name} has no effect: a draft has no second stage",)
     why = "has no second stage" if settings.refine is None else "runs it at strength 0"
     return (f"the refinement LoRA {name} has no effect: preset {settings.preset.name} {why}",)
+
+
+def _of_a_draft(models: Models, request: Request, settings: Settings) -> tuple[str, ...]:
+    """Notes on what a draft leaves out."""
+    if not settings.draft:
+        return ()
+    by = "the model's own decoder" if models.tiny_decoder is None else "the tiny autoencoder"
+    made = ": the first stage alone, enlarged," if settings.half_size else ""
+    notes = [f"this is a draft{made} with pictures by {by}"]
+    unused = next(iter(request.overrides.get("refine", {})), None)
+    if unused is not None:
+        notes.append(f"refine.{unused} has no effect: a draft has no second stage")
+    return tuple(notes)
 
 
 def _warn_without_lora(models: Models, settings: Settings) -> None:

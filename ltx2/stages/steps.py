@@ -28,7 +28,7 @@ from .presets import StageSettings, guidance_of, sigmas_of
 from .refinement import upsample_video
 from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
-from .video_decoding import decode_video, plan_video, room_to_decode
+from .video_decoding import decode_tiny, decode_video, enlarged, plan_video, room_to_decode, tiny_bytes
 
 Report = Callable[[Progress], None] | None
 
@@ -275,6 +275,23 @@ def decode_pixels(
             dtype=config.video_vae,
             progress=progress,
         )
+
+
+def decode_draft(
+    models: Models, latent: torch.Tensor, state: torch.Tensor, size: Geometry, *, progress: Report = None
+) -> Iterator[torch.Tensor]:
+    """As ``decode_pixels``, by the tiny decoder where there is one, and enlarged to a size."""
+    for piece in _small_pixels(models, latent, state, progress):
+        yield enlarged(piece, size.width, size.height)
+
+
+def _small_pixels(models: Models, latent: torch.Tensor, state: torch.Tensor, progress: Report) -> Iterator:
+    if models.tiny_decoder is None:
+        yield from decode_pixels(models, latent, state, progress=progress)
+        return
+    room = tiny_bytes(tuple(latent.shape), models.config.video_vae)
+    with models.placement.on(models.tiny_decoder, activation_bytes=room) as (decoder,):
+        yield from decode_tiny(decoder, latent, progress=progress)
 
 
 def generators_of(models: Models, seed: int, batch_size: int) -> list[torch.Generator]:

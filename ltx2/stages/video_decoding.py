@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import RequestError
@@ -16,6 +17,7 @@ from ..networks.video_vae.diffusion_tiling import (
 )
 from ..networks.video_vae.plan import TILES, DecodePlan, decode, decode_bytes, plan_decode
 from ..networks.video_vae.streaming import DEFAULT_PIECE_FRAMES
+from ..networks.video_vae.tiny_decoder import FRAMES_PER_LATENT, TinyDecoder
 from ..values import Progress
 from .memory import free_bytes
 
@@ -107,6 +109,33 @@ def room_to_decode(
     most."""
     plan = plan_video(decoder, shape, mode=mode, device=device, dtype=dtype, free=ROOM_TO_DECODE)
     return plan.peak_bytes if isinstance(plan, DiffusionDecodePlan) else plan.estimate_bytes
+
+
+@torch.no_grad()
+def decode_tiny(
+    decoder: TinyDecoder, latent: torch.Tensor, *, progress: Callable[[Progress], None] | None = None
+) -> Iterator[torch.Tensor]:
+    """Decode a normalised latent [1, 128, F, h, w] with a tiny autoencoder, on its device: pieces [1, 3, n, 32h, 32w]
+    around -1…1 on the CPU, in order of time."""
+    weight = next(decoder.parameters())
+    total = latent.shape[2]
+    for done, piece in enumerate(decoder.stream(latent.to(weight.device, weight.dtype)), 1):
+        if progress is not None:
+            progress(Progress("video decoding", done, total))
+        yield piece.movedim(0, 1)[None].float().mul(2).sub(1).cpu()
+
+
+def tiny_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes beside the weights that ``decode_tiny`` takes: some copies of eight frames at its widest place."""
+    return 8 * FRAMES_PER_LATENT * 64 * 64 * shape[3] * shape[4] * dtype.itemsize
+
+
+def enlarged(pixels: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Decoded pixels [1, 3, n, h, w] around -1…1 at another size; as they are where that is theirs."""
+    if pixels.shape[3:] == (height, width):
+        return pixels
+    frames = F.interpolate(pixels[0].movedim(1, 0), (height, width), mode="bicubic", align_corners=False)
+    return frames.movedim(0, 1)[None]
 
 
 def pictures(pixels: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ def pipeline_generator(
     *,
     progress: Callable[[Progress], None] | None = None,
     generate: Callable[..., Segment] = pipeline.generate,
+    draft: bool = False,
 ) -> Generate:
     """A generator for ``run_story`` that makes each segment with these models.
 
-    generate: the pipeline's, or one of several processes that work together.
+    generate: the pipeline's, or one of several processes that work together. draft: a quick look at each segment.
     """
 
     def make(task: SegmentTask) -> MadeSegment:
-        segment = generate(models, make_job(models, request_of(task)), progress=progress)
+        request = replace(request_of(task), draft=draft)
+        segment = generate(models, make_job(models, request), progress=progress)
         return MadeSegment(segment.frames(progress=progress), segment.latent.audio, segment.sound, segment.notes)
 
     return make
@@ -69,7 +72,7 @@ def nested_overrides(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def check_story(models: Models, script: StoryScript) -> None:
+def check_story(models: Models, script: StoryScript, draft: bool = False) -> None:
     """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
     checked = set()
     for index, segment in enumerate(script.segments):
@@ -78,7 +81,7 @@ def check_story(models: Models, script: StoryScript) -> None:
             continue
         checked.add(asked)
         try:
-            make_job(models, request_of(task_of(script, index)))
+            make_job(models, replace(request_of(task_of(script, index)), draft=draft))
         except Ltx2Error as error:
             raise script.error(segment, error) from error
 

@@ -32,10 +32,10 @@ class SegmentJob:
         return f"{self.job.settings}; {self.job.geometry}; {self.timing}"
 
 
-def source_of(models: Models) -> Source:
-    """What a state says about its model: the release, and the file that it came from."""
+def source_of(models: Models, draft: bool = False) -> Source:
+    """What a state says about its model: the release, the file that it came from, and whether it was for a draft."""
     release = "" if models.release is None else f"LTX-{models.release.name}"
-    return Source(release, Path(models.names[0]).stem if models.names else "")
+    return Source(release, Path(models.names[0]).stem if models.names else "", draft)
 
 
 def segment_job(
@@ -52,7 +52,7 @@ def segment_job(
     state; None: as much as the state before carries, or as usual.
     Raises RequestError, CheckpointError and ContinuationError for what cannot work.
     """
-    source = source_of(models)
+    source = source_of(models, request.draft)
     notes: tuple[str, ...] = ()
     if state is None:
         job = make_job(models, request)
@@ -64,7 +64,7 @@ def segment_job(
         asked = replace(sized.request, seed=request.seed, audio_latents=request.audio_latents)
         continued, following = continue_request(asked, state, handoff, source=source)
         job, timing, notes = make_job(models, continued), following.timing, following.notes
-        job = replace(job, notes=(*sized.notes, *job.notes))
+        job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes))))
     if overlap is None:
         overlap = overlap_of(state)
         overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))

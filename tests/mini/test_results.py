@@ -33,13 +33,13 @@ class Film:
         return meaning.judge(self.frames, self.sound, self.rate, meaning.story_truth(subjects, steps))
 
 
-def run(script: str, folder: Path, *more: str) -> Film:
+def run(script: str, folder: Path, *more: str, out: str = "film.mp4") -> Film:
     """``ltx2 story`` in a folder, which keeps finished segments."""
     path = folder / "story.yaml"
     path.write_text(f"defaults: {{frames: {FRAMES}}}\n{script}", "utf-8")
-    words = ["story", path, "--checkpoint", "mini", "--work", folder / "work", "--out", folder / "film.mp4", *more]
+    words = ["story", path, "--checkpoint", "mini", "--work", folder / "work", "--out", folder / out, *more]
     assert main([str(word) for word in words]) == 0
-    clip, sound = read_video(folder / "film.mp4"), read_sound(folder / "film.mp4")
+    clip, sound = read_video(folder / out), read_sound(folder / out)
     return Film(np.asarray(clip.frames, np.float32) / 255, sound.samples.mean(0).numpy(), sound.sample_rate)
 
 
@@ -47,12 +47,14 @@ def prompts(*lines: str) -> str:
     return "segments:\n" + "".join(f"  - {line}\n" for line in lines)
 
 
+TOLD = prompts(STAR.prompt, "It jumps up and down.", "The star, now blue, jumps up and down.")
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
     """A story whose later prompts leave out what goes on, and the folder it was made in."""
     folder = tmp_path_factory.mktemp("story")
-    script = prompts(STAR.prompt, "It jumps up and down.", "The star, now blue, jumps up and down.")
-    return run(script, folder), folder
+    return run(TOLD, folder), folder
 
 
 def test_the_file_is_what_its_name_says():
@@ -81,6 +83,16 @@ def test_a_changed_prompt_changes_its_segment_alone(story, capsys):
     joint = world.STEP * sum(STEPS[:2]) + 1
     assert np.abs(again.frames[: joint - 1] - film.frames[: joint - 1]).mean() < 0.01
     assert again.verdict([*STORY[:2], STORY[2].but(colour="green")]).segments[2]["colour"] == 1
+
+
+def test_a_draft_is_of_the_same_film_and_stands_beside_it(story, capsys):
+    film, folder = story
+    draft = run(TOLD, folder, "--draft", out="draft.mp4")
+    assert "draft" in capsys.readouterr().err
+    for segment in draft.verdict(STORY).segments:
+        assert min(segment[name] for name in ("cell", "motion", "colour", "scene", "tone")) == 1
+    run(TOLD, folder)
+    assert "0 segments made, 3 kept" in capsys.readouterr().err
 
 
 def test_a_cut_changes_the_scene(tmp_path):

@@ -5,7 +5,7 @@ It takes normalised latents as they are and streams: one latent frame at a time,
 before.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,8 @@ PATCH = 4
 FRAMES_PER_LATENT = 8
 # the first latent frame stands for one picture, its other seven are dropped
 DROPPED_FRAMES = FRAMES_PER_LATENT - 1
-MARKER = "decoder.22.bias"
+PREFIX = "decoder."
+MARKER = f"{PREFIX}22.bias"
 
 
 class _MemoryBlock(nn.Module):
@@ -99,19 +100,25 @@ def build_tiny_decoder(
     tensors: Mapping[str, torch.Tensor], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TinyDecoder:
     """The decoder of a tiny autoencoder's file; its encoder is left out. Raises CheckpointError for another file."""
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
-    if MARKER not in own or own.get("decoder.1.weight", torch.empty(0, 0)).shape[1] != LATENT_CHANNELS:
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    check_tiny_decoder({name: tensor.shape for name, tensor in own.items()})
+    network = TinyDecoder(device="meta", dtype=dtype)
+    network.load_state_dict({name: tensor.to(device, dtype) for name, tensor in own.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_tiny_decoder(shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise CheckpointError where tensors of these shapes are no decoder of a tiny autoencoder for LTX-2."""
+    first = shapes.get(f"{PREFIX}1.weight", ())
+    if MARKER not in shapes or len(first) != 4 or first[1] != LATENT_CHANNELS:
         raise CheckpointError(
             f"this is no tiny autoencoder for LTX-2: expected {MARKER} and {LATENT_CHANNELS} latent channels"
         )
-    network = TinyDecoder(device="meta", dtype=dtype)
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in own.items()}
+    expected = {name: list(tensor.shape) for name, tensor in TinyDecoder(device="meta").state_dict().items()}
+    found = {name: list(shape) for name, shape in shapes.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise CheckpointError(
             f"the tiny autoencoder has {wrong[0]} of shape {found.get(wrong[0], 'missing')}, expected "
             f"{expected.get(wrong[0], 'none')}: take the file for LTX-2"
         )
-    network.load_state_dict({name: tensor.to(device, dtype) for name, tensor in own.items()}, assign=True)
-    return network.eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from ... import mini
 from ...config.versions import ModelVersion
 from ...errors import RequestError
 from . import dev, distilled, hq
+from .draft import drafted
 from .overrides import override_names, parse_override, resolve
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
 
@@ -18,6 +19,7 @@ __all__ = [
     "RefineSettings",
     "Settings",
     "StageSettings",
+    "drafted",
     "find_preset",
     "guidance_of",
     "override_names",

@@ -88,11 +88,16 @@ class Preset:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a request's stages run with, after all defaults: refine is None when there is one stage only."""
+    """What a request's stages run with, after all defaults: refine is None when there is one stage only.
+
+    draft: a quick look (presets.draft); half_size: of the first of two stages, whose second it leaves out.
+    """
 
     preset: Preset
     denoise: StageSettings
     refine: RefineSettings | None
+    draft: bool = False
+    half_size: bool = False
 
     @property
     def audio_from(self) -> str:
@@ -102,6 +107,8 @@ class Settings:
     def __str__(self) -> str:
         guided = "guided " if len(passes(guidance_of(self.denoise))) > 1 else ""
         first = f"preset {self.preset.name}: {_steps(self.denoise)} {guided}steps"
+        if self.draft:
+            return f"draft of {first} at half size" if self.half_size else f"draft of {first}"
         return first if self.refine is None else f"{first} at half size, {_steps(self.refine.stage)} at full size"
 
 
