@@ -8,6 +8,7 @@ from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
 from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
 from ..ltx2.film.provenance import read_provenance
+from ..ltx2.film.timeline import overlap_within
 from . import host
 from .sockets import FINISHED, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 
@@ -70,10 +71,10 @@ class MakeState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, video_overlap, audio_overlap, audio=None):
         waveform = waveform_of(audio)
-        state = make_state(latent, images[..., :3], waveform, Overlap(video_overlap, audio_overlap))
-        return host.io.NodeOutput(
-            state, SegmentValue(images[..., :3], waveform, latent.timing), ui={"states": [card(state)]}
-        )
+        overlap, notes = overlap_within(latent.timing, Overlap(video_overlap, audio_overlap))
+        state = make_state(latent, images[..., :3], waveform, overlap)
+        segment = SegmentValue(images[..., :3], waveform, latent.timing)
+        return host.io.NodeOutput(state, segment, ui={"states": [card(state, notes=notes)]})
 
 
 def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):

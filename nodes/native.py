@@ -13,12 +13,13 @@ from ..ltx2.config.versions import release, version_of_shapes
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, condition_next, first_segment, new_sound
 from ..ltx2.film.handoff import fps_after, on_grid, source_of_state
+from ..ltx2.film.timeline import found_segment, overlap_within
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
-from .continuation import card, check_frames, check_sound, save_state
+from .continuation import SOUND_SLACK_SECONDS, card, check_frames, check_sound, save_state
 from .native_masks import guide_frames, masks_of
 from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, waveform_of
 
@@ -224,11 +225,12 @@ class AVLatentToState(host.io.ComfyNode):
         check_frames(len(images), timing)
         waveform, pictures = waveform_of(audio), images[..., :3]
         check_sound(waveform, timing)
-        overlap, source = Overlap(video_overlap, audio_overlap), latent.get(SOURCE, Source())
-        carried = _state_of(pictures, sound, timing, waveform, overlap, source)
+        overlap, notes = overlap_within(timing, Overlap(video_overlap, audio_overlap))
+        carried = _state_of(pictures, sound, timing, waveform, overlap, latent.get(SOURCE, Source()))
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             _, shown = save_state(carried, filename_prefix, cls.hidden)
+        shown["states"][0]["notes"] += notes
         new_images = pictures[timing.video_overlap : timing.frames - timing.end_offset]
         new_audio = audio_value(None if waveform is None else new_sound(timing, waveform))
         return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing), new_images, new_audio, ui=shown)
@@ -250,7 +252,7 @@ class ImagesToState(host.io.ComfyNode):
                 host.field(
                     io.Image,
                     "images",
-                    "The film's frames, or at least its last ones. The last 8k+1 of them count as the segment.",
+                    "The film's frames, or at least its last ones. All of them are kept for joining; the last ones are carried.",
                 ),
                 host.field(
                     io.Float, "fps", "Frames per second of the images.", default=24.0, min=1.0, max=120.0, step=0.001
@@ -292,24 +294,27 @@ class ImagesToState(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, images, fps, video_overlap, audio_overlap, audio=None, audio_vae=None):
-        rate = clock.parse_fps(fps)
-        frames = clock.snap_frames(len(images), "down")
-        pictures = images[len(images) - frames :, ..., :3]
-        waveform, latents = waveform_of(audio), None
+        rate, frames, pictures = clock.parse_fps(fps), len(images), images[..., :3]
+        # sound at hand is encoded if it is to be carried; more of it than of the picture says nothing
+        found_segment(frames, rate)
+        waveform, latents, notes = waveform_of(audio), None, []
         if waveform is not None:
-            # the sound of the frames that count, from their first one on
-            first = clock.samples_of_frames(len(images) - frames, rate, waveform.sample_rate)
-            last = first + clock.samples_of_frames(frames, rate, waveform.sample_rate)
-            waveform = Waveform(waveform.samples[:, first:last], waveform.sample_rate)
+            last = clock.samples_of_frames(frames, rate, waveform.sample_rate)
+            over = (waveform.samples.shape[-1] - last) / waveform.sample_rate
+            if over > SOUND_SLACK_SECONDS:
+                notes.append(f"{over:.2f} s of sound after the last frame are left out")
+            waveform = Waveform(waveform.samples[:, :last], waveform.sample_rate)
         if waveform is not None and audio_overlap:
             if audio_vae is None:
                 raise RequestError(
                     "sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0"
                 )
             latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
-        timing = first_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
-        carried = _state_of(pictures, latents, timing, waveform, Overlap(video_overlap, audio_overlap), Source())
-        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing))
+        timing = found_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
+        overlap, adjusted = overlap_within(timing, Overlap(video_overlap, audio_overlap))
+        carried = _state_of(pictures, latents, timing, waveform, overlap, Source())
+        shown = host.tell([*adjusted, *notes]) if adjusted or notes else {}
+        return host.io.NodeOutput(carried, SegmentValue(pictures, waveform, timing), ui=shown or None)
 
 
 @dataclass(frozen=True)
@@ -412,12 +417,8 @@ def _empty(following: NextSegment, divide: int) -> _Streams:
         )
     height, width = following.clip.frames.shape[1:3]
     width, height = on_grid(width, height)
-    for side in (width, height):
-        if side % (clock.PIXELS_PER_LATENT * divide):
-            multiple = clock.PIXELS_PER_LATENT * divide
-            raise RequestError(
-                f"the carried frames are {width}x{height}, expected multiples of {multiple} px for divide {divide}"
-            )
+    # the first of two stages needs sides that the second can double
+    width, height = (clock.snap_size(side, clock.PIXELS_PER_LATENT * divide) for side in (width, height))
     latent = empty_latent(
         width=width // divide,
         height=height // divide,

@@ -14,8 +14,10 @@ from ..clock import (
     AUDIO_LATENTS_PER_SECOND,
     DEFAULT_FPS,
     PIXELS_PER_LATENT,
+    WINDOW_SECONDS,
     audio_latents_for,
     exact_seconds,
+    is_valid_frame_count,
     latent_frame_span,
     parse_fps,
     round_half_up,
@@ -187,12 +189,19 @@ def on_grid(width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
+def sizes_on_grid(width: int, height: int) -> set[tuple[int, int]]:
+    """Sizes that a state's frames of this size may be brought to: the nearest that one stage takes, or two."""
+    sides = (PIXELS_PER_LATENT, 2 * PIXELS_PER_LATENT)
+    return {(snap_size(width, side), snap_size(height, side)) for side in sides}
+
+
 def open_request(request: RequestLike, state: LTX2ContinuationState) -> RequestLike:
     """A request whose rate, length and size are the state's where it leaves them open."""
     producer, asked = read_provenance(state.metadata, state.segment_index), cast(Any, request)
     if asked.fps is None and producer is not None:
         asked = replace(asked, fps=producer.timing.fps)
-    if asked.frames is None and asked.seconds is None and producer is not None:
+    # a found film has a length of its own
+    if asked.frames is None and asked.seconds is None and producer is not None and _could_be_made(producer.timing):
         asked = replace(asked, frames=producer.timing.frames)
     size = size_after(state)
     if asked.width is None and asked.height is None and size is not None:
@@ -308,6 +317,11 @@ def condition_next(
     )
 
 
+def _could_be_made(timing: SegmentTiming) -> bool:
+    """Whether a segment of this length is one that the models make at once."""
+    return is_valid_frame_count(timing.frames) and timing.seconds <= WINDOW_SECONDS
+
+
 def check_source(before: Source, now: Source) -> tuple[str, ...]:
     """Notes on what a state and the segment after it were made with. Raises ContinuationError, naming both, for two
     releases; what is unknown fits everything."""
@@ -346,7 +360,7 @@ def _check_size(held: StateContent, size: tuple[int, int] | None, notes: list[st
     height, width = held.frames.shape[1:3]
     if (width, height) == tuple(size):
         return
-    if on_grid(width, height) != tuple(size):
+    if tuple(size) not in sizes_on_grid(width, height):
         raise ContinuationError(
             f"the state's frames are {width}x{height} px, the next segment is {size[0]}x{size[1]}: use the same size"
         )

@@ -8,7 +8,7 @@ join, and nothing adds up. All times are fractions.
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..clock import (
@@ -121,6 +121,14 @@ def first_segment(
     return _within_window(SegmentTiming(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
 
 
+def found_segment(frames: int, fps: Fraction, *, audio_latents: int = 0) -> SegmentTiming:
+    """The timing of frames that no model made here: any number of them, as long as they like. audio_latents: of their
+    sound where it was encoded. Raises RequestError when there are none."""
+    if frames < 1:
+        raise RequestError("there are no frames to go on from: connect at least one")
+    return SegmentTiming(index=0, frames=frames, fps=fps, audio_latents=audio_latents)
+
+
 def check_overlap(video_overlap: int) -> None:
     """Raises RequestError for a number of repeated frames that is neither 8k+1 nor 0, a hard cut."""
     if video_overlap and not is_valid_frame_count(video_overlap):
@@ -140,6 +148,17 @@ def check_carried(timing: SegmentTiming, overlap: Overlap) -> None:
         )
     if overlap.audio_frames < 0:
         raise RequestError(f"audio overlap is {overlap.audio_frames} frames, expected 0 (none) or more")
+
+
+def overlap_within(timing: SegmentTiming, overlap: Overlap) -> tuple[Overlap, tuple[str, ...]]:
+    """As much of an overlap as a finished segment can leave, and what was adjusted: what took minutes to make is not
+    refused for it."""
+    most = timing.frames - timing.end_offset
+    video = snap_frames(max(1, min(overlap.video_frames, most)), "down") if overlap.video_frames else 0
+    if video == overlap.video_frames:
+        return overlap, ()
+    told = f"video overlap {overlap.video_frames} became {video}: a segment of {most} frames carries 8k+1 of them"
+    return replace(overlap, video_frames=video), (told,)
 
 
 def next_segment(

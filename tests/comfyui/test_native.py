@@ -49,16 +49,10 @@ def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders
 
 def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, pack, folders):
     (state, _), _ = segment(run, pack, frames=33)
-    with pytest.raises(ValueError, match="multiples of 64"):
-        run(
-            "StateToAVLatent",
-            state=state,
-            vae=samples.FakeVae(),
-            seconds=1.375,
-            divide=2,
-            strength=1.0,
-            audio_overlap=-1,
-        )
+    half = run(
+        "StateToAVLatent", state=state, vae=samples.FakeVae(), seconds=1.375, divide=2, strength=1.0, audio_overlap=-1
+    ).args[0]
+    assert half["samples"].unbind()[0].shape == (1, 128, 5, 1, 2), "96x64 becomes 128x64, half of which is 64x32"
     upsampled = {"samples": nested(pack, torch.zeros(1, 128, 5, 4, 6), torch.ones(1, 8, 35, 16)), "other": 1}
     before = upsampled["samples"].unbind()[0].clone()
     vae = samples.FakeVae()
@@ -220,15 +214,15 @@ def latents_of(waveform, rate):
 def test_frames_and_sound_alone_become_a_state(run, pack, folders, vae):
     loudness = torch.linspace(0, 1, 40).repeat_interleave(960)  # one step a latent at 24 kHz
     audio = {"waveform": loudness.repeat(1, 1, 1), "sample_rate": 24000}  # mono, 1.6 s
-    images = samples.frames(36)  # 33 of them count, from frame 3 on: 0.125 s
+    images = samples.frames(36)
     state, segment = run(
         "ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio, audio_vae=vae
     ).args
-    assert len(state.video_frames) == 9 and segment.timing.frames == 33 and segment.timing.audio_latents == 35
-    assert torch.equal(segment.frames, images[3:])
+    assert len(state.video_frames) == 9 and segment.timing.frames == 36 and segment.timing.audio_latents == 38
+    assert torch.equal(segment.frames, images)
     carried = state.audio_latents[0, 0, :, 0]
-    # the clock moves by one second: 25 latents; the carried ones say how loud it is from 1.125 s on
-    assert len(carried) == 10 and abs(float(carried[0]) - (0.125 + 1) * 25 / 39) < 0.03
+    # the clock moves by 27 frames, 28 latents; the carried ones say how loud it is from then on
+    assert len(carried) == 10 and abs(float(carried[0]) - 28 / 39) < 0.03
     assert run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9).args[0].audio_latents is None
     with pytest.raises(ValueError, match="no audio VAE is connected"):
         run("ImagesToState", images=images, fps=24.0, video_overlap=9, audio_overlap=9, audio=audio)

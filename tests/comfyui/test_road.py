@@ -2,11 +2,13 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 
 from ltx2.cli import continue_
 from ltx2.cli import generate as generate_verb
+from ltx2.continuation import LTX2ContinuationState
 from ltx2.errors import ContinuationError
 
 from . import samples
@@ -147,25 +149,54 @@ def test_a_found_clip_off_the_grid_is_brought_to_it(run, folders):
 
 
 def test_found_sound_stays_where_it_was_and_is_heard(run, folders):
-    """36 frames are given, 33 count; the state carries no sound, since there is no VAE."""
+    """36 frames are given, which is not 8k+1, and all are kept; the state carries no sound, since there is no VAE."""
     sound = samples.sound(36 / 24)
     given = {"images": samples.frames(36), "fps": 24.0, "video_overlap": 9, "audio_overlap": 0, "audio": sound}
     state, first = run("ImagesToState", **given).args
     rate = sound["sample_rate"]
     assert state.audio_latents is None
-    assert torch.equal(first.waveform.samples, sound["waveform"][0, :, rate // 8 : rate // 8 + 33 * rate // 24])
+    assert torch.equal(first.waveform.samples, sound["waveform"][0]) and torch.equal(first.frames, given["images"])
+    assert "0.50 s of sound after the last frame" in run(
+        "ImagesToState", **given | {"audio": samples.sound(2)}
+    ).ui["text"][0]  # fmt: skip
     nothing = {"hold_colour": 0.0, "hold_contrast": 0.0, "hold_loudness": 0.0}
     following = run("PrepareLatent", conditions=run("ContinueFrom", state=state).args[0], **{
         **CLIP, "width": 96, "length": 33, "snap": "off",
     }).args[0].timing  # fmt: skip
     for waveform in (None, type(first.waveform)(torch.full((1, 33 * 16000 // 24), 0.25), 16000)):
         second = type(first)(samples.frames(33), waveform, following)
-        _, audio, _, report = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
+        images, audio, _, report = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
         heard = audio["waveform"][0]
-        assert audio["sample_rate"] == rate and heard.shape[1] == 57 * rate // 24
-        until = 33 * rate // 24 - rate // 200
+        assert torch.equal(images[:36], given["images"]) and len(images) == 60
+        assert audio["sample_rate"] == rate and heard.shape[1] == 60 * rate // 24
+        until = 36 * rate // 24 - rate // 200
         assert torch.equal(heard[:, :until], first.waveform.samples[:, :until])
         assert ("brought to the film's" in report) == (waveform is not None)
+
+
+@pytest.mark.parametrize("given, carried", [(12, 9), (257, 25), (9, 9)])
+def test_what_was_made_is_not_refused_for_its_overlap(run, made, pack, given, carried):
+    """An overlap that comes over a wire is not known before: it is brought to what the clip has, and told."""
+    after = run("MakeState", latent=made.finished, images=made.images, video_overlap=given, audio_overlap=17)
+    told = after.ui["states"][0]["notes"]
+    assert len(after.args[0].video_frames) == carried and bool(told) == (given != carried)
+    assert all(note.startswith(f"video overlap {given} became {carried}") for note in told)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1280, 736), (854, 480), (100, 70)])
+def test_a_state_of_any_size_is_gone_on_from(size):
+    """With presets of one stage and of two: each brings the state's frames to the nearest size that it takes."""
+    from ltx2.film import condition_next
+    from ltx2.stages.request import Request, resolve_geometry
+
+    state = LTX2ContinuationState(video_frames=[np.zeros((size[1], size[0], 3), np.uint8)] * 9)
+    for multiple in (32, 64):
+        asked = Request(frames=17, width=size[0], height=size[1], snap=True)
+        made = resolve_geometry(asked, multiple=multiple)[0]
+        following = condition_next(state, 17, size=(made.width, made.height))
+        assert (size == (made.width, made.height)) != any("were brought to" in note for note in following.notes)
+    with pytest.raises(ContinuationError, match="use the same size"):
+        condition_next(state, 17, size=(size[0] * 2 // 64 * 64, size[1] * 2 // 64 * 64))
 
 
 def test_a_clip_of_a_chain_is_written_with_its_sound_in_place(run, loaded, folders):  # noqa: F811
