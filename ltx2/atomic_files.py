@@ -343,7 +343,12 @@ def _held_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
     while True:
         temp = folder / f"{_HELD}{uuid.uuid4().hex}{_TEMP_SUFFIX}"
         temp.mkdir()
-        handle = os.open(temp, os.O_RDONLY)
+        try:
+            handle = os.open(temp, os.O_RDONLY)
+        except FileNotFoundError:
+            if not folder.is_dir():
+                raise
+            continue  # a cleaner came between the two calls, when nobody held it yet
         if _hold(handle, temp):
             return temp, functools.partial(os.close, handle)
         os.close(handle)

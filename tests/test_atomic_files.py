@@ -183,6 +183,22 @@ def test_the_next_load_takes_away_what_a_killed_save_left(tmp_path):
     assert os.listdir(tmp_path) == ["s.png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+def test_a_cleaner_comes_before_a_new_folder_is_held(tmp_path, monkeypatch):
+    really, cleaned = os.open, []
+
+    def open_late(path, *args, **options):
+        if os.path.basename(path).startswith(".ltx2-held-") and not cleaned:
+            cleaned.append(path)
+            os.rmdir(path)
+        return really(path, *args, **options)
+
+    monkeypatch.setattr(durable.os, "open", open_late)
+    with durable.atomic_folder(tmp_path / "state") as temp:
+        (temp / "x").write_bytes(b"1")
+    assert cleaned and os.listdir(tmp_path / "state") == ["x"] and not litter(tmp_path)
+
+
 def replace_again_and_again(path, stop):
     index = 0
     while not stop.is_set():
