@@ -138,7 +138,25 @@ def undocumented_functions() -> Iterator[str]:
                 yield function.label
 
 
-RULES = (long_files, long_functions, wide_functions, crowded_folders, untyped_functions, undocumented_functions)
+def repeated_classes() -> Iterator[str]:
+    """Names that two classes of the engine or the nodes share."""
+    homes: dict[str, list[str]] = {}
+    for path in python_files(ENGINE, ROOT / "nodes"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    yield from (f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1)
+
+
+RULES = (
+    long_files,
+    long_functions,
+    wide_functions,
+    crowded_folders,
+    untyped_functions,
+    undocumented_functions,
+    repeated_classes,
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -180,6 +198,7 @@ class Heir(Wide):
     )
     for n in range(FOLDER_FILES - 1):
         (tmp_path / f"ltx2/room/empty_{n}.py").write_text('"""Empty."""\n')
+    (tmp_path / "ltx2/room/empty_0.py").write_text('"""Not empty."""\nclass Node:\n    """Another."""\n')
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     functions = "ltx2/room/functions.py::"
     assert {rule.__name__: set(rule()) for rule in RULES} == {
@@ -188,5 +207,6 @@ class Heir(Wide):
         "wide_functions": {functions + "Wide.wide", "nodes/node.py::Node.other"},
         "crowded_folders": {"ltx2/room"},
         "untyped_functions": {functions + "Wide.wide"},
+        "repeated_classes": {"Node: ltx2/room/empty_0.py, nodes/node.py"},
         "undocumented_functions": {functions + "Wide", functions + "Wide.wide", functions + "Wide.typed"},
     }

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -110,6 +111,17 @@ def test_files_that_documents_name_are_there(name):
     assert all((home / one).exists() for one in links), links
     for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", content):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_names_in_documents_are_those_of_the_engine(name):
+    for path in re.findall(r"`(ltx2(?:\.\w+)+)(?:\([^`]*\))?`", text(name)):
+        if path == "ltx2.v1":  # the kind of an envelope
+            continue
+        try:
+            assert pkgutil.resolve_name(path) is not None
+        except (ImportError, AttributeError) as error:
+            pytest.fail(f"{name}: {path}: {error}")
 
 
 def test_every_preset_stands_in_the_table_of_pipelines():

@@ -29,7 +29,7 @@ class AVTokens:
 
     @property
     def batch_size(self) -> int:
-        """How many samples."""
+        """How many clips at once."""
         return len(self.video if self.video is not None else self.audio)
 
 

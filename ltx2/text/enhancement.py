@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .language_model import GEMMA4
-from .writer import PromptWriter, Sampling, write
+from .writer import PromptWriter, TextSampling, write
 
 _TASK = """\
 Write the description of one film shot from the user's idea, for a model that makes pictures and sound together.
@@ -48,7 +48,7 @@ _KEPT_SHOTS, _KEPT_WORDS = 4, 160  # of the shots before, so that the model's at
 
 DEFAULT_SEED = 10
 # As the releases' own templates write.
-SAMPLING = {"prose": Sampling(), "caption": Sampling(repetition=1.15)}
+SAMPLING = {"prose": TextSampling(), "caption": TextSampling(repetition=1.15)}
 
 # What a tokenizer for plain prompts reads badly → what it reads well.
 _QUOTES = {"“": '"', "”": '"', "„": '"', "″": '"', "‘": "'", "’": "'", "′": "'"}
@@ -103,7 +103,7 @@ def enhance_prompt(
     from_image: bool = False,
     style: str | None = None,
     seed: int = DEFAULT_SEED,
-    sampling: Sampling | None = None,
+    sampling: TextSampling | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EnhancedPrompt:
     """A fuller prompt; the same seed gives the same text.

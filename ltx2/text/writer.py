@@ -30,7 +30,7 @@ _THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.S)
 
 
 @dataclass(frozen=True)
-class Sampling:
+class TextSampling:
     """How the next word is drawn. temperature 0 takes the likeliest. top_k, top_p, min_p: which words may be drawn: so
     many, the likeliest that make up so much, those at least so likely as this share of the likeliest; 0 (1 for top_p)
     leaves a rule out. repetition: what the odds of a word that stands in the answer already are divided by."""
@@ -145,7 +145,7 @@ def write(
     user: str,
     *,
     seed: int,
-    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    sampling: TextSampling = TextSampling(),  # noqa: B008 (frozen)
     progress: Callable[[int], None] | None = None,
 ) -> str:
     """What the model answers; the same seed gives the same text. Thoughts before the answer are left out.
@@ -170,7 +170,7 @@ def write(
     return _THOUGHT.sub("", tokenizer.text_of(answer))
 
 
-def next_id(logits: torch.Tensor, answer: list[int], sampling: Sampling, generator: torch.Generator) -> int:
+def next_id(logits: torch.Tensor, answer: list[int], sampling: TextSampling, generator: torch.Generator) -> int:
     """Draw the next word from logits [V]."""
     logits = logits.clone()
     if answer and sampling.repetition != 1:

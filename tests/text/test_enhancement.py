@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.text.enhancement import clean_answer, enhance_prompt, question, rules, style_for
 from ltx2.text.gemma import load_text_encoder
-from ltx2.text.writer import Sampling, conversation, load_writer, next_id, write, writer_of
+from ltx2.text.writer import TextSampling, conversation, load_writer, next_id, write, writer_of
 from ltx2.tiny import text as tiny_text
 
-GREEDY = Sampling(temperature=0, repetition=1, max_new_tokens=8)
-SHORT = Sampling(max_new_tokens=12)
+GREEDY = TextSampling(temperature=0, repetition=1, max_new_tokens=8)
+SHORT = TextSampling(max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_greedy_equals_transformers(encoder, writer):
 
 
 def test_an_empty_answer_keeps_the_prompt(writer):
-    assert enhance_prompt(writer, "a dog runs", sampling=Sampling(max_new_tokens=0)).text == "a dog runs"
+    assert enhance_prompt(writer, "a dog runs", sampling=TextSampling(max_new_tokens=0)).text == "a dog runs"
 
 
 def test_progress_can_stop_the_work(writer):
@@ -149,7 +149,7 @@ def test_what_is_no_enhancer(tmp_path):
 def test_only_allowed_words_are_drawn(seed, top_k, top_p, min_p, temperature):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(50, generator=generator) * 3
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition=1)
+    sampling = TextSampling(temperature, top_k, top_p, min_p, repetition=1)
     chances = torch.softmax(logits / temperature, -1)
     ranked = chances.sort(descending=True).indices.tolist()
     for _ in range(5):
@@ -164,7 +164,7 @@ def test_only_allowed_words_are_drawn(seed, top_k, top_p, min_p, temperature):
 def test_repetition_is_made_unlikely():
     logits = torch.tensor([2.0, 1.9, -1.0])
     generator = torch.Generator()
-    greedy = Sampling(temperature=0, repetition=1.5)
+    greedy = TextSampling(temperature=0, repetition=1.5)
     assert next_id(logits, [], greedy, generator) == 0 and next_id(logits, [0], greedy, generator) == 1
     assert torch.equal(logits, torch.tensor([2.0, 1.9, -1.0]))
 

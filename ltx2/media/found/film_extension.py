@@ -205,7 +205,7 @@ class _CopyingWriter:
             # opaque: PyAV must not open an encoder for it, which would write a header of its own
             self.picture = self.container.add_stream_from_template(stream, opaque=True)
             self.picture.codec_context.extradata = copy.header
-            self.track = _SoundTrack(film, self.container, source, info, begin) if rate else None
+            self.track = _ExtendedSound(film, self.container, source, info, begin) if rate else None
             others = len(source.streams) - 1 - bool(info.sample_rate)
         self.notes = self.track.notes if self.track is not None else ()
         if others:
@@ -245,7 +245,7 @@ class _CopyingWriter:
             self.container.mux(packet)
 
 
-class _SoundTrack:
+class _ExtendedSound:
     """The sound of a film that is copied: its own blocks as far as they can stay, then new ones."""
 
     def __init__(self, film: FilmExtension, container: Any, source: Any, info: VideoInfo, begin: Fraction):

@@ -19,7 +19,7 @@ class Sampler:
 
     run: takes ``denoise(x, sigma, step) -> x0``, the starting tokens, the sigmas (float32 [steps + 1], on the CPU),
     ``restore(x0) -> x0``, which puts known tokens back into a prediction, and ``after_step(step, x0)``, called after
-    every step. noise: argument of ``run`` → what is added to the seeds of the samples for the generators that it gets;
+    every step. noise: argument of ``run`` → what is added to the seeds of the clips for the generators that it gets;
     empty for samplers that add no noise. rank: place in lists. uses_negative: ``run`` also takes ``negative() -> x0``,
     the last prediction for the negative prompt.
     """

@@ -27,7 +27,7 @@ __all__ = ["ClipClock", "Compute", "Model", "Prompts", "Sampling", "Streams", "d
 class Sampling:
     """How a stage goes from noise to the clean latent.
 
-    sigmas: [steps + 1], falling. noise: see latent_preparation. sampler: its name. seeds: of the batch's samples, for
+    sigmas: [steps + 1], falling. noise: see latent_preparation. sampler: its name. seeds: of the batch's clips, for
     the samplers that add noise; noise_device: where that noise is drawn. noise_scale: how much noise the start is mixed
     with, the first sigma unless given.
     """

@@ -24,7 +24,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAG = "tag:yaml.org,2002:"
 
 
-class Place(NamedTuple):
+class ScriptPlace(NamedTuple):
     """Where something stands in the text a person wrote, from 1."""
 
     line: int
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 class Scalar(NamedTuple):
     """One value as text; plain: not in quotes, so it may mean a number."""
 
-    place: Place
+    place: ScriptPlace
     text: str
     plain: bool
     size: int = 1
@@ -46,7 +46,7 @@ class Scalar(NamedTuple):
 class Sequence(NamedTuple):
     """A list. size: values in it and itself."""
 
-    place: Place
+    place: ScriptPlace
     items: list[Any]
     size: int
 
@@ -54,7 +54,7 @@ class Sequence(NamedTuple):
 class Mapping(NamedTuple):
     """Keys and values as they stand. size: values in it and itself."""
 
-    place: Place
+    place: ScriptPlace
     entries: list[tuple[Any, Any]]
     size: int
 
@@ -62,29 +62,29 @@ class Mapping(NamedTuple):
 Node = Scalar | Sequence | Mapping
 
 
-class Source(NamedTuple):
+class ScriptText(NamedTuple):
     """Text for the parser, and where each of its lines came from: (line from 1, columns it was moved by)."""
 
     text: str
     lines: list[tuple[int, int]]
 
-    def place(self, mark: Any) -> Place:
+    def place(self, mark: Any) -> ScriptPlace:
         """Where a mark of the parser stands in what a person wrote."""
         if mark is None or not self.lines:
-            return Place(1, 1)
+            return ScriptPlace(1, 1)
         line, moved = self.lines[min(mark.line, len(self.lines) - 1)]
-        return Place(line, max(mark.column - moved, 0) + 1)
+        return ScriptPlace(line, max(mark.column - moved, 0) + 1)
 
 
 class NotYaml(Exception):
     """What is wrong and where; the caller names the script."""
 
-    def __init__(self, place: Place, message: str) -> None:
+    def __init__(self, place: ScriptPlace, message: str) -> None:
         super().__init__(message)
         self.place = place
 
 
-def compose(source: Source) -> Node | None:
+def compose(source: ScriptText) -> Node | None:
     """The tree of a YAML text, None when it is empty. Raises NotYaml."""
     composer = _Composer(source, max(MAX_NODES, len(source.text) // _BYTES_PER_NODE))
     try:
@@ -93,7 +93,7 @@ def compose(source: Source) -> Node | None:
         place = source.place(error.problem_mark or error.context_mark)
         raise NotYaml(place, f"not YAML, {_advice(error.problem or error.context or 'it cannot be read')}") from error
     except yaml.YAMLError as error:
-        raise NotYaml(Place(1, 1), f"not YAML, {' '.join(str(error).split())[:120]}") from error
+        raise NotYaml(ScriptPlace(1, 1), f"not YAML, {' '.join(str(error).split())[:120]}") from error
 
 
 def _advice(problem: str) -> str:
@@ -108,7 +108,7 @@ def _advice(problem: str) -> str:
 
 
 class _Composer:
-    def __init__(self, source: Source, most_nodes: int) -> None:
+    def __init__(self, source: ScriptText, most_nodes: int) -> None:
         self._source, self._most = source, most_nodes
         self._events: Iterator[Any] = yaml.parse(source.text, Loader=_LOADER)
         self._anchors: dict[str, Node] = {}
@@ -124,7 +124,7 @@ class _Composer:
                 found = self._node(event)
         return found
 
-    def _at(self, event) -> Place:
+    def _at(self, event) -> ScriptPlace:
         return self._source.place(event.start_mark)
 
     def _count(self, nodes: int, event) -> None:
@@ -153,7 +153,7 @@ class _Composer:
             self._anchors[anchor] = node
         return node
 
-    def _alias(self, event, place: Place) -> Node:
+    def _alias(self, event, place: ScriptPlace) -> Node:
         self._aliases += 1
         node = self._anchors.get(event.anchor)
         if node is None:
@@ -163,7 +163,7 @@ class _Composer:
         self._count(node.size, event)
         return node
 
-    def _collection(self, event, place: Place) -> Node:
+    def _collection(self, event, place: ScriptPlace) -> Node:
         sequence = isinstance(event, yaml.SequenceStartEvent)
         kind = "list" if sequence else "mapping"
         if event.tag not in (None, "!", f"{_CORE_TAG}{'seq' if sequence else 'map'}"):
@@ -179,7 +179,7 @@ class _Composer:
             return Sequence(place, items, size)
         return Mapping(place, list(zip(items[::2], items[1::2], strict=True)), size)
 
-    def _is_plain(self, event, place: Place) -> bool:
+    def _is_plain(self, event, place: ScriptPlace) -> bool:
         tag = event.tag
         if tag in (None, "!"):
             return event.implicit[0]

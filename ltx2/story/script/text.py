@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...errors import StoryError
-from .nodes import Source
+from .nodes import ScriptText
 
 # Entries whose value is text that people write without quotes.
 _FREE_TEXT = ("prompt", "negative", "title")
@@ -41,11 +41,11 @@ class _Writer:
         self.lines.append((line, moved))
 
 
-def as_source(text: str, name: str, story_keys: tuple[str, ...], segment_keys: tuple[str, ...]) -> Source:
+def as_source(text: str, name: str, story_keys: tuple[str, ...], segment_keys: tuple[str, ...]) -> ScriptText:
     """YAML of a script's text. Raises StoryError where a line can only be a mistake."""
     typed = _Typed(text.split("\n"), name, story_keys, segment_keys)
     typed.write()
-    return Source("\n".join(typed.out.text), typed.out.lines)
+    return ScriptText("\n".join(typed.out.text), typed.out.lines)
 
 
 @dataclass
