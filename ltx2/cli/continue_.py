@@ -1,12 +1,16 @@
-"""``ltx2 continue``: the next segment from a state, in another run, on another machine, by another person."""
+"""``ltx2 continue``: the next segment from a state, in another run, on another machine, by another person; or from any
+film that was found."""
 
 import argparse
 from pathlib import Path
 
 from ..continuation import FolderBlobs, save_attachment
 from ..errors import RequestError
-from ..film import Handoff, LastFrames
-from ..story.segment_job import segment_job, state_after
+from ..film import FinishedSegment, Handoff, LastFrames
+from ..film.found import write_extended
+from ..film.handoff import open_request
+from ..story.found import go_on, sized_after_film
+from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .drafts import add_draft_arguments
 from .state import load_with_notes
@@ -16,16 +20,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Tell the command line of this verb."""
     parser = subparsers.add_parser(
         "continue",
-        help="continue a film from its state",
+        help="continue a film from its state, or any film from its end",
         description=(
-            "Make the next segment of a film from the state that the last one left. The result holds what is "
-            "new, and begins where the segment before ended; beside it lies the state for the next one."
+            "Make the next segment of a film. From the state that the last segment left, the result holds what is "
+            "new, and begins where the segment before ended. From a film, whatever it was made with, the result holds "
+            "that film as it is and the new part behind it. Beside the result lies the state for the next segment."
         ),
     )
-    parser.add_argument("state", help="state as PNG card, .safetensors, .json or folder")
+    parser.add_argument("state", help="state as PNG card, .safetensors, .json or folder; or a film, such as .mp4")
     parser.add_argument("--prompt", required=True, help="what is seen and heard next")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the new part of the film, ending in .mp4")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="the new part of the film (of a found film: all of it), .mp4"
+    )
     parser.add_argument("--blobs", metavar="DIR", help="folder with the blobs that the state names")
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="FRAMES",
+        help="of a found film, how many of its last frames to start from: 8k+1 (default 25, fewer for short segments)",
+    )
     parser.add_argument(
         "--save-state",
         metavar="PATH",
@@ -49,10 +62,23 @@ def run(args: argparse.Namespace) -> None:
     options.check_state(saved)
     if args.audio or args.samples != 1:
         raise RequestError("a continuation makes one clip with its own sound: leave --audio and --samples out")
+    (_after_film if is_film(args.state) else _after_state)(args, saved)
+    print(args.out)
+
+
+def is_film(name: str | Path) -> bool:
+    """Whether a name is that of a film and not of a state."""
+    path = Path(name)
+    return path.suffix.lower() not in ("", *options.STATE_SUFFIXES) and not path.is_dir()
+
+
+def _after_state(args: argparse.Namespace, saved: Path) -> None:
+    if args.context is not None:
+        raise RequestError("--context is for films: a state has the frames that it starts from, leave it out")
     state = load_with_notes(args.state, FolderBlobs(args.blobs) if args.blobs else None).state
     with options.Bars() as bars:
         models = options.load(args, bars)
-        request = options.request_from(args, models, args.prompt, after=state)
+        request = options.request_from(args, models, args.prompt, lambda asked: open_request(asked, state))
         made = segment_job(models, request, state, Handoff(strength=args.strength))
         options.log_notes(options.notes_of(args, models, made.job))
         options.log(f"{made.job.settings}; {made.timing}")
@@ -66,5 +92,36 @@ def run(args: argparse.Namespace) -> None:
             progress=bars,
             metadata=options.metadata_of(segment, made.job.request, models),
         )
+    _save_state(made, segment, last_frames, saved)
+
+
+def _after_film(args: argparse.Namespace, saved: Path) -> None:
+    if args.blobs:
+        raise RequestError(f"--blobs is for states, {args.state} is a film: leave it out")
+    if Path(args.out).exists() and Path(args.state).exists() and Path(args.out).samefile(args.state):
+        raise RequestError(f"cannot write {args.out}: it is the film that is gone on from, use another name")
+    with options.Bars() as bars:
+        models = options.load(args, bars)
+        request = options.request_from(
+            args, models, args.prompt, lambda asked: sized_after_film(models, asked, args.state)
+        )
+        start = go_on(models, request, args.state, context=args.context, handoff=Handoff(strength=args.strength))
+        made = start.made
+        options.log_notes((*start.film.notes, *options.notes_of(args, models, made.job)))
+        options.log(f"{start.film}; {made.job.settings}; {made.timing}")
+        segment = options.generator(args)(models, made.job, progress=bars)
+        last_frames = LastFrames(made.overlap.video_frames)
+        new = FinishedSegment(made.timing, last_frames.watch(segment.frames(progress=bars)), segment.sound)
+        write_extended(
+            args.state,
+            start.film,
+            new,
+            args.out,
+            metadata=options.metadata_of(segment, made.job.request, models),
+            note=lambda text: options.log(f"note: {text}"),
+        )
+    _save_state(made, segment, last_frames, saved)
+
+
+def _save_state(made: SegmentJob, segment, last_frames: LastFrames, saved: Path) -> None:
     options.log(f"state {save_attachment(state_after(made, segment, last_frames.frames), saved)}")
-    print(args.out)

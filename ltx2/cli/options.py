@@ -15,10 +15,8 @@ from tqdm import tqdm
 
 from .. import __version__, media, mini
 from ..atomic_files import file_path
-from ..continuation import LTX2ContinuationState
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
-from ..film.handoff import open_request
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS, parse_override
@@ -210,10 +208,10 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def request_from(
-    args: argparse.Namespace, models: Models, prompt: str, after: LTX2ContinuationState | None = None
+    args: argparse.Namespace, models: Models, prompt: str, opened: Callable[[Request], Request] = lambda asked: asked
 ) -> Request:
-    """The request that a command line means. after: the state it goes on from, which says what is left open. Raises
-    RequestError and MediaError."""
+    """The request that a command line means. opened: gives a request what it leaves open, from what it goes on from.
+    Raises RequestError and MediaError."""
     overrides: dict[str, dict] = {}
     for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
         if value is not None:
@@ -241,8 +239,7 @@ def request_from(
     wanted = [split_image(text) for text in args.image]
     last = 0
     if any(frame is None for _, frame, _ in wanted):
-        opened = request if after is None else open_request(request, after)
-        last = make_job(models, opened, parts=()).geometry.frames - 1
+        last = make_job(models, opened(request), parts=()).geometry.frames - 1
     # opened here, so that a picture that cannot be read is told before anything runs
     images = tuple(
         ImageCondition(media.open_image(path), last if frame is None else frame, strength)

@@ -153,7 +153,9 @@ def capture_state(
 def overlap_of(state: LTX2ContinuationState | None) -> Overlap:
     """What the state after the next segment should carry: as much as the one before did, where it says."""
     producer = None if state is None else read_provenance(state.metadata, state.segment_index)
-    return Overlap() if producer is None or not producer.overlap.video_frames else producer.overlap
+    if producer is None or producer.source.found is not None or not producer.overlap.video_frames:
+        return Overlap()  # more is taken of a found film, since nothing else is known of it
+    return producer.overlap
 
 
 # --- from a state to the request for the next segment -----------------------------------------------------------------
@@ -201,7 +203,8 @@ def open_request(request: RequestLike, state: LTX2ContinuationState) -> RequestL
     if asked.fps is None and producer is not None:
         asked = replace(asked, fps=producer.timing.fps)
     # a found film has a length of its own
-    if asked.frames is None and asked.seconds is None and producer is not None and _could_be_made(producer.timing):
+    made = producer is not None and producer.source.found is None and _could_be_made(producer.timing)
+    if asked.frames is None and asked.seconds is None and producer is not None and made:
         asked = replace(asked, frames=producer.timing.frames)
     size = size_after(state)
     if asked.width is None and asked.height is None and size is not None:

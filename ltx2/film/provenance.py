@@ -2,6 +2,7 @@
 readers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -23,12 +24,14 @@ class Source:
     """The model that a segment is made with; either may be unknown, "".
 
     release: such as ``LTX-2.3``, whose latents and pictures are the same in all of its files: a state fits by it.
-    file: of the weights, without its ending; told to people, never compared. draft: whether it was a quick look.
+    file: of the weights, without its ending; told to people, never compared. draft: whether it was a quick look. found:
+    of a film that no model of ours made, what is known of it, such as its name and size; else None.
     """
 
     release: str = ""
     file: str = ""
     draft: bool = False
+    found: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def provenance_metadata(producer: Provenance, next_start: Fraction) -> dict[str,
         found["file"] = producer.source.file
     if producer.source.draft:
         found["draft"] = True
+    if producer.source.found is not None:
+        found["found_film"] = dict(producer.source.found)
     if producer.seed is not None:
         found["seed"] = producer.seed
     return found
@@ -123,7 +128,9 @@ def read_provenance(metadata: dict[str, Any], segment_index: int) -> Provenance 
 
 def _source(found: dict[str, Any]) -> Source:
     model, file = (str(found.get(name, ""))[:200] for name in ("model", "file"))
-    draft = found.get("draft") is True
+    film, draft = found.get("found_film"), found.get("draft") is True
+    if isinstance(film, dict):
+        return Source(found=film)
     return Source(model, file, draft) if _RELEASE.fullmatch(model) else Source("", file or model, draft)
 
 

@@ -107,13 +107,14 @@ def encode_audio_condition(
     """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip."""
     if not isinstance(audio, Waveform):
         return audio
+    return encode_own_audio(audio, lambda sound: encode_sound(models, sound), audio_latents=audio_latents)
+
+
+def encode_sound(models: Models, sound: Waveform) -> torch.Tensor:
+    """Normalised latents [1, 8, T, 16] of a sound of any rate, one or two channels."""
     network = models.need("audio_encoder")
     with models.placement.on(network, activation_bytes=SOUND_BYTES) as (encoder,), torch.no_grad():
-
-        def encode(waveform: Waveform) -> torch.Tensor:
-            return encode_waveform(encoder, waveform, device=models.placement.device_of(network))
-
-        return encode_own_audio(audio, encode, audio_latents=audio_latents)
+        return encode_waveform(encoder, sound, device=models.placement.device_of(network))
 
 
 def encode_conditioning(

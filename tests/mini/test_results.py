@@ -33,14 +33,18 @@ class Film:
         return meaning.judge(self.frames, self.sound, self.rate, meaning.story_truth(subjects, steps))
 
 
+def read_film(path: Path) -> Film:
+    clip, sound = read_video(path), read_sound(path)
+    return Film(np.asarray(clip.frames, np.float32) / 255, sound.samples.mean(0).numpy(), sound.sample_rate)
+
+
 def run(script: str, folder: Path, *more: str, out: str = "film.mp4") -> Film:
     """``ltx2 story`` in a folder, which keeps finished segments."""
     path = folder / "story.yaml"
     path.write_text(f"defaults: {{frames: {FRAMES}}}\n{script}", "utf-8")
     words = ["story", path, "--checkpoint", "mini", "--work", folder / "work", "--out", folder / out, *more]
     assert main([str(word) for word in words]) == 0
-    clip, sound = read_video(folder / out), read_sound(folder / out)
-    return Film(np.asarray(clip.frames, np.float32) / 255, sound.samples.mean(0).numpy(), sound.sample_rate)
+    return read_film(folder / out)
 
 
 def prompts(*lines: str) -> str:
@@ -93,6 +97,17 @@ def test_a_draft_is_of_the_same_film_and_stands_beside_it(story, capsys):
         assert min(segment[name] for name in ("cell", "motion", "colour", "scene", "tone")) == 1
     run(TOLD, folder)
     assert "0 segments made, 3 kept" in capsys.readouterr().err
+
+
+def test_a_film_whose_state_is_lost_is_gone_on_from(story, tmp_path):
+    """From pixels and samples alone: the object goes on from where it is, in its colour, with its tone."""
+    words = ["continue", story[1] / "film.mp4", "--checkpoint", "mini", "--prompt", "It jumps up and down."]
+    assert main([str(word) for word in [*words, "--frames", "25", "--out", tmp_path / "longer.mp4"]]) == 0
+    film = read_film(tmp_path / "longer.mp4")
+    verdict = film.verdict([*STORY, STORY[2]], [*STEPS, 2])
+    last = verdict.segments[3]
+    assert min(last[name] for name in ("scene", "cell", "colour", "shape", "motion", "tone")) == 1
+    assert np.array_equal(film.frames[:57], read_film(story[1] / "film.mp4").frames)
 
 
 def test_a_cut_changes_the_scene(tmp_path):

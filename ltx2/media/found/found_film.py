@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 import numpy as np
 import torch
 
-from ...clock import decoded_audio_seconds, is_valid_frame_count, seconds_of_frames, snap_frames
+from ...clock import (
+    FRAMES_PER_LATENT,
+    decoded_audio_seconds,
+    is_valid_frame_count,
+    parse_fps,
+    seconds_of_frames,
+    snap_frames,
+)
 from ...errors import MediaError, RequestError
 from ...values import Waveform
 from ..channels import mix_note, mix_to_stereo
@@ -19,7 +27,8 @@ from ..video_reader import VideoInfo, pictures, video_info, video_stream
 
 CONTEXT_FRAMES = 25  # what a model learns motion and content of a found film from, where nobody says otherwise
 LEAST_FRAMES = 9
-AUDIO_LATENTS = 64  # about 2.5 s of sound, of which the first few latents are dropped after encoding
+AUDIO_LATENTS = 64  # about 2.5 s of sound
+RUN_UP_LATENTS = 4  # of them: dropped after encoding, since an encoder starts otherwise than it goes on
 SLOWEST, FASTEST = 8, 60  # frames per second that the models can be asked for
 _NOTED_GAP_SECONDS = 0.1  # less is an encoder's padding
 
@@ -29,7 +38,8 @@ class FoundFilm:
     """The end of a film, cut where its picture ends.
 
     frames: uint8 [V, H, W, 3], the last ones, at the model's size. fps: their rate. sound: one or two channels, ending
-    at the same instant, exactly as long as ``audio_latents`` stand for; None for a film without sound. end_seconds:
+    at the same instant, exactly as long as ``audio_latents`` stand for, which reach back beyond the frames by another
+    eight and RUN_UP_LATENTS at least (silence before the film's start); None for a film without sound. end_seconds:
     that instant, from the first frame on. notes: what was adjusted, one sentence each.
     """
 
@@ -57,6 +67,7 @@ def read_found_film(
     path: FilePath,
     *,
     frames: int | None = None,
+    fps: object = None,
     audio_latents: int = AUDIO_LATENTS,
     size: tuple[int, int] | None = None,
     multiple: int = 32,
@@ -64,10 +75,10 @@ def read_found_film(
 ) -> FoundFilm:
     """The end of a film, whatever it was made with; only that much of it is decoded, a frame at a time.
 
-    frames: how many, 8k+1; None: 25, or as many as a shorter film has. audio_latents: how much sound, less where the
-    film is shorter. size: (width, height) of the model's pictures; None: the film's own, with sides of a ``multiple``
-    and at most so many pixels in all. Raises MediaError for what is no film or too short, RequestError for a frame
-    count that is not 8k+1.
+    frames: how many, 8k+1; None: 25, or as many as a shorter film has. fps: of them; None: see model_rate.
+    audio_latents: how much sound, less where the film is shorter, more where the frames are longer. size: (width,
+    height) of the model's pictures; None: the film's own, with sides of a ``multiple`` and at most so many pixels in
+    all. Raises MediaError for what is no film or too short, RequestError for a frame count that is not 8k+1.
     """
     if frames is not None and (not is_valid_frame_count(frames) or frames < LEAST_FRAMES):
         raise RequestError(
@@ -79,19 +90,21 @@ def read_found_film(
     with opened(path) as container:
         stream = video_stream(container, path)
         clock = film_clock(container, stream, path)
-        fps = model_rate(clock.fps)
-        count = _count(path, clock, fps, frames, notes)
+        rate = model_rate(clock.fps) if fps is None else parse_fps(fps)
+        count = _count(path, clock, rate, frames, notes)
         out = np.empty((count, height, width, 3), np.uint8)
-        for i, picture in enumerate(pictures(container, stream, path, clock, last_frames(clock, fps, count))):
+        for i, picture in enumerate(pictures(container, stream, path, clock, last_frames(clock, rate, count))):
             out[i] = fitted(picture, height, width)
-    if fps != clock.fps:
-        notes.append(f"{shown(path)} has {float(clock.fps):g} frames per second: it is gone on from at {float(fps):g}")
+    if rate != clock.fps:
+        notes.append(f"{shown(path)} has {float(clock.fps):g} frames per second: it is gone on from at {float(rate):g}")
     notes += _size_notes(path, info, width, height)
     latents, sound = 0, None
     if info.sample_rate:
-        latents = min(audio_latents, int((100 * clock.end + 3) / 4))
-        sound = _sound(path, info, clock.end, latents, notes) if latents else None
-    return FoundFilm(out, fps, sound, latents, clock.end, info, tuple(notes))
+        reach = seconds_of_frames(count + FRAMES_PER_LATENT, rate)
+        needed = ceil((100 * reach + 3) / 4) + RUN_UP_LATENTS
+        latents = max(needed, min(audio_latents, int((100 * clock.end + 3) / 4)))
+        sound = _sound(path, info, clock.end, latents, notes)
+    return FoundFilm(out, rate, sound, latents, clock.end, info, tuple(notes))
 
 
 def model_rate(fps: Fraction) -> Fraction:
