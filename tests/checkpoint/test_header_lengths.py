@@ -29,6 +29,7 @@ def test_a_length_that_spells_a_signature(tmp_path, signature):
             assert open_checkpoint(write(path, SMALLEST.ljust(length), b"\7")).tensors["x"].load() == 7
 
 
+@pytest.mark.slow
 def test_every_length_loads(tmp_path):
     path = tmp_path / "a.safetensors"
     for length in range(8 * (len(SMALLEST) // 8 + 1), LENGTHS.stop, 8):

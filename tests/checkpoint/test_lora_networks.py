@@ -76,6 +76,7 @@ def every_network(tiny, tmp_path, version, more=()):
     return save(tmp_path / "lora.safetensors", tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["2.3", "2.5"])
 @pytest.mark.parametrize("quantized", ["dequantize", "on_use"])
 def test_every_network_gets_its_part(tiny, tmp_path, version, quantized):

@@ -127,6 +127,7 @@ def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, kind, sentence",
     [
@@ -212,6 +213,7 @@ def test_the_end_of_a_film_is_kept_while_it_is_written(tmp_path):
     assert (tmp_path / "x.mp4").read_bytes() == (tmp_path / "y.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_demo_says_where_the_film_is_and_shows_it(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     demo.add_parser(parser.add_subparsers())

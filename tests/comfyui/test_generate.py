@@ -51,6 +51,7 @@ def test_a_picture_starts_a_film_and_ends_a_continuation(generated):
     assert not torch.equal(continued.args[0], ended.args[0])
 
 
+@pytest.mark.slow
 def test_adjustments_are_told_and_impossible_things_refused(generated, loaded):  # noqa: F811
     info = generated(width=100, seconds=1.0).args[4]
     assert "100x64 became 128x64" in info and "128x64, 25 frames at 24 fps" in info

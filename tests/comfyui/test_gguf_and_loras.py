@@ -140,6 +140,7 @@ KINDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded_anew, shelf, folders, pack, kind, strength):  # noqa: F811

@@ -132,6 +132,7 @@ def overwrite(value) -> None:
             overwrite(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_inputs_are_kept_and_runs_are_alike(run, nodes, made, shelf, folders, case):  # noqa: F811
     import comfy.model_management as mm

@@ -78,6 +78,7 @@ def weights(network) -> dict[str, torch.Tensor]:
 CASES = [("2.3", "nothing"), ("2.0", "half"), ("2.5", "half"), ("2.3", "pages")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "version, keeps", CASES if REAL else [(version, "nothing") for version in ("2.0", "2.3", "2.5")]
 )

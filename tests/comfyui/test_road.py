@@ -39,6 +39,7 @@ def cli(tiny):
     return run
 
 
+@pytest.mark.slow
 def test_a_state_goes_from_the_command_line_to_the_nodes_and_back(cli, generated, run, folders, capsys):  # noqa: F811
     inside, outside = folders / "input", folders / "output"
     inside.mkdir(exist_ok=True)

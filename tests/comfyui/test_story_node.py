@@ -45,6 +45,7 @@ def test_made_once_then_kept_then_changed(story, folders):
     assert "1 segments made, 1 kept" in other.args[2] and other.args[3] == "film/film_00003.mp4 [output]"
 
 
+@pytest.mark.slow
 def test_workflows_that_share_a_folder_lose_nothing(story, folders):
     """The default folder is the same for every workflow: each finds its own film again, whatever ran in between."""
     scripts = [SCRIPT, SCRIPT.replace("one", "a street"), SCRIPT.replace("segments:", "seed: 40\nsegments:")]

@@ -93,6 +93,7 @@ def comfy_cli() -> str | None:
     return str(beside) if beside.exists() else shutil.which("comfy")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(comfy_cli() is None, reason="comfy-cli is not installed: it is among the test extras")
 @pytest.mark.skipif(os.environ.get("CONTINUUM_HOST") == "real", reason="the same on every host")
 def test_the_registry_accepts_the_pack(tmp_path):

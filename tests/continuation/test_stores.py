@@ -254,6 +254,7 @@ def test_expired_sessions_leave_the_disk(tmp_path):
     assert sessions.sweep() == 1 and on_disk() == 0
 
 
+@pytest.mark.slow
 def test_the_work_of_one_call_does_not_grow_with_the_sessions(tmp_path, monkeypatch):
     """Counted: files opened and folders listed while one session of many is replaced and dropped."""
     blobs = InMemoryBlobStore()
@@ -340,6 +341,7 @@ def test_stores_on_a_disk_that_fails_say_one_sentence(tmp_path, monkeypatch, cod
     assert failed >= 2
 
 
+@pytest.mark.slow
 def test_nothing_stored_is_lost_when_the_disk_is_full(tmp_path, monkeypatch):
     """A failure at every write, sync and rename of storing: the session before stays, with its blobs."""
     blobs = FileBlobStore(tmp_path / "blobs")

@@ -20,6 +20,7 @@ def test_stores_survive_kills(tmp_path):
     crash.kill_stores(tmp_path / "k", 3, random.Random(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_fault_of_a_save(tmp_path, form):
     assert crash.fault_saves(tmp_path / "f", form) >= 5

@@ -36,6 +36,7 @@ def most_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutated_files_give_errors_of_our_own(name, quick_folder, tmp_path, monkeypatch):

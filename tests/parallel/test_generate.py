@@ -38,6 +38,7 @@ def pictures(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("*.png"))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset, words", [("ltx2_fast", "2 GPUs: 2 sequence parts"), ("ltx2_3_base", "2 GPUs: 2 guidance passes")]
 )
@@ -55,6 +56,7 @@ def test_two_ranks_make_what_one_makes(tiny, tmp_path, preset, words):
     assert one.metadata == two.metadata
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_and_the_language_model_of_the_first_alone(tiny, tmp_path):
     files, port = tiny("2.3"), free_port()
     arguments = command(files, tmp_path / "out.mp4", "--preset", "ltx2_fast", "--steps", "1")
@@ -78,6 +80,7 @@ def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded
         assert found.returncode == 1 and sentence in found.stderr and len(found.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_rank_ends_all_of_them_and_leaves_no_half_file(tiny, tmp_path, lost):
     arguments = command(tiny("2.3"), tmp_path / "out.mp4", "--preset", "ltx2_3_base", "--steps", "200", "--gpus", "2")

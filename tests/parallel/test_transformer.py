@@ -10,6 +10,7 @@ from ltx2.parallel.split import Split, choose_split, shares, span
 from .processes import together
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_velocities_are_those_of_one_process(size):
     printed = together(size, "tests.parallel.compare_transformer", "2.0,2.3,2.5")

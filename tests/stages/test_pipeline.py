@@ -42,6 +42,7 @@ def digest(segment):
     return found.hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["2.0", "2.3", "2.5"])
 @pytest.mark.parametrize("preset", [preset.name for preset in PRESETS])
 def test_every_preset_end_to_end(models, version, preset):
@@ -120,6 +121,7 @@ def test_own_sound_is_heard_as_it_was_given(models, preset):
     assert not torch.equal(segment.latent.video, plain.latent.video)
 
 
+@pytest.mark.slow
 def test_the_refine_lora_reaches_the_second_stage_only(models):
     networks = models("2.3")
     before = {name: weight.clone() for name, weight in networks.transformer.named_parameters()}
@@ -134,6 +136,7 @@ def test_the_refine_lora_reaches_the_second_stage_only(models):
     assert not torch.equal(refined.latent.video, without.latent.video)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [one.name for one in PRESETS if one.refine.enabled])
 def test_a_refine_lora_that_is_given_counts_with_every_preset_of_two_stages(models, preset):
     networks, settings = models("2.3"), {"preset": preset, "overrides": QUICK if preset == "ltx2_hq" else {}}
@@ -174,6 +177,7 @@ def test_a_silent_film_and_a_longer_sound(models):
     assert longer.latent.audio.shape[2] == 20
 
 
+@pytest.mark.slow
 def test_121_frames_have_their_sound_to_the_sample(models, tmp_path):
     segment = run(models("2.3"), frames=121, overrides={"denoise": {"num_inference_steps": 1}})
     path = media.write_video(tmp_path / "x.mp4", segment.frames(), fps=segment.geometry.fps, sound=segment.sound)
@@ -214,6 +218,7 @@ def test_raising_from_progress_stops_any_stage(models):
             pass
 
 
+@pytest.mark.slow
 def test_prompts_are_encoded_once(models):
     networks = replace(models("2.3"), contexts=type(models("2.3").contexts)())
     reports = []
@@ -294,6 +299,7 @@ def test_bad_requests_are_told_in_a_sentence(models, fields, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_missing_networks_are_told_with_the_file_that_holds_them(tiny):
     files = tiny("2.5")
     networks = load_models(files["transformer"], config=FAST)

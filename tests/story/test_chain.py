@@ -56,6 +56,7 @@ def file_hashes(tmp_path):
     } | {"film": hashlib.sha256((tmp_path / "film.mp4").read_bytes()).hexdigest()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", ("23.976", "24", "25", "30"))
 def test_twenty_segments_are_exact(tmp_path, fps):
     script = story(20, fps=fps)

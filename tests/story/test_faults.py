@@ -83,6 +83,7 @@ def rewritten(folder, change):
             journal.append(entry.pop("event"), **{key: value for key, value in entry.items() if key != "v"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event, fields", [
     ("segment", ("index", "inputs", "folder", "files", "plan", "seed")),
     ("film", ("seams", "inputs", "sha256", "path")),

@@ -147,6 +147,7 @@ NAMES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(NAMES), st.lists(st.sampled_from([2, 3]), min_size=1, max_size=3), st.booleans(), st.booleans())
 def test_whatever_lies_there_is_there_afterwards(tmp_path_factory, names, counts, prune, numbered):

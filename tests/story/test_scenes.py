@@ -195,6 +195,7 @@ def test_what_redo_and_pick_refuse(text):
     assert parse_pick("3=2") == (2, 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=5),

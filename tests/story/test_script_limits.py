@@ -60,6 +60,7 @@ COSTLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_a_script_costs_is_counted(name, monkeypatch):
     counts = {"events": 0, "compared": 0, "files": 0}
@@ -94,6 +95,7 @@ def test_what_a_script_costs_is_counted(name, monkeypatch):
     assert counts["compared"] <= 250 and counts["files"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("list", "paragraphs", "aliases", "comments", "one long line", "keys"))
 def test_twice_the_script_is_twice_the_work(name):
     """Counted in lines of our own code that run."""

@@ -89,6 +89,7 @@ def test_channels_without_a_meaning_are_left_alone(model):
         assert grown.weight[channels:].abs().max() == 0 and grown.weight.grad[channels:].abs().max() == 0
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("training.train._judge", lambda run, tables: {})
     plan = Plan(seconds=1.0, batch=2, compile=False, other_share=0.0)

@@ -130,6 +130,7 @@ def test_turns_are_limited_by_alpha(tmp_path):
     assert torch.allclose(changed(limited, weight, 1.0), changed(same, weight, 1.0), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [*MADE, "oft", "dora"])
 def test_kept_quantised_weights_change_as_plain_ones_do(tmp_path, make):
     """Exactly: the difference meets the dequantised weight, and nothing is rounded back into the storage format."""

@@ -66,6 +66,7 @@ def quantised(source, folder, pack):
     return save(folder / f"{pack.__name__}-{source.name}", tensors, metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("version", ["2.0", "2.3", "2.5"])
 @pytest.mark.parametrize("pack", [plain_fp8, scaled_fp8, int8, mxfp8])

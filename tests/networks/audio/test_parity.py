@@ -43,6 +43,7 @@ def compare(component, metadata, seed, reference):
         assert 1e-3 < scale and (out - wanted).abs().max() < 1e-5 * scale, name
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("seed", [21, 22])
 @pytest.mark.parametrize("case", CASES)

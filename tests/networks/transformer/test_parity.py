@@ -29,6 +29,7 @@ def largest_difference(outputs, expected):
     return max(float((a - b).abs().max()) for a, b in zip(outputs, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_transformer_equals_ltx_core(version, case):
@@ -42,6 +43,7 @@ def test_transformer_equals_ltx_core(version, case):
 
 
 # diffusers weakens instead of taking the logarithm of a fractional mask, and has one block list for all samples
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ("fractional_mask", "mixed")])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_transformer_equals_diffusers(version, case):
