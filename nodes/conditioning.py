@@ -56,6 +56,7 @@ class AddImage(host.io.ComfyNode):
                 ),
             ],
             outputs=_outputs(),
+            search_aliases=["keyframe", "reference image", "image guide"],
         )
 
     @classmethod
@@ -98,6 +99,7 @@ class AddClip(host.io.ComfyNode):
                 host.field(Conditions, "conditions", MORE, optional=True),
             ],
             outputs=_outputs(),
+            search_aliases=["video to video", "video guide"],
         )
 
     @classmethod
@@ -122,6 +124,7 @@ class UseAudio(host.io.ComfyNode):
                 host.field(Conditions, "conditions", MORE, optional=True),
             ],
             outputs=_outputs(),
+            search_aliases=["audio to video", "music video", "lip sync", "sound track"],
         )
 
     @classmethod
@@ -170,6 +173,7 @@ class ContinueFrom(host.io.ComfyNode):
                 ),
             ],
             outputs=_outputs(),
+            search_aliases=["ltx2 continuation", "video prefix"],
         )
 
     @classmethod

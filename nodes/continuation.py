@@ -189,6 +189,7 @@ class LoadState(host.io.ComfyNode):
                 ),
             ],
             outputs=[host.output(State, "state", "The state in it.")],
+            search_aliases=["ltx2 continuation", "open state", "resume"],
         )
 
     @classmethod
@@ -335,6 +336,7 @@ class JoinSegments(host.io.ComfyNode):
                 host.output(io.Float, "fps", "Frames per second."),
                 host.output(io.String, "report", "How well each seam joins."),
             ],
+            search_aliases=["join videos", "concatenate video", "combine clips"],
         )
 
     @classmethod

@@ -56,7 +56,7 @@ def clip_inputs() -> list:
             io.Float,
             "fps",
             "Frames per second; 0 takes the rate of the state, or 24.",
-            default=24.0,
+            default=0.0,
             min=0.0,
             max=120.0,
             step=0.001,
@@ -134,7 +134,23 @@ class Generate(host.io.ComfyNode):
                 host.output(io.String, "info", "What was made, and what was adjusted."),
                 host.output(io.Float, "fps", "Frames per second."),
             ],
-            search_aliases=["ltx2", "text to video", "image to video", "extend video", "video with sound"],
+            search_aliases=[
+                "ltx2",
+                "ltx-2",
+                "ltx2 extend",
+                "extend",
+                "extend video",
+                "continue video",
+                "text to video",
+                "t2v",
+                "image to video",
+                "i2v",
+                "first frame",
+                "last frame",
+                "first last frame",
+                "long video",
+                "video with sound",
+            ],  # fmt: skip
         )
 
     @classmethod

@@ -108,7 +108,7 @@ class PrepareLatent(host.io.ComfyNode):
                     io.Float,
                     "fps",
                     "Frames per second; 0 takes the rate of the state, or 24. 23.976 and 29.97 are exact.",
-                    default=24.0,
+                    default=0.0,
                     min=0.0,
                     max=120.0,
                     step=0.001,

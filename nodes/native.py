@@ -68,6 +68,30 @@ def stage_inputs() -> list:
     ]
 
 
+def carried_inputs() -> list:
+    """How much of a segment its state carries."""
+    io = host.io
+    return [
+        host.field(
+            io.Int,
+            "video_overlap",
+            "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
+            default=9,
+            min=1,
+            max=249,
+            step=8,
+        ),
+        host.field(
+            io.Int,
+            "audio_overlap",
+            "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
+            default=49,
+            min=0,
+            max=480,
+        ),
+    ]
+
+
 class StateToAVLatent(host.io.ComfyNode):
     """What a state carries, at the start of a native latent."""
 
@@ -104,7 +128,7 @@ class StateToAVLatent(host.io.ComfyNode):
                 host.output(io.Int, "frames", "Frames of the segment, repeated ones included."),
                 host.output(io.Float, "fps", "Frames per second of the film."),
             ],
-            search_aliases=["extend video", "continue video with sound", "ltx2 continuation"],
+            search_aliases=["continue video with sound", "native extend", "ltx2 continuation"],
         )
 
     @classmethod
@@ -167,29 +191,13 @@ class AVLatentToState(host.io.ComfyNode):
                 host.field(
                     io.Float,
                     "fps",
-                    "Frames per second, as given to the conditioning. Ignored when a state is connected.",
-                    default=25.0,
-                    min=1.0,
+                    "Frames per second, as given to the conditioning; 0 takes the rate of the state, or 24. A clip that goes on from a state has the state's.",
+                    default=0.0,
+                    min=0.0,
                     max=120.0,
                     step=0.001,
                 ),
-                host.field(
-                    io.Int,
-                    "video_overlap",
-                    "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
-                    default=9,
-                    min=1,
-                    max=249,
-                    step=8,
-                ),
-                host.field(
-                    io.Int,
-                    "audio_overlap",
-                    "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
-                    default=49,
-                    min=0,
-                    max=480,
-                ),
+                *carried_inputs(),
                 host.field(
                     io.String,
                     "filename_prefix",
@@ -204,6 +212,7 @@ class AVLatentToState(host.io.ComfyNode):
                 host.output(io.Audio, "new_audio", "The sound of these frames, exactly as long as they are."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            search_aliases=["save state", "ltx2 continuation"],
         )
 
     @classmethod
@@ -221,11 +230,13 @@ class AVLatentToState(host.io.ComfyNode):
             if state is not None:
                 timing = condition_next(state, frames, audio_latents=count).timing
             else:
-                timing = first_segment(frames, clock.parse_fps(fps), audio_latents=0 if count is None else count)
+                timing = first_segment(frames, fps_after(None, fps), audio_latents=0 if count is None else count)
         check_frames(len(images), timing)
         waveform, pictures = waveform_of(audio), images[..., :3]
         check_sound(waveform, timing)
         overlap, notes = overlap_within(timing, Overlap(video_overlap, audio_overlap))
+        if fps and clock.parse_fps(fps) != timing.fps:
+            notes += (f"fps {fps:g} was not used: the clip goes on from a state at {float(timing.fps):g}",)
         carried = _state_of(pictures, sound, timing, waveform, overlap, latent.get(SOURCE, Source()))
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
@@ -257,23 +268,7 @@ class ImagesToState(host.io.ComfyNode):
                 host.field(
                     io.Float, "fps", "Frames per second of the images.", default=24.0, min=1.0, max=120.0, step=0.001
                 ),
-                host.field(
-                    io.Int,
-                    "video_overlap",
-                    "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
-                    default=9,
-                    min=1,
-                    max=249,
-                    step=8,
-                ),
-                host.field(
-                    io.Int,
-                    "audio_overlap",
-                    "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
-                    default=49,
-                    min=0,
-                    max=480,
-                ),
+                *carried_inputs(),
                 host.field(
                     io.Audio,
                     "audio",
@@ -286,6 +281,7 @@ class ImagesToState(host.io.ComfyNode):
                 host.output(State, "state", "What the next segment starts from."),
                 host.output(Segment, "segment", "These frames as a segment, for Join Segments."),
             ],
+            search_aliases=["video to state", "ltx2 continuation"],
         )
 
     @classmethod

@@ -72,7 +72,7 @@ class Story(host.io.ComfyNode):
                 host.output(io.String, "file", "The film's name in the output folder."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            search_aliases=["long video", "ltx2 script", "film"],
+            search_aliases=["long video", "ltx2 script", "ltx2 story", "film", "movie", "storyboard", "scenes"],
         )
 
     @classmethod

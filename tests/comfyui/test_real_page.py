@@ -12,6 +12,9 @@ from .workflow_texts import OURS, WORKFLOWS
 pytestmark = pages.pytestmark
 # the one that is queued on the page, cut down to size
 QUEUED = "three_segment_film"
+# what people type after a double click on the canvas
+SEARCHED = ("extend", "ltx2 extend", "continue video", "image to video", "first frame", "last frame", "long video")
+WHOLE = ("Generate", "Story", "ExtendVideo")  # nodes that need no other to make something
 SMALL = {OURS + "Generate": {"width": 64, "height": 64, "seconds": 0.7, "preset": "ltx2_fast"}}
 
 
@@ -27,7 +30,8 @@ def seen(request, host, browser, tmp_path_factory):
     small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
-    return browser.visit(host, vue=request.param, workflows=workflows, uploads=[str(path) for path in uploads])
+    paths = [str(path) for path in uploads]
+    return browser.visit(host, vue=request.param, workflows=workflows, uploads=paths, search=SEARCHED)
 
 
 def test_no_errors_and_nothing_from_outside(seen):
@@ -63,6 +67,13 @@ def test_any_attachment_can_be_uploaded(seen):
     for suffix, found in zip((".png", ".safetensors", ".json"), seen["uploads"]):
         assert found["value"].endswith(suffix) and found["api"] == {"file": found["value"]}
         assert found["saved"][0] == found["value"]
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_a_search_finds_what_makes_a_segment_before_its_helpers(seen, words):
+    found = [name.removeprefix(OURS) for name in seen["search"][words] if name.startswith(OURS)]
+    assert "Generate" in found and found[0] in WHOLE
+    assert set(found[: found.index("Generate")]) <= set(WHOLE)
 
 
 def test_sockets_have_their_colours(seen):

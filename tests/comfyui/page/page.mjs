@@ -1,7 +1,7 @@
 /* The pack on the real page, headless.  node page.mjs JS BROWSER: one browser for all visits, each a line of JSON on
    stdin that is answered by a line on stdout. JS: a folder with playwright-core; BROWSER: Chromium's program.
 
-   A visit: {url, vue: bool, language?, shots?: folder to keep screenshots in, thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths]}
+   A visit: {url, vue: bool, language?, shots?: folder to keep screenshots in, thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths], search?: [words]}
    continued: the bridge's nodes are put into the stock graph, as a person would; "start" has its API form with what loads bypassed.
    Every workflow is opened on its own; the answer has its unknown nodes and its API form. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -78,6 +78,11 @@ async function open(page, plan, report) {
     links: window.app.canvas.constructor.link_type_colors?.LTX2_CONTINUATION_STATE ?? null,
     style: getComputedStyle(document.documentElement).getPropertyValue("--color-datatype-LTX2_CONTINUATION_STATE").trim(),
   }));
+  report.search = Object.fromEntries(await page.evaluate((words) => {
+    const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
+    const service = $pinia._s.get("nodeDef").nodeSearchService; // what a double click on the canvas asks
+    return words.map((word) => [word, service.searchNode(word).map((n) => n.name)]);
+  }, plan.search ?? []));
   report.title = await page.evaluate(() => window.LiteGraph.registered_node_types.LTX2ContinuumGenerate.title);
 }
 
