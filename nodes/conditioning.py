@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ..ltx2.film import Handoff
+from ..ltx2.stages.given import ready_audio
 from ..ltx2.values import ClipCondition, ImageCondition
 from . import host
 from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
@@ -129,7 +130,8 @@ class UseAudio(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, conditions=None):
-        return host.io.NodeOutput(replace(conditions or ConditionsValue(), audio=waveform_of(audio)))
+        sound, notes = ready_audio(waveform_of(audio), "the audio input")
+        return host.io.NodeOutput(replace(conditions or ConditionsValue(), audio=sound), ui=host.tell(notes))
 
 
 class ContinueFrom(host.io.ComfyNode):

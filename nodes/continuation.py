@@ -134,7 +134,7 @@ class SaveState(host.io.ComfyNode):
                 host.field(
                     io.String,
                     "filename_prefix",
-                    "Name in the output folder; may have folders: film/part.",
+                    "Name in the output folder; may have folders and the tokens of ComfyUI's own save nodes: film/%date:yyyy-MM-dd%.",
                     default="continuum/state",
                 ),
                 host.field(
@@ -160,7 +160,9 @@ class SaveState(host.io.ComfyNode):
 
 def save_state(state, filename_prefix: str, hidden, suffix: str = ".png") -> tuple[str, dict]:
     """Write a state under a fresh name: (its name as Load Continuation State takes it, what the page shows of it)."""
-    target = host.save_target(filename_prefix)
+    frames = state.video_frames or ()
+    size = (frames[0].shape[1], frames[0].shape[0]) if len(frames) else (0, 0)
+    target = host.save_target(filename_prefix, hidden, size)
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
     return target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}

@@ -98,7 +98,7 @@ class DecodeToFile(host.io.ComfyNode):
                 host.field(
                     io.String,
                     "filename_prefix",
-                    "Name in the output folder; may have folders: film/part.",
+                    "Name in the output folder; may have folders and the tokens of ComfyUI's own save nodes: film/%date:yyyy-MM-dd%.",
                     default="continuum/clip",
                 ),
                 host.field(
@@ -127,13 +127,13 @@ class DecodeToFile(host.io.ComfyNode):
             video_vae=video_vae, audio_vae=audio_vae, video_decoding=MODES[memory], made_with=latent.version
         )
         sound = None if audio_vae is None else sound_of(models, latent)
-        target = host.save_target(filename_prefix)
+        target = host.save_target(filename_prefix, cls.hidden, (latent.geometry.width, latent.geometry.height))
         write_film(
             target.path(".mp4"),
             [whole_clip(latent, frames_of(models, latent), sound)],
             file_format([sound]),
             crf=crf,
-            metadata=host.workflow_texts(cls.hidden),
+            metadata=host.workflow_texts(cls.hidden, latent.notes),
         )
         video = host.InputImpl.VideoFromFile(str(target.path(".mp4")))
         return host.io.NodeOutput(

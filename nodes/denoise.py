@@ -245,12 +245,13 @@ class Denoise(host.io.ComfyNode):
                 f"the clip is {latent.stage} already: connect the latent of Prepare LTX-2 Clip, and Refine for a second stage"
             )
         models = models_of(model, video_vae=video_vae, audio_vae=audio_vae, prompt=positive)
-        positive, negative = context_for(model, positive), context_for(model, negative)
         request = with_preset(latent.request, preset)
         request = with_settings(request, "denoise", guidance, sigmas)
         request = replace(request, seed=seed + latent.timing.index)
         source = source_of(models)
-        notes = (*latent.notes, *check_source(latent.before, source))
+        cut = () if positive is None else positive.notes
+        notes = (*latent.notes, *check_source(latent.before, source), *cut)
+        positive, negative = context_for(model, positive), context_for(model, negative)
         clip = replace(latent, request=request, source=source, version=model.version, notes=notes)
         return host.io.NodeOutput(first_stage(models, clip, positive, negative, noise))
 

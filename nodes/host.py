@@ -28,10 +28,11 @@ from ..ltx2 import mini
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
-from ..ltx2.resampling import resample
+from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import OnInputDevice
 from ..ltx2.values import AVLatent, Progress, Waveform
+from .names import resolve_name
 from .paths import SaveTarget, below, inside
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
@@ -363,16 +364,24 @@ def changed_at(value: str) -> str:
         return f"unreadable: {error}"
 
 
-def save_target(prefix: str, width: int = 0, height: int = 0) -> SaveTarget:
-    """A fresh numbered name under ComfyUI's output folder, which its loading nodes take. Raises RequestError when the
-    prefix would leave it."""
+def file_name(text: str, hidden=None, size: tuple[int, int] = (0, 0)) -> str:
+    """A name with its tokens filled in, safe on every system; what was changed is logged."""
+    name, notes = resolve_name(text, hidden, size)
+    if hidden is not None:  # while it runs, not each time that the host asks whether the inputs are right
+        tell(notes)
+    return name
+
+
+def save_target(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> SaveTarget:
+    """A fresh numbered name under ComfyUI's output folder, which its loading nodes take. hidden, size: what tokens in
+    the prefix stand for. Raises RequestError when it would leave the folder."""
     base = folder_paths.get_output_directory()
-    prefix = "/".join(part.strip() for part in prefix.replace("\\", "/").split("/"))
+    prefix = file_name(prefix, hidden, size)
     if below(base, prefix) is None or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
         raise RequestError(
             f"file name prefix {prefix[:60]!r} is empty, too long or leaves the output folder: use a name such as film/part"
         )
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base, width, height)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base)
     os.makedirs(folder, exist_ok=True)
     return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"))
 
@@ -393,9 +402,9 @@ def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 
 
-def workflow_texts(hidden) -> dict[str, str]:
-    """JSON texts to embed in saved files so that they restore the workflow, by key; empty when the user turned that
-    off."""
+def workflow_texts(hidden, notes=()) -> dict[str, str]:
+    """JSON texts to embed in saved files so that they restore the workflow, by key, and what was adjusted; empty when
+    the user turned that off."""
     if comfy.cli_args.args.disable_metadata:
         return {}
     texts = {}
@@ -404,6 +413,8 @@ def workflow_texts(hidden) -> dict[str, str]:
         texts["prompt"] = json.dumps(prompt)
     for key, value in (extra or {}).items():
         texts[key] = json.dumps(value)
+    if notes:
+        texts["ltx2"] = json.dumps({"notes": list(notes)})
     return texts
 
 
@@ -434,7 +445,7 @@ def native_shapes(model) -> dict[str, tuple[int, ...]]:
 def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:
     """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had;
     those behind the sound's end are of silence."""
-    samples = waveform.samples if len(waveform.samples) > 1 else waveform.samples.expand(2, -1)
+    samples = mix_to_stereo(waveform).samples.expand(2, -1)
     # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing
     # before
     samples = torch.nn.functional.pad(samples, (0, waveform.sample_rate // 4))

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from ..ltx2.continuation import LTX2ContinuationState
-from ..ltx2.errors import RequestError
+from ..ltx2.errors import MediaError, RequestError
 from ..ltx2.film import Handoff, SegmentTiming, Source
 from ..ltx2.film.timeline import check_overlap
+from ..ltx2.media.sound_reader import check_finite
+from ..ltx2.resampling import check_rate
 from ..ltx2.stages.request import Geometry, Request
 from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
 from . import host
@@ -136,11 +138,13 @@ class UpsamplerValue:
 
 @dataclass(frozen=True)
 class ContextValue:
-    """An encoded prompt, and the version of the model that it was encoded for, with the LoRAs that were on it."""
+    """An encoded prompt, and the version of the model that it was encoded for, with the LoRAs that were on it. notes:
+    what of the prompt is not read."""
 
     context: TextContext
     version: tuple[int, ...]
     loras: tuple[tuple[Path, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.context} for LTX-{'.'.join(map(str, self.version[:2]))}"
@@ -254,8 +258,16 @@ def picture_of(image: torch.Tensor) -> torch.Tensor:
 
 
 def waveform_of(audio: dict | None) -> Waveform | None:
-    """From the host's AUDIO, of a batch the first."""
-    return None if audio is None else Waveform(audio["waveform"][0], int(audio["sample_rate"]))
+    """From the host's AUDIO, of a batch the first. Raises MediaError for what is no sound, or not finite."""
+    if audio is None:
+        return None
+    samples = audio.get("waveform") if isinstance(audio, dict) else None
+    if not isinstance(samples, torch.Tensor) or samples.ndim != 3 or not samples.numel():
+        raise MediaError("the audio input holds no sound: connect a node that gives at least one sample")
+    sound = Waveform(samples[0].float(), audio.get("sample_rate"))
+    check_rate(sound.sample_rate)
+    check_finite(sound, "the audio input")
+    return sound
 
 
 MOST_CARRIED = 249  # frames

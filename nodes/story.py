@@ -54,7 +54,7 @@ class Story(host.io.ComfyNode):
                     io.String,
                     "folder",
                     "Folder below ComfyUI's output folder for films and finished segments. What is there is used again where it fits, and nothing in it "
-                    "is removed or replaced.",
+                    "is removed or replaced. May have the tokens of ComfyUI's own save nodes.",
                     default="continuum/story",
                 ),
                 host.field(
@@ -87,19 +87,24 @@ class Story(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, model, text_encoder, video_vae, audio_vae, script, folder, redo="", upsampler=None):
+        from ..ltx2.stages.request import make_job
         from ..ltx2.story.chain import RunOptions, run_story
-        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator
+        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes, request_of
         from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
+        from ..ltx2.story.tasks import task_of
 
-        story, target = read(script), target_of(folder)
+        story = read(script)
         loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
         models = models_of(
             model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=loaded_upsampler
         )
         check_story(models, story)
+        size = make_job(models, request_of(task_of(story, 0)), parts=()).geometry
+        target = target_of(folder, cls.hidden, (size.width, size.height))
         lines = []
+        texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
         def make(task):
             progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments))
@@ -119,7 +124,7 @@ class Story(host.io.ComfyNode):
             out=target.folder / FILM,
             identity=identity_of(files, settings),
             source=source_of(models),
-            options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=host.workflow_texts(cls.hidden)),
+            options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
             log=lines.append,
         )
         state = read_state(result.last)
@@ -165,11 +170,11 @@ def read(script: str):
     return parse_script(script, "script", find_image=find, image_place="in ComfyUI's input folder")
 
 
-def target_of(folder: str) -> host.SaveTarget:
-    """The folder of a story. Raises RequestError for a name that not every system takes, or that leaves the output
-    folder."""
-    name = folder.strip().replace("\\", "/").rstrip("/")
-    target = host.output_folder(folder) if file_path(name) is not None else None
+def target_of(folder: str, hidden=None, size: tuple[int, int] = (0, 0)) -> host.SaveTarget:
+    """The folder of a story. hidden, size: what tokens in its name stand for. Raises RequestError for a name that not
+    every system takes, or that leaves the output folder."""
+    name = host.file_name(folder.strip().replace("\\", "/").rstrip("/"), hidden, size)
+    target = host.output_folder(name) if file_path(name) is not None else None
     if (
         target is None
         or not is_portable_below(name)

@@ -425,6 +425,8 @@ def metadata_of(segment: Segment, request: Request, models: Models, index: int =
     }
     if request.draft:
         said["draft"] = True
+    if segment.notes:
+        said["notes"] = list(segment.notes)
     if models.loras:
         said["loras"] = [
             {"file": report.lora.path.name, "strength": strength, "fit": str(report)}

@@ -9,7 +9,7 @@ from ..errors import Ltx2Error
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
-from ..story.from_pipeline import check_story, identity_of, pipeline_generator
+from ..story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes
 from ..story.script import read_script
 from ..story.segment_job import source_of
 from ..story.status import story_status
@@ -126,8 +126,9 @@ def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None 
 def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:
     """What the film says about how it was made."""
     script = Path(args.script).read_text("utf-8")
-    draft = {"draft": True} if args.draft else {}
-    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **draft}}
+    notes = prompt_notes(models, read_script(args.script))
+    told = ({"draft": True} if args.draft else {}) | ({"notes": list(notes)} if notes else {})
+    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **told}}
 
 
 def settings_of(args: argparse.Namespace, models: Models) -> list[object]:

@@ -1,6 +1,6 @@
 """Pictures, clips and sound in and out of files."""
 
-from .channels import mix_to_stereo
+from ..resampling import mix_to_stereo
 from .found import FilmExtension, FoundFilm, read_found_film
 from .frames import uint8_frames
 from .images import cover_geometry, h264_round_trip, open_image, prepare_clip, prepare_image

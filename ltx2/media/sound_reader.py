@@ -10,8 +10,8 @@ import torch
 
 from ..clock import exact_seconds, samples_of_seconds
 from ..errors import Ltx2Warning, MediaError
+from ..resampling import mix_note, mix_to_stereo
 from ..values import Waveform
-from .channels import mix_note, mix_to_stereo
 from .film_clock import film_start
 from .paths import FilePath, opened, shown
 

@@ -12,9 +12,11 @@ import torch
 from .. import clock
 from ..errors import Ltx2Warning, RequestError
 from ..sampling.noise import SEEDS
+from ..text.prompts import negative_prompt
 from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
 from . import memory
 from .conditioning import check_places
+from .given import cut_notes, read_fields, ready_audio, wants_negative
 from .models import Models
 from .presets import Preset, Settings, StageSettings, drafted, find_preset, preset_for, resolve
 from .refinement import check_upsampler
@@ -178,6 +180,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     Raises RequestError and CheckpointError for what cannot work; warns (Ltx2Warning) of what may not.
     """
     chosen: tuple[str, ...] = ()
+    request, heard = _read(request)
     if request.preset is None:
         preset = preset_for(models.names, models.release)
         chosen = (f"preset {preset.name} was chosen by the checkpoint's name",)
@@ -196,6 +199,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *_unused_lora(models, settings),
         *_of_a_draft(models, request, settings),
         *adjusted,
+        *heard,
+        *_cut_prompts(models, request, settings, parts),
     )
     job = Job(_filled_in(request, preset, geometry), settings, geometry, notes)
     if parts:
@@ -251,6 +256,24 @@ def _filled_in(request: Request, preset: Preset, geometry: Geometry) -> Request:
         video_offset_seconds=geometry.video_offset_seconds,
         seed=preset.seed if request.seed is None else request.seed,
     )
+
+
+def _read(request: Request) -> tuple[Request, tuple[str, ...]]:
+    """A request of plain numbers and a sound that can be heard, and what was done to the sound."""
+    request = read_fields(request)
+    audio, notes = ready_audio(request.audio)
+    return (request if audio is request.audio else replace(request, audio=audio)), notes
+
+
+def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Collection[str]) -> tuple[str, ...]:
+    if TEXT not in parts or request.positive is not None or models.text_encoder is None:
+        return ()
+    tokenizer = models.text_encoder.tokenizer
+    notes = cut_notes(tokenizer, request.prompt)
+    text = request.negative_prompt
+    if text is None or request.negative is not None or not any(map(wants_negative, _stage_settings(settings))):
+        return notes
+    return (*notes, *cut_notes(tokenizer, negative_prompt(text), name="the negative prompt"))
 
 
 def _multiple(settings: Settings) -> int:

@@ -22,9 +22,10 @@ from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
+from .given import wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
-from .presets import StageSettings, guidance_of, sigmas_of
+from .presets import guidance_of, sigmas_of
 from .refinement import upsample_video
 from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
@@ -89,11 +90,6 @@ def encode_request_texts(
     positive = request.positive if request.positive is not None else encoded.pop(0)
     negative = request.negative if request.negative is not None or not wanted else encoded.pop(0)
     return positive, negative
-
-
-def wants_negative(settings: StageSettings) -> bool:
-    """Whether a stage's guidance compares with a negative prompt."""
-    return "negative" in passes(guidance_of(settings))
 
 
 def pass_count(stage: Stage) -> int:

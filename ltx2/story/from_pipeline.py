@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import Ltx2Error
 from ..media.images import open_image
 from ..stages import pipeline
+from ..stages.given import cut_notes
 from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
@@ -84,6 +85,15 @@ def check_story(models: Models, script: StoryScript, draft: bool = False) -> Non
             make_job(models, replace(request_of(task_of(script, index)), draft=draft))
         except Ltx2Error as error:
             raise script.error(segment, error) from error
+
+
+def prompt_notes(models: Models, script: StoryScript) -> tuple[str, ...]:
+    """What is to be told of prompts of a story that the models do not read to the end, one sentence each."""
+    if models.text_encoder is None:
+        return ()
+    tokenizer = models.text_encoder.tokenizer
+    found = ((number, cut_notes(tokenizer, one.prompt)) for number, one in enumerate(script.segments, 1))
+    return tuple(f"segment {number}: {note}" for number, notes in found for note in notes)
 
 
 def identity_of(paths: Iterable[str | Path], settings: Iterable[object] = ()) -> str:

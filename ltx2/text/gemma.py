@@ -28,6 +28,7 @@ from ..values import TextContext
 from .cache import ContextCache, fingerprint
 from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
 from .llama_cpp import language_component
+from .prompts import check_text
 from .tokenizer import MAX_TOKENS, PromptTokenizer, from_folder, from_sentencepiece, from_tokenizer_json, prompt_ids
 
 
@@ -320,6 +321,7 @@ def encode(
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise RequestError(f"a prompt is text, got {type(prompt).__name__}")
+        check_text(prompt)
     check_width(encoder, projection)
     identity = context_identity(encoder, projection, connectors) if cache is not None else ""
     contexts = []

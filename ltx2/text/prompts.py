@@ -1,5 +1,7 @@
 """Prompt texts: what to keep out of the picture and the sound."""
 
+from ..errors import RequestError
+
 _PICTURE = (
     "low quality, worst quality, blurry, out of focus, grainy, noisy, pixelated, compression artifacts, banding, "
     "overexposed, "
@@ -34,3 +36,13 @@ def negative_prompt(text: str = "full") -> str:
     """The negative prompt meant by a preset's name (``full``, ``picture``, ``sound``, ``short``, ``none``) or the text
     itself."""
     return NEGATIVE_PRESETS.get(text.strip().lower(), text)
+
+
+def check_text(text: str, name: str = "prompt") -> None:
+    """Raises RequestError for a text that no tokenizer reads: one with half a character in it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the {name} holds half a character at letter {error.start + 1}: type or copy that place anew"
+        ) from error

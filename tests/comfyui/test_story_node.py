@@ -95,7 +95,7 @@ def test_its_state_goes_on_in_other_nodes(story, run):
         ({"folder": "x" * 300}, "is no name for a folder"),
         ({"folder": "é" * 100}, "is no name for a folder"),
         ({"folder": "a\0b"}, "is no name for a folder"),
-        ({"folder": "film."}, "is no name for a folder"),
+        ({"folder": ". ."}, "is no name for a folder"),
         ({"folder": "C:film"}, "leaves the output folder"),
         ({"folder": ""}, "leaves the output folder"),
         ({"redo": "last"}, "expected a segment number"),

@@ -16,8 +16,8 @@ from ...clock import (
     snap_frames,
 )
 from ...errors import MediaError, RequestError
+from ...resampling import mix_note, mix_to_stereo
 from ...values import Waveform
-from ..channels import mix_note, mix_to_stereo
 from ..film_clock import FilmClock, film_clock
 from ..frames import uint8_frames
 from ..images import cover, cover_geometry

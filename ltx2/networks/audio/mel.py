@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...config.audio import AudioVaeConfig
 from ...errors import MediaError, RequestError
-from ...resampling import check_rate, resample
+from ...resampling import check_rate, mix_to_stereo, resample
 from ...values import Waveform
 
 LOG_FLOOR = 1e-5
@@ -21,12 +21,12 @@ def waveform_to_mel(waveform: Waveform, config: AudioVaeConfig | None = None) ->
     """Log-mel [1, 2, T, 64] float32 of a sound of any sample rate and channel count, on its device; T = 1 + N // 160 at
     16 kHz.
 
-    One channel is heard on both sides; of more than two the first two are taken. No change of loudness.
+    One channel is heard on both sides; more than two are mixed down. No change of loudness else.
     Raises MediaError for an empty or damaged sound and for a sample rate outside 1 to 768 kHz.
     """
     config = config or AudioVaeConfig()
     check_waveform(waveform)
-    samples = waveform.samples.detach().float()
+    samples = mix_to_stereo(waveform).samples.detach().float()
     count = config.sound_channels
     samples = samples[:count] if samples.shape[0] >= count else samples[:1].expand(count, -1)
     samples = resample(samples, waveform.sample_rate, config.sample_rate)

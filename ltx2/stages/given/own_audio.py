@@ -1,0 +1,56 @@
+"""A track of one's own before anything is made for it: a sound, finite, in at most two channels."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import MediaError, RequestError
+from ...media.sound_reader import check_finite
+from ...resampling import check_rate, mix_note, mix_to_stereo
+from ...values import AudioCondition, Waveform
+from .fields import finite_number, shown
+
+OWN = "the sound of one's own"
+
+
+def ready_audio(
+    audio: Waveform | AudioCondition | None, name: str = OWN
+) -> tuple[Waveform | AudioCondition | None, tuple[str, ...]]:
+    """A request's sound as model and film alike take it, and what was done to it: a Waveform of more than two channels
+    is mixed down.
+
+    name: what messages call it. Raises MediaError and RequestError for what is no sound, or not finite.
+    """
+    if isinstance(audio, Waveform):
+        sound = _checked(audio, name)
+        count = sound.samples.shape[0]
+        return (sound, ()) if count <= 2 else (mix_to_stereo(sound), (mix_note(name, count),))
+    if audio is None:
+        return None, ()
+    if not isinstance(audio, AudioCondition):
+        raise RequestError(f"audio is {shown(audio)}, expected Waveform or AudioCondition")
+    latent: Any = audio.latent
+    if not isinstance(latent, torch.Tensor) or not latent.is_floating_point() or latent.ndim != 4:
+        found = list(latent.shape) if hasattr(latent, "shape") else shown(latent)
+        raise RequestError(f"audio latents are {found}, expected a float tensor [batch, 8, latents, 16]")
+    if not torch.isfinite(latent).all():
+        raise RequestError("audio latents to start from hold NaN or infinity: what made them failed, make them anew")
+    waveform = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
+    return replace(audio, mask=finite_number(audio.mask, "audio mask"), waveform=waveform), ()
+
+
+def _checked(sound: Waveform, name: str) -> Waveform:
+    samples: Any = sound.samples
+    if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
+        samples = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+    if not isinstance(samples, torch.Tensor) or samples.ndim != 2 or not samples.is_floating_point():
+        found = f"{list(samples.shape)} of {samples.dtype}" if hasattr(samples, "shape") else shown(samples)
+        raise MediaError(f"{name} is {found}, expected float samples [channels, samples]")
+    if not samples.numel():
+        raise MediaError(f"{name} is empty: give at least one sample, or leave it out")
+    check_rate(sound.sample_rate)
+    sound = Waveform(samples, int(sound.sample_rate))
+    check_finite(sound, name)
+    return sound
