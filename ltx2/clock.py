@@ -5,6 +5,7 @@ One video latent frame stands for 8 picture frames, but the first for one alone;
 """
 
 import math
+import operator
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -39,6 +40,8 @@ def parse_fps(value: Any) -> Fraction:
             fps = Fraction(int(value[0]), int(value[1]))
         elif isinstance(value, float):
             fps = Fraction(str(value))
+        elif hasattr(value, "__index__"):  # whole numbers of other libraries too
+            fps = Fraction(operator.index(value))
         else:
             fps = Fraction(value)
     except (TypeError, ValueError, ZeroDivisionError, IndexError, OverflowError) as error:

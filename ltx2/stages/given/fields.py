@@ -24,6 +24,7 @@ _EXPECTED = {
     "seed": "a whole number from 0 to 2^64 - 1",
 }
 _TEXTS = ("prompt", "negative_prompt", "preset", "audio_rule")
+_TRUTHS = ("snap", "draft")
 _NUMBERS = ("seconds", "video_offset_seconds")
 # of what a request starts from, by field: each is one of these kinds
 _LISTS = {"images": ImageCondition, "clips": ClipCondition}
@@ -58,6 +59,13 @@ def finite_number(value: Any, name: str, expected: str = "a finite number") -> f
     raise RequestError(f"{name} is {shown(value)}, expected {expected}")
 
 
+def truth_value(value: Any, name: str) -> bool:
+    """True or False as Python's own; 0 and 1 count too. Raises RequestError for anything else."""
+    if isinstance(value, (bool, np.bool_, int)) and value in (0, 1):
+        return bool(value)
+    raise RequestError(f"{name} is {shown(value)}, expected True or False")
+
+
 def shown(value: Any) -> str:
     """A value for a message, a long one cut."""
     text = repr(value)
@@ -67,7 +75,7 @@ def shown(value: Any) -> str:
 def read_fields(request: Fields) -> Fields:
     """A request whose fields are of the kinds that they are said to be. Raises RequestError naming the field."""
     asked: Any = request
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name: truth_value(getattr(asked, name), name) for name in _TRUTHS}
     for name in _WHOLE:
         value = getattr(asked, name)
         if value is not None or name == "batch_size":

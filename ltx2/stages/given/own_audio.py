@@ -10,7 +10,7 @@ from ...errors import MediaError, RequestError
 from ...media.sound_reader import check_finite
 from ...resampling import check_rate, mix_note, mix_to_stereo
 from ...values import AudioCondition, Waveform
-from .fields import finite_number, shown
+from .fields import finite_number, shown, truth_value
 
 OWN = "the sound of one's own"
 
@@ -38,7 +38,8 @@ def ready_audio(
     if not torch.isfinite(latent).all():
         raise RequestError("audio latents to start from hold NaN or infinity: what made them failed, make them anew")
     waveform = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
-    return replace(audio, mask=finite_number(audio.mask, "audio mask"), waveform=waveform), ()
+    mask, frozen = finite_number(audio.mask, "audio mask"), truth_value(audio.frozen, "frozen")
+    return replace(audio, mask=mask, frozen=frozen, waveform=waveform), ()
 
 
 def _checked(sound: Waveform, name: str) -> Waveform:
