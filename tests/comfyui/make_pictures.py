@@ -1,99 +1,38 @@
-"""Under the picture of each template's graph, what the demonstration model makes by the same steps: frames and sound.
+"""The gallery pictures of all templates: the graph, and under it the film that this very template makes on the
+demonstration model in a real ComfyUI, frames and sound.
 
     python -m tests.comfyui.make_pictures
 
-``make_workflows`` takes the graphs' pictures anew and then calls this.
+``make_workflows`` takes the graphs' pictures anew and then does the same.
 """
 
+import functools
+import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ltx2.cli import main
-from ltx2.media import read_sound, read_video, write_wav
+from ltx2.media import read_sound, read_video
 from ltx2.media.charts import frame_strip, sound_picture
 from ltx2.values import Waveform
-from training import world
-from training.world import Subject
 
-from . import real
+from . import hosting, mini_templates, real
+from .workflow_texts import WORKFLOWS
 
 WIDTH, COUNT, SOUND_HEIGHT, MOST_BYTES = 1280, 8, 64, 58_000
-BOX = Subject("purple", "box", "sea", "up")
-BALL = Subject("green", "ball", "night", "round")
-STAR = Subject("yellow", "star", "sunset", "side")
-STORY = """\
-defaults: {{frames: 49}}
-segments:
-{lines}"""
 
 
-def run(*words: object) -> None:
-    if main([str(word) for word in words]):
-        raise SystemExit(f"ltx2 {words[0]} failed")
-
-
-def generate(folder: Path, prompt: str, *more: object) -> list[Path]:
-    run("generate", "--checkpoint", "mini", "--prompt", prompt, "--out", folder / "film.mp4", *more)
-    return [folder / "film.mp4"]
-
-
-def story(folder: Path, *lines: str) -> list[Path]:
-    script = folder / "story.yaml"
-    script.write_text(STORY.format(lines="".join(f"  - {line}\n" for line in lines)), "utf-8")
-    run("story", script, "--checkpoint", "mini", "--work", folder / "work", "--out", folder / "film.mp4")
-    return [folder / "film.mp4"]
-
-
-def continued(folder: Path, prompt: str, later: str) -> list[Path]:
-    """A film in two runs: the second knows the state alone."""
-    state, second = folder / "state.png", folder / "second.mp4"
-    first = generate(folder, prompt, "--save-state", state)
-    run("continue", state, "--checkpoint", "mini", "--prompt", later, "--out", second)
-    return [*first, second]
-
-
-def picture(folder: Path, subject: Subject, cell: tuple[int, int]) -> Path:
-    """A drawn picture of the world."""
-    frame = world.render(subject, world.path("rest", cell, "", 0))[0]
-    path = folder / f"{cell[0]}{cell[1]}.png"
-    Image.fromarray((frame * 255).round().astype(np.uint8)).save(path)
-    return path
-
-
-def own_audio(folder: Path) -> list[Path]:
-    way = world.path(BALL.motion, world.START[BALL.motion], "", 6)
-    sound = torch.from_numpy(world.sound(BALL.colour, way.hits, 49)).float()
-    write_wav(folder / "own.wav", Waveform(sound, 48000))
-    return generate(folder, BALL.prompt, "--audio", folder / "own.wav")
-
-
-def keyframes(folder: Path) -> list[Path]:
-    """The model never saw a last picture; where the way between the two is short it takes it."""
-    subject = STAR.but(motion="up")
-    way = world.path(subject.motion, (1, 2), "", 6)
-    first, last = (picture(folder, subject, cell) for cell in (way.cells[0], way.cells[-1]))
-    return generate(folder, subject.prompt, "--image", f"{first}@0", "--image", f"{last}@last")
-
-
-FILMS: dict[str, Callable[[Path], list[Path]]] = {
-    "text_to_video_two_stages": lambda folder: generate(folder, STAR.prompt),
-    "image_to_video": lambda folder: generate(folder, "It jumps up and down.", "--image", picture(folder, BOX, (1, 3))),
-    "keyframes": keyframes,
-    "three_segment_film": lambda folder: story(
-        folder, STAR.prompt, "It jumps up and down.", "The star, now blue, circles around."
-    ),
-    "continue_from_state": lambda folder: continued(folder, BALL.prompt, "It rolls from side to side."),
-    "story": lambda folder: story(
-        folder, STAR.prompt, "It circles around.", f"{{prompt: {BALL.prompt}, cut: true}}", "It jumps up and down."
-    ),
-    "own_audio": own_audio,
-    "native_continuation": lambda folder: continued(folder, BOX.prompt, "The box, now red, circles around."),
-}
+def films_of(host: real.Host, name: str) -> list[Path]:
+    """What a template makes, after the film that it goes on from."""
+    before = mini_templates.prepare(name, host.base)
+    there = set((host.base / "output").rglob("*.mp4"))
+    host.run(mini_templates.with_mini(name, real.api_workflow(name)))
+    made = sorted(set((host.base / "output").rglob("*.mp4")) - there, key=lambda path: path.stat().st_mtime_ns)
+    assert made, f"{name} made no film"
+    return [*([before] if before else []), *made]
 
 
 def strip_of(films: list[Path]) -> Image.Image:
@@ -126,11 +65,29 @@ def add(name: str, strip: Image.Image) -> None:
             break
 
 
-def make() -> None:
-    for name, film in FILMS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            add(name, strip_of(film(Path(folder))))
+def make(host: real.Host) -> None:
+    """Strips under the graphs' pictures, which must be fresh. The host has the tests' own pack."""
+    for name in WORKFLOWS:
+        add(name, strip_of(films_of(host, name)))
+
+
+def main() -> None:
+    from ltx2.tiny.write import write_tiny
+
+    from .pages import missing
+    from .test_real_page import thumbnails
+
+    if not hosting.available() or missing:
+        sys.exit(f"{hosting.NO_HOST}; the page needs {', '.join(missing)}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = functools.cache(lambda version: write_tiny(Path(folder) / version, version))
+        base = real.make_base(Path(folder) / "host", files, native=True)
+        real.put_inputs(base)
+        mini_templates.put_inputs(base)
+        with real.running(base) as host:
+            thumbnails(host, Path(folder))
+            make(host)
 
 
 if __name__ == "__main__":
-    make()
+    main()

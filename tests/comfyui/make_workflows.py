@@ -6,6 +6,7 @@
 Run it again when nodes changed. Thumbnails are made too where there is a browser.
 """
 
+import functools
 import json
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 
 from ltx2 import __version__
 
-from . import hosting, real
+from . import hosting, mini_templates, real
 from .workflow_texts import MODELS, OURS, WORKFLOWS, Link, Node, Workflow
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
@@ -231,8 +232,10 @@ if __name__ == "__main__":
     if not hosting.available():
         sys.exit(hosting.NO_HOST)
     with tempfile.TemporaryDirectory() as folder:
-        base = real.make_base(Path(folder) / "host", lambda version: write_tiny(Path(folder) / version, version))
+        files = functools.cache(lambda version: write_tiny(Path(folder) / version, version))
+        base = real.make_base(Path(folder) / "host", files, native=True)
         real.put_inputs(base)
+        mini_templates.put_inputs(base)
         with real.running(base) as host:
             write(host.server.get("/object_info"))
             from .pages import missing
@@ -246,4 +249,4 @@ if __name__ == "__main__":
 
             if not missing:
                 thumbnails(host, Path(folder))
-                make_pictures.make()
+                make_pictures.make(host)
