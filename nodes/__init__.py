@@ -2,10 +2,11 @@
 
 from . import conditioning, continuation, decode, denoise, generate, latents, models, native, story, text
 from .host import ComfyExtension
+from .shown import telling
 
 # in the order in which a search shows them: what does it all, then what it is made of
 MODULES = (generate, story, continuation, models, conditioning, text, latents, denoise, decode, native)
-NODES = [node for room in MODULES for node in room.NODES]
+NODES = [telling(node) for room in MODULES for node in room.NODES]
 
 
 class Extension(ComfyExtension):

@@ -144,6 +144,12 @@ class SaveState(host.io.ComfyNode):
                     options=list(SUFFIXES),
                     default="PNG card",
                 ),
+                host.field(
+                    io.Video,
+                    "video",
+                    "The film that the state goes on from: saved beside it as MP4, under the same number.",
+                    optional=True,
+                ),
             ],
             outputs=[
                 host.output(State, "state", "The same state."),
@@ -153,18 +159,23 @@ class SaveState(host.io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, state, filename_prefix, form):
-        file, shown = save_state(state, filename_prefix, cls.hidden, SUFFIXES[form])
+    def execute(cls, state, filename_prefix, form, video=None):
+        file, shown = save_state(state, filename_prefix, cls.hidden, SUFFIXES[form], video)
         return host.io.NodeOutput(state, file, ui=shown)
 
 
-def save_state(state, filename_prefix: str, hidden, suffix: str = ".png") -> tuple[str, dict]:
-    """Write a state under a fresh name: (its name as Load Continuation State takes it, what the page shows of it)."""
+def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=None) -> tuple[str, dict]:
+    """Write a state under a fresh name, and a film beside it: (its name as Load Continuation State takes it, what the
+    page shows of it)."""
     frames = state.video_frames or ()
     size = (frames[0].shape[1], frames[0].shape[0]) if len(frames) else (0, 0)
     target = host.save_target(filename_prefix, hidden, size)
+    if video is not None:
+        host.save_video(video, target.path(".mp4"), hidden)
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
+    if video is not None:
+        pictures = {"images": [target.result(".mp4")], "animated": (True,)}
     return target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}
 
 

@@ -29,11 +29,17 @@ PRESET_TOOLTIP = (
     "Named settings for both stages. ltx2_fast, two_stage and quality: distilled models, half size and then full size; "
     "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
 )
-SEED_TOOLTIP = "Number that all chance comes from; segment i of a film (the first is 0) runs with this number + i."
+SEED_TOOLTIP = "Number that all chance comes from: segment 1 of a film runs with it, each later one with one more."
 
 
 def preset_names() -> list[str]:
     return [BY_NAME, *(preset.name for preset in PRESETS)]
+
+
+def seed_input():
+    """The seed of a film, which stays from run to run unless the user asks for another."""
+    limits = {"default": 10, "min": 0, "max": 2**64 - 1}
+    return host.field(host.io.Int, "seed", SEED_TOOLTIP, control_after_generate=host.FIXED, **limits)
 
 
 class PresetNode(host.io.ComfyNode):
@@ -199,7 +205,7 @@ class Denoise(host.io.ComfyNode):
                 host.field(Model, "model", "The transformer."),
                 host.field(Context, "positive", "The encoded prompt."),
                 host.field(sockets.Latent, "latent", "The empty clip from Prepare LTX-2 Clip."),
-                host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
+                seed_input(),
                 host.field(
                     Context,
                     "negative",
@@ -253,7 +259,9 @@ class Denoise(host.io.ComfyNode):
         notes = (*latent.notes, *check_source(latent.before, source), *cut)
         positive, negative = context_for(model, positive), context_for(model, negative)
         clip = replace(latent, request=request, source=source, version=model.version, notes=notes)
-        return host.io.NodeOutput(first_stage(models, clip, positive, negative, noise))
+        made = first_stage(models, clip, positive, negative, noise)
+        new = made.notes[len(latent.notes) :]
+        return host.io.NodeOutput(made, ui=host.tell(new) if new else None)
 
 
 class UpsampleNode(host.io.ComfyNode):
@@ -328,6 +336,7 @@ class Refine(host.io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=2**63 - 1,
+                    control_after_generate=False,
                 ),
             ],
             outputs=[host.output(sockets.Latent, "latent", "The finished clip, for decoding.")],

@@ -12,9 +12,10 @@ from ..ltx2.values import ImageCondition
 from . import host, sockets
 from .continuation import card
 from .decode import images_of
-from .denoise import BY_NAME, PRESET_TOOLTIP, SEED_TOOLTIP, preset_names, with_preset
+from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
 from .models import pipeline_inputs, upsampler_of
 from .placement import models_of
+from .shown import playable
 from .sockets import PresetValue, Segment, SegmentValue, State, audio_value, overlap_error, picture_of
 from .text import NEGATIVE_TOOLTIP
 
@@ -120,7 +121,7 @@ class Generate(host.io.ComfyNode):
                 host.field(io.String, "negative_prompt", NEGATIVE_TOOLTIP, multiline=True, default="full"),
                 *clip_inputs(),
                 host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
-                host.field(io.Int, "seed", SEED_TOOLTIP, default=10, min=0, max=2**64 - 1, control_after_generate=True),
+                seed_input(),
                 host.field(
                     sockets.Preset, "settings", "A preset with changes, in place of the one named here.", optional=True
                 ),
@@ -207,7 +208,8 @@ class Generate(host.io.ComfyNode):
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
         carried = state_after(made, segment, images)
-        info = "\n".join((str(made.timing), f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes))
+        told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
+        info = "\n".join((str(made.timing), *told))
         return host.io.NodeOutput(
             images,
             audio_value(segment.sound),
@@ -215,7 +217,7 @@ class Generate(host.io.ComfyNode):
             SegmentValue(images, segment.sound, made.timing),
             info,
             float(segment.geometry.fps),
-            ui={"states": [card(carried)]},
+            ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
         )
 
 

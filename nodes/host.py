@@ -63,6 +63,10 @@ def field(kind, name: str, tooltip: str, **keywords):
     return kind.Input(name, **_supported(kind.Input.__init__, {"tooltip": tooltip, **keywords}))
 
 
+# a seed stays as it is from run to run unless the user asks for another; older hosts know no such default
+FIXED = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+
+
 def output(kind, name: str, tooltip: str = ""):
     return kind.Output(
         **_supported(
@@ -372,10 +376,10 @@ def file_name(text: str, hidden=None, size: tuple[int, int] = (0, 0)) -> str:
     return name
 
 
-def save_target(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> SaveTarget:
-    """A fresh numbered name under ComfyUI's output folder, which its loading nodes take. hidden, size: what tokens in
-    the prefix stand for. Raises RequestError when it would leave the folder."""
-    base = folder_paths.get_output_directory()
+def save_target(prefix: str, hidden=None, size: tuple[int, int] = (0, 0), kind: str = "output") -> SaveTarget:
+    """A fresh numbered name under ComfyUI's output folder, or its temp folder, which its loading nodes take. hidden,
+    size: what tokens in the prefix stand for. Raises RequestError when it would leave the folder."""
+    base = _BASES[kind]()
     prefix = file_name(prefix, hidden, size)
     if below(base, prefix) is None or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
         raise RequestError(
@@ -383,7 +387,7 @@ def save_target(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> Sav
         )
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, base)
     os.makedirs(folder, exist_ok=True)
-    return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"))
+    return SaveTarget(Path(folder), f"{name}_{counter:05}_", subfolder.replace(os.sep, "/"), kind)
 
 
 def output_folder(name: str) -> SaveTarget:
@@ -402,20 +406,26 @@ def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 
 
-def workflow_texts(hidden, notes=()) -> dict[str, str]:
-    """JSON texts to embed in saved files so that they restore the workflow, by key, and what was adjusted; empty when
-    the user turned that off."""
+def workflow_values(hidden) -> dict[str, Any]:
+    """What restores the workflow from a saved file, by key; empty when the user turned that off."""
     if comfy.cli_args.args.disable_metadata:
         return {}
-    texts = {}
     prompt, extra = getattr(hidden, "prompt", None), getattr(hidden, "extra_pnginfo", None)
-    if prompt is not None:
-        texts["prompt"] = json.dumps(prompt)
-    for key, value in (extra or {}).items():
-        texts[key] = json.dumps(value)
-    if notes:
-        texts["ltx2"] = json.dumps({"notes": list(notes)})
-    return texts
+    return {**({} if prompt is None else {"prompt": prompt}), **(extra or {})}
+
+
+def workflow_texts(hidden, notes=()) -> dict[str, str]:
+    """The same as JSON texts to embed in saved files, and what was adjusted."""
+    given = workflow_values(hidden)
+    if notes and not comfy.cli_args.args.disable_metadata:
+        given = {**given, "ltx2": {"notes": list(notes)}}
+    return {key: json.dumps(value) for key, value in given.items()}
+
+
+def save_video(video, path: Path, hidden) -> None:
+    """The host's VIDEO as an MP4 that restores the workflow."""
+    form = {"format": Types.VideoContainer("mp4"), "codec": Types.VideoCodec("h264")}
+    video.save_to(str(path), metadata=workflow_values(hidden) or None, **form)
 
 
 # --- native values -----------------------------------------------------------------------------------------------

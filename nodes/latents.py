@@ -134,7 +134,9 @@ class PrepareLatent(host.io.ComfyNode):
         asked = {"seconds": length} if unit == SECONDS else {"frames": round(length)}
         size = {"width": width, "height": height, "snap": bool(SNAPS[snap])}
         clip = prepare(Request(fps=fps or None, **asked, **size), conditions, multiple=SNAPS[snap] or 32)
-        return host.io.NodeOutput(clip, clip.geometry.frames, float(clip.geometry.fps))
+        return host.io.NodeOutput(
+            clip, clip.geometry.frames, float(clip.geometry.fps), ui=host.tell(clip.notes) if clip.notes else None
+        )
 
 
 def prepare(request: Request, conditions: ConditionsValue | None = None, *, multiple: int) -> LatentValue:

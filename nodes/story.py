@@ -125,13 +125,13 @@ class Story(host.io.ComfyNode):
             identity=identity_of(files, settings),
             source=source_of(models),
             options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
-            log=lines.append,
+            log=lambda line: lines.append(line.replace(str(target.folder), target.subfolder)),
         )
         state = read_state(result.last)
-        lines += [str(result), *map(str, result.seams)]
+        told = [str(result), *map(str, result.seams)]
         if result.unused.segments:
-            lines.append(f"{result.unused} in {target.subfolder}/segments")
-        report = "\n".join(lines)
+            told.append(f"{result.unused} in {target.subfolder}/segments")
+        report = "\n".join([*lines, *told])
         film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
         inside = result.last.relative_to(target.folder).as_posix()
         shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
@@ -140,7 +140,7 @@ class Story(host.io.ComfyNode):
             state,
             report,
             f"{target.subfolder}/{result.film.name} [output]",
-            ui={"images": [film], "animated": (True,), "states": [shown], "text": [report]},
+            ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
         )
 
 

@@ -136,7 +136,7 @@ class LTX2ContinuationState:
         frames = [] if self.video_frames is None else self.video_frames
         picture = f"{len(frames)} frames {frames[0].shape[1]}x{frames[0].shape[0]}" if len(frames) else "no frames"
         sound = f"{self.audio_latents.shape[-2]} audio latents" if self.audio_latents is not None else "no sound"
-        return f"state after segment {self.segment_index}: {picture}, {sound}"
+        return f"state after segment {self.segment_index + 1}: {picture}, {sound}"
 
 
 def read_envelope(

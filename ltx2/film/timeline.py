@@ -104,7 +104,7 @@ class SegmentTiming:
 
     def __str__(self) -> str:
         return (
-            f"segment {self.index}: {self.frames} frames from {float(self.picture_start):.2f} s, "
+            f"segment {self.index + 1}: {self.frames} frames from {float(self.picture_start):.2f} s, "
             f"{self.video_overlap} of them repeated, "
             f"picture offset {float(self.video_offset_seconds):.3f} s, {self.audio_latents} audio latents, "
             f"{self.audio_overlap_latents} known"

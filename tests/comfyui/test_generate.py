@@ -1,5 +1,6 @@
 """Generate: chains, pictures, previews, what it says, and the same result as the engine alone."""
 
+import av
 import pytest
 import torch
 
@@ -52,9 +53,25 @@ def test_a_picture_starts_a_film_and_ends_a_continuation(generated):
 
 
 @pytest.mark.slow
-def test_adjustments_are_told_and_impossible_things_refused(generated, loaded):  # noqa: F811
-    info = generated(width=100, seconds=1.0).args[4]
-    assert "100x64 became 128x64" in info and "128x64, 25 frames at 24 fps" in info
+def test_adjustments_are_told_and_impossible_things_refused(generated, loaded, folders, run, pack):  # noqa: F811
+    made = generated(width=100, seconds=1.0)
+    for told in (made.args[4], "\n".join(made.ui["text"])):
+        assert "100x64 became 128x64" in told and "128x64, 25 frames at 24 fps" in told
+    # the page plays the segment, with its sound
+    (shown,) = made.ui["images"]
+    path = folders / "temp" / shown["subfolder"] / shown["filename"]
+    with av.open(str(path)) as film:
+        assert (film.streams.video[0].frames, film.streams.video[0].width) == (25, 128) and film.streams.audio
+    # a state and its film are saved under one number
+    video, named = pack.nodes.host.InputImpl.VideoFromFile(str(path)), {"filename_prefix": "film/part"}
+    for number in (1, 2):
+        saved = run("SaveState", state=made.args[2], form="safetensors", video=video, **named)
+        stem = f"part_0000{number}_"
+        assert (
+            saved.args[1] == f"film/{stem}.safetensors [output]" and saved.ui["images"][0]["filename"] == f"{stem}.mp4"
+        )
+        with av.open(str(folders / "output/film" / f"{stem}.mp4")) as film:
+            assert film.streams.video[0].frames == 25 and film.streams.audio
     with pytest.raises(ValueError, match="the prompt is empty"):
         generated(prompt=" ")
     with pytest.raises(ValueError, match="connect upsampler"):

@@ -146,16 +146,18 @@ def test_inputs_are_kept_and_runs_are_alike(run, nodes, made, shelf, folders, ca
 
     def given():
         mm.unload_all_models()  # what a host patches while it is loaded is the host's
-        return digest(inputs), files_of(folders / "input"), files_of(folders / "temp")
+        return digest(inputs), files_of(folders / "input")
 
     before, results, seen = given(), [], []
     for seed in (1, 2):
         torch.manual_seed(seed)  # all chance comes from the inputs
         results.append(run(name, **inputs))
         assert given() == before
-        seen.append((digest(results[-1].args), results[-1].ui, files_of(folders / "output")))
-        shutil.rmtree(folders / "output")
-        (folders / "output").mkdir()
+        written = [files_of(folders / own) for own in ("output", "temp")]
+        seen.append((digest(results[-1].args), results[-1].ui, written))
+        for own in ("output", "temp"):
+            shutil.rmtree(folders / own)
+            (folders / own).mkdir()
     assert seen[0] == seen[1]
     for output, value in zip(nodes[name].GET_SCHEMA().outputs, results[1].args):
         if not output.io_type.startswith(OWN_KINDS) and (name, output.id) not in VIEWS:

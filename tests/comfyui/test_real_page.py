@@ -58,9 +58,13 @@ def test_every_template_opens_and_says_the_same_as_its_api_form(seen, name):
 def test_a_template_runs_from_the_page_and_cards_tell_of_its_states(seen):
     found = seen["workflows"][QUEUED]
     assert found["run"] == {"status": "success"}
-    told = [card for card in found["cards"] if "segment" in card["text"]]
+    told = [card for card in found["cards"] if "s of sound" in card["text"]]
     assert len(told) == 4 and any(card["picture"] for card in told)
-    assert "64×64, 9 frames" in told[0]["text"] and "s of sound" in told[0]["text"]
+    assert ["segment 1", "segment 2", "segment 3"] == [card["text"].split("\n")[0] for card in told[:3]]
+    assert "64×64, 9 frames" in told[0]["text"] and "17 frames at 24 fps" in told[0]["text"]
+    # each segment plays, and the seams are told where they are joined
+    assert [card["film"] for card in told[:3]] == [64] * 3 and not any(card["clipped"] for card in found["cards"])
+    assert [card for card in found["cards"] if "seam before segment 3" in card["text"]]
 
 
 def test_any_attachment_can_be_uploaded(seen):

@@ -253,12 +253,13 @@ def test_the_bridge_puts_carried_frames_where_the_state_says(run, pack, folders)
 
     (state, _), _ = native_segment(run, pack)
     given = {"vae": samples.FakeVae(), "seconds": 33 / 24, "divide": 1, "strength": 1.0, "audio_overlap": -1}
-    with pytest.warns(UserWarning, match="the frames go to latent frame 2"):
-        latent = run("StateToAVLatent", state=replace(state, video_conditioning_frame_idx=2), **given).args[0]
+    result = run("StateToAVLatent", state=replace(state, video_conditioning_frame_idx=2), **given)
+    latent, (note,) = result.args[0], result.ui["text"]
+    assert "the frames go to latent frame 2" in note
     assert latent["noise_mask"].unbind()[0].flatten().tolist() == [1, 1, 0, 0, 1]
     video = latent["samples"].unbind()[0]
     assert not video[:, :, :2].any() and video[:, :, 2:4].any() and not video[:, :, 4:].any()
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="latent frames 4 to 5, the segment has 0 to 4"):
+    with pytest.raises(ValueError, match="latent frames 4 to 5, the segment has 0 to 4"):
         run("StateToAVLatent", state=replace(state, video_conditioning_frame_idx=4), **given)
     guides = torch.ones(1, 1, 7, 1, 1)
     guides[:, :, 5:] = 0.3
@@ -266,7 +267,7 @@ def test_the_bridge_puts_carried_frames_where_the_state_says(run, pack, folders)
         "samples": nested(pack, torch.zeros(1, 128, 7, 2, 3), torch.zeros(1, 8, 35, 16)),
         "noise_mask": nested(pack, guides, torch.ones(1, 1, 35, 1)),
     }
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="the segment has 0 to 4"):
+    with pytest.raises(ValueError, match="the segment has 0 to 4"):
         run("StateToAVLatent", state=replace(state, video_conditioning_frame_idx=4), latent=masked, **given)
 
 

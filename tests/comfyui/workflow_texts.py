@@ -126,10 +126,11 @@ def _segment(name: str, prompt: str, before: str | None = None, **more) -> Node:
     )
 
 
-def _video(images: Link, audio: Link, fps: Link, prefix: str) -> tuple[Node, ...]:
+def _film_and_state(images: Link, audio: Link, fps: Link, state: Link, prefix: str) -> tuple[Node, ...]:
+    """Both under one number."""
     return (
         native("video", "CreateVideo", images=images, audio=audio, fps=fps),
-        native("save", "SaveVideo", video=Link("video", "VIDEO"), filename_prefix=prefix, format="auto", codec="auto"),
+        ours("card", "SaveState", state=state, filename_prefix=prefix, video=Link("video", "VIDEO")),
     )
 
 
@@ -165,8 +166,7 @@ WORKFLOWS = {
             ours("frames", "DecodeVideo", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae")),
             ours("sound", "DecodeAudio", latent=Link("refine", "latent"), audio_vae=Link("load", "audio_vae")),
             ours("state", "MakeState", latent=Link("refine", "latent"), images=Link("frames", "images"), audio=Link("sound", "audio")),
-            ours("card", "SaveState", state=Link("state", "state"), filename_prefix="continuum/state"),
-            *_video(Link("frames", "images"), Link("sound", "audio"), Link("frames", "fps"), "continuum/image_to_video"),
+            *_film_and_state(Link("frames", "images"), Link("sound", "audio"), Link("frames", "fps"), Link("state", "state"), "continuum/image_to_video"),
         ),
     ),
     "keyframes": Workflow(
@@ -198,9 +198,8 @@ WORKFLOWS = {
                  video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
                  state=Link("before", "state"), prompt=ROOFS, seconds=_SECONDS, width=_WIDTH, height=_HEIGHT, fps=0.0,
                  preset="ltx2_quality"),
-            ours("card", "SaveState", state=Link("next", "state"), filename_prefix="continuum/state"),
             ours("new", "JoinSegments", title="What is new", segment_1=Link("next", "segment")),
-            *_video(Link("new", "images"), Link("new", "audio"), Link("new", "fps"), "continuum/continued"),
+            *_film_and_state(Link("new", "images"), Link("new", "audio"), Link("new", "fps"), Link("next", "state"), "continuum/continued"),
         ),
     ),
     "three_segment_film": Workflow(
@@ -214,8 +213,7 @@ WORKFLOWS = {
             _segment("three", SQUARE, before="two"),
             ours("join", "JoinSegments", segment_1=Link("one", "segment"), segment_2=Link("two", "segment"),
                  segment_3=Link("three", "segment")),
-            *_video(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), "continuum/film"),
-            ours("card", "SaveState", state=Link("three", "state"), filename_prefix="continuum/state"),
+            *_film_and_state(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), Link("three", "state"), "continuum/film"),
         ),
     ),
     "story": Workflow(

@@ -107,7 +107,8 @@ async function workflow(page, plan, one) {
     found.run = await page.evaluate(run, one.queue);
     await page.waitForTimeout(1200);
     found.cards = await page.evaluate(() => [...document.querySelectorAll(".continuum-card")].map((card) => ({
-      text: card.innerText, picture: card.querySelector("img")?.naturalWidth ?? 0 })));
+      text: card.innerText, picture: card.querySelector(".continuum-told img")?.naturalWidth ?? 0, film: card.querySelector("video")?.videoWidth ?? 0,
+      clipped: [card, ...card.querySelectorAll("div")].some((box) => box.clientHeight && getComputedStyle(box).overflowY === "hidden" && box.scrollHeight > box.clientHeight + 2) })));
     await show(page, plan, `${one.name}-done`);
   }
   return found;

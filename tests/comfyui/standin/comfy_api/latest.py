@@ -1,6 +1,7 @@
 """The node API's surface, as much of it as the pack uses."""
 
 import inspect
+import shutil
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -185,6 +186,9 @@ class VideoFromFile:
     def get_stream_source(self):
         return self.path
 
+    def save_to(self, path, format, codec, metadata=None):
+        shutil.copyfile(self.path, path)
+
 
 InputImpl = SimpleNamespace(VideoFromComponents=VideoFromComponents, VideoFromFile=VideoFromFile)
-Types = SimpleNamespace(VideoComponents=VideoComponents)
+Types = SimpleNamespace(VideoComponents=VideoComponents, VideoContainer=str, VideoCodec=str)

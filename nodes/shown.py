@@ -1,0 +1,69 @@
+"""What nodes show on the page besides their outputs: notes on what was adjusted, and segments to play."""
+
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from ..ltx2.atomic_files import reason
+from ..ltx2.errors import Ltx2Warning, MediaError
+from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, write_film
+from ..ltx2.values import Waveform
+from . import host
+
+PREVIEW_CRF = 23
+PIECE = 16  # frames handed to the encoder at a time
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """The engine's warnings while the block runs, each once, in a list; those of others go where they would."""
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Ltx2Warning)
+        others = warnings.showwarning
+
+        def show(message, category, *place, **keywords):
+            if not issubclass(category, Ltx2Warning):
+                others(message, category, *place, **keywords)
+            elif str(message) not in notes:
+                notes.append(str(message))
+
+        warnings.showwarning = show
+        yield notes
+
+
+def telling(node: type) -> type:
+    """The node, now with what the engine warns of on its card, and as one line each in the host's log."""
+    execute = node.execute.__func__
+
+    @functools.wraps(execute)
+    def run(cls, *given, **inputs):
+        with collected() as notes:
+            result = execute(cls, *given, **inputs)
+        if notes:
+            told = list((result.ui or {}).get("text", ()))
+            result.ui = {**(result.ui or {}), "text": [*told, *host.tell(notes)["text"]]}
+        return result
+
+    node.execute = classmethod(run)
+    return node
+
+
+def playable(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming) -> dict:
+    """A segment as the page plays it: a film with sound in the host's temp folder, and what names it in a result.
+
+    A full disk costs the preview alone, which is told.
+    """
+    target = host.save_target("continuum/segment", kind="temp")
+    whole = FinishedSegment(replace(timing, video_overlap=0, end_offset=0), list(images.split(PIECE)), sound)
+    try:
+        write_film(target.path(".mp4"), [whole], file_format([sound]), crf=PREVIEW_CRF)
+    except (MediaError, OSError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        warnings.warn(f"the segment cannot be shown: {why}", Ltx2Warning, stacklevel=2)
+        return {}
+    return {"images": [target.result(".mp4")], "animated": (True,)}
