@@ -96,6 +96,22 @@ class ClipCondition:
 
 
 @dataclass(frozen=True)
+class ReferenceCondition:
+    """Pictures that an IC-LoRA looks at beside the whole clip: a control map, a reference sheet, a film.
+
+    frames: [N, H, W, 3], uint8 numpy or float torch in 0…1, as many as the clip has, or one for all of them; strength:
+    0…1, how clean it is shown; attention: 0…1, how much the clip looks at it; mask: torch [N or 1, H, W] of 0…1, the
+    same by place; stages: of two, ``first`` or ``both``.
+    """
+
+    frames: Any
+    strength: float = 1.0
+    attention: float = 1.0
+    mask: torch.Tensor | None = None
+    stages: str = "first"
+
+
+@dataclass(frozen=True)
 class LatentCondition:
     """Ready video latents [B, 128, F, h, w] placed at a latent frame index; one per stage size."""
 

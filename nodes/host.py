@@ -28,6 +28,7 @@ from ..ltx2 import mini
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
+from ..ltx2.networks.layers.attention import by_rows
 from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import OnInputDevice
@@ -117,6 +118,7 @@ OPS = comfy.ops.manual_cast
 WeightAdapter = comfy.weight_adapter.WeightAdapterBase
 
 
+@by_rows
 def attention(q, k, v, *, heads: int, mask=None):
     """The attention the user chose for this host (sdpa, sage, flash, xformers). q, k, v: [B, T, heads * dim]."""
     return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, mask=mask)

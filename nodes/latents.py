@@ -6,7 +6,8 @@ from fractions import Fraction
 from ..ltx2.film import Source, continue_request, first_segment
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.stages.conditioning import check_places
-from ..ltx2.stages.request import Request, resolve_geometry, size_for
+from ..ltx2.stages.geometry import size_for
+from ..ltx2.stages.request import Request, resolve_geometry
 from . import host
 from .sockets import Conditions, ConditionsValue, Latent, LatentValue
 

@@ -146,8 +146,14 @@ def models_of(
         names=() if model is None else model.names,
         transformer=None if model is None else connected.network(model.patcher),
         distilled_lora=distilled,
+        reference_loras=() if model is None else _reference_loras(model),
         missing=connected.missing,
         notes=() if model is None else (*model.notes, *text_lora_notes(model, text_encoder or prompt)),
         host_placement=HostPlacement(connected.patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
         **connected.found,
     )
+
+
+def _reference_loras(model: ModelValue) -> tuple[Lora, ...]:
+    loras = (read_lora(path) for path, _ in model.loras)
+    return tuple(lora for lora in loras if lora.reference is not None)

@@ -68,11 +68,14 @@ class LoraReport:
         name = self.lora.path.name
         told = [f"LoRA {name}: {self}"] if self.unmatched else []
         told += [f"LoRA {note}" for note in self.lora.notes]
-        if self.lora.reference is not None and not with_reference:
-            told.append(
-                f"LoRA {name} is an IC-LoRA, made for a {self.lora.reference}: without one it runs as a plain LoRA"
-            )
-        return tuple(told)
+        return tuple(told) if with_reference else (*told, *without_reference(self.lora))
+
+
+def without_reference(lora: Lora) -> tuple[str, ...]:
+    """What to tell of a LoRA where nothing is shown to it: of an IC-LoRA, that it misses what it was trained with."""
+    if lora.reference is None:
+        return ()
+    return (f"LoRA {lora.path.name} is an IC-LoRA, made for a {lora.reference}: without one it runs as a plain LoRA",)
 
 
 def report_lora(lora: Lora, networks: Mapping[str, Shapes | nn.Module | None]) -> LoraReport:

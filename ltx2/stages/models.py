@@ -72,7 +72,8 @@ class Models:
     it.
 
     tiny_decoder: of a tiny autoencoder, for drafts. distilled_lora: for the stages that ask for it, on a copy of the
-    transformer. loras: those that are merged in, with strengths and what of them fits; notes: what the user has to know
+    transformer. loras: those that are merged in, with strengths and what of them fits; reference_loras: those of them
+    that look at a reference video; notes: what the user has to know
     of them. contexts: prompts encoded so far.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
@@ -94,6 +95,7 @@ class Models:
     tiny_decoder: Network | None = None
     distilled_lora: Lora | None = None
     loras: tuple[tuple[LoraReport, float], ...] = ()
+    reference_loras: tuple[Lora, ...] = ()
     notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     contexts: ContextCache = field(default_factory=ContextCache)
@@ -259,4 +261,5 @@ def _with_reports(models: Models, loras: Sequence[tuple[Lora, float]]) -> Models
     notes = [note for report, _ in reports for note in report.notes()]
     if models.distilled_lora is not None:
         notes += report_lora(models.distilled_lora, {"transformer": models.transformer}).notes()
-    return replace(models, loras=reports, notes=tuple(notes))
+    references = tuple(lora for lora, _ in loras if lora.reference is not None)
+    return replace(models, loras=reports, reference_loras=references, notes=tuple(notes))

@@ -1,6 +1,5 @@
 """What is asked for, and the one job that it becomes: everything resolved and checked before the first long stage."""
 
-import math
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,24 @@ from typing import Any
 import torch
 
 from .. import clock
+from ..checkpoint.lora import Reference
+from ..checkpoint.lora_report import without_reference
 from ..errors import Ltx2Warning, RequestError
 from ..sampling.noise import SEEDS
 from ..text.prompts import negative_prompt
-from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
+from ..values import (
+    AudioCondition,
+    ClipCondition,
+    ImageCondition,
+    LatentCondition,
+    ReferenceCondition,
+    TextContext,
+    Waveform,
+)
 from . import memory
 from .conditioning import check_places
+from .conditioning.references import check_references, expected_reference, reference_tokens
+from .geometry import Geometry
 from .given import cut_notes, read_fields, ready_audio, wants_negative
 from .models import Models
 from .presets import Preset, Settings, StageSettings, drafted, find_preset, preset_for, resolve
@@ -36,7 +47,8 @@ class Request:
     from. latents: video latents to start from, at the first stage's size and at the second's (or None). audio_latents:
     exact length of the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film.
     positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
-    draft: a quick look at what the request would make (presets.draft), enlarged to its size.
+    draft: a quick look at what the request would make (presets.draft), enlarged to its size. references: what IC-LoRAs
+    look at beside the whole clip.
     """
 
     prompt: str = ""
@@ -62,63 +74,14 @@ class Request:
     positive: TextContext | None = None
     negative: TextContext | None = None
     draft: bool = False
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Size and length of a clip, and where it stands in time. audio_latents 0 means no sound."""
-
-    width: int
-    height: int
-    frames: int
-    fps: Fraction
-    audio_latents: int
-    video_offset_seconds: Fraction = Fraction(0)
-
-    @property
-    def latent_frames(self) -> int:
-        """Frames of the video latent."""
-        return clock.latent_frames(self.frames)
-
-    @property
-    def video_tokens(self) -> int:
-        """Tokens of the video latent."""
-        return self.latent_frames * clock.latent_size(self.height) * clock.latent_size(self.width)
-
-    @property
-    def seconds(self) -> Fraction:
-        """How long the clip is shown."""
-        return clock.seconds_of_frames(self.frames, self.fps)
-
-    def half(self) -> "Geometry":
-        """The first stage's size when a second one doubles it."""
-        return replace(self, width=self.width // 2, height=self.height // 2)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
-        )
-
-
-def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LATENT) -> tuple[int, int]:
-    """Width and height of about so many pixels in all, both multiples of ``multiple``, as near to the aspect as that
-    allows."""
-    near = clock.snap_size(max(1, round((float(aspect) * pixels) ** 0.5)), multiple)
-    widths = (near - multiple, near, near + multiple)
-    sizes = [(width, clock.snap_size(max(1, round(width / aspect)), multiple)) for width in widths if width > 0]
-
-    def off(size: tuple[int, int]) -> float:
-        """How far from the shape, which counts more, and from the area."""
-        return 4 * abs(math.log(size[0] / size[1] / aspect)) + abs(math.log(size[0] * size[1] / pixels))
-
-    return min(sizes, key=off)
+    references: tuple[ReferenceCondition, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stage:
     """One denoising stage of a job: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
 
-    latent: video latents of this size to start from.
+    latent: video latents of this size to start from; references: those that it is shown, and what these must be.
     """
 
     name: str
@@ -126,6 +89,15 @@ class Stage:
     settings: StageSettings
     add_noise: bool = True
     latent: LatentCondition | None = None
+    references: tuple[ReferenceCondition, ...] = ()
+    reference: Reference = Reference()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the picture with those of the references, which cost as much."""
+        size = self.geometry
+        each = reference_tokens(self.reference, width=size.width, height=size.height, frames=size.frames)
+        return size.video_tokens + len(self.references) * each
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +109,7 @@ class Job:
     settings: Settings
     geometry: Geometry
     notes: tuple[str, ...] = ()
+    reference: Reference = Reference()
 
     @property
     def seed(self) -> int:
@@ -154,14 +127,19 @@ class Job:
         settings, latents = self.settings, self.request.latents or (None, None)
         if settings.refine is None:
             size = self.geometry.half() if settings.half_size else self.geometry
-            return (Stage("denoising", size, settings.denoise, latent=latents[0]),)
+            return (self._shown(Stage("denoising", size, settings.denoise, latent=latents[0])),)
         again, full = settings.refine.video_position_offset_sec, self.geometry
         if again is not None:
             full = replace(full, video_offset_seconds=clock.exact_seconds(again))
         return (
-            Stage("denoising", self.geometry.half(), settings.denoise, latent=latents[0]),
-            Stage("refining", full, settings.refine.stage, settings.refine.add_noise, latents[1]),
+            self._shown(Stage("denoising", self.geometry.half(), settings.denoise, latent=latents[0])),
+            self._shown(Stage("refining", full, settings.refine.stage, settings.refine.add_noise, latents[1])),
         )
+
+    def _shown(self, stage: Stage) -> Stage:
+        """A stage with the references that it is shown."""
+        seen = tuple(one for one in self.request.references if stage.name == "denoising" or one.stages == "both")
+        return replace(stage, references=seen, reference=self.reference)
 
     def __str__(self) -> str:
         return f"{self.settings}; {self.geometry}"
@@ -190,19 +168,21 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     if request.draft:
         settings = drafted(settings, request.overrides)
     _check_what_is_said(request)
-    geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings))
+    expected = expected_reference(models.reference_loras) if request.references else None
+    reference = Reference() if expected is None else expected
+    geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings) * reference.downscale)
     _check_conditions(request, geometry, settings)
     _warn_of_the_untrained(geometry)
     notes = (
         *chosen,
-        *models.notes,
+        *_lora_notes(models, request),
         *_unused_lora(models, settings),
         *_of_a_draft(models, request, settings),
         *adjusted,
         *heard,
         *_cut_prompts(models, request, settings, parts),
     )
-    job = Job(_filled_in(request, preset, geometry), settings, geometry, notes)
+    job = Job(_filled_in(request, preset, geometry), settings, geometry, notes, reference)
     if parts:
         _check_models(models, job, parts)
         _warn_without_lora(models, settings)
@@ -341,6 +321,7 @@ def _size(request: Request, preset: Preset | None, multiple: int, notes: list[st
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
     """Places and strengths of everything to start from, before a model is loaded for it."""
     check_places(request.images, request.clips, geometry.frames)
+    check_references(request.references, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError(
             "video latents to start from are given for the first stage only: give those of the second stage too"
@@ -386,7 +367,7 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
         needed += ["text_encoder", "text_projection", "connectors"]
     if FIRST_PASS in parts and isinstance(request.audio, Waveform):
         needed.append("audio_encoder")
-    if {FIRST_PASS, SECOND_PASS} & set(parts) and (request.images or request.clips):
+    if {FIRST_PASS, SECOND_PASS} & set(parts) and (request.images or request.clips or request.references):
         needed.append("video_encoder")
     if DECODING in parts:
         needed += _sound_networks(job)
@@ -422,6 +403,17 @@ def _check_blocks(models: Models, settings: Settings) -> None:
             missing = [block for block in blocks or () if not 0 <= block < count]
             if scale and missing and tuple(blocks) != tuple(own):
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
+
+
+def _lora_notes(models: Models, request: Request) -> tuple[str, ...]:
+    """What is known of the model's LoRAs, and whether references are shown that none of them was made for."""
+    if not request.references:
+        return models.notes
+    settled = {note for lora in models.reference_loras for note in without_reference(lora)}
+    notes = tuple(note for note in models.notes if note not in settled)
+    if models.reference_loras:
+        return notes
+    return (*notes, "a reference is shown but no IC-LoRA is loaded: the model was not trained to follow it")
 
 
 def _unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
@@ -466,7 +458,7 @@ def _warn_of_memory(models: Models, job: Job) -> None:
         weights = 0  # mapped from the file
     needed = weights + memory.denoising_bytes(
         width=models.transformer.config.width,
-        video_tokens=job.geometry.video_tokens,
+        video_tokens=max(stage.tokens for stage in job.stages),
         batch_size=job.request.batch_size,
         dtype=config.transformer,
     )

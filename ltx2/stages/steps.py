@@ -21,6 +21,7 @@ from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
+from .conditioning.references import encode_reference
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from .given import wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
@@ -121,9 +122,10 @@ def encode_conditioning(
     conditioning = Conditioning()
     if audio is not None:
         conditioning = place_audio(conditioning, audio, audio_latents=stages[0].geometry.audio_latents)
-    if not (request.images or request.clips or request.latents):
+    if not (request.images or request.clips or request.latents or request.references):
         return [conditioning] * len(stages)
-    networks = [models.need("video_encoder")] if request.images or request.clips else []
+    pictures = request.images or request.clips or any(stage.references for stage in stages)
+    networks = [models.need("video_encoder")] if pictures else []
     result = []
     with models.placement.on(*networks) as there:
 
@@ -139,17 +141,20 @@ def encode_conditioning(
 
         for stage in stages:
             size = stage.geometry
-            result.append(
-                condition_video(
-                    (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
-                    encode,
-                    images=request.images,
-                    clips=request.clips,
-                    latent=stage.latent,
-                    image_crf=stage.settings.image_crf,
-                    conditioning=conditioning,
-                )
+            placed = condition_video(
+                (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
+                encode,
+                images=request.images,
+                clips=request.clips,
+                latent=stage.latent,
+                image_crf=stage.settings.image_crf,
+                conditioning=conditioning,
             )
+            shown = tuple(
+                encode_reference(one, stage.reference, encode, width=size.width, height=size.height, frames=size.frames)
+                for one in stage.references
+            )
+            result.append(replace(placed, references=shown))
     return result
 
 
@@ -186,7 +191,7 @@ def run_stage(
         noise = draw_noise(start, inputs.generators, conditioning=conditioning, dtype=config.latents)
     room = memory.denoising_bytes(
         width=models.transformer.config.width,
-        video_tokens=size.video_tokens,
+        video_tokens=stage.tokens,
         batch_size=len(inputs.seeds),
         dtype=config.transformer,
     )
@@ -205,7 +210,7 @@ def run_stage(
                 None if stage.add_noise else 0.0,
             ),
             clock=ClipClock(size.fps, size.video_offset_seconds),
-            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, size, len(inputs.seeds))),
+            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, stage, len(inputs.seeds))),
             conditioning=conditioning,
             progress=_named(progress, stage.name),
         )
@@ -296,8 +301,8 @@ def generators_of(models: Models, seed: int, batch_size: int) -> list[torch.Gene
     return sampling_noise.generators(seed, batch_size, models.config.noise_device)
 
 
-def _passes_at_once(models: Models, guidance, geometry: Geometry, batch_size: int) -> int:
-    wanted = len(passes(guidance, audio=geometry.audio_latents > 0))
+def _passes_at_once(models: Models, guidance, stage: Stage, batch_size: int) -> int:
+    wanted = len(passes(guidance, audio=stage.geometry.audio_latents > 0))
     config = models.config
     if config.pass_batching == "always":
         return wanted
@@ -309,7 +314,7 @@ def _passes_at_once(models: Models, guidance, geometry: Geometry, batch_size: in
         wanted,
         free,
         width=models.transformer.config.width,
-        video_tokens=geometry.video_tokens,
+        video_tokens=stage.tokens,
         batch_size=batch_size,
         dtype=config.transformer,
     )

@@ -6,14 +6,13 @@ from ltx2 import clock
 from ltx2.errors import Ltx2Warning, RequestError
 from ltx2.stages.conditioning import (
     Conditioning,
-    Guide,
     add_guide,
     condition_video,
     encode_own_audio,
-    guide_positions,
     place_audio,
     place_latent,
 )
+from ltx2.stages.conditioning.positions import Guide, guide_positions
 from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Waveform
 
 SHAPE = (2, 4, 5, 2, 3)
@@ -44,7 +43,7 @@ def test_a_picture_at_the_start_is_put_in_place():
 
 def test_a_picture_later_on_becomes_a_guide():
     result = known(images=[ImageCondition(picture(0), frame=20, strength=0.5)])
-    assert result.video is None and result.guide_tokens == 6
+    assert result.video is None and result.extra_tokens == 6
     assert (result.guides[0].frame, result.guides[0].strength) == (20, 0.5)
 
 

@@ -7,6 +7,7 @@ from ltx2 import clock
 from ltx2.sampling import noise
 from ltx2.sampling.tokens import patchify_audio, patchify_video
 from ltx2.stages.conditioning import Conditioning, add_guide, place_latent
+from ltx2.stages.conditioning.references import ReferenceLatent, row_strengths
 from ltx2.stages.denoising import ClipClock, streams
 from ltx2.stages.latent_preparation import draw_noise, empty_latent
 
@@ -16,6 +17,8 @@ types = pytest.importorskip("ltx_core.types")
 patchifiers = pytest.importorskip("ltx_core.components.patchifiers")
 noisers = pytest.importorskip("ltx_core.components.noisers")
 keyframes = pytest.importorskip("ltx_core.conditioning.types.keyframe_cond")
+references = pytest.importorskip("ltx_core.conditioning.types.reference_video_cond")
+strengths = pytest.importorskip("ltx_core.conditioning.types.attention_strength_wrapper")
 
 SHAPE = (1, 128, 4, 2, 3)
 
@@ -80,3 +83,36 @@ def test_noise_is_drawn_and_mixed_alike(scale):
     assert torch.allclose(
         noise.add_noise(video.latent, video.clean, video.mask, drawn.video, scale), expected, atol=1e-6
     )
+
+
+def test_references_stand_behind_everything():
+    """Two references, the first half as large: tokens, positions and masks."""
+    made, expected = official()
+    given = [torch.randn(1, 128, 4, 1, 2), torch.randn(1, 128, 4, 2, 3)]
+    for latent, factor, strength in zip(given, (2, 1), (1.0, 0.75)):
+        condition = references.VideoConditionByReferenceLatent(latent, downscale_factor=factor, strength=strength)
+        expected = condition.apply_to(expected, made)
+    start = empty_latent(width=96, height=64, frames=25, audio_latents=clock.audio_latents(25, 24))
+    conditioning = Conditioning(references=(ReferenceLatent(given[0], 2), ReferenceLatent(given[1], strength=0.75)))
+    video = streams(start, conditioning, ClipClock(24)).video
+    assert torch.allclose(video.positions, expected.positions, atol=1e-6)
+    assert torch.equal(video.clean[:, 24:], expected.clean_latent[:, 24:])
+    assert torch.allclose(video.mask, expected.denoise_mask) and video.attention is None
+    assert video.own == made.target_shape.token_count() and not video.keyframes[:, 24:].any()
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.25), (0.0, 1.0), ("tokens", 0.3), ("tokens", "tokens")])
+def test_attention_to_references(weights):
+    """As the package's matrix of all tokens by all tokens, with references that do not see each other."""
+    made, expected = official()
+    latents = [torch.randn(1, 128, 4, 1, 2), torch.randn(1, 128, 4, 2, 3)]
+    weights = [torch.rand(one[0, 0].numel()) if w == "tokens" else w for one, w in zip(latents, weights)]
+    for latent, factor, weight in zip(latents, (2, 1), weights):
+        condition = references.VideoConditionByReferenceLatent(latent, downscale_factor=factor)
+        wrapped = strengths.ConditioningItemAttentionStrengthWrapper(condition, weight)
+        expected = wrapped.apply_to(expected, made)
+    given = [ReferenceLatent(one, factor, attention=w) for one, factor, w in zip(latents, (2, 1), weights)]
+    rows = row_strengths(24, given, apart=True)
+    dense = torch.cat([row.strengths.expand(row.stop - row.start, -1) for row in rows])
+    assert torch.allclose(dense[None], expected.attention_mask)
+    assert [(row.start, row.stop) for row in rows] == [(0, 24), (24, 32), (32, 56)]

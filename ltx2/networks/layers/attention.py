@@ -1,7 +1,8 @@
 """Multi-head attention with normed queries and keys, rotary positions and a gate per head; and the feed-forward
 part."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,41 @@ TOKENS_AT_ONCE = 2048  # norm and rotation work in slices of tokens, back into t
 AttentionFunction = Callable[..., torch.Tensor]
 
 
+class RowStrength(NamedTuple):
+    """How strongly the tokens ``start`` to ``stop`` look at all tokens: strengths 0…1 [1 or stop - start, T]."""
+
+    start: int
+    stop: int
+    strengths: torch.Tensor
+
+
+class RowBias(NamedTuple):
+    """The same, as what is added to the logits of these rows: bias [1, 1, 1 or rows, T]."""
+
+    start: int
+    stop: int
+    bias: torch.Tensor | None
+
+
+def by_rows(function: "AttentionFunction") -> "AttentionFunction":
+    """An attention that also takes a mask in parts: a tuple of :class:`RowBias` that covers all rows in order."""
+
+    @functools.wraps(function)
+    def attend(q, k, v, *, heads: int, mask=None):
+        if not isinstance(mask, tuple):
+            return function(q, k, v, heads=heads, mask=mask)
+        parts = [function(q[:, part.start : part.stop], k, v, heads=heads, mask=part.bias) for part in mask]
+        return torch.cat(parts, dim=1)
+
+    return attend
+
+
+@by_rows
 def attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, heads: int, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Scaled dot-product attention. q [B, T, heads·d], k and v [B, S, heads·d], mask additive [B, 1, T or 1, S] → [B,
-    T, heads·d]."""
+    T, heads·d]. A mask may be given by rows."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, ·, d]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
@@ -140,8 +171,17 @@ def additive_context_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torc
     return ((mask.float() - 1) * torch.finfo(dtype).max).to(dtype)[:, None, None]
 
 
+def additive_row_masks(rows: Sequence[RowStrength], like: torch.Tensor) -> tuple[RowBias, ...]:
+    """From strengths by rows to what is added to their logits, in the type and on the device of ``like``."""
+    return tuple(
+        RowBias(row.start, row.stop, additive_attention_mask(row.strengths[None].to(like.device), like.dtype))
+        for row in rows
+    )
+
+
 def additive_attention_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """From strengths 0…1 [B, T, T] to their logarithms [B, 1, T, T]; 0 shuts off; None where nothing is masked."""
+    """From strengths 0…1 [B, T or 1, T] to their logarithms [B, 1, T or 1, T]; 0 shuts off; None where nothing is
+    masked."""
     if mask is None or bool((mask == 1).all()):
         return None
     limits = torch.finfo(dtype)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...config.transformer import TransformerConfig
 from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_norm
-from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward
+from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward, RowBias
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import RotaryTable
 from .nag import Nag, guided_heads
@@ -47,7 +47,7 @@ class BlockStream:
     rows: Modulation | None = None
     embedded: torch.Tensor | None = None
     rotary: RotaryTable | None = None
-    self_bias: torch.Tensor | None = None
+    self_bias: torch.Tensor | tuple[RowBias, ...] | None = None
     context: torch.Tensor | None = None
     context_bias: torch.Tensor | None = None
     prompt: Modulation | None = None

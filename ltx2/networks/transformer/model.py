@@ -15,7 +15,14 @@ from torch import nn
 from ...config.transformer import TransformerConfig
 from ...errors import RequestError
 from ..layers.adaln import AdaLN, Modulation, distinct_timesteps, modulated_norm
-from ..layers.attention import AttentionFunction, additive_attention_mask, additive_context_mask, attention
+from ..layers.attention import (
+    AttentionFunction,
+    RowStrength,
+    additive_attention_mask,
+    additive_context_mask,
+    additive_row_masks,
+    attention,
+)
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import rotary_table
 from .block import AVBlock, BlockStream, Perturbation
@@ -30,10 +37,10 @@ class StreamInput:
 
     latent [B, T, C] in the model's dtype; timesteps [B, T], [B, T, 1] or [B, 1] (denoise mask · sigma, 0…1) and sigma
     [B] (0 for a frozen stream), float32; positions [B or 1, n, T, 2] float32; context [B, S, D]; context_mask [B, S] of
-    0/1; attention_mask [B, T, T] of strengths 0…1; keyframes_mask [B, T] or [B, T, 1], above 0 for tokens that stand
-    for whole frames. nag with negative_context [B, S, D]: a negative prompt within the text attention (all S tokens
-    count). A stream that is not ``enabled`` is only listened to: it is not updated and no velocity comes back
-    for it.
+    0/1; attention_mask [B, T, T] of strengths 0…1, or the same by rows; keyframes_mask [B, T] or [B, T, 1], above 0
+    for tokens that stand for whole frames. nag with negative_context [B, S, D]: a negative prompt within the text
+    attention (all S tokens count). A stream that is not ``enabled`` is only listened to: it is not updated and no
+    velocity comes back for it.
     """
 
     latent: torch.Tensor
@@ -42,7 +49,7 @@ class StreamInput:
     positions: torch.Tensor
     context: torch.Tensor
     context_mask: torch.Tensor | None = None
-    attention_mask: torch.Tensor | None = None
+    attention_mask: torch.Tensor | Sequence[RowStrength] | None = None
     keyframes_mask: torch.Tensor | None = None
     enabled: bool = True
     negative_context: torch.Tensor | None = None
@@ -198,7 +205,11 @@ class Transformer(nn.Module):
                     prompt_adaln(of_prompt.values * c.timestep_scale, x.dtype)[0], of_prompt.pieces
                 )
             parts["context_bias"] = additive_context_mask(given.context_mask, x.dtype)
-            parts["self_bias"] = additive_attention_mask(given.attention_mask, x.dtype)
+            mask = given.attention_mask
+            if mask is None or isinstance(mask, torch.Tensor):
+                parts["self_bias"] = additive_attention_mask(mask, x.dtype)
+            else:
+                parts["self_bias"] = additive_row_masks(mask, x)
             parts["rotary"] = rotary_table(
                 given.positions,
                 heads=heads,

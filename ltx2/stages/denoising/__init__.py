@@ -115,9 +115,12 @@ def _check_parts(start: AVLatent, prompts: Prompts, conditioning: Conditioning) 
                 "make them of one size"
             )
     if start.video is not None:
-        for guide in conditioning.guides:
-            if guide.latent.shape[1] != start.video.shape[1]:
-                raise RequestError(f"a guide has {guide.latent.shape[1]} channels, expected {start.video.shape[1]}")
+        for name, extras in (("guide", conditioning.guides), ("reference", conditioning.references)):
+            for extra in extras:
+                if extra.latent.shape[1] != start.video.shape[1]:
+                    raise RequestError(
+                        f"a {name} has {extra.latent.shape[1]} channels, expected {start.video.shape[1]}"
+                    )
 
 
 def _check_noise(start: AVLatent, sampling: Sampling, conditioning: Conditioning) -> None:
@@ -128,7 +131,7 @@ def _check_noise(start: AVLatent, sampling: Sampling, conditioning: Conditioning
             f"{0 if seeds is None else len(seeds)}"
         )
     wanted = {
-        "video": None if start.video is None else start.video[0, 0].numel() + conditioning.guide_tokens,
+        "video": None if start.video is None else start.video[0, 0].numel() + conditioning.extra_tokens,
         "audio": None if start.audio is None else start.audio.shape[2],
     }
     for name, tokens in wanted.items():

@@ -168,6 +168,7 @@ def stream_input(
         sigma=torch.full((batch * count,), level, dtype=torch.float32, device=tokens.device),
         positions=stream.positions,
         context=torch.cat([context.expand(batch, -1, -1) for context in contexts]),
+        attention_mask=stream.attention,
         keyframes_mask=None if stream.keyframes is None else stream.keyframes.expand(batch * count, -1, -1),
     )
 

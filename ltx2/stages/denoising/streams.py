@@ -5,11 +5,14 @@ from fractions import Fraction
 
 import torch
 
+from ...networks.layers.attention import RowStrength
 from ...networks.layers.rope import audio_positions, video_positions
 from ...sampling import noise as sampling_noise
 from ...sampling.tokens import AVTokens, patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from ...values import AVLatent
-from ..conditioning import Conditioning, guide_positions
+from ..conditioning import Conditioning
+from ..conditioning.positions import guide_positions, reference_positions
+from ..conditioning.references import row_strengths
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class ClipClock:
 class StreamTokens:
     """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
 
-    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are not guides.
+    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are neither guides nor references.
+    attention: how strongly tokens look at each other, None where all do in full.
     """
 
     latent: torch.Tensor
@@ -34,6 +38,7 @@ class StreamTokens:
     own: int
     keyframes: torch.Tensor | None = None
     frozen: bool = False
+    attention: tuple[RowStrength, ...] | None = None
 
     def x0(self, tokens: torch.Tensor, velocity: torch.Tensor, sigma: float) -> list[torch.Tensor]:
         """Predictions [B, T, C] float32 of the passes stacked in ``velocity``: x − v · timestep, so that a clean token
@@ -69,7 +74,7 @@ class Streams:
         return AVTokens(one(self.video, noise.video), one(self.audio, noise.audio))
 
     def latents(self, tokens: AVTokens, like: AVLatent) -> AVLatent:
-        """Latents in the layout of ``like`` from tokens; guides are dropped."""
+        """Latents in the layout of ``like`` from tokens; guides and references are dropped."""
         video, audio = tokens.video, tokens.audio
         if self.video is not None:
             video = unpatchify_video(video[:, : self.video.own], *like.video.shape[2:])
@@ -79,7 +84,8 @@ class Streams:
 
 
 def streams(start: AVLatent, conditioning: Conditioning, clock: ClipClock) -> Streams:
-    """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens."""
+    """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens, references behind
+    these."""
     return Streams(
         None if start.video is None else _video_stream(start.video, conditioning, clock),
         None if start.audio is None else _audio_stream(start.audio, conditioning),
@@ -97,16 +103,30 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
         clean = patchify_video(conditioning.video.to(latent)).expand(batch, -1, -1)
         mask = patchify_video(conditioning.video_mask.to(device)).expand(batch, -1, -1)  # [B, T, 1]
     positions = [video_positions(frames, height, width, fps, video_offset_seconds=offset, device=device)]
-    keyframes = torch.zeros(1, own + conditioning.guide_tokens, 1, dtype=torch.float32, device=device)
+    keyframes = torch.zeros(1, own + conditioning.extra_tokens, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     parts = [(tokens, clean, mask)]
-    for guide in conditioning.guides:
-        known = patchify_video(guide.latent.to(latent)).expand(batch, -1, -1)
-        level = torch.full((batch, guide.tokens, 1), 1 - guide.strength, dtype=torch.float32, device=device)
+    for extra in (*conditioning.guides, *conditioning.references):
+        known = patchify_video(extra.latent.to(latent)).expand(batch, -1, -1)
+        level = torch.full((batch, extra.tokens, 1), 1 - extra.strength, dtype=torch.float32, device=device)
         parts.append((torch.zeros_like(known), known, level))
+    for guide in conditioning.guides:
         positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
+    for one in conditioning.references:
+        positions.append(
+            reference_positions(
+                one.latent,
+                fps,
+                downscale=one.downscale,
+                temporal=one.temporal,
+                video_offset_seconds=offset,
+                device=device,
+            )
+        )
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
-    return StreamTokens(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes)
+    in_front = own + sum(guide.tokens for guide in conditioning.guides)
+    strengths = row_strengths(in_front, conditioning.references)
+    return StreamTokens(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths)
 
 
 def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTokens:

@@ -8,35 +8,21 @@ guides: extra tokens that the model looks at and that are dropped at the end. La
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 import torch
 
-from .. import clock
-from ..clock import Seconds
-from ..errors import Ltx2Warning, RequestError
-from ..media.images import prepare_clip, prepare_image
-from ..networks.video_vae.model import VideoEncoder
-from ..networks.video_vae.plan import encode, plan_encode
-from ..values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
-from .memory import free_bytes
+from ... import clock
+from ...errors import Ltx2Warning, RequestError
+from ...media.images import prepare_clip, prepare_image
+from ...networks.video_vae.model import VideoEncoder
+from ...networks.video_vae.plan import encode, plan_encode
+from ...values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
+from ..memory import free_bytes
+from .positions import Guide
+from .references import ReferenceLatent
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Guide:
-    """Latents [1 or B, 128, f, h, w] for the model to look at, from picture frame ``frame`` on."""
-
-    latent: torch.Tensor
-    frame: int
-    strength: float = 1.0
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens it takes."""
-        return self.latent.shape[2] * self.latent.shape[3] * self.latent.shape[4]
 
 
 @dataclass(frozen=True)
@@ -45,20 +31,21 @@ class Conditioning:
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
     [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and
-    count as noiseless.
+    count as noiseless. references: what the whole clip is shown beside itself, in the order given.
     """
 
     video: torch.Tensor | None = None
     video_mask: torch.Tensor | None = None
     guides: tuple[Guide, ...] = ()
+    references: tuple[ReferenceLatent, ...] = ()
     audio: torch.Tensor | None = None
     audio_mask: torch.Tensor | None = None
     audio_frozen: bool = False
 
     @property
-    def guide_tokens(self) -> int:
-        """How many tokens all guides take."""
-        return sum(guide.tokens for guide in self.guides)
+    def extra_tokens(self) -> int:
+        """How many tokens all guides and references take beside those of the clip."""
+        return sum(one.tokens for one in (*self.guides, *self.references))
 
     def __str__(self) -> str:
         parts = []
@@ -67,6 +54,8 @@ class Conditioning:
             parts.append(f"{int(kept)} latent frames")
         if self.guides:
             parts.append(f"{len(self.guides)} guides")
+        if self.references:
+            parts.append(f"{len(self.references)} references")
         if self.audio_mask is not None:
             parts.append("own sound" if self.audio_frozen else f"{int((self.audio_mask < 1).sum())} audio latents")
         return f"conditioning: {', '.join(parts) or 'nothing'}"
@@ -267,32 +256,6 @@ def encode_own_audio(
     if missing > 0:  # the last latent may lack a part of a mel frame
         latent = torch.cat([latent, latent[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
     return AudioCondition(latent[:, :, :audio_latents], frozen=True, waveform=waveform)
-
-
-def guide_positions(
-    guide: Guide, fps: Fraction | float | str, *, video_offset_seconds: Seconds = 0, device: torch.device | str
-) -> torch.Tensor:
-    """Positions of a guide's tokens: [1, 3, tokens, 2] float32; seconds, pixel rows, pixel columns.
-
-    A picture lasts one frame; a clip that does not start the film has latent frames of eight frames each.
-    """
-    rate, offset = clock.parse_fps(fps), clock.exact_seconds(video_offset_seconds)
-    _, _, frames, height, width = guide.latent.shape
-    if frames == 1:
-        spans = [(0, 1)]
-    elif guide.frame == 0:
-        spans = [clock.latent_frame_span(i) for i in range(frames)]
-    else:
-        spans = [(clock.FRAMES_PER_LATENT * i, clock.FRAMES_PER_LATENT * (i + 1)) for i in range(frames)]
-    side = clock.PIXELS_PER_LATENT
-    axes = (
-        [[float((edge + guide.frame) / rate + offset) for edge in span] for span in spans],
-        [[side * i, side * (i + 1)] for i in range(height)],
-        [[side * i, side * (i + 1)] for i in range(width)],
-    )
-    times, rows, columns = (torch.tensor(axis, dtype=torch.float32, device=device) for axis in axes)
-    grid = (times[:, None, None], rows[None, :, None], columns[None, None])
-    return torch.stack([axis.expand(frames, height, width, 2).reshape(-1, 2) for axis in grid])[None]
 
 
 def _place(conditioning: Conditioning, latent: torch.Tensor, frame: int, strength: float, shape) -> Conditioning:
