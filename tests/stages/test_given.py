@@ -14,7 +14,7 @@ from ltx2.networks.audio.mel import waveform_to_mel
 from ltx2.resampling import mix_to_stereo
 from ltx2.stages.models import Models, PipelineConfig
 from ltx2.stages.request import TEXT, Request, make_job
-from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Waveform
+from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, ReferenceCondition, Waveform
 
 PLAIN = Request(prompt="a lake", preset="ltx2_base", width=64, height=64, frames=9, seed=1)
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -41,6 +41,7 @@ def parts_with(kind, values):
         ClipCondition: ClipCondition(np.zeros((1, 8, 8, 3), np.uint8)),
         LatentCondition: LatentCondition(torch.zeros(1, 128, 1, 2, 2)),
         AudioCondition: AudioCondition(torch.zeros(1, 8, 2, 16)),
+        ReferenceCondition: ReferenceCondition(np.zeros((9, 8, 8, 3), np.uint8), mask=torch.ones(1, 8, 8)),
         Waveform: Waveform(torch.zeros(2, 800), 16000),
     }[kind]
     # pictures and frames are opened later, with errors of their own
@@ -56,6 +57,7 @@ requests = st.one_of(
     ),
     parts_with(ImageCondition, odd).map(lambda one: replace(PLAIN, images=(one,))),
     parts_with(ClipCondition, odd).map(lambda one: replace(PLAIN, clips=(one,))),
+    parts_with(ReferenceCondition, odd).map(lambda one: replace(PLAIN, references=(one,))),
     parts_with(LatentCondition, odd).map(lambda one: replace(PLAIN, latents=(one, None))),
     parts_with(AudioCondition, odd).map(lambda one: replace(PLAIN, audio=one)),
     parts_with(Waveform, odd).map(lambda one: replace(PLAIN, audio=one)),

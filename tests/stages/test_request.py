@@ -6,8 +6,8 @@ import torch
 
 from ltx2.config.versions import release
 from ltx2.errors import Ltx2Warning, RequestError
-from ltx2.stages.models import Models, PipelineConfig
 from ltx2.stages.geometry import size_for
+from ltx2.stages.models import Models, PipelineConfig
 from ltx2.stages.request import Request, make_job
 from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
 

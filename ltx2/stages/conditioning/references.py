@@ -78,7 +78,9 @@ def check_references(references: Sequence[ReferenceCondition], frames: int) -> N
         if reference.mask is not None and len(reference.mask) not in (1, found):
             raise RequestError(f"{name} has {found} frames, its mask {len(reference.mask)}: give one for each, or one")
         if reference.stages not in STAGES:
-            raise RequestError(f"{name} is for stages {reference.stages!r}, expected one of {', '.join(STAGES)}")
+            raise RequestError(
+                f"{name} is for stages {str(reference.stages)[:20]!r}, expected one of {', '.join(STAGES)}"
+            )
 
 
 def encode_reference(

@@ -13,7 +13,15 @@ import torch
 
 from ...errors import RequestError
 from ...text.prompts import check_text
-from ...values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext, Waveform
+from ...values import (
+    AudioCondition,
+    ClipCondition,
+    ImageCondition,
+    LatentCondition,
+    ReferenceCondition,
+    TextContext,
+    Waveform,
+)
 
 Fields = TypeVar("Fields")
 _SHOWN = 40  # letters of a value that is refused
@@ -96,6 +104,8 @@ def read_fields(request: Fields) -> Fields:
             raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(kind.__name__ for kind in kinds)}")
     for name, kind in _LISTS.items():
         found[name] = tuple(_condition(one, kind) for one in _listed(getattr(asked, name), kind, name))
+    references = _listed(asked.references, ReferenceCondition, "references")
+    found["references"] = tuple(_reference(one) for one in references)
     found["latents"] = _latents(asked.latents)
     return replace(asked, **found)
 
@@ -115,6 +125,21 @@ def _condition(condition: Any, kind: type) -> Any:
     if kind is ImageCondition and condition.crf is not None:
         found["crf"] = finite_number(condition.crf, "crf of an image")
     return replace(condition, **found)
+
+
+def _reference(reference: ReferenceCondition) -> ReferenceCondition:
+    frames, mask = reference.frames, reference.mask
+    if not isinstance(frames, (np.ndarray, torch.Tensor)) or frames.ndim != 4 or not len(frames):
+        found = list(frames.shape) if hasattr(frames, "shape") else shown(frames)
+        raise RequestError(f"frames of a reference are {found}, expected [frames, height, width, 3]")
+    if mask is not None and (not isinstance(mask, torch.Tensor) or mask.ndim != 3 or not mask.numel()):
+        found = list(mask.shape) if hasattr(mask, "shape") else shown(mask)
+        raise RequestError(f"mask of a reference is {found}, expected a tensor [frames, height, width]")
+    return replace(
+        reference,
+        strength=finite_number(reference.strength, "strength of a reference"),
+        attention=finite_number(reference.attention, "attention of a reference"),
+    )
 
 
 def _latents(latents: Any) -> tuple[LatentCondition, LatentCondition | None] | None:
