@@ -1,5 +1,6 @@
 """The film of a story: the kept takes of all scenes after each other, written as a stream."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -82,7 +83,7 @@ def write_story_film(
         journal.append("film", path=str(out), inputs=inputs, sha256=sha256, seams=reports)
         put_in_place(temp / "film.mp4", out, owned, journal.folder)
     with as_story_error(f"{REPORT_FILE} cannot be written to {shown(journal.folder)}"):
-        owned = {hashlib.sha256(_report(entry.get("seams"))).hexdigest() for entry in journal.of("film")}
+        owned = {hashlib.sha256(text).hexdigest() for entry in journal.of("film") for text in _reports(entry)}
         if not write_owned(journal, journal.folder / REPORT_FILE, _report(reports), owned):
             log(f"{shown(journal.folder / REPORT_FILE)} is not this story's: it stays, the journal holds the figures")
     return FilmResult(out, True, tuple(written))
@@ -154,4 +155,12 @@ def _stored(timings: Sequence[SegmentTiming], folders: Sequence[Path]) -> Iterat
 
 
 def _report(seams: object) -> bytes:
-    return json.dumps(seams, indent=1).encode()
+    # sorted as the journal sorts, so that what is read back from it makes the same text
+    return json.dumps(seams, indent=1, sort_keys=True).encode()
+
+
+def _reports(entry: dict[str, Any]) -> Iterator[bytes]:
+    """What the file of a film's seams may hold: as it is written now, and as it was in the order of the fields."""
+    yield _report(entry.get("seams"))
+    with contextlib.suppress(StoryError):
+        yield json.dumps([seam.as_json() for seam in _seams(entry)], indent=1).encode()

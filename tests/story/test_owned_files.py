@@ -1,5 +1,6 @@
 """Nothing is removed or replaced that a story did not write."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltx2.errors import StoryError
+from ltx2.film import SeamReport
 from ltx2.media import read_video
 from ltx2.story.chain import RunOptions, run_story
 from ltx2.story.journal import JOURNAL_FILE, open_journal
@@ -43,6 +45,19 @@ def test_a_film_that_no_story_wrote_stays(tmp_path):
     film.mkdir()
     with pytest.raises(StoryError):
         run(story(), tmp_path, Quiet())
+
+
+def test_the_figures_of_the_seams_are_those_of_the_last_film(tmp_path):
+    """Also where another run wrote the file before, and where it was written by an older version."""
+    report = tmp_path / "work/seams.json"
+    run(story(), tmp_path)
+    first, told = json.loads(report.read_text()), []
+    names = [field.name for field in dataclasses.fields(SeamReport)]
+    report.write_text(json.dumps([{name: seam[name] for name in names} for seam in first], indent=1))
+    for count in (2, 3):
+        run(story(count), tmp_path, log=told.append)
+        assert len(json.loads(report.read_text())) == count - 1
+    assert not any("is not this story's" in line for line in told)
 
 
 def test_a_film_that_comes_meanwhile_stays(tmp_path):
