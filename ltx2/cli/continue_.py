@@ -9,10 +9,12 @@ from ..errors import RequestError
 from ..film import FinishedSegment, Handoff, LastFrames
 from ..film.found import write_extended
 from ..film.handoff import open_request
+from ..stages.request import Request
 from ..story.found import go_on, sized_after_film
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .drafts import add_draft_arguments
+from .references import add_reference_arguments, with_references
 from .state import load_with_notes
 
 
@@ -52,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
+    add_reference_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -78,7 +81,11 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
     state = load_with_notes(args.state, FolderBlobs(args.blobs) if args.blobs else None).state
     with options.Bars() as bars:
         models = options.load(args, bars)
-        request = options.request_from(args, models, args.prompt, lambda asked: open_request(asked, state))
+
+        def opened(asked: Request) -> Request:
+            return open_request(asked, state)
+
+        request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
         options.log_notes(options.notes_of(args, models, made.job))
         options.log(f"{made.job.settings}; {made.timing}")
@@ -102,9 +109,11 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         raise RequestError(f"cannot write {args.out}: it is the film that is gone on from, use another name")
     with options.Bars() as bars:
         models = options.load(args, bars)
-        request = options.request_from(
-            args, models, args.prompt, lambda asked: sized_after_film(models, asked, args.state)
-        )
+
+        def opened(asked: Request) -> Request:
+            return sized_after_film(models, asked, args.state)
+
+        request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
         start = go_on(models, request, args.state, context=args.context, handoff=Handoff(strength=args.strength))
         made = start.made
         options.log_notes((*start.film.notes, *options.notes_of(args, models, made.job)))

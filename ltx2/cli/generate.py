@@ -8,6 +8,7 @@ from ..film import LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
 from .drafts import add_draft_arguments
+from .references import add_reference_arguments, with_references
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -29,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
+    add_reference_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
         options.check_state(args.save_state, args.samples)
     with options.Bars() as bars:
         models = options.load(args, bars)
-        made = segment_job(models, options.request_from(args, models, args.prompt))
+        request = with_references(args, models, options.request_from(args, models, args.prompt))
+        made = segment_job(models, request)
         options.log_notes(options.notes_of(args, models, made.job))
         options.log(made.job)
         segment = options.generator(args)(models, made.job, progress=bars)
