@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from ..ltx2.film import Handoff
 from ..ltx2.stages.given import ready_audio
-from ..ltx2.values import ClipCondition, ImageCondition
+from ..ltx2.values import ClipCondition, ImageCondition, ReferenceCondition
 from . import host
 from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
 
+REFERENCE_STAGES = {"first stage": "first", "both stages": "both"}
 MORE = "What is known already; leave it open in the first node of the chain."
 
 
@@ -109,6 +110,66 @@ class AddClip(host.io.ComfyNode):
         return host.io.NodeOutput(replace(given, clips=(*given.clips, ClipCondition(frames[..., :3], frame, strength))))
 
 
+class ReferenceVideo(host.io.ComfyNode):
+    """A video that an IC-LoRA looks at beside the clip."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+
+        def share(name, tooltip):
+            return host.field(io.Float, name, tooltip, default=1.0, min=0.0, max=1.0, step=0.01)
+
+        return host.schema(
+            "ReferenceVideo",
+            "Reference Video",
+            "conditioning",
+            description="What an IC-LoRA follows while the clip is made: a control map (depth, canny, pose, drawn tracks), a reference sheet, "
+            "or a film to change. Put the LoRA on the model with Apply LoRA; its file says how much smaller the reference is.",
+            inputs=[
+                host.field(
+                    io.Image,
+                    "frames",
+                    "As many frames as the clip has, those that a continuation repeats included, or one picture for all of them. They are "
+                    "cropped to the clip's shape; more frames than the clip's are left out.",
+                ),
+                share("strength", "How clean it is shown: 1 as it is, less with noise over it."),
+                share("attention", "How much the clip looks at it: 1 in full, 0 not at all."),
+                host.field(
+                    io.Combo,
+                    "stages",
+                    "Of two stages, which ones see it. Control LoRAs are made for the first.",
+                    options=list(REFERENCE_STAGES),
+                    default=next(iter(REFERENCE_STAGES)),
+                ),
+                host.field(
+                    io.Mask,
+                    "mask",
+                    "Where the reference counts: white in full, black not at all. One for each frame, or one for all.",
+                    optional=True,
+                ),
+                host.field(Conditions, "conditions", MORE, optional=True),
+            ],
+            outputs=_outputs(),
+            search_aliases=[
+                "ic-lora",
+                "control video",
+                "depth",
+                "canny",
+                "pose",
+                "union control",
+                "reference sheet",
+                "ingredients",
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames, strength, attention, stages, mask=None, conditions=None):
+        given = conditions or ConditionsValue()
+        added = ReferenceCondition(frames[..., :3], strength, attention, mask, REFERENCE_STAGES[stages])
+        return host.io.NodeOutput(replace(given, references=(*given.references, added)))
+
+
 class UseAudio(host.io.ComfyNode):
     """A sound track of one's own."""
 
@@ -198,4 +259,4 @@ class ContinueFrom(host.io.ComfyNode):
         )
 
 
-NODES = [AddImage, AddClip, UseAudio, ContinueFrom]
+NODES = [AddImage, AddClip, ReferenceVideo, UseAudio, ContinueFrom]

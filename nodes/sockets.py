@@ -15,7 +15,15 @@ from ..ltx2.film.timeline import check_overlap
 from ..ltx2.media.sound_reader import check_finite
 from ..ltx2.resampling import check_rate
 from ..ltx2.stages.request import Geometry, Request
-from ..ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, TextContext, Waveform
+from ..ltx2.values import (
+    AudioCondition,
+    AVLatent,
+    ClipCondition,
+    ImageCondition,
+    ReferenceCondition,
+    TextContext,
+    Waveform,
+)
 from . import host
 
 Model = host.io.Custom("LTX2_MODEL")
@@ -159,12 +167,14 @@ class ConditionsValue:
 
     images: tuple[ImageCondition, ...] = ()
     clips: tuple[ClipCondition, ...] = ()
+    references: tuple[ReferenceCondition, ...] = ()
     audio: Waveform | None = None
     state: LTX2ContinuationState | None = None
     handoff: Handoff = Handoff()
 
     def __str__(self) -> str:
         parts = [f"{len(self.images)} images", f"{len(self.clips)} clips"]
+        parts += [f"{len(self.references)} references"] if self.references else []
         parts += ["own sound"] if self.audio is not None else []
         parts += [str(self.state)] if self.state is not None else []
         return f"conditions: {', '.join(parts)}"

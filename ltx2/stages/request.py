@@ -179,6 +179,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *_unused_lora(models, settings),
         *_of_a_draft(models, request, settings),
         *adjusted,
+        *check_references(request.references, geometry.frames),
         *heard,
         *_cut_prompts(models, request, settings, parts),
     )
@@ -321,7 +322,6 @@ def _size(request: Request, preset: Preset | None, multiple: int, notes: list[st
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
     """Places and strengths of everything to start from, before a model is loaded for it."""
     check_places(request.images, request.clips, geometry.frames)
-    check_references(request.references, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError(
             "video latents to start from are given for the first stage only: give those of the second stage too"

@@ -109,6 +109,34 @@ def test_an_ic_lora_says_that_it_needs_a_reference(run, loaded, shelf, folders):
     assert "is an IC-LoRA, made for a reference video at the size divided by 2" in result.ui["text"][0]
 
 
+def test_an_ic_lora_is_shown_its_reference(run, loaded, shelf, folders):  # noqa: F811
+    """At the size that its file names, in the stage that asks for it; a size that it does not divide is refused."""
+    parts, names = loaded(), shelf("2.3")
+    file = lora(
+        folders, "ic2.safetensors", pair(TO_Q, *shape_of(folders, names, TO_Q)), {"reference_downscale_factor": "2"}
+    )
+    model = run("ApplyLora", model=parts["model"], lora=file, strength=1.0).args[0]
+    texts = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args
+    preset = run("Preset", preset="ltx2_fast", steps=1, refine_steps=2, sampler="euler", two_stages="on").args[0]
+    shown = run("ReferenceVideo", frames=torch.rand(10, 40, 40, 3), strength=1.0, attention=1.0, stages="first stage")
+
+    def denoised(size, conditions):
+        clip = {"width": size, "height": size, "length": 9, "unit": "frames", "fps": 24.0, "conditions": conditions}
+        latent = run("PrepareLatent", **clip).args[0]
+        options = {"positive": texts[0], "negative": texts[1], "preset": preset, "video_vae": parts["video_vae"]}
+        return run("Denoise", latent=latent, model=model, seed=1, **options).args[0]
+
+    with_reference = denoised(128, shown.args[0])
+    assert any("10 frames, the first 9 are shown" in note for note in with_reference.notes)
+    assert not any("runs as a plain LoRA" in note for note in with_reference.notes)
+    plain = denoised(128, None)
+    assert any("runs as a plain LoRA" in note for note in plain.notes)
+    assert plain.latent.video.shape == with_reference.latent.video.shape
+    assert not torch.equal(plain.latent.video, with_reference.latent.video)
+    with pytest.raises(ValueError, match="size is 64x64, expected multiples of 128"):
+        denoised(64, shown.args[0])
+
+
 def test_text_weights_of_a_lora_act_or_are_told(run, loaded, shelf, folders):  # noqa: F811
     """Whatever the order of the nodes."""
     parts, names = loaded(), shelf("2.3")

@@ -70,6 +70,10 @@ CASES = {
     "PrepareLatent, own sound": lambda m: {"conditions": m.own, **CLIP},
     "AddImage": lambda m: {"image": m.frames, "frame": 0, "strength": 1.0, "conditions": m.pictures},
     "AddClip": lambda m: {"frames": m.frames, "frame": 0, "strength": 1.0, "conditions": m.pictures},
+    "ReferenceVideo": lambda m: {
+        "frames": m.frames, "strength": 1.0, "attention": 0.5, "stages": "first stage", "mask": m.frames[..., 0],
+        "conditions": m.pictures,
+    },
     "UseAudio": lambda m: {"audio": m.sound, "conditions": m.pictures},
     "ContinueFrom": lambda m: {"state": m.state, "conditions": m.pictures, "video_overlap": 1},
     "Preset": lambda m: {

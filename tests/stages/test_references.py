@@ -105,9 +105,11 @@ def test_encoding():
 def test_what_does_not_fit_is_refused():
     frames = np.zeros((20, 8, 8, 3), np.uint8)
     fits = ReferenceCondition(frames[:17])
-    check_references((fits, ReferenceCondition(frames[:1])), 17)
+    assert not check_references((fits, ReferenceCondition(frames[:1])), 17)
+    (note,) = check_references((ReferenceCondition(frames),), 17)
+    assert note == "the reference has 20 frames, the first 17 are shown, as many as the clip has"
     for wrong, said in (
-        (ReferenceCondition(frames), "20 frames, the clip has 17: .* a clip of 17 frames"),
+        (ReferenceCondition(frames[:15]), "15 frames, the clip has 17: .* a clip of 9 frames"),
         (replace(fits, strength=1.5), "strength 1.5"),
         (replace(fits, attention=-1), "attention -1"),
         (replace(fits, mask=torch.ones(3, 8, 8)), "its mask 3"),

@@ -61,12 +61,16 @@ def expected_reference(loras: Sequence[Lora]) -> Expected | None:
     return next(iter(found), None)
 
 
-def check_references(references: Sequence[ReferenceCondition], frames: int) -> None:
-    """Raises RequestError for a reference that does not fit a clip of so many frames, before anything is encoded."""
+def check_references(references: Sequence[ReferenceCondition], frames: int) -> tuple[str, ...]:
+    """What is left out of the references of a clip of so many frames, one sentence each. Raises RequestError for one
+    that does not fit, before anything is encoded."""
+    notes = []
     for number, reference in enumerate(references, 1):
         name = "the reference" if len(references) == 1 else f"reference {number}"
         found = len(reference.frames)
-        if found not in (1, frames):
+        if found > frames:
+            notes.append(f"{name} has {found} frames, the first {frames} are shown, as many as the clip has")
+        elif found not in (1, frames):
             fits = clock.snap_frames(max(found, 1), "down")
             raise RequestError(
                 f"{name} has {found} frames, the clip has {frames}: give as many, one picture for all of them, or make "
@@ -81,6 +85,7 @@ def check_references(references: Sequence[ReferenceCondition], frames: int) -> N
             raise RequestError(
                 f"{name} is for stages {str(reference.stages)[:20]!r}, expected one of {', '.join(STAGES)}"
             )
+    return tuple(notes)
 
 
 def encode_reference(
