@@ -47,6 +47,9 @@ class Noise:
         return self.made
 
 
+REFERENCE = {"strength": 1.0, "attention": 0.5, "stages": "both stages"}
+
+
 class PictureClock(torch.nn.Module):
     """As much of the host's LTX-2 network as has a picture clock."""
 
@@ -89,20 +92,12 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
     images, audio, state, segment = in_full(finished)
     pictures = first("AddImage", image=samples.frames(1), frame=24, strength=0.9)
     pictures = first("AddClip", frames=samples.frames(9), frame=9, strength=0.8, conditions=pictures)
-    shown = first(
-        "ReferenceVideo",
-        frames=samples.frames(25),
-        strength=1.0,
-        attention=0.5,
-        stages="both stages",
-        conditions=pictures,
-    )
+    shown = first("ReferenceVideo", frames=samples.frames(25), conditions=pictures, **REFERENCE)
     carried = first("ContinueFrom", state=state, conditions=shown)
     clip = first("PrepareLatent", conditions=carried, **CLIP)
     half, larger, following = in_stages(clip)
     own = first("UseAudio", audio=samples.sound(25 / 24), conditions=pictures)
     own_clip = first("PrepareLatent", conditions=own, **CLIP)
-
     saved = run("SaveState", state=state, filename_prefix="state", form="PNG card")
     return SimpleNamespace(
         names=names,
