@@ -2,6 +2,7 @@
 film that was found."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..continuation import FolderBlobs, save_attachment
@@ -9,12 +10,14 @@ from ..errors import RequestError
 from ..film import FinishedSegment, Handoff, LastFrames
 from ..film.found import write_extended
 from ..film.handoff import open_request
+from ..stages.pipeline import Segment
 from ..stages.request import Request
 from ..story.found import go_on, sized_after_film
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .drafts import add_draft_arguments
 from .references import add_reference_arguments, with_references
+from .report import Bars, add_json_argument, made_of, print_result
 from .state import load_with_notes
 
 
@@ -55,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -66,7 +70,6 @@ def run(args: argparse.Namespace) -> None:
     if args.audio or args.samples != 1:
         raise RequestError("a continuation makes one clip with its own sound: leave --audio and --samples out")
     (_after_film if is_film(args.state) else _after_state)(args, saved)
-    print(args.out)
 
 
 def is_film(name: str | Path) -> bool:
@@ -79,7 +82,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
     if args.context is not None:
         raise RequestError("--context is for films: a state has the frames that it starts from, leave it out")
     state = load_with_notes(args.state, FolderBlobs(args.blobs) if args.blobs else None).state
-    with options.Bars() as bars:
+    with Bars() as bars:
         models = options.load(args, bars)
 
         def opened(asked: Request) -> Request:
@@ -87,7 +90,8 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
 
         request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
-        options.log_notes(options.notes_of(args, models, made.job))
+        notes = options.notes_of(args, models, made.job)
+        options.log_notes(notes)
         options.log(f"{made.job.settings}; {made.timing}")
         segment = options.generator(args)(models, made.job, progress=bars)
         last_frames = LastFrames(made.overlap.video_frames)
@@ -99,7 +103,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
             progress=bars,
             metadata=options.metadata_of(segment, made.job.request, models),
         )
-    _save_state(made, segment, last_frames, saved)
+    _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
 
 
 def _after_film(args: argparse.Namespace, saved: Path) -> None:
@@ -107,7 +111,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         raise RequestError(f"--blobs is for states, {args.state} is a film: leave it out")
     if Path(args.out).exists() and Path(args.state).exists() and Path(args.out).samefile(args.state):
         raise RequestError(f"cannot write {args.out}: it is the film that is gone on from, use another name")
-    with options.Bars() as bars:
+    with Bars() as bars:
         models = options.load(args, bars)
 
         def opened(asked: Request) -> Request:
@@ -116,7 +120,8 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
         start = go_on(models, request, args.state, context=args.context, handoff=Handoff(strength=args.strength))
         made = start.made
-        options.log_notes((*start.film.notes, *options.notes_of(args, models, made.job)))
+        notes = (*start.film.notes, *options.notes_of(args, models, made.job))
+        options.log_notes(notes)
         options.log(f"{start.film}; {made.job.settings}; {made.timing}")
         segment = options.generator(args)(models, made.job, progress=bars)
         last_frames = LastFrames(made.overlap.video_frames)
@@ -129,8 +134,10 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             metadata=options.metadata_of(segment, made.job.request, models),
             note=lambda text: options.log(f"note: {text}"),
         )
-    _save_state(made, segment, last_frames, saved)
+    _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
 
 
-def _save_state(made: SegmentJob, segment, last_frames: LastFrames, saved: Path) -> None:
-    options.log(f"state {save_attachment(state_after(made, segment, last_frames.frames), saved)}")
+def _tell(args: argparse.Namespace, made: SegmentJob, segment: Segment, saved: Path, notes: Sequence[str]) -> None:
+    options.log(f"state {saved}")
+    clip = {"file": str(args.out), "seed": segment.seed, "state": str(saved)}
+    print_result(args, made_of(made.job, segment, [clip], (*made.notes, *notes)), [args.out])

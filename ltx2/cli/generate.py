@@ -9,6 +9,7 @@ from ..story.segment_job import segment_job, state_after
 from . import options
 from .drafts import add_draft_arguments
 from .references import add_reference_arguments, with_references
+from .report import Bars, add_json_argument, made_of, print_result
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -31,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,11 +41,12 @@ def run(args: argparse.Namespace) -> None:
     options.check_out(args.out, args.samples)
     if args.save_state:
         options.check_state(args.save_state, args.samples)
-    with options.Bars() as bars:
+    with Bars() as bars:
         models = options.load(args, bars)
         request = with_references(args, models, options.request_from(args, models, args.prompt))
         made = segment_job(models, request)
-        options.log_notes(options.notes_of(args, models, made.job))
+        notes, clips = options.notes_of(args, models, made.job), []
+        options.log_notes(notes)
         options.log(made.job)
         segment = options.generator(args)(models, made.job, progress=bars)
         for index in range(segment.batch_size):
@@ -61,8 +64,13 @@ def run(args: argparse.Namespace) -> None:
             seconds = {**segment.seconds, "video decoding": time.perf_counter() - begun}
             spent = ", ".join(f"{stage} {time_taken:.1f} s" for stage, time_taken in seconds.items())
             options.log(f"seed {segment.seed + index}; {spent}")
+            clips.append({"file": str(out), "seed": segment.seed + index, "state": None})
             if args.save_state:
                 state = state_after(made, segment, last_frames.frames, index)
                 saved = save_attachment(state, options.numbered(args.save_state, index, segment.batch_size))
                 options.log(f"state {saved}")
-            print(out)
+                clips[-1]["state"] = str(saved)
+            if not args.json:
+                print(out)
+    if args.json:
+        print_result(args, made_of(made.job, segment, clips, notes), ())

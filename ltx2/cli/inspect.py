@@ -8,6 +8,7 @@ from typing import Any
 from .. import mini
 from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.summary import is_lora, summarise, summarise_lora
+from .report import add_json_argument, print_result
 
 STATE_SUFFIXES = (".png", ".json")
 HEADER_PEEK_BYTES = 1 << 16
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="checkpoints, split files, LoRAs, GGUF files, or states; mini: the demonstration model",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,12 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if checkpoint is not None:
         found.append(summarise(checkpoint))
     found += [summarise_lora(path, checkpoint) for path in loras]
-    if args.json:
-        print(json.dumps(found, indent=1))
-        return
-    for summary in found:
-        for line in lines(summary):
-            print(line)
+    print_result(args, found, (line for summary in found for line in lines(summary)))
 
 
 def is_state(path: Path) -> bool:

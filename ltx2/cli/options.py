@@ -1,4 +1,4 @@
-"""Arguments that several verbs share, and what they mean: models, requests, progress bars, results as files."""
+"""Arguments that several verbs share, and what they mean: models, requests, results as files."""
 
 import argparse
 import os
@@ -22,8 +22,9 @@ from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
-from ..values import ImageCondition, Progress
+from ..values import ImageCondition
 from .drafts import tiny_decoder_of
+from .report import Bars as Bars
 
 FILM_SUFFIXES = (".mp4", ".mov", ".m4v")
 STATE_SUFFIXES = (".png", ".safetensors", ".json")
@@ -292,36 +293,6 @@ def split_strength(text: str) -> tuple[str, float]:
 # --- work and results ----------------------------------------------------------------------------------------------
 
 
-class Bars:
-    """Progress as bars with the time that is left, one for each piece of work in turn. Use it in a ``with`` block."""
-
-    def __init__(self):
-        self._bar, self._work = None, None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._close()
-
-    def __call__(self, report: Progress) -> None:
-        work = (report.stage, report.total)
-        if self._bar is not None and self._work != work:
-            self._close()
-        if self._bar is None:
-            self._work = work
-            # silent where nobody looks, such as in a log file
-            self._bar = tqdm(desc=report.stage, total=report.total, disable=None, leave=True, dynamic_ncols=True)
-        self._bar.update(report.done - self._bar.n)
-        if report.done >= report.total:
-            self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
 def write_segment(
     segment: Segment,
     timing: SegmentTiming,
@@ -349,8 +320,8 @@ def write_segment(
 
 
 def log(text: Any) -> None:
-    """Say what happens, beside the result on standard output."""
-    print(f"ltx2: {text}", file=sys.stderr)
+    """Say what happens, beside the result on standard output and above a bar that is there."""
+    tqdm.write(f"ltx2: {text}", file=sys.stderr)
 
 
 def log_notes(notes: Iterable[str]) -> None:

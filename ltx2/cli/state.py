@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..continuation import Attachment, FolderBlobs, describe_attachment, load_attachment, save_attachment
 from . import options
+from .report import add_json_argument
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -22,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action.add_argument("--lenient", action="store_true", help="warn about odd values instead of refusing them")
         action.set_defaults(run=run)
         if name == "show":
-            action.add_argument("--json", action="store_true", help="print one JSON document")
+            add_json_argument(action)
         else:
             action.add_argument("out", help=".png card, .safetensors, .json, or a folder")
 

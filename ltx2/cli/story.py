@@ -1,7 +1,6 @@
 """``ltx2 story``: a film of many segments from a script, resumed wherever it was stopped."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from .. import __version__
@@ -16,17 +15,16 @@ from ..story.status import story_status
 from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from . import options
 from .drafts import add_draft_arguments, tiny_decoder_of
+from .report import Bars, add_json_argument, print_result
 
 
 class _Status(argparse.Action):
-    """Tells how far a story is and ends, so that nothing else need be given."""
+    """Asks how far a story is, for which nothing else need be given."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        try:
-            print(story_status(values))
-        except Ltx2Error as error:
-            parser.exit(1, f"ltx2: {error}\n")
-        parser.exit()
+        namespace.status = values
+        for action in parser._actions:
+            action.required = False
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -76,6 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -93,11 +92,15 @@ def _told(parse):
 
 def run(args: argparse.Namespace) -> None:
     """Carry the story out, telling on stderr what happens and the film's name on stdout."""
+    if args.status is not None:
+        status = story_status(args.status)
+        print_result(args, status.as_json(), [status])
+        return
     options.check_film(args.out)
     script = read_script(args.script)
     wishes = wishes_of(args.redo, args.pick, args.takes)
     check_wishes(script, wishes)
-    with options.Bars() as bars:
+    with Bars() as bars:
         models = options.load(args, bars)
         check_story(models, script, args.draft)
         result = run_story(
@@ -108,14 +111,14 @@ def run(args: argparse.Namespace) -> None:
             identity=identity_of(weight_files(args), settings_of(args, models)),
             source=source_of(models, args.draft),
             options=RunOptions(wishes, prune=args.prune, metadata=metadata_of(args, models)),
-            log=lambda text: print(f"ltx2: {text}", file=sys.stderr),
+            log=options.log,
         )
     for seam in result.seams:
-        print(f"ltx2: {seam}", file=sys.stderr)
+        options.log(seam)
     if result.unused.segments:
-        print(f"ltx2: {result.unused}: --prune removes them", file=sys.stderr)
-    print(f"ltx2: {result}", file=sys.stderr)
-    print(result.film)
+        options.log(f"{result.unused}: --prune removes them")
+    options.log(result)
+    print_result(args, result.as_json(), [result.film])
 
 
 def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None) -> Wishes:

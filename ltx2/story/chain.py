@@ -18,6 +18,7 @@ from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segme
 from .owned_files import check_replaceable, recorded_films, remove_segment, remove_unfinished
 from .records import Keys, SegmentRecord, older_records, read_record, read_records
 from .script import StoryScript
+from .segment_files import STATE
 from .sentences import as_story_error, shown
 from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
 from .tasks import Generate
@@ -58,6 +59,18 @@ class StoryResult:
     written: bool
     last: Path
     unused: Unused
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as a JSON object; segments count from 1, and ``state`` is what the last of them leaves."""
+        return {
+            "film": str(self.film),
+            "written": self.written,
+            "made": [index + 1 for index in self.made],
+            "kept": [index + 1 for index in self.kept],
+            "seams": [seam.as_json() | {"segment": seam.segment + 1} for seam in self.seams],
+            "state": str(self.last / STATE),
+            "unused": {"segments": self.unused.segments, "bytes": self.unused.bytes},
+        }
 
     def __str__(self) -> str:
         return f"{len(self.made)} segments made, {len(self.kept)} kept"

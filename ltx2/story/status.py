@@ -1,6 +1,6 @@
 """How far a story is, from outside: read from its journal, without holding it and without leaving anything behind."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class StoryStatus:
     def count(self, state: str) -> int:
         """How many takes are in a state."""
         return sum(take.state == state for take in self.takes)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        return asdict(self)
 
     def __str__(self) -> str:
         parts = [f"{self.count(state)} {state}" for state in (DONE, RUNNING, STOPPED, WAITING) if self.count(state)]

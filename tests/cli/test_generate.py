@@ -1,4 +1,7 @@
 import argparse
+import io
+import json
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ltx2 import media
-from ltx2.cli import demo, generate, main, options
+from ltx2.cli import demo, generate, main, options, report
 from ltx2.errors import CheckpointError, Ltx2Warning, MediaError, RequestError
 from ltx2.film import LastFrames, first_segment
 from ltx2.values import Progress, Waveform
@@ -89,8 +92,14 @@ def test_a_film_from_a_photograph(call, photo, tmp_path, capsys):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_pictures_and_sound_in_a_folder_and_several_samples(call, tmp_path):
-    call("--out", tmp_path / "shots", "--samples", "2")
+def test_pictures_and_sound_in_a_folder_and_several_samples(call, tmp_path, capsys):
+    call("--out", tmp_path / "shots", "--samples", "2", "--seed", "4", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert [(clip["file"], clip["seed"], clip["state"]) for clip in told["clips"]] == [
+        (str(tmp_path / f"shots_{i}"), 3 + i, None) for i in (1, 2)
+    ]
+    assert (told["preset"], told["width"], told["frames"], told["fps"]) == ("ltx2_fast", 64, 9, "24")
+    assert told["spent_seconds"]["denoising"] > 0 and isinstance(told["notes"], list)
     for i in (1, 2):
         names = sorted(path.name for path in (tmp_path / f"shots_{i}").iterdir())
         assert names == [*(f"frame_{k:06d}.png" for k in range(9)), "sound.wav"]
@@ -116,12 +125,31 @@ def test_sound_that_no_film_file_takes_is_brought_to_one_that_does(call, tmp_pat
     assert media.video_info(tmp_path / "x.mp4").sample_rate == 44100
 
 
+def test_bars_tell_the_time_of_a_step_on_a_terminal_and_nothing_elsewhere(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = {}
+    for kind in (Terminal, io.StringIO):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", kind())
+            with report.Bars() as bars:
+                for stage, total in (("denoising", 2), ("video decoding", 1)):
+                    for done in range(total + 1):
+                        bars(Progress(stage, done, total))
+                options.log("done")
+            shown[kind] = sys.stderr.getvalue()
+    assert "s/step" in shown[Terminal] and "2/2" in shown[Terminal] and "left" in shown[Terminal]
+    assert shown[io.StringIO] == "ltx2: done\n"
+
+
 def test_an_interruption_leaves_no_half_file(call, tmp_path, monkeypatch):
-    def stop(self, report: Progress):
-        if report.stage == "video decoding" and report.done:
+    def stop(self, progress: Progress):
+        if progress.stage == "video decoding" and progress.done:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(options.Bars, "__call__", stop)
+    monkeypatch.setattr(report.Bars, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):
         call("--out", tmp_path / "x.mp4", frames="17")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Stories and continuations on tiny checkpoints, through the command line."""
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -146,16 +147,25 @@ def test_resume_change_and_redo(tell, capsys):
 def test_takes_are_made_picked_and_told(tell, tmp_path, capsys):
     tell("--redo", "3:new")
     capsys.readouterr()
-    with pytest.raises(SystemExit, match="0"):
-        main(["story", "--status", str(tmp_path / "work")])
+    assert main(["story", "--status", str(tmp_path / "work")]) == 0
     told = capsys.readouterr().out
     assert "segment 3 take 1: done" in told and "segment 3 take 2 (kept): done" in told and "film.mp4 written" in told
-    tell("--pick", "3=1")
-    assert "0 segments made, 3 kept" in capsys.readouterr().err
+    assert main(["story", "--json", "--status", str(tmp_path / "work")]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert [(take["segment"], take["take"], take["kept"], take["state"]) for take in status["takes"]][2:] == [
+        (3, 1, False, "done"),
+        (3, 2, True, "done"),
+    ]
+    assert status["film_done"] and not status["at_work"]
+    tell("--pick", "3=1", "--json")
+    told = capsys.readouterr()
+    result = json.loads(told.out)
+    assert "0 segments made, 3 kept" in told.err and (result["made"], result["kept"]) == ([], [1, 2, 3])
+    assert result["film"] == str(tmp_path / "film.mp4") and Path(result["state"]).is_file()
+    assert [seam["segment"] for seam in result["seams"]] == [2, 3]
     tell("--pick", "3=2")
     assert "0 segments made, 3 kept" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="1"):
-        main(["story", "--status", str(tmp_path)])
+    assert main(["story", "--status", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"ltx2: {tmp_path} holds no story: name the folder given with --work\n"
     (tmp_path / "film.mp4").write_bytes(b"mine")
     with pytest.raises(StoryError, match="is there already and is not the film"):
