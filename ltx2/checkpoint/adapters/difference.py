@@ -52,6 +52,11 @@ class Difference:
         """Of its factors; None for a kind that has none."""
         return self.kind.rank(self.shapes)
 
+    @property
+    def scale(self) -> float:
+        """What the product of its factors is multiplied with, such as alpha / rank; 1 for a kind that has none."""
+        return float(getattr(self.kind, "scale", 1.0))
+
     def weight_shape(self, wanted: Shape = ()) -> Shape:
         """Of the weight that it is for; see :meth:`Kind.weight_shape`."""
         return self.kind.weight_shape(self.shapes, tuple(wanted))
