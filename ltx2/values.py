@@ -88,11 +88,13 @@ class ClipCondition:
     """Consecutive pictures (8k+1 of them) that the clip starts from or must contain.
 
     frames: [N, H, W, 3], uint8 numpy or float torch in 0…1; frame: picture frame index of the first; strength: 0…1.
+    frozen: nothing of the picture is made at all, and it counts as noiseless throughout.
     """
 
     frames: Any
     frame: int = 0
     strength: float = 1.0
+    frozen: bool = False
 
 
 @dataclass(frozen=True)

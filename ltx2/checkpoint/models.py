@@ -27,9 +27,11 @@ from ..errors import CheckpointError
 from ..networks.audio.vae import AudioDecoder, AudioEncoder
 from ..networks.audio.vocoder import make_vocoder
 from ..networks.layers import attention as networks_attention
+from ..networks.layers.ops import TORCH_OPS
 from ..networks.transformer.connectors import Connector, TextProjection
 from ..networks.transformer.duration_head import DurationHead
 from ..networks.transformer.model import Transformer
+from ..networks.transformer.sound_half import sound_half
 from ..networks.video_vae.diffusion_decoder import DiffusionDecoder, fold_gates
 from ..networks.video_vae.latent_upsampler import LatentUpsampler
 from ..networks.video_vae.model import VideoDecoder, VideoEncoder
@@ -50,9 +52,11 @@ def load_transformer(
     *,
     attention: networks_attention.AttentionFunction = networks_attention.attention,
     av_timestep_mode: str = "hybrid",
+    sound_only: bool = False,
     **options: Any,
 ) -> Transformer:
-    """The audio-video transformer, with LoRAs merged in at their strengths.
+    """The audio-video transformer, with LoRAs merged in at their strengths. sound_only: the half that makes sound from
+    text and sound; the weights of the other half are not read.
 
     Errors: also CheckpointError for a model version that this package does not know and for LoRAs of another model.
     """
@@ -64,7 +68,15 @@ def load_transformer(
         if all(network_of(name) == "transformer" for name in lora.differences):
             match_lora(lora, component.shapes)
     extra: dict[str, Any] = {"attention": attention, "av_timestep_mode": av_timestep_mode}
-    return build(lambda ops: Transformer(config, ops=ops, device="meta", dtype=how.dtype, **extra), component, how)
+
+    def whole(ops):
+        return Transformer(config, ops=ops, device="meta", dtype=how.dtype, **extra)
+
+    if not sound_only:
+        return build(whole, component, how)
+    of_picture = set(whole(TORCH_OPS).state_dict()) - set(sound_half(whole(TORCH_OPS)).state_dict())
+    tensors = {name: tensor for name, tensor in component.tensors.items() if name not in of_picture}
+    return build(lambda ops: sound_half(whole(ops)), replace(component, tensors=tensors), how)
 
 
 def transformer_heads(checkpoint: Checkpoint) -> tuple[int, int]:

@@ -34,8 +34,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of all verbs that load models."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
+    """Options of all verbs that load models. pictures: whether these are made, in one stage or two."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--checkpoint",
@@ -49,17 +49,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Gemma: one file, or a Hugging Face folder (the checkpoint mini brings its own)",
     )
-    group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
     group.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated"
-    )
-    group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
-    group.add_argument(
-        "--gpus",
-        type=int,
-        default=1,
-        metavar="N",
-        help="work on N GPUs of this machine together (docs/several-gpus.md); under torchrun its ranks are taken",
     )
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
     group.add_argument(
@@ -82,10 +73,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     group.add_argument(
-        "--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)"
+        "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
+    )
+    if not pictures:
+        parser.set_defaults(upsampler=None, refine_lora=None, video_decoding="auto", tiny_decoder=None, draft=False)
+        return
+    group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
+    group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
+    group.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="work on N GPUs of this machine together (docs/several-gpus.md); under torchrun its ranks are taken",
     )
     group.add_argument(
-        "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
+        "--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)"
     )
 
 
@@ -120,6 +123,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         offload=args.offload,
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
+        sound_only=getattr(args, "sound_only", False),
     )
     checkpoints, text_encoder = model_files(args)
     tiny_decoder = tiny_decoder_of(args, checkpoints)
@@ -346,7 +350,7 @@ def check_film(out: str | Path, expected: str = "a name that ends in .mp4") -> N
     """Raise RequestError for a film that cannot be written under this name, before the work is done."""
     if Path(out).suffix.lower() not in FILM_SUFFIXES:
         raise RequestError(f"cannot write {Path(out).name}: expected {expected}")
-    _check_file(out)
+    check_file(out)
 
 
 def check_state(out: str | Path, count: int = 1) -> None:
@@ -354,7 +358,7 @@ def check_state(out: str | Path, count: int = 1) -> None:
     for index in range(max(count, 1)):
         path = numbered(out, index, count)
         if path.suffix.lower() in STATE_SUFFIXES:
-            _check_file(path)
+            check_file(path)
         elif not path.is_dir() and (path.suffix or path.exists()):
             raise RequestError(
                 f"cannot write {path}: expected a name that ends in .png, .safetensors or .json, or the name of a "
@@ -364,7 +368,8 @@ def check_state(out: str | Path, count: int = 1) -> None:
             _check_folder(path)
 
 
-def _check_file(path) -> None:
+def check_file(path: str | Path) -> None:
+    """Raise RequestError for a file that cannot be written under this name, before the work is done."""
     if Path(path).is_dir():
         raise RequestError(f"cannot write {path}: it is a folder, expected a file name")
     _check_folder(path)
@@ -387,17 +392,22 @@ def numbered(out: str | Path, index: int, count: int) -> Path:
 
 def metadata_of(segment: Segment, request: Request, models: Models, index: int = 0) -> dict:
     """What a file says about how it was made."""
+    return said_of(replace(request, seed=segment.seed + index), models, segment.notes)
+
+
+def said_of(request: Request, models: Models, notes: Iterable[str] = ()) -> dict:
+    """What a file says about how it was made, of a request with nothing left open."""
     said = {
         "version": __version__,
         "model": models.names[0],
-        "preset": segment.settings.preset.name,
+        "preset": request.preset,
         "prompt": request.prompt,
-        "seed": segment.seed + index,
+        "seed": request.seed,
     }
     if request.draft:
         said["draft"] = True
-    if segment.notes:
-        said["notes"] = list(segment.notes)
+    if notes:
+        said["notes"] = list(notes)
     if models.loras:
         said["loras"] = [
             {"file": report.lora.path.name, "strength": strength, "fit": str(report)}

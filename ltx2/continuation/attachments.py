@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..atomic_files import clean_dead_temps, file_path, folder_exists, reason, write_atomic
 from ..errors import ContinuationError, Ltx2Warning
-from .forms.card import read_card, write_card
+from .forms.card import read_card, sound_levels, write_card
 from .forms.folder import read_bytes, read_state_folder, write_folder
 from .forms.parts import ReadParts, check_texts, own_texts, take_apart
 from .forms.tensor_file import read_tensor_file, write_tensor_file
@@ -32,7 +30,6 @@ FORMS = ("folder", "safetensors", "card", "json")
 _FORM_OF_SUFFIX = {".png": "card", ".safetensors": "safetensors", ".json": "json"}
 # ComfyUI takes uploads up to this size unless it is told otherwise.
 _UPLOAD_BYTES = 100 * 2**20
-_EMPTY_PICTURE = (144, 256, 3)
 _OTHER_FILES = {
     b"PK\3\4": "a zip archive or a PyTorch checkpoint",
     b"GGUF": "a GGUF model",
@@ -120,7 +117,7 @@ def _file_bytes(
     parts = take_apart(state, limits)
     if form == "safetensors":
         return write_tensor_file(parts, texts), parts.notes
-    picture = parts.pngs[-1] if parts.pngs else encode_png(np.full(_EMPTY_PICTURE, 48, np.uint8))
+    picture = parts.pngs[-1] if parts.pngs else encode_png(sound_levels(parts.latents))
     return write_card(picture, write_tensor_file(parts, {}), texts), parts.notes
 
 

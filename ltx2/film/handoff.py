@@ -97,7 +97,7 @@ class LastFrames:
 
 
 def capture_state(
-    frames: np.ndarray | torch.Tensor,
+    frames: np.ndarray | torch.Tensor | None,
     audio_latents: torch.Tensor | None,
     timing: SegmentTiming,
     *,
@@ -110,7 +110,8 @@ def capture_state(
     """The state that a finished segment leaves.
 
     frames: [N, H, W, 3], uint8 or float in 0…1 (rounded): the segment's frames or at least its last
-    ``overlap.video_frames`` (plus the timing's ``end_offset``). audio_latents: the segment's whole normalised latent
+    ``overlap.video_frames`` (plus the timing's ``end_offset``); None where only sound was made.
+    audio_latents: the segment's whole normalised latent
     [1, 8, T, 16], or None. source: the model that made it; sample_rate: of its waveform; seed: the one it ran with.
     Raises RequestError or ContinuationError when the overlap does not fit.
     """
@@ -121,25 +122,20 @@ def capture_state(
                 f"the segment has {audio_latents.shape[2]} audio latents, its timing says {timing.audio_latents}"
             )
     check_carried(timing, overlap)
-    tail = len(frames) - timing.end_offset
-    if tail < overlap.video_frames:
-        raise ContinuationError(
-            f"{max(tail, 0)} frames are left to carry, expected {overlap.video_frames}: give more of the segment's end"
-        )
-    carried = np.array(uint8_frames(frames[tail - overlap.video_frames : tail]))
+    carried = _carried(frames, timing, overlap)
     sound = overlap.audio_frames if audio_latents is not None else 0
     shift, offset, start = clock_shift(timing, overlap.video_frames, sound)
     producer = Provenance(
         timing,
         Overlap(overlap.video_frames, sound),
-        width=carried.shape[2],
-        height=carried.shape[1],
+        width=0 if carried is None else carried.shape[2],
+        height=0 if carried is None else carried.shape[1],
         source=source,
         seed=seed,
     )
     return LTX2ContinuationState(
         segment_index=timing.index,
-        video_frames=list(carried),
+        video_frames=None if carried is None else list(carried),
         video_conditioning_strength=1.0,
         audio_latents=audio_latents[:, :, shift:].detach().to("cpu").clone() if sound else None,
         audio_sample_rate=sample_rate,
@@ -148,6 +144,15 @@ def capture_state(
         video_position_offset_sec=float(offset),
         metadata={**(metadata or {}), METADATA_KEY: provenance_metadata(producer, start)},
     )
+
+
+def _carried(frames: np.ndarray | torch.Tensor | None, timing: SegmentTiming, overlap: Overlap) -> np.ndarray | None:
+    have = 0 if frames is None else len(frames) - timing.end_offset
+    if have < overlap.video_frames:
+        raise ContinuationError(
+            f"{max(have, 0)} frames are left to carry, expected {overlap.video_frames}: give more of the segment's end"
+        )
+    return None if frames is None else np.array(uint8_frames(frames[have - overlap.video_frames : have]))
 
 
 def overlap_of(state: LTX2ContinuationState | None) -> Overlap:

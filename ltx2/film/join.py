@@ -130,6 +130,17 @@ def new_sound(timing: SegmentTiming, sound: Waveform) -> Waveform:
     return Waveform(torch.cat([piece.samples for piece in pieces], dim=1), sound.sample_rate)
 
 
+def sound_of_segments(segments: Iterable[tuple[SegmentTiming, Waveform]]) -> Iterator[Waveform]:
+    """Pieces of the one sound that consecutive segments make, from the first new frame of the first one on, as long as
+    their new frames are together. Raises ContinuationError when segments do not follow each other."""
+    track, before = _SoundTrack(None, _warn), None
+    for timing, sound in segments:
+        _check_neighbours(before, timing)
+        yield from track.join(timing, sound, None)
+        before = timing
+    yield from track.finish()
+
+
 def _warn(text: str) -> None:
     warnings.warn(text, Ltx2Warning, stacklevel=3)
 

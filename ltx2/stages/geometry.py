@@ -25,7 +25,9 @@ class Geometry:
 
     @property
     def video_tokens(self) -> int:
-        """Tokens of the video latent."""
+        """Tokens of the video latent; 0 where there is no picture."""
+        if not self.width:
+            return 0
         return self.latent_frames * clock.latent_size(self.height) * clock.latent_size(self.width)
 
     @property
@@ -38,6 +40,8 @@ class Geometry:
         return replace(self, width=self.width // 2, height=self.height // 2)
 
     def __str__(self) -> str:
+        if not self.width:
+            return f"{float(self.seconds):.2f} s of sound"
         return (
             f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
         )

@@ -27,11 +27,13 @@ def empty_latent(
 ) -> AVLatent:
     """Zero latents of both streams: video [B, 128, F, H/32, W/32] and audio [B, 8, T, 16].
 
-    audio_latents: length of the sound (clock.audio_latents); 0 leaves the sound out.
+    audio_latents: length of the sound (clock.audio_latents); 0 leaves the sound out, width and height 0 the picture.
     Raises RequestError for sizes that the models cannot take.
     """
-    size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
-    video = torch.zeros(batch_size, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
+    video = None
+    if width or height:
+        size = (clock.latent_frames(frames), clock.latent_size(height), clock.latent_size(width))
+        video = torch.zeros(batch_size, VIDEO_CHANNELS, *size, dtype=dtype, device=device)
     audio = (
         torch.zeros(batch_size, AUDIO_CHANNELS, audio_latents, AUDIO_BINS, dtype=dtype, device=device)
         if audio_latents

@@ -39,6 +39,7 @@ class PipelineConfig:
     video_decoding: ``auto`` by free memory, ``whole``, ``stream`` (exact pieces) or ``tiles``.
     pass_batching: guidance passes in one call: ``auto`` when memory allows, ``always``, ``never``. quantized: weights
     of quantised files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``).
+    sound_only: of the transformer only the half is loaded that makes sound where there is no picture.
     noise_device: ``cpu`` makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at
     4096 tokens; None for the models' own.
     """
@@ -56,6 +57,7 @@ class PipelineConfig:
     pass_batching: str = "auto"
     quantized: str = "dequantize"
     noise_device: str = "cpu"
+    sound_only: bool = False
     schedule_shift: tuple[float, float] | None = None
 
     def __post_init__(self):
@@ -137,7 +139,10 @@ def load_models(
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
     read = [(read_lora(path), strength) for path, strength in loras]
-    transformer = loading.take(load.load_transformer, checkpoint, config.transformer, loras=read, **loading.large)
+    half = {"sound_only": True} if config.sound_only else {}
+    transformer = loading.take(
+        load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.large
+    )
     encoder = None if text_encoder is None else _text_encoder(loading, text_encoder, read)
     # the text projection of 2.5 is in the text encoder's file
     with_encoder = checkpoint if text_encoder is None else open_checkpoint(paths, encoder_files(text_encoder))

@@ -119,6 +119,8 @@ def generate(
             raise RequestError(
                 f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}"
             )
+        if request.sound_only:
+            raise RequestError("only the sound was made: there are no pictures to decode")
         video, state = latent.video[index : index + 1], rng_state[index]
         if job.settings.draft:
             return steps.decode_draft(models, video, state, job.geometry, progress=report)

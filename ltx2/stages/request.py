@@ -27,7 +27,15 @@ from . import memory
 from .conditioning import check_places
 from .conditioning.references import check_references, expected_reference, reference_tokens
 from .geometry import Geometry
-from .given import cut_notes, read_fields, ready_audio, wants_negative
+from .given import (
+    check_sound_only,
+    cut_notes,
+    is_pictureless,
+    one_stage,
+    read_fields,
+    ready_audio,
+    wants_negative,
+)
 from .models import Models
 from .presets import Preset, Settings, StageSettings, drafted, find_preset, preset_for, resolve
 from .refinement import check_upsampler
@@ -48,7 +56,8 @@ class Request:
     exact length of the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film.
     positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
     draft: a quick look at what the request would make (presets.draft), enlarged to its size. references: what IC-LoRAs
-    look at beside the whole clip.
+    look at beside the whole clip. sound_only: of a clip that is one frozen ClipCondition, or that is heard alone; it
+    then has no size.
     """
 
     prompt: str = ""
@@ -75,6 +84,7 @@ class Request:
     negative: TextContext | None = None
     draft: bool = False
     references: tuple[ReferenceCondition, ...] = ()
+    sound_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,11 +170,12 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     chosen: tuple[str, ...] = ()
     request, heard = _read(request)
     if request.preset is None:
-        preset = preset_for(models.names, models.release)
+        preset = preset_for(models.names, models.release, sound_only=request.sound_only)
         chosen = (f"preset {preset.name} was chosen by the checkpoint's name",)
     else:
         preset = find_preset(request.preset, request.preset_version)
     settings = resolve(preset, models.release, request.overrides)
+    settings = one_stage(settings) if request.sound_only else settings
     if request.draft:
         settings = drafted(settings, request.overrides)
     _check_what_is_said(request)
@@ -206,7 +217,7 @@ def resolve_geometry(
         request.fps if request.fps is not None else preset.fps if preset is not None else clock.DEFAULT_FPS
     )
     frames = _frames(request, preset, fps, notes)
-    width, height = _size(request, preset, multiple, notes)
+    width, height = (0, 0) if is_pictureless(request) else _size(request, preset, multiple, notes)
     audio_latents = request.audio_latents
     if audio_latents is None:
         audio_latents = clock.audio_latents(frames, fps, request.audio_rule)
@@ -321,6 +332,7 @@ def _size(request: Request, preset: Preset | None, multiple: int, notes: list[st
 
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
     """Places and strengths of everything to start from, before a model is loaded for it."""
+    check_sound_only(request, geometry.frames)
     check_places(request.images, request.clips, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError(
@@ -361,7 +373,7 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
     """Everything that will be needed, before the first long stage."""
     request, settings = job.request, job.settings
     needed = []
-    if DECODING in parts and not (settings.draft and models.tiny_decoder is not None):
+    if DECODING in parts and not (request.sound_only or (settings.draft and models.tiny_decoder is not None)):
         needed.append("video_decoder")
     if TEXT in parts and request.positive is None:
         needed += ["text_encoder", "text_projection", "connectors"]

@@ -8,6 +8,9 @@ says: may be ignored, private, safe to copy. Texts such as ``workflow`` are ordi
 import struct
 import zlib
 
+import numpy as np
+import torch
+
 from ...errors import ContinuationError
 from ..frame_files import PNG_SIGNATURE, png_chunk, png_chunks
 from ..limits import DEFAULT_LIMITS, StateLimits
@@ -16,6 +19,8 @@ CHUNK = b"ltXs"
 MAGIC = b"LTXS"
 VERSION = 1
 _MAX_TEXTS = 1000
+_PICTURE, _MARGIN = (144, 256), 8  # of a state without frames: rows and columns, and rows left free above and below
+_PAPER, _INK = 48, (120, 190, 240)
 
 
 def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
@@ -33,6 +38,23 @@ def write_card(picture: bytes, state: bytes, texts: dict[str, str]) -> bytes:
         if kind == b"IHDR":
             parts += [piece for key, text in sorted(texts.items()) for piece in _text_chunk(key, text)]
     return b"".join(parts)
+
+
+def sound_levels(latents: torch.Tensor | None) -> np.ndarray:
+    """A picture [144, 256, 3] uint8 for a state without frames: how much each moment of its sound differs from the
+    quietest one, as a waveform around the middle; plain where there is no sound."""
+    picture = np.full((*_PICTURE, 3), _PAPER, np.uint8)
+    if latents is None or not latents.numel():
+        return picture
+    moments = latents[0].detach().float().cpu().movedim(1, 0).flatten(1).square().mean(1).sqrt().nan_to_num(0)  # [T]
+    levels = (moments - moments.min()) / (moments.max() - moments.min()).clamp_min(1e-6)
+    rows, columns = _PICTURE
+    middle = (rows - 1) / 2
+    for column in range(columns):
+        level = float(levels[column * len(levels) // columns])
+        reach = 1 + level * (middle - _MARGIN)
+        picture[round(middle - reach) : round(middle + reach) + 1, column] = _INK
+    return picture
 
 
 def read_card(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> tuple[memoryview, dict[str, str]]:

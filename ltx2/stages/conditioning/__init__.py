@@ -30,8 +30,8 @@ class Conditioning:
     """All that a clip starts from at one stage's size; a part that is None leaves everything to be generated.
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
-    [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the audio latents of a frozen track are all kept and
-    count as noiseless. references: what the whole clip is shown beside itself, in the order given.
+    [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the latents of a frozen stream are all kept and count
+    as noiseless. references: what the whole clip is shown beside itself, in the order given.
     """
 
     video: torch.Tensor | None = None
@@ -41,6 +41,7 @@ class Conditioning:
     audio: torch.Tensor | None = None
     audio_mask: torch.Tensor | None = None
     audio_frozen: bool = False
+    video_frozen: bool = False
 
     @property
     def extra_tokens(self) -> int:
@@ -49,7 +50,9 @@ class Conditioning:
 
     def __str__(self) -> str:
         parts = []
-        if self.video_mask is not None:
+        if self.video_frozen:
+            parts.append("own picture")
+        elif self.video_mask is not None:
             kept = (self.video_mask.amin(dim=(0, 1, 3, 4)) < 1).sum()
             parts.append(f"{int(kept)} latent frames")
         if self.guides:
@@ -206,6 +209,7 @@ def condition_video(
     for clip in clips:
         place = _on_grid(clip.frame, len(clip.frames))
         result = _place(result, encode_pixels(prepare_clip(clip.frames, height, width)), place, clip.strength, shape)
+        result = replace(result, video_frozen=result.video_frozen or clip.frozen)
     return result
 
 

@@ -87,9 +87,11 @@ class Predictor:
     def __call__(self, x: AVTokens, sigma: float, step: int) -> AVTokens:
         streams, last = self._ready.streams, self._last
         guidance = at_sigma(self._guidance, sigma)
-        if streams.audio is not None and streams.audio.frozen:
-            # nothing is made of this stream, so nothing guides it
-            guidance = replace(guidance, audio=StreamGuidance())
+        for name in ("video", "audio"):
+            stream = getattr(streams, name)
+            if stream is not None and stream.frozen:
+                # nothing is made of this stream, so nothing guides it
+                guidance = replace(guidance, **{name: StreamGuidance()})
         active = _Active(
             streams.video is not None and not (last.video is not None and skips(guidance.video, step)),
             streams.audio is not None and not (last.audio is not None and skips(guidance.audio, step)),

@@ -126,7 +126,10 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
     in_front = own + sum(guide.tokens for guide in conditioning.guides)
     strengths = row_strengths(in_front, conditioning.references)
-    return StreamTokens(tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths)
+    frozen = conditioning.video_frozen
+    return StreamTokens(
+        tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths, frozen=frozen
+    )
 
 
 def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTokens:

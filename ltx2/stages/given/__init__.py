@@ -3,5 +3,16 @@
 from .fields import finite_number, read_fields, whole_number
 from .own_audio import ready_audio
 from .prompts import cut_notes, wants_negative
+from .sound_only import check_sound_only, is_pictureless, one_stage
 
-__all__ = ["cut_notes", "finite_number", "read_fields", "ready_audio", "wants_negative", "whole_number"]
+__all__ = [
+    "check_sound_only",
+    "cut_notes",
+    "finite_number",
+    "is_pictureless",
+    "one_stage",
+    "read_fields",
+    "ready_audio",
+    "wants_negative",
+    "whole_number",
+]

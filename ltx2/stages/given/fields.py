@@ -32,7 +32,7 @@ _EXPECTED = {
     "seed": "a whole number from 0 to 2^64 - 1",
 }
 _TEXTS = ("prompt", "negative_prompt", "preset", "audio_rule")
-_TRUTHS = ("snap", "draft")
+_TRUTHS = ("snap", "draft", "sound_only")
 _NUMBERS = ("seconds", "video_offset_seconds")
 # of what a request starts from, by field: each is one of these kinds
 _LISTS = {"images": ImageCondition, "clips": ClipCondition}
@@ -122,6 +122,8 @@ def _condition(condition: Any, kind: type) -> Any:
         "frame": whole_number(condition.frame, f"frame of {what}"),
         "strength": finite_number(condition.strength, f"strength of {what}"),
     }
+    if kind is ClipCondition:
+        found["frozen"] = truth_value(condition.frozen, "frozen")
     if kind is ImageCondition and condition.crf is not None:
         found["crf"] = finite_number(condition.crf, "crf of an image")
     return replace(condition, **found)

@@ -12,9 +12,11 @@ from . import dev, distilled, hq
 from .draft import drafted
 from .overrides import override_names, parse_override, resolve
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
+from .sound import SOUND_PRESETS, sound_preset_name
 
 __all__ = [
     "PRESETS",
+    "SOUND_PRESETS",
     "Preset",
     "RefineSettings",
     "Settings",
@@ -34,16 +36,19 @@ PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS)
 
 def find_preset(name: str, version: int | None = None) -> Preset:
     """The preset of a name, in its newest version unless one is given. Raises RequestError listing the known ones."""
-    named = [preset for preset in PRESETS if preset.name == name and version in (None, preset.version)]
+    known_ones = (*PRESETS, *SOUND_PRESETS)
+    named = [preset for preset in known_ones if preset.name == name and version in (None, preset.version)]
     if not named:
-        known = ", ".join(f"{p.name} (version {p.version})" for p in PRESETS)
+        known = ", ".join(f"{p.name} (version {p.version})" for p in known_ones)
         wanted = name if version is None else f"{name} version {version}"
         raise RequestError(f"there is no preset {wanted}, expected one of {known}")
     return max(named, key=lambda preset: preset.version)
 
 
-def preset_for(file_names: Collection[str], release: ModelVersion) -> Preset:
+def preset_for(file_names: Collection[str], release: ModelVersion, *, sound_only: bool = False) -> Preset:
     """The preset for a checkpoint when none was named. Dev and distilled files differ in nothing but their names."""
+    if sound_only:
+        return find_preset(sound_preset_name(preset_for(file_names, release)))
     if mini.CHECKPOINT.name in file_names:
         return find_preset("ltx2_mini")
     old = release.name == "2.0"

@@ -1,0 +1,115 @@
+"""``ltx2 sound``: sound by itself, sound for a film, sound that goes on from sound."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..continuation import save_attachment
+from ..errors import RequestError
+from ..media import write_wav
+from ..media.found.film_picture import film_picture
+from ..media.found.new_sound import check_picture_can_stay, write_with_sound
+from ..stages.presets import SOUND_PRESETS
+from ..stages.request import Request
+from ..story.sound import SoundJob, make_sound, sound_job, state_of_sound
+from ..story.sound.making import MOST_PIXELS
+from ..values import Waveform
+from . import options
+from .continue_ import is_film
+from .state import load_with_notes
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Tell the command line of this verb."""
+    parser = subparsers.add_parser(
+        "sound",
+        help="make sound: by itself, for a film, or going on from a state",
+        description=(
+            "Make sound from a prompt. Alone it becomes a WAV file of any length. For a film, whatever it was made "
+            "with, the result is that film with its picture as it is and the new sound beside it. From a state it is "
+            "what follows. The prompt should name what is heard."
+        ),
+    )
+    parser.add_argument(
+        "start", nargs="?", metavar="FILM|STATE", help="a film to make sound for, or a state to go on from"
+    )
+    parser.add_argument("--prompt", required=True, help="what is heard")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a .wav file; for a film the new film, .mp4")
+    parser.add_argument("--negative", metavar="TEXT", help="what to keep out; dev models have a list of their own")
+    parser.add_argument("--seconds", type=options.number, help="length (default 5; a film's own)")
+    parser.add_argument("--fps", help="frames per second of a clock that later pictures go by (default 24)")
+    parser.add_argument(
+        "--preset", choices=[preset.name for preset in SOUND_PRESETS], help="default: by the checkpoint's name"
+    )
+    parser.add_argument("--steps", type=int, help="denoising steps")
+    parser.add_argument("--guidance", type=options.number, help="guidance scale of the sound")
+    parser.add_argument("--seed", type=int, help="number that the noise comes from (default 10)")
+    parser.add_argument(
+        "--save-state",
+        metavar="PATH",
+        help="also keep what the next sound goes on from: .png card, .safetensors, .json or a folder",
+    )
+    options.add_model_arguments(parser, pictures=False)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """What the verb does. Raises Ltx2Error."""
+    of_film = args.start is not None and is_film(args.start)
+    _check(args, of_film)
+    state = None if args.start is None or of_film else load_with_notes(args.start, None).state
+    film = film_picture(args.start, most_pixels=MOST_PIXELS) if of_film else None
+    # the half of the transformer that makes pictures is needed only where there is one to be seen
+    args.sound_only = not of_film
+    with options.Bars() as bars:
+        models = options.load(args, bars)
+        sound = sound_job(models, request_of(args), film=film, state=state)
+        options.log_notes(sound.notes)
+        options.log(sound)
+        windows: list = []
+        pieces = make_sound(models, sound, progress=bars, made=lambda *one: windows.append(one))
+        _write(args, sound, pieces, of_film, models)
+    if args.save_state:
+        options.log(f"state {save_attachment(state_of_sound(sound, *windows[-1]), args.save_state)}")
+    print(args.out)
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """The request that a command line means."""
+    given = {"num_inference_steps": args.steps, "cfg_scale_audio": args.guidance}
+    stage = {name: value for name, value in given.items() if value is not None}
+    return Request(
+        prompt=args.prompt,
+        negative_prompt=args.negative,
+        preset=args.preset,
+        seconds=args.seconds,
+        fps=args.fps,
+        seed=args.seed,
+        overrides={"denoise": stage} if stage else {},
+        sound_only=True,
+    )
+
+
+def _check(args: argparse.Namespace, of_film: bool) -> None:
+    """Everything that can be known before a model is loaded."""
+    if of_film:
+        options.check_film(args.out)
+        if args.seconds is not None or args.fps is not None:
+            raise RequestError("the sound of a film is as long as the film: leave --seconds and --fps out")
+        if Path(args.out).exists() and Path(args.start).exists() and Path(args.out).samefile(args.start):
+            raise RequestError(f"cannot write {args.out}: it is the film that sound is made for, use another name")
+        check_picture_can_stay(args.start)
+    elif Path(args.out).suffix.lower() != ".wav":
+        raise RequestError(f"cannot write {Path(args.out).name}: expected a name that ends in .wav")
+    else:
+        options.check_file(args.out)
+    if args.save_state:
+        options.check_state(args.save_state)
+
+
+def _write(args, sound: SoundJob, pieces: Iterable[Waveform], of_film: bool, models) -> None:
+    if not of_film:
+        write_wav(args.out, pieces)
+        return
+    metadata = options.said_of(sound.job.request, models, sound.notes)
+    options.log_notes(write_with_sound(args.start, args.out, pieces, metadata=metadata))
