@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Ltx2Error
+from ..film.reference_film import reference_frames_of, reference_mask_of
 from ..media.images import open_image
 from ..stages import pipeline
 from ..stages.given import cut_notes
 from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
-from ..values import ImageCondition, Progress
-from .script import StoryScript
+from ..values import ImageCondition, Progress, ReferenceCondition
+from .script import StoryReference, StoryScript
 from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
@@ -56,11 +57,24 @@ def request_of(task: SegmentTask) -> Request:
         fps=task.fps,
         seed=task.seed,
         images=images,
+        references=tuple(_reference(one, task) for one in task.references),
         clips=() if task.clip is None else (task.clip,),
         audio=task.audio,
         audio_latents=task.audio_latents,
         video_offset_seconds=task.video_offset_seconds,
         overrides=nested_overrides(task.overrides),
+    )
+
+
+def _reference(reference: StoryReference, task: SegmentTask) -> ReferenceCondition:
+    """The piece of a control film that runs along with a segment."""
+    piece = (task.frames, task.fps, task.reference_start)
+    return ReferenceCondition(
+        reference_frames_of(reference.path, *piece),
+        reference.strength,
+        reference.attention,
+        None if reference.mask is None else reference_mask_of(reference.mask, *piece),
+        reference.stages,
     )
 
 
@@ -77,7 +91,8 @@ def check_story(models: Models, script: StoryScript, draft: bool = False) -> Non
     """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
     checked = set()
     for index, segment in enumerate(script.segments):
-        asked = (segment.frames, segment.images)
+        # each segment is shown another piece of its references
+        asked = (segment.frames, segment.images, index if segment.references else None)
         if asked in checked:
             continue
         checked.add(asked)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StoryError
 from ..film.timeline import SegmentTiming
-from .script import SegmentScript, StoryImage, StoryScript
+from .script import SegmentScript, StoryScript
 from .segment_files import STATE, StoredFile, file_sha256
 from .sentences import as_story_error, shown
 from .tasks import seed_of
@@ -132,12 +132,12 @@ class Keys:
 
     def __init__(self, script: StoryScript, identity: str) -> None:
         self._script, self._identity = script, identity
-        self._images: dict[Path, str] = {}
+        self._files: dict[Path, str] = {}
 
     def key(self, index: int, seed: int, before: SegmentRecord | None) -> str:
         """Hash of all that decides what a segment becomes; before: what it goes on from, None in a new scene."""
         script, segment = self._script, self._script.segments[index]
-        described = self._described(segment) | {"version": _KEY_VERSION, "seed": seed, "before": None}
+        described = self._described(index) | {"version": _KEY_VERSION, "seed": seed, "before": None}
         if before is not None:
             described["before"] = before.state_sha256
             described["strength"] = segment.strength
@@ -147,7 +147,7 @@ class Keys:
     def older_key(self, index: int, before: SegmentRecord | None) -> str:
         """The key that version 0.1.0 gave the same segment; before: the segment before it on the film."""
         script, segment = self._script, self._script.segments[index]
-        described = self._described(segment) | {
+        described = self._described(index) | {
             "index": index,
             "cut": segment.cut,
             "seed": seed_of(script, segment, index),
@@ -157,8 +157,8 @@ class Keys:
         }
         return _hash(described)
 
-    def _described(self, segment: SegmentScript) -> dict[str, Any]:
-        script = self._script
+    def _described(self, index: int) -> dict[str, Any]:
+        script, segment = self._script, self._script.segments[index]
         return {
             "identity": self._identity,
             "prompt": segment.prompt,
@@ -169,17 +169,28 @@ class Keys:
             "preset": script.preset,
             "overrides": script.overrides,
             "overlap": [script.video_overlap, script.audio_overlap],
-            "images": [[self._image(segment, image), image.frame, image.strength] for image in segment.images],
-        }
+            "images": [[self._file(segment, image.path), image.frame, image.strength] for image in segment.images],
+        } | self._followed(segment, index)
 
-    def _image(self, segment: SegmentScript, image: StoryImage) -> str:
-        if image.path not in self._images:
+    def _followed(self, segment: SegmentScript, index: int) -> dict[str, Any]:
+        """What it follows, and the piece of it: only where there is some, so that other keys stay as they were."""
+        if not segment.references:
+            return {}
+        files = [
+            [self._file(segment, one.path), one.strength, one.attention, one.stages]
+            + ([] if one.mask is None else [self._file(segment, one.mask)])
+            for one in segment.references
+        ]
+        return {"references": files, "reference_start": self._script.start_frame(index)}
+
+    def _file(self, segment: SegmentScript, path: Path) -> str:
+        if path not in self._files:
             try:
-                with as_story_error(f"the image {shown(image.path, 80)} cannot be read"):
-                    self._images[image.path] = file_sha256(image.path)
+                with as_story_error(f"the file {shown(path, 80)} cannot be read"):
+                    self._files[path] = file_sha256(path)
             except StoryError as error:
                 raise self._script.error(segment, error) from error
-        return self._images[image.path]
+        return self._files[path]
 
 
 def older_records(script: StoryScript, keys: Keys, records: dict[str, SegmentRecord]) -> dict[str, SegmentRecord]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..values import AudioCondition, ClipCondition, Waveform
-from .script import SegmentScript, StoryImage, StoryScript
+from .script import SegmentScript, StoryImage, StoryReference, StoryScript
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SegmentTask:
     """One segment to make, with all that is known in advance.
 
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of
-    its sound, None as long as the picture.
+    its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on.
     """
 
     index: int
@@ -34,6 +34,8 @@ class SegmentTask:
     clip: ClipCondition | None = None
     audio: AudioCondition | None = None
     video_offset_seconds: Fraction = Fraction(0)
+    references: tuple[StoryReference, ...] = ()
+    reference_start: Fraction = Fraction(0)
 
 
 def task_of(script: StoryScript, index: int) -> SegmentTask:
@@ -51,6 +53,8 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
         preset=script.preset,
         overrides=dict(script.overrides),
         images=segment.images,
+        references=segment.references,
+        reference_start=script.start_frame(index) / script.fps if segment.references else Fraction(0),
     )
 
 

@@ -19,11 +19,13 @@
         takes: 3                # made with three seeds; take: 2 keeps the second
       - prompt: A street full of people.
         cut: true               # a new scene: starts from nothing
+        reference: depth.mp4    # what an IC-LoRA follows; for the whole film it stands above segments
         image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
 
 Every entry is described in docs/story.md. Plain lines of prose make a script too: one segment a line, or a paragraph.
 """
 
 from .reading import SegmentScript, StoryImage, StoryScript, parse_script, read_script
+from .references import StoryReference
 
-__all__ = ["SegmentScript", "StoryImage", "StoryScript", "parse_script", "read_script"]
+__all__ = ["SegmentScript", "StoryImage", "StoryReference", "StoryScript", "parse_script", "read_script"]

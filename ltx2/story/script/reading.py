@@ -16,6 +16,7 @@ from ..sentences import as_story_error, shown
 from . import values
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
+from .references import StoryReference, read_references
 from .text import as_source
 from .values import Reader
 
@@ -35,10 +36,11 @@ _STORY = (
     "noise",
     "override",
     "takes",
+    "reference",
     "defaults",
 )
-_SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut", "takes", "take")
-_DEFAULTS = ("seconds", "frames", "negative", "strength", "takes")
+_SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut", "takes", "take", "reference")
+_DEFAULTS = ("seconds", "frames", "negative", "strength", "takes", "reference")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class SegmentScript:
     cut: bool = False
     takes: int = 1
     take: int | None = None
+    references: tuple[StoryReference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ class StoryScript:
         """Frames of the finished film."""
         repeated = sum(self.video_overlap for segment in self.segments[1:] if not segment.cut)
         return sum(segment.frames for segment in self.segments) - repeated
+
+    def start_frame(self, index: int) -> int:
+        """Where on the film a segment's clip begins, the frames that it repeats included."""
+        frames = 0
+        for number, segment in enumerate(self.segments[: index + 1]):
+            frames -= 0 if number == 0 or segment.cut else self.video_overlap
+            if number < index:
+                frames += segment.frames
+        return frames
 
     def error(self, segment: SegmentScript, message: object) -> StoryError:
         """What is wrong with a segment, with the script's name and line."""
@@ -177,7 +189,7 @@ def _beside(path: Path) -> FindImage:
 
 def _defaults(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
     given = reader.mapping(found["defaults"], "defaults", _DEFAULTS) if "defaults" in found else {}
-    return {name: found[name] for name in ("negative", "takes") if name in found} | given
+    return {name: found[name] for name in ("negative", "takes", "reference") if name in found} | given
 
 
 def _drift_correction(reader: Reader, found: dict[str, Any]) -> DriftCorrection | None:
@@ -247,6 +259,7 @@ class _Segments:
         if continues and any(image.frame is not None and image.frame < self.overlap for image in images):
             message = "the segment starts from the one before: give the image a later frame, or say cut: true"
             raise reader.error(merged["image"], message)
+        references = read_references(reader, merged.get("reference"), self._file)
         takes = reader.value(merged, "takes", 1, values.take_number)
         take = reader.value(merged, "take", None, values.take_number)
         return SegmentScript(
@@ -260,6 +273,7 @@ class _Segments:
             cut=cut,
             takes=max(takes, take or 1),
             take=take,
+            references=references,
         )
 
     def _merged(self, own: dict[str, Any]) -> dict[str, Any]:
@@ -293,17 +307,21 @@ class _Segments:
         found = {"file": node} if isinstance(node, Scalar) else reader.mapping(node, "image", known)
         if "file" not in found:
             raise reader.error(node, "the image has no file: add `file:`")
-        name = reader.text(found, "file", "", values.file_name)
-        try:
-            path = self.find_image(name)
-        except (OSError, ValueError):  # a name that no file system takes
-            path = None
-        if path is None:
-            near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
-            fix = "write {file: …, frame: …}" if near else "check its name"
-            raise reader.error(found["file"], f"the image {shown(name, 80)!r} is not {self.image_place}: {fix}")
+        path = self._file(found["file"], reader.text(found, "file", "", values.file_name), "image")
         frame = reader.value(found, "frame", 0, values.frame_place)
         if frame is not None and frame >= frames:
             message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"
             raise reader.error(found["frame"], message)
         return StoryImage(path, frame, reader.value(found, "strength", 1.0, values.share))
+
+    def _file(self, node: Node, name: str, what: str) -> Path:
+        """The file that an entry names; what: that is to be in it."""
+        try:
+            path = self.find_image(name)
+        except (OSError, ValueError):  # a name that no file system takes
+            path = None
+        if path is not None:
+            return path
+        near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
+        fix = "write {file: …, frame: …}" if near else "check its name"
+        raise self.reader.error(node, f"the {what} {shown(name, 80)!r} is not {self.image_place}: {fix}")
