@@ -89,6 +89,22 @@ def test_a_changed_prompt_changes_its_segment_alone(story, capsys):
     assert again.verdict([*STORY[:2], STORY[2].but(colour="green")]).segments[2]["colour"] == 1
 
 
+def test_a_redo_changes_its_part_alone(story, capsys):
+    """Another take of the last segment shows the same in other pixels; what comes before stays, picture and sound."""
+    film, folder = story
+    again = run(TOLD, folder, "--redo", "3:new", out="again.mp4")
+    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    joint = world.STEP * sum(STEPS[:2]) + 1
+    moved = np.abs(again.frames - film.frames).mean((1, 2, 3))
+    # the film's encoder looks ahead
+    assert moved[: joint - 9].max() < 0.001 and moved[: joint - 1].max() < 0.01 and moved[joint + 1 :].min() > 0.001
+    samples = round((joint - 1) / world.FPS * film.rate) - film.rate // 10
+    assert np.abs(again.sound[:samples] - film.sound[:samples]).max() < 0.002
+    for segment in again.verdict(STORY).segments:
+        assert min(segment[name] for name in ("cell", "motion", "colour", "scene", "tone")) == 1
+    run(TOLD, folder, "--pick", "3=1", out="again.mp4")
+
+
 def test_a_draft_is_of_the_same_film_and_stands_beside_it(story, capsys):
     film, folder = story
     draft = run(TOLD, folder, "--draft", out="draft.mp4")
