@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from . import picture_codec
-from .curves import draw
+from .curves import draw, draw_codec
 from .export import export
-from .train import Plan, train
+from .train import LOG, Plan, train
 from .transformer import MiniTransformer
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", default="build/mini", type=Path, help="checkpoints, logs and curves")
     parser.add_argument("--out", default="ltx2/mini", type=Path, help="where the finished files go")
@@ -22,16 +22,27 @@ def main() -> None:
     parser.add_argument("--codec-minutes", default=picture_codec.Plan.minutes, type=float, help="for the video VAE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-compile", action="store_true", help="where there is no C++ compiler; half as fast")
-    args = parser.parse_args()
+    parser.add_argument("--save-seconds", default=Plan.save_seconds, type=float, help="a kill costs no more than that")
+    parser.add_argument("--clips", default=Plan.clips, type=int, help="a kind that the metrics are taken from")
+    args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the networks are too small to share a step between cores
-    codec = picture_codec.train(picture_codec.Plan(minutes=args.codec_minutes), args.work)
+    codec = picture_codec.train(
+        picture_codec.Plan(minutes=args.codec_minutes, save_seconds=args.save_seconds), args.work
+    )
     print(json.dumps(picture_codec.quality(*codec)))
-    plan = Plan(seconds=60 * args.minutes, device=args.device, compile=not args.no_compile)
+    plan = Plan(
+        seconds=60 * args.minutes,
+        device=args.device,
+        compile=not args.no_compile,
+        save_seconds=args.save_seconds,
+        clips=args.clips,
+    )
     if args.device != "cpu":
         plan = replace(plan, batch=64)
     run = train(plan, args.work)
-    draw(args.work / "log.jsonl", args.work)
+    draw_codec(args.work, args.work)
+    draw(args.work / LOG, args.work)
     model = MiniTransformer()
     model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
     for name, size in export(model, codec, args.out).items():

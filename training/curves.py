@@ -1,7 +1,8 @@
 """Curves of a training run as pictures, where matplotlib is there."""
 
-import json
 from pathlib import Path
+
+from .logs import read_log
 
 KINDS = ("anew", "withheld", "picture", "short", "long", "story, segment 3")
 
@@ -13,7 +14,7 @@ def draw(log: Path, folder: Path) -> list[Path]:
     except ImportError:
         print("no matplotlib: no curves")
         return []
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    lines = read_log(log)
     losses = [line for line in lines if "video" in line]
     judged = [line for line in lines if "metrics" in line]
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -32,3 +33,20 @@ def draw(log: Path, folder: Path) -> list[Path]:
     axes.legend(loc="lower right")
     figure.savefig(folder / "metrics.png", dpi=100)
     return [folder / "loss.png", folder / "metrics.png"]
+
+
+def draw_codec(folder: Path, out: Path) -> list[Path]:
+    """codec.png from the logs of both halves; nothing without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return []
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for half in ("decoder", "encoder"):
+        lines = read_log(folder / f"{half}.jsonl")
+        axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], label=half)
+    axes.set(xlabel="steps", ylabel="loss", yscale="log")
+    axes.legend()
+    figure.savefig(out / "codec.png", dpi=100)
+    return [out / "codec.png"]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import latents
 from .engine import VideoDecoder, VideoEncoder, video_vae_config
+from .logs import cut_log, log
 
 ENCODER_BASE, DECODER_BASE = 40, 32
 # from the pixels inwards, as the released configs have them
@@ -265,6 +266,7 @@ def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds:
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         step, spent = content["step"], content["spent"]
+    cut_log(path.with_suffix(".jsonl"), step)
     began, saved = time.process_time() - spent, spent
     while spent < seconds:
         fall = 0.5 * (1 + math.cos(math.pi * spent / seconds))
@@ -278,6 +280,7 @@ def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds:
         step, sums, spent = step + 1, sums + loss.item(), time.process_time() - began
         if step % 200 == 0:
             print(f"{path.stem}: step {step}, {spent / seconds:.0%}, loss {sums / 200:.5f}", flush=True)
+            log(path.with_suffix(".jsonl"), {"step": step, "loss": round(sums / 200, 5)})
             sums = 0.0
         if spent - saved > plan.save_seconds or spent >= seconds:
             content = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}

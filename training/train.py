@@ -4,7 +4,6 @@ before.
 The state is saved every few minutes with the time spent so far, so a run that was killed goes on where it was.
 """
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .evaluate import evaluate
+from .logs import cut_log, log
 from .samples import FRAMES, LENGTHS, Batch, Sampler, joins_of
 from .start import initialise
 from .transformer import (
@@ -28,12 +28,14 @@ from .transformer import (
 )
 
 DISTILLED = (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875)
+LOG = "log.jsonl"
 SHARES = (0.30, 0.15, 0.13, 0.13, 0.12, 0.09, 0.08)  # anew, picture, short, wide, silent
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how to train. seconds: of CPU, of this process; of the clock on another device."""
+    """How long and how to train. seconds: of CPU, of this process; of the clock on another device. clips: a kind that
+    the metrics are taken from."""
 
     seconds: float = 3600.0
     batch: int = 16
@@ -46,6 +48,7 @@ class Plan:
     compile: bool = True
     save_seconds: float = 120.0
     evaluate_seconds: float = 480.0
+    clips: int = 24
     device: str = "cpu"
 
     def learning_rate(self, share: float, step: int) -> float:
@@ -176,6 +179,7 @@ def train(plan: Plan, folder: Path) -> Run:
     run, path = begin(plan), folder / "run.pt"
     if path.exists():
         run.load(path)
+    known = cut_log(folder / LOG, run.step)
     compiled = torch.compile(run_block, dynamic=False) if plan.compile else run_block
     clock = time.process_time if plan.device == "cpu" else time.monotonic
     tables, sampler = Tables(run.model.net, plan.device), Sampler(plan.seed + run.step)
@@ -189,14 +193,16 @@ def train(plan: Plan, folder: Path) -> Run:
         run.spent = clock() - began
         if run.step % 100 == 0:
             means = [round(float(value), 4) for value in np.mean(history, 0)]
-            _log(folder, {"step": run.step, "seconds": round(run.spent), "video": means[0], "audio": means[1]})
+            log(folder / LOG, {"step": run.step, "seconds": round(run.spent), "video": means[0], "audio": means[1]})
             history = []
         if run.spent - saved > plan.save_seconds or run.spent >= plan.seconds:
             run.save(path)
             saved = run.spent
-        if run.spent - judged > plan.evaluate_seconds or run.spent >= plan.seconds:
-            _log(folder, {"step": run.step, "seconds": round(run.spent), "metrics": _judge(run, tables)})
+        if run.spent - judged > plan.evaluate_seconds and run.spent < plan.seconds:
+            log(folder / LOG, _judged(run, tables, plan))
             judged = run.spent
+    if not any(line["step"] == run.step and "metrics" in line for line in known):
+        log(folder / LOG, _judged(run, tables, plan))
     return run
 
 
@@ -216,17 +222,16 @@ def _step(run: Run, plan: Plan, batch: Batch, tables: Tables) -> tuple[float, fl
     return video.item(), audio.item()
 
 
-def _judge(run: Run, tables: Tables) -> dict:
+def _judged(run: Run, tables: Tables, plan: Plan) -> dict:
+    return {"step": run.step, "seconds": round(run.spent), "metrics": _judge(run, tables, plan.clips)}
+
+
+def _judge(run: Run, tables: Tables, clips: int) -> dict:
     """Metrics of the averaged weights, which are put in and out again."""
     own = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.model.step = run_block
     run.model.load_state_dict(run.average)
     try:
-        return evaluate(run.model, tables)
+        return evaluate(run.model, tables, clips)
     finally:
         run.model.load_state_dict(own)
-
-
-def _log(folder: Path, line: dict) -> None:
-    with open(folder / "log.jsonl", "a") as file:
-        print(json.dumps(line), file=file)

@@ -9,7 +9,7 @@ from training.engine import StreamInput, audio_positions, video_positions
 from training.latents import AUDIO_CHANNELS, VIDEO_CHANNELS
 from training.samples import FRAMES, Sampler, joins_of
 from training.start import EDGES, initialise
-from training.train import Plan, Tables, begin, draw_batch, losses, train
+from training.train import Plan, Tables, begin, draw_batch, losses
 from training.transformer import CONTEXT, NEUTRAL, Inputs, MiniTransformer, rotations
 
 
@@ -87,13 +87,3 @@ def test_channels_without_a_meaning_are_left_alone(model):
     for layer, channels in (("proj_out", VIDEO_CHANNELS), ("audio_proj_out", AUDIO_CHANNELS)):
         grown = getattr(run.model.net, layer)
         assert grown.weight[channels:].abs().max() == 0 and grown.weight.grad[channels:].abs().max() == 0
-
-
-@pytest.mark.slow
-def test_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.train._judge", lambda run, tables: {})
-    plan = Plan(seconds=1.0, batch=2, compile=False, other_share=0.0)
-    first = train(plan, tmp_path)
-    again = train(Plan(seconds=first.spent + 0.5, batch=2, compile=False, other_share=0.0), tmp_path)
-    assert again.step > first.step and again.spent > first.spent
-    assert (tmp_path / "log.jsonl").exists()
