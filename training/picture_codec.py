@@ -68,7 +68,7 @@ OBJECT_WEIGHT = 4.0
 class Plan:
     """CPU minutes of both halves together, and how they are spent."""
 
-    minutes: float = 40.0
+    minutes: float = 66.0
     decoder_share: float = 0.7
     batch: int = 128
     rate: float = 2e-3
@@ -260,7 +260,7 @@ def train(plan: Plan, folder: Path) -> tuple[CellDecoder, CellEncoder]:
 def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds: float, path: Path) -> None:
     """Train until so much CPU time is spent, saving what a killed run goes on from."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0)
-    step, spent, sums = 0, 0.0, 0.0
+    step, spent, losses = 0, 0.0, []
     if path.exists():
         content = torch.load(path, weights_only=True)
         network.load_state_dict(content["network"])
@@ -277,11 +277,13 @@ def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        step, sums, spent = step + 1, sums + loss.item(), time.process_time() - began
+        step, spent = step + 1, time.process_time() - began
+        losses.append(loss.item())
         if step % 200 == 0:
-            print(f"{path.stem}: step {step}, {spent / seconds:.0%}, loss {sums / 200:.5f}", flush=True)
-            log(path.with_suffix(".jsonl"), {"step": step, "loss": round(sums / 200, 5)})
-            sums = 0.0
+            mean = sum(losses) / len(losses)
+            print(f"{path.stem}: step {step}, {spent / seconds:.0%}, loss {mean:.5f}", flush=True)
+            log(path.with_suffix(".jsonl"), {"step": step, "loss": round(mean, 5)})
+            losses = []
         if spent - saved > plan.save_seconds or spent >= seconds:
             content = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(content | {"step": step, "spent": spent}, path.with_suffix(".part"))
