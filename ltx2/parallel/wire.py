@@ -22,6 +22,7 @@ from ..values import (
     ClipCondition,
     ImageCondition,
     LatentCondition,
+    ReferenceCondition,
     TextContext,
     Waveform,
 )
@@ -34,6 +35,7 @@ KINDS = {
         ClipCondition,
         ImageCondition,
         LatentCondition,
+        ReferenceCondition,
         Request,
         TextContext,
         Waveform,

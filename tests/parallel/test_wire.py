@@ -1,5 +1,6 @@
 """Requests as bytes: what comes back is what went in, and nothing unknown is read."""
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltx2 import values
 from ltx2.errors import RequestError
-from ltx2.parallel.wire import from_bytes, to_bytes
+from ltx2.parallel.wire import KINDS, from_bytes, to_bytes
 from ltx2.stages.request import Request
-from ltx2.values import AudioCondition, ClipCondition, ImageCondition, TextContext, Waveform
+from ltx2.values import AudioCondition, ClipCondition, ImageCondition, ReferenceCondition, TextContext, Waveform
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.fractions()
 VALUES = st.recursive(PLAIN, lambda one: st.lists(one) | st.dictionaries(st.text(), one) | st.tuples(one, one))
@@ -44,6 +46,14 @@ def test_a_whole_request_comes_back():
     assert torch.equal(found.audio.waveform.samples, request.audio.waveform.samples)
     assert found.overrides == request.overrides and found.positive.audio is None
     assert torch.equal(found.positive.video, request.positive.video)
+
+
+def test_every_kind_that_a_request_may_hold_is_known():
+    kinds = {name for name, kind in vars(values).items() if dataclasses.is_dataclass(kind)} - {"Progress"}
+    assert kinds <= set(KINDS)
+    shown = ReferenceCondition(np.zeros((1, 2, 2, 3), np.uint8), 0.5, mask=torch.rand(1, 2, 2), stages="both")
+    found = from_bytes(to_bytes(Request(references=(shown,)))).references[0]
+    assert torch.equal(found.mask, shown.mask) and (found.strength, found.stages) == (0.5, "both")
 
 
 def test_what_cannot_travel_is_refused():
