@@ -83,29 +83,53 @@ def file_path(path: str | Path) -> Path | None:
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
+class NewFile:
+    """A file that gets its name when it is finished, and durably so; until then what lies under the name stays.
+
+    file: open for writing; temp: where it lies meanwhile, for those who write by name. Raises OSError.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.temp, self.file = _held_file(self.path.parent)
+
+    def finish(self) -> None:
+        """Give the file its name; on any error it is discarded."""
+        try:
+            with self.file as file:
+                file.flush()
+                os.fsync(file.fileno())
+                if os.name != "nt":  # still locked: nobody takes it for left behind
+                    os.replace(self.temp, self.path)
+            if os.name == "nt":  # where an open file cannot be renamed
+                os.replace(self.temp, self.path)
+        except BaseException:
+            self.discard()
+            raise
+        sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Throw away what was written. Nothing happens after ``finish``."""
+        with contextlib.suppress(OSError, ValueError):
+            self.file.close()
+        with contextlib.suppress(OSError):
+            self.temp.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when the block ends well, and durably so.
 
     On any error the old file, if there was one, is untouched and the temporary one is removed.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp, file = _held_file(path.parent)
+    new = NewFile(path)
     try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if os.name != "nt":  # still locked: nobody takes it for left behind
-                os.replace(temp, path)
-        if os.name == "nt":  # where an open file cannot be renamed
-            os.replace(temp, path)
+        yield new.file
     except BaseException:
-        with contextlib.suppress(OSError):
-            temp.unlink(missing_ok=True)
+        new.discard()
         raise
-    sync_folder(path.parent)
+    new.finish()
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -122,12 +146,6 @@ def write_synced(path: str | Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def partial_path(path: Path) -> Path:
-    """Where ``path`` is written until it is complete: a hidden file in the same folder, so that the rename is
-    atomic."""
-    return path.with_name(f".{path.name}.part-{os.getpid()}")
-
-
 def sync(path: Path) -> None:
     """Wait until a file's bytes are on disk."""
     descriptor = os.open(path, os.O_RDWR)
@@ -135,13 +153,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def publish(partial: Path, path: Path) -> None:
-    """Flush a complete file to disk and give it its name."""
-    sync(partial)
-    os.replace(partial, path)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: str | Path) -> None:
@@ -193,6 +204,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
                 raise
             sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+    finally:
+        release()
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when the block ends well. Raises OSError where something else than an empty
+    folder has that name by then."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp, release = _held_folder(path.parent)
+    try:
+        yield temp
+        if path.is_dir():
+            path.rmdir()
+        os.rename(temp, path)
+        sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
         raise

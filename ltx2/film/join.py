@@ -70,19 +70,27 @@ def write_film(
     first = next(segments, None)
     if first is None:
         raise ContinuationError(f"there are no segments to write to {path}")
-    rate, channels = (None, 2) if audio is None else (audio.sample_rate, audio.channels)
-    options: dict[str, Any] = {"sample_rate": rate, "channels": channels, "crf": crf, "metadata": metadata}
     joined = join_segments(
         itertools.chain([first], segments), audio=audio, drift_correction=drift_correction, report=report, note=note
     )
-    with VideoWriter(path, fps=first.timing.fps, **options) as writer:
-        for piece in joined:
-            if isinstance(piece, Waveform):
-                if rate is not None:
-                    writer.write_sound(piece)
-            else:
-                writer.write_frames(piece)
+    with film_writer(path, first.timing.fps, audio, crf=crf, metadata=metadata) as writer:
+        write_pieces(writer, joined)
     return Path(path)
+
+
+def film_writer(path: str | Path, fps: Fraction, audio: AudioFormat | None, **options: Any) -> VideoWriter:
+    """The writer of a film with sound of this format; options: further ones of VideoWriter."""
+    rate, channels = (None, 2) if audio is None else (audio.sample_rate, audio.channels)
+    return VideoWriter(path, fps=fps, sample_rate=rate, channels=channels, **options)
+
+
+def write_pieces(writer: VideoWriter, pieces: Iterable[np.ndarray | Waveform]) -> None:
+    """Write what :func:`join_segments` gives; its sound only where the film has any."""
+    for piece in pieces:
+        if not isinstance(piece, Waveform):
+            writer.write_frames(piece)
+        elif writer.sample_rate is not None:
+            writer.write_sound(piece)
 
 
 def join_segments(

@@ -80,6 +80,21 @@ def opened(path: FilePath) -> Iterator[Any]:
         raise MediaError(f"{shown(path)} is damaged or no video or sound file ({_short(reason(error))})") from error
 
 
+@contextmanager
+def as_media_error(what: str) -> Iterator[None]:
+    """Errors of the file system and of FFmpeg inside the block as MediaError ``what: reason``; memory that ran out
+    stays what it is."""
+    try:
+        yield
+    except Ltx2Error:
+        raise
+    except Exception as error:
+        # not all of PyAV's are OSErrors
+        if is_out_of_memory(error) or not (isinstance(error, OSError) or hasattr(error, "strerror")):
+            raise
+        raise MediaError(f"{what}: {reason(error)}") from error
+
+
 def _path(path: object, what: str) -> Path:
     try:
         return Path(os.fspath(path))  # type: ignore[call-overload]  # what it is shows itself

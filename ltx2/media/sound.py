@@ -3,14 +3,15 @@
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from ..atomic_files import partial_path, publish, reason
+from ..atomic_files import atomic_file, clean_dead_temps
 from ..errors import MediaError
 from ..values import Waveform
-from .paths import FilePath, check_target, shown
+from .paths import FilePath, as_media_error, check_target, shown
 
 FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -42,36 +43,34 @@ def write_wav(path: FilePath, sound: Waveform | Iterable[Waveform], *, format: s
     if format not in FORMATS:
         raise MediaError(f"WAV format is {format!r}, expected one of {', '.join(FORMATS)}")
     path = check_target(path)
-    partial = partial_path(path)
-    pieces = iter([sound] if isinstance(sound, Waveform) else sound)
-    try:
-        with open(partial, "wb") as file:
-            first = next(pieces, None)
-            if first is None:
-                raise MediaError(f"there is no sound to write to {shown(path)}")
-            channels, rate = first.samples.shape[0], first.sample_rate
-            file.write(_wav_header(format, channels, rate, 0))
-            written = _write_piece(file, first, format)
-            for piece in pieces:
-                if (piece.samples.shape[0], piece.sample_rate) != (channels, rate):
-                    raise MediaError(
-                        f"pieces of {shown(path)} differ: {channels} channels at {rate} Hz, then "
-                        f"{piece.samples.shape[0]} at {piece.sample_rate} Hz"
-                    )
-                written += _write_piece(file, piece, format)
-                if written > _DATA_LIMIT:
-                    raise MediaError(
-                        f"{shown(path)} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts"
-                    )
-            file.write(b"\0" * (written % 2))
-            file.seek(0)
-            file.write(_wav_header(format, channels, rate, written))
-        publish(partial, path)
-    except OSError as error:
-        raise MediaError(f"cannot write {shown(path)}: {reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with as_media_error(f"cannot write {shown(path)}"):
+        clean_dead_temps(path.parent)
+        with atomic_file(path) as file:
+            fill_wav(file, [sound] if isinstance(sound, Waveform) else sound, format, shown(path))
     return path
+
+
+def fill_wav(file: BinaryIO, pieces: Iterable[Waveform], format: str, name: str) -> None:
+    """Write all of a WAV file to an empty one. name: what errors call it. Raises MediaError, and OSError as it is."""
+    pieces = iter(pieces)
+    first = next(pieces, None)
+    if first is None:
+        raise MediaError(f"there is no sound to write to {name}")
+    channels, rate = first.samples.shape[0], first.sample_rate
+    file.write(_wav_header(format, channels, rate, 0))
+    written = _write_piece(file, first, format)
+    for piece in pieces:
+        if (piece.samples.shape[0], piece.sample_rate) != (channels, rate):
+            raise MediaError(
+                f"pieces of {name} differ: {channels} channels at {rate} Hz, then {piece.samples.shape[0]} at "
+                f"{piece.sample_rate} Hz"
+            )
+        written += _write_piece(file, piece, format)
+        if written > _DATA_LIMIT:
+            raise MediaError(f"{name} would pass 4 GiB, the most a WAV file holds: write pcm16, or in parts")
+    file.write(b"\0" * (written % 2))
+    file.seek(0)
+    file.write(_wav_header(format, channels, rate, written))
 
 
 def _wav_header(format: str, channels: int, rate: int, size: int) -> bytes:

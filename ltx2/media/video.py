@@ -3,38 +3,39 @@
 import contextlib
 import json
 import math
-import os
-import shutil
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
-from ..atomic_files import partial_path, publish, reason
+from ..atomic_files import NewFile, clean_dead_temps, new_folder
 from ..clock import parse_fps, samples_of_frames, seconds_of_frames
 from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .frames import Pixels, uint8_frames
-from .paths import FilePath, check_target, require_av, shown
-from .sound import AAC_RATES, LAYOUTS, checked_samples, write_wav
+from .paths import FilePath, as_media_error, check_target, require_av, shown
+from .sound import AAC_RATES, LAYOUTS, checked_samples, fill_wav
 
 _AAC_BLOCK = 1024
 _BITS_PER_CHANNEL = 128_000
+# Of small pictures libx264's macroblock tree makes now one file and now another: seen with sides of up to 96, never in
+# hundreds of films with both of 128 and more. Without it the same frames always make the same file.
+_SMALL_SIDE = 128
 _BT709, _LIMITED = 1, 1  # numbers of the H.264 standard: colour matrix, primaries and transfer of HD video; 16…235
 
 
 class VideoWriter:
     """Writes an MP4 frame by frame; frames and sound may come in any order and in pieces.
 
-    path: the file, which appears whole at the end or not at all. fps: see clock.parse_fps. sample_rate: of the sound to
-    come, None for a silent film. channels: 1, 2, 6 or 8. crf: H.264 quality, lower is better. metadata: tags; values
-    that are not text become JSON. Sound is as long as the picture to the sample: round(frames / fps · rate); missing
-    sound becomes silence, and sound after the last frame is left out with a warning. Use it in a ``with`` block. Every
-    method raises MediaError.
+    path: the file, which appears whole at the end or not at all; name: what errors call it, by default its path. fps:
+    see clock.parse_fps. sample_rate: of the sound to come, None for a silent film. channels: 1, 2, 6 or 8. crf: H.264
+    quality, lower is better. metadata: tags; values that are not text become JSON. Sound is as long as the picture to
+    the sample: round(frames / fps · rate); missing sound becomes silence, and sound after the last frame is left out
+    with a warning. Use it in a ``with`` block. Every method raises MediaError.
 
     Sound ahead of the picture waits as the tensors that were handed in; the picture never waits.
     """
@@ -49,16 +50,17 @@ class VideoWriter:
         crf: float = 18,
         preset: str = "medium",
         metadata: Mapping[str, object] | None = None,
+        name: str | None = None,
     ):
         av = require_av()
         self.path = check_target(path)
+        self.name = name or shown(self.path)
         self.fps = parse_fps(fps)
         self.sample_rate = sample_rate
         self.channels = channels
         self.frames = 0  # written so far
         self._samples = 0  # given to the encoder so far
         self._waiting: deque[torch.Tensor] = deque()
-        self._partial = partial_path(self.path)
         if sample_rate is not None and sample_rate not in AAC_RATES:
             raise MediaError(
                 f"sound has {sample_rate} samples per second, MP4 takes {', '.join(map(str, AAC_RATES))}: resample it"
@@ -74,8 +76,12 @@ class VideoWriter:
         }
         self._container = None
         self._picture = None
-        try:
-            self._container = av.open(str(self._partial), "w", format="mp4", options=options)
+        self._colours = av.video.reformatter.VideoReformatter()  # one for all frames: making one takes long
+        self._file: NewFile | None = None
+        with self._whole_or_nothing():
+            clean_dead_temps(self.path.parent)
+            self._file = NewFile(self.path)
+            self._container = av.open(str(self._file.temp), "w", format="mp4", options=options)
             for key, value in (metadata or {}).items():
                 self._container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
             self._picture = self._container.add_stream(
@@ -89,11 +95,6 @@ class VideoWriter:
             if sample_rate is not None:
                 self._track = self._container.add_stream("aac", rate=sample_rate, layout=LAYOUTS[channels])
                 self._track.bit_rate = _BITS_PER_CHANNEL * channels
-        except BaseException as error:
-            self.abort()
-            if isinstance(error, (OSError, ValueError)):
-                raise MediaError(f"cannot write {shown(self.path)}: {reason(error)}") from error
-            raise
 
     def __enter__(self):
         return self
@@ -107,12 +108,14 @@ class VideoWriter:
     def write_frames(self, chunk: Pixels) -> None:
         """Append frames in any of the layouts of frames.uint8_frames. The first chunk sets the size, which must be
         even."""
-        with self._whole_or_nothing():
+        with self._open():
             av = require_av()
             for frame in uint8_frames(chunk):
                 self._check_size(frame)
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+                picture = self._colours.reformat(
+                    picture, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+                )
                 picture.pts, picture.time_base = self.frames, 1 / self.fps
                 self._container.mux(self._picture.encode(picture))
                 self.frames += 1
@@ -120,13 +123,13 @@ class VideoWriter:
 
     def write_sound(self, sound: Waveform) -> None:
         """Append sound; it may run ahead of the picture or follow it."""
-        with self._whole_or_nothing():
+        with self._open():
             if self._track is None:
-                raise MediaError(f"{shown(self.path)} was begun without sound: pass sample_rate to write sound")
+                raise MediaError(f"{self.name} was begun without sound: pass sample_rate to write sound")
             samples = checked_samples(sound)
             if (sound.sample_rate, samples.shape[0]) != (self.sample_rate, self.channels):
                 raise MediaError(
-                    f"sound for {shown(self.path)} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file "
+                    f"sound for {self.name} has {samples.shape[0]} channels at {sound.sample_rate} Hz, the file "
                     f"was begun with {self.channels} at {self.sample_rate} Hz"
                 )
             self._waiting.append(samples)
@@ -135,17 +138,17 @@ class VideoWriter:
     def close(self) -> Path:
         """Finish the film: sound to the picture's length, everything on disk, the file under its name. Returns the
         path."""
-        if self._container is None:
+        if self._container is None or self._file is None:
             return self.path
-        with self._whole_or_nothing():
+        with self._open():
             if not self.frames:
-                raise MediaError(f"there are no frames to write to {shown(self.path)}")
+                raise MediaError(f"there are no frames to write to {self.name}")
             if self._track is not None:
                 self._finish_sound()
                 self._container.mux(self._track.encode(None))
             self._container.mux(self._picture.encode(None))
             self._container.close()
-            publish(self._partial, self.path)
+            self._file.finish()
             self._container = None
         return self.path
 
@@ -157,10 +160,25 @@ class VideoWriter:
             # one that was never begun has no trailer to write, and where memory ran out there is none for it either
             with contextlib.suppress(Exception):
                 container.close()
-        self._partial.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.discard()
 
-    def _whole_or_nothing(self):
-        return _Guard(self)
+    @contextlib.contextmanager
+    def _whole_or_nothing(self) -> Iterator[None]:
+        """Any error or interruption inside throws the half file away; those of the file system become one sentence."""
+        try:
+            with as_media_error(f"cannot write {self.name}"):  # PyAV's errors are OSErrors too
+                yield
+        except BaseException:
+            self.abort()
+            raise
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        if self._container is None:
+            raise MediaError(f"{self.name} is closed already")
+        with self._whole_or_nothing():
+            yield
 
     def _check_size(self, frame: np.ndarray) -> None:
         height, width = frame.shape[:2]
@@ -171,6 +189,9 @@ class VideoWriter:
                     f"{max(2, height // 2 * 2)}"
                 )
             self._picture.width, self._picture.height = width, height
+            if small := reproducible(width, height):
+                context = self._picture.codec_context
+                context.options = {**context.options, "x264-params": ":".join(small)}
         elif (width, height) != (self._picture.width, self._picture.height):
             raise MediaError(
                 f"frame {self.frames} is {width}x{height}, the film was begun with {self._picture.width}x"
@@ -187,7 +208,7 @@ class VideoWriter:
         over = self._samples + self._waiting_samples() - end
         if over > samples_of_frames(1, self.fps, self.sample_rate):  # less than a frame is only rounding
             warnings.warn(
-                f"{over / self.sample_rate:.2f} s of sound after the last frame of {shown(self.path.name)} are left "
+                f"{over / self.sample_rate:.2f} s of sound after the last frame of {self.name} are left "
                 f"out (picture {float(seconds_of_frames(self.frames, self.fps)):.2f} s)",
                 Ltx2Warning,
                 stacklevel=3,
@@ -218,23 +239,9 @@ class VideoWriter:
         self._samples += samples.shape[1]
 
 
-class _Guard:
-    """Any error or interruption inside a writer throws the half file away; errors of the file system become one
-    sentence."""
-
-    def __init__(self, writer):
-        self.writer = writer
-
-    def __enter__(self):
-        if self.writer._container is None:
-            raise MediaError(f"{shown(self.writer.path)} is closed already")
-
-    def __exit__(self, kind, error, traceback):
-        if kind is None:
-            return
-        self.writer.abort()
-        if isinstance(error, OSError):  # PyAV's errors are OSErrors too
-            raise MediaError(f"cannot write {shown(self.writer.path)}: {reason(error)}") from error
+def reproducible(width: int, height: int) -> tuple[str, ...]:
+    """What libx264 must be told so that pictures of this size give the same file every time."""
+    return ("mbtree=0",) if min(width, height) < _SMALL_SIDE else ()
 
 
 def write_video(
@@ -273,26 +280,20 @@ def write_png_sequence(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MediaError(f"{shown(folder)} exists and is not an empty folder: choose another name")
-    partial = partial_path(folder)
     tags = PngImagePlugin.PngInfo()
     for key, value in (metadata or {}).items():
         tags.add_text(key, value)
     names: list[str] = []
-    try:
-        partial.mkdir(parents=True)
-        for chunk in [frames] if hasattr(frames, "shape") else frames:
-            for frame in uint8_frames(chunk):  # type: ignore[arg-type]
-                names.append(f"frame_{first + len(names):06d}.png")
-                Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
-        if not names:
-            raise MediaError(f"there are no frames to write to {shown(folder)}")
-        if sound is not None:
-            write_wav(partial / "sound.wav", sound)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    except OSError as error:
-        raise MediaError(f"cannot write {shown(folder)}: {reason(error)}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with as_media_error(f"cannot write {shown(folder)}"):
+        clean_dead_temps(folder.parent)
+        with new_folder(folder) as partial:
+            for chunk in [frames] if hasattr(frames, "shape") else frames:
+                for frame in uint8_frames(chunk):  # type: ignore[arg-type]
+                    names.append(f"frame_{first + len(names):06d}.png")
+                    Image.fromarray(frame).save(partial / names[-1], pnginfo=tags, compress_level=4)
+            if not names:
+                raise MediaError(f"there are no frames to write to {shown(folder)}")
+            if sound is not None:
+                with open(partial / "sound.wav", "xb") as file:
+                    fill_wav(file, [sound], "pcm16", shown(folder))
     return [folder / name for name in names]

@@ -10,9 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError, StoryError
+from ..errors import StoryError
 from ..film.audio_format import file_format
-from ..film.join import FinishedSegment, write_film
+from ..film.join import FinishedSegment, film_writer, join_segments, write_pieces
 from ..film.seam_metrics import SeamReport
 from ..film.timeline import SegmentTiming, cut_segment
 from .journal import Journal
@@ -131,21 +131,18 @@ def numbered_name(out: Path) -> Path:
 def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) -> list[SeamReport]:
     seams: list[SeamReport] = []
     folders = [work / SEGMENTS_FOLDER / record.folder for record in records]
-    try:
-        with as_story_error(f"the segments in {shown(work)} cannot be read"):
-            audio = file_format(map(read_sound, folders))
-        write_film(
-            temp,
+    with as_story_error(f"the segments in {shown(work)} cannot be read"):
+        audio = file_format(map(read_sound, folders))
+        pieces = join_segments(
             _stored(place_on_film(script, records), folders),
-            audio,
+            audio=audio,
             drift_correction=script.drift_correction,
             report=seams.append,
             note=log,
-            metadata=metadata,
         )
-    except MediaError as error:
         # the name it has for now would tell nobody anything
-        raise StoryError(str(error).replace(str(temp), shown(out))) from error
+        with film_writer(temp, script.fps, audio, metadata=metadata, name=shown(out)) as writer:
+            write_pieces(writer, pieces)
     return seams
 
 

@@ -58,18 +58,19 @@ class Journal:
         return entry
 
     def _write(self, line: bytes, durable: bool) -> None:
-        with open(self.path, "ab") as file:
+        # without a buffer, which would try again when it is closed
+        with open(self.path, "ab", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END)
             try:
-                file.write(line)
-                file.flush()
+                while line:
+                    line = line[file.write(line) :]
                 if durable:
                     os.fsync(file.fileno())
-            except OSError:
+            except BaseException:
                 # half a line would damage what is written behind it
                 self._broken = True
                 with contextlib.suppress(OSError):
-                    os.truncate(self.path, whole)
+                    file.truncate(whole)
                     self._broken = False
                 raise
 

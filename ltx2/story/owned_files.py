@@ -22,7 +22,7 @@ from .sentences import as_story_error, shown
 @contextlib.contextmanager
 def unfinished(journal: Journal, folder: Path, what: str) -> Iterator[Path]:
     """A new folder inside ``folder`` for what is not finished; gone after the block, also when a later run has to do
-    that. what: for errors, such as "the film"."""
+    that. One that a segment's record speaks of is finished and stays. what: for errors, such as "the film"."""
     temp = Path(os.path.abspath(folder)) / f".story-{uuid.uuid4().hex}"
     journal.append("writing", temp=os.fspath(temp))
     try:
@@ -30,16 +30,22 @@ def unfinished(journal: Journal, folder: Path, what: str) -> Iterator[Path]:
             temp.mkdir(parents=True)
         yield temp
     finally:
-        shutil.rmtree(temp, ignore_errors=True)
+        if temp.name not in finished_folders(journal):
+            shutil.rmtree(temp, ignore_errors=True)
 
 
 def remove_unfinished(journal: Journal) -> None:
     """Remove what killed runs were writing, by the names in the journal; what a record speaks of is finished."""
-    finished = {entry.get("temp") for entry in journal.of("segment")}
+    finished = finished_folders(journal)
     for entry in journal.of("writing"):
         temp = Path(str(entry.get("temp", "")))
         if TEMP_NAME.fullmatch(temp.name) and temp.is_absolute() and temp.name not in finished:
             shutil.rmtree(temp, ignore_errors=True)
+
+
+def finished_folders(journal: Journal) -> set[str]:
+    """Names under which finished segments lie for a moment, until they have their own."""
+    return {str(entry.get("temp")) for entry in journal.of("segment")}
 
 
 def is_there(path: Path) -> bool:

@@ -1,77 +1,123 @@
-"""Faults of the file system put into a block of code: the n-th write, sync, rename or creation fails."""
+"""A disk that refuses, put into a block of code: the n-th write, sync, rename, creation or removal fails."""
 
 import builtins
 import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-STEPS = ("open", "write", "fsync", "replace", "mkdir", "unlink")
-CODES = (errno.ENOSPC, errno.EIO, errno.EROFS)
+import av
+
+OF_FILES = ("open", "write", "truncate")
+OF_OS = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir")
+OF_FILMS = ("mux", "close")  # what FFmpeg writes by itself
+STEPS = (*OF_FILES, *OF_OS, *OF_FILMS)
+CODES = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)
+PLACE = "/a/path/that/nobody/gave"
 
 
 class Counter:
-    """How often a step came, and whether it failed."""
+    """What was done, and whether a step failed: the ``call``-th, and with ``lasting`` all after it."""
 
-    def __init__(self, call: int, code: int):
-        self.call, self.code, self.count = call, code, 0
+    def __init__(self, call: int, code: int, lasting: bool):
+        self.call, self.code, self.lasting = call, code, lasting
+        self.done: list[str] = []
 
-    @property
-    def reached(self) -> bool:
-        return self.count >= self.call
-
-    def step(self) -> None:
-        self.count += 1
-        if self.count == self.call:
-            raise OSError(self.code, os.strerror(self.code), "/a/path/that/nobody/gave")
+    def step(self, name: str) -> None:
+        self.done.append(name)
+        count = len(self.done)
+        if count == self.call or (self.lasting and count > self.call):
+            raise OSError(self.code, os.strerror(self.code), PLACE)
 
 
-class _Writer(io.FileIO):
+class _File(io.FileIO):
     """A file whose writes are counted; half of the one that fails is written."""
 
-    counter: Counter
+    step: Callable[[str], None]
 
     def write(self, data) -> int:
         try:
-            self.counter.step()
+            self.step("write")
         except OSError:
             super().write(memoryview(data)[: len(data) // 2])
             raise
         return super().write(data)
 
+    def truncate(self, size=None) -> int:
+        self.step("truncate")
+        return super().truncate(size)
+
+
+class _Container:
+    """A PyAV container that is written to."""
+
+    def __init__(self, real, step: Callable[[str], None]):
+        self._real, self._step = real, step
+
+    def __getattr__(self, name: str):
+        return getattr(self._real, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def mux(self, packets) -> None:
+        self._step("mux")
+        self._real.mux(packets)
+
+    def close(self) -> None:
+        self._step("close")
+        self._real.close()
+
 
 @contextlib.contextmanager
-def failing(step: str, call: int, code: int = errno.ENOSPC) -> Iterator[Counter]:
-    """Let the ``call``-th ``step`` of the block fail, in this process alone."""
-    counter = Counter(call, code)
-    real_open = builtins.open
+def failing(
+    steps: str | Iterable[str], call: int, code: int = errno.ENOSPC, lasting: bool = False
+) -> Iterator[Counter]:
+    """Let the ``call``-th of these steps of the block fail (0: none), in this process alone."""
+    steps = {steps} if isinstance(steps, str) else set(steps)
+    counter = Counter(call, code, lasting)
+    real_open, real_av_open = builtins.open, av.open
 
-    def opened(file, mode="r", *args, **keywords):
-        writes = any(letter in mode for letter in "wxa+")
-        if step == "open" and writes:
-            counter.step()
-        if step != "write" or not writes or "b" not in mode or isinstance(file, int):
-            return real_open(file, mode, *args, **keywords)
-        raw = _Writer(file, mode.replace("b", ""))
-        raw.counter = counter
+    def step(name: str) -> None:
+        if name in steps:
+            counter.step(name)
+
+    def opened(file, mode="r", buffering=-1, *args, **keywords):
+        if isinstance(file, int) or not any(letter in mode for letter in "wxa+"):
+            return real_open(file, mode, buffering, *args, **keywords)
+        step("open")
+        if "b" not in mode:
+            return real_open(file, mode, buffering, *args, **keywords)
+        raw = _File(file, mode.replace("b", ""))
+        raw.step = step
+        if not buffering:
+            return raw
         return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
-    def counted(real: Callable) -> Callable:
+    def av_opened(file, mode=None, **keywords):
+        container = real_av_open(file, mode, **keywords)
+        return _Container(container, step) if mode == "w" else container
+
+    def counted(name: str, real: Callable) -> Callable:
         def call_or_fail(*args, **keywords):
-            counter.step()
+            step(name)
             return real(*args, **keywords)
 
         return call_or_fail
 
-    before = {name: getattr(os, name) for name in ("fsync", "replace", "mkdir", "unlink")}
+    before = {name: getattr(os, name) for name in OF_OS}
     try:
-        if step in ("open", "write"):
-            builtins.open = opened
-        else:
-            setattr(os, step, counted(before[step]))
+        builtins.open = io.open = opened
+        av.open = av_opened
+        for name in OF_OS:
+            setattr(os, name, counted(name, before[name]))
         yield counter
     finally:
-        builtins.open = real_open
+        builtins.open = io.open = real_open
+        av.open = real_av_open
         for name, real in before.items():
             setattr(os, name, real)

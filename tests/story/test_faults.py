@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pathlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,11 +11,13 @@ from hypothesis import strategies as st
 from ltx2.errors import Ltx2Error, StoryError
 from ltx2.story import segment_files
 from ltx2.story.chain import RunOptions, run_story
-from ltx2.story.journal import JOURNAL_FILE, open_journal
+from ltx2.story.journal import JOURNAL_FILE, open_journal, read_journal
 from ltx2.story.records import read_record
+from ltx2.story.script import parse_script
 from ltx2.story.status import story_status
 from ltx2.story.takes import Wishes
 
+from ..fuzz.faults import CODES, PLACE, STEPS, failing
 from .fake import Fake
 from .test_chain import folders, run, story
 
@@ -26,26 +27,53 @@ def is_a_sentence(error) -> bool:
     return text.isprintable() and len(text) <= 300 and ".story-" not in text and text[:1] != text[:1].upper() + "?"
 
 
-class Refusing:
-    """Calls of the file system that fail from the n-th on, or only then."""
+SMALL = "fps: 24\noverlap: {video: 1, audio: 5}\ndefaults: {frames: 9}\nsegments: [a, b]\n"
 
-    NAMES = ((os, "fsync"), (os, "replace"), (os, "rename"), (os, "link"), (os, "mkdir"), (pathlib.Path, "write_bytes"))
 
-    def __init__(self, monkeypatch, number, code, lasting):
-        self.left, self.code, self.lasting, self.refused = number, code, lasting, 0
-        for owner, name in self.NAMES:
-            monkeypatch.setattr(owner, name, self.wrapped(getattr(owner, name)))
-        monkeypatch.setattr(segment_files, "write_synced", self.wrapped(segment_files.write_synced))
+def told(folder) -> list[int]:
+    """A small story: which segments were made."""
+    script = parse_script(SMALL)
+    generate = Fake(script.fps)
+    run_story(script, generate, work=folder / "work", out=folder / "film.mp4")
+    return generate.calls
 
-    def wrapped(self, real):
-        def call(*arguments, **keywords):
-            self.left -= 1
-            if self.left == -1 or (self.lasting and self.left < 0):
-                self.refused += 1
-                raise OSError(self.code, os.strerror(self.code), "/a/path/that/nobody/gave")
-            return real(*arguments, **keywords)
 
-        return call
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The film of a disk that takes everything, and what was asked of the disk."""
+    first, second = (tmp_path_factory.mktemp("undisturbed") / name for name in "ab")
+    told(first)  # imports what is imported late
+    with failing(STEPS, 0) as disk:
+        told(second)
+    return (second / "film.mp4").read_bytes(), disk.done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quarter", range(len(CODES)), ids=[errno.errorcode[code] for code in CODES])
+def test_a_disk_that_refuses(tmp_path, undisturbed, quarter):
+    """At any step, once or from then on: one sentence, and the same command afterwards goes on to the same film."""
+    film, steps = undisturbed
+    # of what FFmpeg writes by itself, a part: it is much, and all alike
+    calls = [call for call, step in enumerate(steps, 1) if step != "mux" or not call % 9]
+    for number, call in enumerate(calls):
+        step, lasting = steps[call - 1], number % len(CODES) == quarter
+        if not lasting and (number + 1) % len(CODES) != quarter:
+            continue
+        folder = tmp_path / str(call)
+        refused = None
+        with failing(STEPS, call, CODES[quarter], lasting):
+            try:
+                told(folder)
+            except Ltx2Error as error:
+                refused = str(error)
+        assert refused or not lasting or step in ("unlink", "rmdir"), (call, step)
+        for hidden in (PLACE, ".story-", ".ltx2-"):
+            assert refused is None or (is_a_sentence(refused) and hidden not in refused), (call, step, refused)
+        journal, _ = read_journal(folder / "work" / JOURNAL_FILE)
+        finished = len({entry["index"] for entry in journal if entry["event"] == "segment"})
+        assert len(told(folder)) <= 2 - finished, (call, step, "finished segments were made again")
+        assert (folder / "film.mp4").read_bytes() == film, (call, step, "another film")
+        assert sorted(p.name for p in folder.rglob(".*")) == [".lock"], (call, step)
 
 
 def test_the_generators_own_errors_stay_what_they_are(tmp_path):

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...atomic_files import partial_path, publish, reason
+from ...atomic_files import NewFile, clean_dead_temps
 from ...clock import exact_seconds, parse_fps, samples_of_seconds, seconds_of_frames
 from ...errors import MediaError, RequestError
 from ...values import Waveform
 from ..channels import Resampler, with_channels
 from ..film_clock import FilmClock, film_clock
 from ..frames import Pixels, uint8_frames
-from ..paths import FilePath, check_source, check_target, opened, require_av, shown
+from ..paths import FilePath, as_media_error, check_source, check_target, opened, require_av, shown
 from ..sound import AAC_RATES, LAYOUTS, checked_samples
 from ..sound_reader import iterate_sound
 from ..video import VideoWriter
@@ -71,7 +71,7 @@ class FilmExtension:
             raise MediaError(f"cannot write {shown(self.path)}: it is the film that is gone on from, use another name")
         info = video_info(self.source)
         self.size, self.frames = (info.width, info.height), 0
-        self._crf, self._partial = crf, partial_path(self.path)
+        self._crf, self._ended = crf, False
         with opened(self.source) as container:
             stream = video_stream(container, self.source)
             clock = film_clock(container, stream, self.source)
@@ -93,12 +93,15 @@ class FilmExtension:
         self.copied = isinstance(copy, PictureCopy)
         self._resampler: Resampler | None = None
         self._writer: _CopyingWriter | _EncodingWriter | None = None
-        with self._one_sentence():
+        with self._whole_or_nothing():
+            clean_dead_temps(self.path.parent)
             if isinstance(copy, PictureCopy):
-                self._writer = _CopyingWriter(self, info, copy, begin, tags)
-                self.notes: tuple[str, ...] = self._writer.notes
+                self._writer = copying = _CopyingWriter(self)
+                copying.take_over(info, copy, begin, tags)
+                self.notes: tuple[str, ...] = copying.notes
             else:
-                self._writer = _EncodingWriter(self, info, clock, begin, tags)
+                self._writer = encoding = _EncodingWriter(self, tags)
+                encoding.take_over(info, clock, begin)
                 self.notes = (f"{shown(self.source)} is encoded anew: {copy}",)
 
     def __enter__(self):
@@ -112,14 +115,14 @@ class FilmExtension:
 
     def write_frames(self, chunk: Pixels) -> None:
         """Append frames in any of the layouts of frames.uint8_frames; of any size, they are brought to the film's."""
-        with self._one_sentence() as writer:
+        with self._open() as writer:
             for frame in uint8_frames(chunk):
                 writer.frame(restored(frame, self.size[1], self.size[0]))
                 self.frames += 1
 
     def write_sound(self, sound: Waveform) -> None:
         """Append sound of any rate and channel count, from ``sound_from`` on; it may run ahead of the picture."""
-        with self._one_sentence() as writer:
+        with self._open() as writer:
             if not self.sample_rate:
                 raise MediaError(f"{shown(self.path)} was begun without sound: pass sample_rate to write sound")
             samples = with_channels(checked_samples(sound), self.channels)
@@ -134,36 +137,40 @@ class FilmExtension:
 
     def close(self) -> Path:
         """Finish the film; the sound is as long as the picture to the sample. Returns the path."""
-        if self._writer is None:
+        if self._ended:
             return self.path
-        with self._one_sentence() as writer:
+        with self._open() as writer:
             if not self.frames:
                 raise MediaError(f"there are no new frames to write to {shown(self.path)}")
             if self._resampler is not None:
                 writer.sound(self._resampler.rest())
             writer.finish(self.end_seconds + seconds_of_frames(self.frames, self.fps))
-            self._writer = None
+            self._writer, self._ended = None, True
         return self.path
 
     def abort(self) -> None:
         """Throw away what was written; the path is left as it was before."""
         writer, self._writer = self._writer, None
+        self._ended = True
         if writer is not None:
             writer.abort()
-        self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _one_sentence(self) -> Iterator[Any]:
+    def _whole_or_nothing(self) -> Iterator[None]:
         """Any error or interruption throws the half file away; errors of files and codecs become one sentence."""
-        if self._writer is None and self.frames:
-            raise MediaError(f"{shown(self.path)} is closed already")
         try:
-            yield self._writer
-        except BaseException as error:
+            with as_media_error(f"cannot write {shown(self.path)}"):
+                yield
+        except BaseException:
             self.abort()
-            if isinstance(error, OSError):  # PyAV's errors are OSErrors too
-                raise MediaError(f"cannot write {shown(self.path)}: {reason(error)}") from error
             raise
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator["_CopyingWriter | _EncodingWriter"]:
+        if self._writer is None:
+            raise MediaError(f"{shown(self.path)} is closed already")
+        with self._whole_or_nothing():
+            yield self._writer
 
 
 def restored(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -188,8 +195,17 @@ def restored(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 class _CopyingWriter:
     """The film's own packets, then new ones in the same tracks."""
 
-    def __init__(self, film: FilmExtension, info: VideoInfo, copy: PictureCopy, begin: Fraction, tags: dict):
-        self.film, self.copy = film, copy
+    notes: tuple[str, ...]
+    copy: PictureCopy
+    track: "_SoundTrack | None"
+
+    def __init__(self, film: FilmExtension):
+        self.film, self.file = film, NewFile(film.path)
+        self.container: Any = None
+
+    def take_over(self, info: VideoInfo, copy: PictureCopy, begin: Fraction, tags: dict) -> None:
+        """Begin the file with the film's own packets."""
+        film, self.copy = self.film, copy
         rate = film.sample_rate
         ticks = math.lcm(copy.time_base.denominator, rate or 1)
         options = {
@@ -197,7 +213,7 @@ class _CopyingWriter:
             "video_track_timescale": str(copy.time_base.denominator),
             "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
         }
-        self.container = require_av().open(str(film._partial), "w", format="mp4", options=options)
+        self.container = require_av().open(str(self.file.temp), "w", format="mp4", options=options)
         for key, value in tags.items():
             self.container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
         with opened(film.source) as source:
@@ -233,11 +249,13 @@ class _CopyingWriter:
         if self.track is not None:
             self.track.mux(self.track.tail.finish(samples_of_seconds(end, self.film.sample_rate)))
         self.container.close()
-        publish(self.film._partial, self.film.path)
+        self.file.finish()
 
     def abort(self) -> None:
-        with contextlib.suppress(Exception):  # one that was never begun has no trailer to write
-            self.container.close()
+        if self.container is not None:
+            with contextlib.suppress(Exception):  # one that was never begun has no trailer to write
+                self.container.close()
+        self.file.discard()
 
     def _mux(self, frame: Any) -> None:
         for packet in new_packets(self.copy, frame, self.film.end_seconds):
@@ -323,7 +341,7 @@ def _entry_times(shown_times: list[int]) -> list[int]:
 class _EncodingWriter:
     """The film's own frames and sound decoded and encoded again, then the new ones."""
 
-    def __init__(self, film: FilmExtension, info: VideoInfo, clock: FilmClock, begin: Fraction, tags: dict):
+    def __init__(self, film: FilmExtension, tags: dict):
         self.film = film
         width, height = film.size[0] // 2 * 2, film.size[1] // 2 * 2
         self.film.size = (width, height)  # even, as H.264 needs it
@@ -335,6 +353,11 @@ class _EncodingWriter:
             crf=film._crf,
             metadata=tags,
         )
+
+    def take_over(self, info: VideoInfo, clock: FilmClock, begin: Fraction) -> None:
+        """Begin the file with the film, encoded anew."""
+        film = self.film
+        width, height = film.size
         if film.sample_rate:
             self._found_sound(info, samples_of_seconds(begin, film.sample_rate))
         with opened(film.source) as container:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from ...atomic_files import partial_path, publish, reason
+from ...atomic_files import atomic_file, clean_dead_temps
 from ...clock import samples_of_seconds
 from ...errors import MediaError
 from ...values import Waveform
 from ..film_clock import film_clock
-from ..paths import FilePath, check_target, opened, require_av, shown
+from ..paths import FilePath, as_media_error, check_target, opened, require_av, shown
 from ..sound import AAC_RATES, LAYOUTS, checked_samples
 from ..video_reader import video_stream
 from .film_extension import _packets
@@ -48,17 +48,10 @@ def write_with_sound(
     """
     check_picture_can_stay(source)
     path = check_target(path)
-    partial = partial_path(path)
-    try:
-        notes = _write(source, partial, sound, metadata or {})
-        publish(partial, path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"cannot write {shown(path)}: {reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return notes
+    with as_media_error(f"cannot write {shown(path)}"):
+        clean_dead_temps(path.parent)
+        with atomic_file(path) as file:
+            return _write(source, Path(file.name), sound, metadata or {})
 
 
 def _write(source: FilePath, partial: Path, sound: Iterable[Waveform], metadata: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ..film_clock import FilmClock, film_start
 from ..frames import colour_matrix, pixel_shape, quarter_turns
 from ..paths import FilePath, opened, require_av
 from ..sound import AAC_RATES, LAYOUTS
+from ..video import reproducible
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
 
 AAC_BLOCK = 1024
@@ -66,11 +67,12 @@ def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction,
     for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
         setattr(encoder, name, int(getattr(context, name)))
     encoder.flags |= _GLOBAL_HEADER
+    small = reproducible(context.width, context.height)
     encoder.options = {
         "crf": str(crf),
         "preset": "medium",
         "bf": "0",  # a new picture is never decoded before the last found one is shown
-        "x264-params": f"sps-id={found.free_id}:log-level=none{found.features}",
+        "x264-params": ":".join([f"sps-id={found.free_id}:log-level=none{found.features}", *small]),
     }
     try:
         encoder.open()
