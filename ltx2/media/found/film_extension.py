@@ -197,7 +197,7 @@ class _CopyingWriter:
 
     notes: tuple[str, ...]
     copy: PictureCopy
-    track: "_SoundTrack | None"
+    track: "_ExtendedSound | None"
 
     def __init__(self, film: FilmExtension):
         self.film, self.file = film, NewFile(film.path)
