@@ -33,6 +33,7 @@ from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import OnInputDevice
 from ..ltx2.values import AVLatent, Progress, Waveform
+from .console import ConsoleBar
 from .names import resolve_name
 from .paths import SaveTarget, below, inside
 
@@ -223,17 +224,23 @@ STEPS = 1000  # of a bar
 
 
 def progress_reporter(*stages: str, part: int = 0, parts: int = 1):
-    """A callback for the engine's progress: moves the node's bar, shows what denoising sees and stops when the user
-    cancels.
+    """A callback for the engine's progress: moves the node's bar and the console's, shows what denoising sees and stops
+    when the user cancels.
 
     stages: those that this node goes through, in order; the one bar spans them all, the denoising ones with most of it.
     part, parts: this is one of so many equal parts of the node's work.
     """
     bars: dict = {}
+    console = ConsoleBar(getattr(comfy.utils, "PROGRESS_BAR_ENABLED", True))
     weights = [20 if stage in ("denoising", "refining") else 5 if stage == "video decoding" else 1 for stage in stages]
 
     def report(progress: Progress) -> None:
-        mm.throw_exception_if_processing_interrupted()
+        try:
+            mm.throw_exception_if_processing_interrupted()
+        except BaseException:
+            console.close()
+            raise
+        console(progress)
         bar = bars.setdefault("bar", comfy.utils.ProgressBar(STEPS))
         if progress.stage in stages:
             place = stages.index(progress.stage)
