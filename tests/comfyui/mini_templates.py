@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ltx2.cli import main
-from ltx2.media import write_wav
+from ltx2.media import VideoWriter, write_wav
 from ltx2.mini import CHECKPOINT, NAME
 from ltx2.values import Waveform
 from training import world
@@ -61,11 +61,19 @@ def _own_sound(folder: Path) -> None:
     write_wav(folder / "song.wav", Waveform(sound, 48000))
 
 
+def _silent_film(folder: Path) -> None:
+    """The ball of the world on its way, without a sound."""
+    way = world.path(BALL.motion, world.START[BALL.motion], "", 6)
+    with VideoWriter(folder / "film.mp4", fps=FPS) as writer:
+        writer.write_frames((world.render(BALL, way) * 255).round().astype(np.uint8))
+
+
 WORDS = {
     "image_to_video": Words("It jumps up and down.", inputs=lambda folder: _drawn(folder, example=(BOX, (1, 3)))),
     "keyframes": Words(STAR.but(motion="up").prompt, inputs=_keyframes),
     "continue_from_state": Words(second="It rolls from side to side.", before=BALL.prompt),
     "own_audio": Words(third=BALL.prompt, inputs=_own_sound),
+    "sound_for_a_film": Words(third=BALL.prompt, inputs=_silent_film),
     "native_continuation": Words(second="The box, now red, circles around.", before=BOX.prompt),
 }
 # node → the input that goes through where the node is bypassed, and the output that it stands for
@@ -147,6 +155,8 @@ def _settle(kind: str, inputs: dict, texts: dict[str, str]) -> None:
     given["snap"] = "32 px (one stage)"
     given["length"] = FRAMES / FPS if ours and inputs.get("unit", "seconds") == "seconds" else FRAMES
     inputs |= {name: value for name, value in given.items() if name in plain and inputs[name] not in (0, "", "auto")}
+    if kind == f"{real.PREFIX}GenerateSound":
+        inputs["preset"] = "ltx2_sound_fast"
     if kind == f"{real.PREFIX}AddImage" and inputs["frame"]:
         inputs["frame"] = FRAMES - 1 if inputs["frame"] > 60 else (FRAMES - 1) // 2
     if isinstance(inputs.get("script"), str):

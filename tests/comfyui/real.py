@@ -54,6 +54,7 @@ def put_inputs(folder: Path) -> None:
     import numpy as np
     from PIL import Image
 
+    from ltx2.media import VideoWriter
     from ltx2.media.sound import write_wav
     from ltx2.values import Waveform
 
@@ -62,6 +63,8 @@ def put_inputs(folder: Path) -> None:
     for index, name in enumerate(("first.png", "second.png", "last.png", "example.png")):
         frame = samples.frames(1, 64, 96, start=9 * index)[0]
         Image.fromarray((frame.numpy() * 255).astype(np.uint8)).save(folder / "input" / name)
+    with VideoWriter(folder / "input" / "film.mp4", fps=24) as writer:
+        writer.write_frames(samples.frames(25, 64, 96))
     sound = samples.sound(2.0)
     write_wav(folder / "input" / "song.wav", Waveform(sound["waveform"][0], sound["sample_rate"]))
 

@@ -42,6 +42,12 @@ def decoding(m, **others):
     return {"latent": m.finished, "video_vae": m.parts["video_vae"], **others}
 
 
+def sounding(m, **others):
+    models = {name: m.parts[name] for name in ("model", "text_encoder", "audio_vae")}
+    asked = {"prompt": "Rain.", "negative_prompt": "sound", "seconds": 0.5, "preset": "ltx2_sound_fast", "seed": 5}
+    return {**models, **asked, **others}
+
+
 def to_latent(m, **others):
     given = {
         "state": m.state,
@@ -103,6 +109,7 @@ CASES = {
     "JoinSegments, held": lambda m: {"segment_1": m.segment, "segment_2": m.next_segment, **dict.fromkeys(HOLD, 0.5)},
     "Generate": lambda m: {**m.parts, "settings": m.preset, "image": m.images, "state": m.state, **GENERATE},
     "Story": lambda m: {**m.parts, "script": SCRIPT, "folder": "film/story"},
+    "GenerateSound": lambda m: {**sounding(m), "state": m.state},
     "StateToAVLatent": lambda m: to_latent(m, latent=m.latent),
     "StateToAVLatent, masked": lambda m: to_latent(m, latent=m.masked),
     "StateToAVLatent, empty": to_latent,

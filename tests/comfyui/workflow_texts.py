@@ -238,6 +238,20 @@ WORKFLOWS = {
             _to_file("continuum/own_audio"),
         ),
     ),
+    "sound_for_a_film": Workflow(
+        "Sound for a film",
+        "A film gets a sound that goes with its picture, which stays as it is; what sound it had is left out. The prompt says what is heard. "
+        "Any length: long films are heard in windows that overlap.",
+        (
+            ours("load", "LoadCheckpoint", checkpoint=CHECKPOINT),
+            ours("gemma", "LoadTextEncoder", text_encoder=GEMMA, model=Link("load", "model")),
+            native("film", "LoadVideo", file="film.mp4"),
+            ours("sound", "GenerateSound", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+                 audio_vae=Link("load", "audio_vae"), video_vae=Link("load", "video_vae"), video=Link("film", "VIDEO"), prompt=SQUARE,
+                 preset="ltx2_sound_fast"),
+            native("save", "SaveVideo", video=Link("sound", "video"), filename_prefix="continuum/sound", format="auto", codec="auto"),
+        ),
+    ),
     "native_continuation": Workflow(
         "ComfyUI's own LTX-2 nodes in two stages, continued",
         "The stock two-stage LTX-2 graph with four nodes added. *Load Continuation State* holds what the clip before left; one *Continuation → "
