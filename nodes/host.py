@@ -213,6 +213,21 @@ def tell(notes) -> dict:
     return {"text": list(notes)}
 
 
+def without_folders(text: str) -> str:
+    """A message with the host's own folders left out of its file names: workflows and screenshots are shared."""
+    listed = [folder for paths, _ in folder_paths.folder_names_and_paths.values() for folder in paths]
+    own = [
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+        folder_paths.base_path,
+    ]
+    for folder in sorted({os.path.abspath(one) for one in (*listed, *own)}, key=len, reverse=True):
+        for separator in {os.sep, "/"}:
+            text = text.replace(folder + separator, "")
+    return text
+
+
 # --- progress ----------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from ..ltx2.atomic_files import reason
-from ..ltx2.errors import Ltx2Warning, MediaError
+from ..ltx2.errors import Ltx2Error, Ltx2Warning, MediaError
 from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, write_film
 from ..ltx2.values import Waveform
 from . import host
@@ -37,13 +37,18 @@ def collected() -> Iterator[list[str]]:
 
 
 def telling(node: type) -> type:
-    """The node, now with what the engine warns of on its card, and as one line each in the host's log."""
+    """The node, now with what the engine warns of on its card, and as one line each in the host's log; its errors name
+    no folder of the host."""
     execute = node.execute.__func__
 
     @functools.wraps(execute)
     def run(cls, *given, **inputs):
         with collected() as notes:
-            result = execute(cls, *given, **inputs)
+            try:
+                result = execute(cls, *given, **inputs)
+            except Ltx2Error as error:
+                error.args = tuple(host.without_folders(one) if isinstance(one, str) else one for one in error.args)
+                raise
         if notes:
             told = list((result.ui or {}).get("text", ()))
             result.ui = {**(result.ui or {}), "text": [*told, *host.tell(notes)["text"]]}

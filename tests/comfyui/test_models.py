@@ -159,3 +159,17 @@ def test_quantised_files_stay_small_and_take_loras(run, loaded, shelf, tmp_path)
     models = model, replace(model, distilled_lora=None)
     with_it, without = (run("Denoise", model=one, **{**given, "preset": hq}).args[0] for one in models)
     assert not torch.equal(with_it.latent.video, without.latent.video)
+
+
+def test_errors_name_no_folder_of_the_host(run, loaded, shelf, tmp_path):  # noqa: F811
+    """Files by their name within a model folder; what somebody shares shows nobody's disk."""
+    (tmp_path / "models/loras/mine").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "models/loras/mine/broken.safetensors").write_bytes(b"\xff" * 64)
+    (tmp_path / "models/checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "models/checkpoints/broken.safetensors").write_bytes(b"\xff" * 64)
+    model = loaded()["model"]
+    with pytest.raises(ValueError, match=r"^mine.broken\.safetensors") as told:
+        run("ApplyLora", model=model, lora="mine/broken.safetensors", strength=1.0)
+    assert str(tmp_path) not in str(told.value)
+    with pytest.raises(ValueError, match=r"^broken\.safetensors"):
+        run("LoadCheckpoint", checkpoint="broken.safetensors", distilled_lora="none")

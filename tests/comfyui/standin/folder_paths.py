@@ -56,3 +56,12 @@ def get_save_image_path(prefix, output_dir, image_width=0, image_height=0):
     numbers = [f[len(name) + 1 :].split("_")[0] for f in os.listdir(folder) if f.startswith(f"{name}_")]
     counter = max((int(n) for n in numbers if n.isdigit()), default=0) + 1
     return folder, name, counter, subfolder, prefix
+
+
+def __getattr__(name):
+    """Module attributes that follow the base directory."""
+    if name == "folder_names_and_paths":
+        return {kind: ([_in_base("models", kind)], set(SUFFIXES)) for kind in KINDS}
+    if name == "base_path":
+        return base
+    raise AttributeError(name)
