@@ -66,7 +66,7 @@ OBJECT_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class Plan:
-    """CPU minutes of both halves together, and how they are spent."""
+    """CPU minutes of both halves together, on another device of the clock, and how they are spent."""
 
     minutes: float = 66.0
     decoder_share: float = 0.7
@@ -74,6 +74,7 @@ class Plan:
     rate: float = 2e-3
     seed: int = 0
     save_seconds: float = 60.0
+    device: str = "cpu"
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -212,15 +213,16 @@ class Lesson:
 
 def lesson(drawn: Tensor, count: int, generator: torch.Generator) -> Lesson:
     """Mostly objects, noisy, weaker or stronger than they should be; traces of one are to be overlooked."""
-    table = latents.table()
+    table = latents.table().to(drawn.device)
+    to = {"generator": generator, "device": drawn.device}
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator) * (high - low) + low
+        return torch.rand(shape, **to) * (high - low) + low
 
-    numbers = torch.randint(0, len(table), (count,), generator=generator)
+    numbers = torch.randint(0, len(table), (count,), **to)
     empty = uniform(0, 1, count) < 0.3
     bare = numbers - numbers % latents.PER_CELL
-    noise = torch.randn(count, latents.VIDEO_CHANNELS, generator=generator) * uniform(0, 0.35, count, 1)
+    noise = torch.randn(count, latents.VIDEO_CHANNELS, **to) * uniform(0, 0.35, count, 1)
     codes = table[numbers].clone()
     strength = torch.where(empty, uniform(-0.2, 0.4, count), uniform(0.65, 1.15, count))
     codes[:, latents.OBJECT] *= strength[:, None]
@@ -234,9 +236,9 @@ def lesson(drawn: Tensor, count: int, generator: torch.Generator) -> Lesson:
 def train(plan: Plan, folder: Path) -> tuple[CellDecoder, CellEncoder]:
     """Both halves, one after the other; what is done already is read from ``folder``."""
     torch.manual_seed(plan.seed)
-    decoder, encoder = CellDecoder(), CellEncoder()
-    drawn = blocks()
-    generator = torch.Generator().manual_seed(plan.seed)
+    decoder, encoder = CellDecoder().to(plan.device), CellEncoder().to(plan.device)
+    drawn = blocks().to(plan.device)
+    generator = torch.Generator(plan.device).manual_seed(plan.seed)
 
     def drawing() -> Tensor:
         given = lesson(drawn, plan.batch, generator)
@@ -248,13 +250,14 @@ def train(plan: Plan, folder: Path) -> tuple[CellDecoder, CellEncoder]:
         with torch.no_grad():
             made = decoder(given.codes[:half]).clamp(-1, 1)
         frames = torch.cat([made, given.frames[half:]])
-        frames = frames + torch.randn(frames.shape, generator=generator) * 0.01  # eight bits, and a little more
+        noise = torch.randn(frames.shape, generator=generator, device=frames.device)
+        frames = frames + noise * 0.01  # eight bits, and a little more
         return (encoder(frames) - given.meanings).square().mean()
 
     seconds = 60 * plan.minutes
     _fit(decoder, drawing, plan, seconds * plan.decoder_share, folder / "decoder.pt")
     _fit(encoder, reading, plan, seconds * (1 - plan.decoder_share), folder / "encoder.pt")
-    return decoder, encoder
+    return decoder.cpu(), encoder.cpu()
 
 
 def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds: float, path: Path) -> None:
@@ -262,12 +265,13 @@ def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds:
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0)
     step, spent, losses = 0, 0.0, []
     if path.exists():
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, weights_only=True, map_location=plan.device)
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         step, spent = content["step"], content["spent"]
     cut_log(path.with_suffix(".jsonl"), step)
-    began, saved = time.process_time() - spent, spent
+    clock = time.process_time if plan.device == "cpu" else time.monotonic
+    began, saved = clock() - spent, spent
     while spent < seconds:
         fall = 0.5 * (1 + math.cos(math.pi * spent / seconds))
         for group in optimizer.param_groups:
@@ -277,7 +281,7 @@ def _fit(network: nn.Module, loss_of: Callable[[], Tensor], plan: Plan, seconds:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        step, spent = step + 1, time.process_time() - began
+        step, spent = step + 1, clock() - began
         losses.append(loss.item())
         if step % 200 == 0:
             mean = sum(losses) / len(losses)

@@ -158,7 +158,7 @@ class Run:
         part.replace(path)
 
     def load(self, path: Path) -> None:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, weights_only=True, map_location=next(self.model.parameters()).device)
         self.model.load_state_dict(content["model"])
         self.average = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])
