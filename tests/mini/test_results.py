@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from ltx2 import mini
 from ltx2.cli import main
-from ltx2.media import read_sound, read_video
+from ltx2.media import read_sound, read_video, write_video
 from training import meaning, world
 from training.transformer import NEUTRAL, WORDS
 from training.world import Subject
@@ -134,6 +134,21 @@ def test_a_cut_changes_the_scene(tmp_path):
     assert first.verdict([STAR], [3]).segments[0]["cell"] == 1
     seen = [meaning.look(frame) for frame in second[::8]]
     assert {(one.scene, one.colour, one.shape, one.cell) for one in seen} == {("night", "red", "ball", (1, 1))}
+
+
+def test_a_silent_film_gets_the_sound_of_what_it_shows(tmp_path):
+    """The words say the colour and so the tone; when it is at a wall only the picture tells: it begins half-way up."""
+    ball = Subject("red", "ball", "sea", "up")
+    way = world.path("up", (1, 2), "", 6)
+    truth = meaning.Truth((ball,) * 7, (0,) * 7, way)
+    assert way.hits != world.path("up", world.START["up"], "", 6).hits
+    frames = np.round(world.render(ball, truth.way) * 255).astype(np.uint8)
+    write_video(tmp_path / "silent.mp4", [frames], fps=world.FPS)
+    given = ["sound", tmp_path / "silent.mp4", "--checkpoint", "mini", "--prompt", ball.prompt]
+    assert main([str(word) for word in (*given, "--out", tmp_path / "film.mp4")]) == 0
+    sound = read_sound(tmp_path / "film.mp4")
+    heard = meaning.judge(frames / 255, sound.samples.mean(0).numpy(), sound.sample_rate, truth).segments[0]
+    assert heard["tone"] == heard["blip"] == 1
 
 
 @pytest.mark.slow
