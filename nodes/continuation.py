@@ -10,7 +10,9 @@ from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state
 from ..ltx2.film.provenance import read_provenance
 from ..ltx2.film.timeline import overlap_within
 from . import host
-from .sockets import FINISHED, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
+from .shown import save_film
+from .sockets import FINISHED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
+from .state_list import STATES
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
@@ -145,9 +147,9 @@ class SaveState(host.io.ComfyNode):
                     default="PNG card",
                 ),
                 host.field(
-                    io.Video,
+                    Film,
                     "video",
-                    "The film that the state goes on from: saved beside it as MP4, under the same number.",
+                    "The film that the state goes on from, or its last segment, of which what is new is taken: saved beside the state as MP4, under the same number.",
                     optional=True,
                 ),
             ],
@@ -171,7 +173,7 @@ def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=
     size = (frames[0].shape[1], frames[0].shape[0]) if len(frames) else (0, 0)
     target = host.save_target(filename_prefix, hidden, size)
     if video is not None:
-        host.save_video(video, target.path(".mp4"), hidden)
+        save_film(video, target.path(".mp4"), hidden)
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
     if video is not None:
@@ -197,7 +199,7 @@ class LoadState(host.io.ComfyNode):
                     io.Combo,
                     "file",
                     "State file in the input folder, or in the output folder with [output] behind its name.",
-                    options=state_files(),
+                    options=STATES.names(),
                     upload=io.UploadType.image,
                 ),
             ],
@@ -221,23 +223,6 @@ class LoadState(host.io.ComfyNode):
     def execute(cls, file):
         found = load_attachment(host.user_file(file))
         return host.io.NodeOutput(found.state, ui={"states": [card(found.state, notes=found.notes) | {"file": file}]})
-
-
-def state_files() -> list[str]:
-    """Files that may hold a state, and folders that do."""
-    names = host.user_files(".png", ".safetensors", ".json")
-    folders = [name.replace("/state.json", "") for name in names if "/state.json" in name]
-    return [
-        *(
-            name
-            for name in names
-            if "/state.json" not in name
-            and "/frame_" not in name
-            and "/audio.safetensors" not in name
-            and "/sound.safetensors" not in name
-        ),
-        *folders,
-    ]
 
 
 class InspectState(host.io.ComfyNode):

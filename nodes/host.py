@@ -1,6 +1,7 @@
 """All that the pack asks of ComfyUI: the only file that imports it. Works from host 0.8.0 on; newer things are looked
 up late."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -363,21 +364,9 @@ def user_file(value: str, *, folder: bool = False) -> Path:
     return Path(os.path.realpath(path))
 
 
-def user_files(*suffixes: str) -> list[str]:
-    """Names for a list: files with these suffixes in the input folder, then in the output folder marked
-    ``[output]``."""
-    names = []
-    for base_name in ("input", "output"):
-        base = Path(_BASES[base_name]())
-        for folder, folders, files in os.walk(base):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))[:200]
-            found = [
-                os.path.relpath(os.path.join(folder, f), base).replace(os.sep, "/")
-                for f in files
-                if f.lower().endswith(suffixes)
-            ]
-            names += [name if base_name == "input" else f"{name} [output]" for name in sorted(found)]
-    return names
+def user_folder(kind: str) -> Path:
+    """ComfyUI's folder of a kind: input, output or temp."""
+    return Path(_BASES[kind]())
 
 
 def changed_at(value: str) -> str:
@@ -426,10 +415,6 @@ def output_folder(name: str) -> SaveTarget:
     return SaveTarget(Path(path), "", os.path.relpath(path, base).replace(os.sep, "/"))
 
 
-def input_folder() -> Path:
-    return Path(folder_paths.get_input_directory())
-
-
 def workflow_values(hidden) -> dict[str, Any]:
     """What restores the workflow from a saved file, by key; empty when the user turned that off."""
     if comfy.cli_args.args.disable_metadata:
@@ -450,6 +435,28 @@ def save_video(video, path: Path, hidden) -> None:
     """The host's VIDEO as an MP4 that restores the workflow."""
     form = {"format": Types.VideoContainer("mp4"), "codec": Types.VideoCodec("h264")}
     video.save_to(str(path), metadata=workflow_values(hidden) or None, **form)
+
+
+# --- the server ---------------------------------------------------------------------------------------------------
+
+
+def serve(path: str, answer) -> None:
+    """Answer ``GET path`` with the JSON that ``answer(query)`` gives, computed beside the server's own loop, or with
+    ``{"error": …}`` for one of the engine's errors. Does nothing where no server runs."""
+    try:
+        from aiohttp import web
+        from server import PromptServer
+
+        routes = PromptServer.instance.routes
+    except (ImportError, AttributeError):
+        return
+
+    @routes.get(path)
+    async def get(request):
+        try:
+            return web.json_response(await asyncio.to_thread(answer, dict(request.query)))
+        except Ltx2Error as error:
+            return web.json_response({"error": without_folders(str(error))})
 
 
 # --- native values -----------------------------------------------------------------------------------------------

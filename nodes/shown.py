@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from ..ltx2.errors import Ltx2Error, Ltx2Warning, MediaError
 from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, write_film
 from ..ltx2.values import Waveform
 from . import host
+from .sockets import SegmentValue
 
 PREVIEW_CRF = 23
 PIECE = 16  # frames handed to the encoder at a time
@@ -72,3 +74,12 @@ def playable(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming
         warnings.warn(f"the segment cannot be shown: {why}", Ltx2Warning, stacklevel=2)
         return {}
     return {"images": [target.result(".mp4")], "animated": (True,)}
+
+
+def save_film(film, path: Path, hidden) -> None:
+    """A VIDEO of the host, or what is new in a segment, as an MP4 that restores the workflow."""
+    if not isinstance(film, SegmentValue):
+        host.save_video(film, path, hidden)
+        return
+    segment = FinishedSegment(film.timing, list(film.frames.split(PIECE)), film.waveform)
+    write_film(path, [segment], file_format([film.waveform]), metadata=host.workflow_texts(hidden))

@@ -40,6 +40,8 @@ Preset = host.io.Custom("LTX2_PRESET")
 Guidance = host.io.Custom("LTX2_GUIDANCE")
 State = host.io.Custom("LTX2_CONTINUATION_STATE")
 Segment = host.io.Custom("LTX2_SEGMENT")
+# a film of the host's, or a segment that becomes one
+Film = host.io.Custom("VIDEO,LTX2_SEGMENT")
 
 
 @dataclass(frozen=True)

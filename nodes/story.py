@@ -161,7 +161,7 @@ def read(script: str):
     """The checked script; its pictures are in the input folder. Raises StoryError."""
     from ..ltx2.story.script import parse_script
 
-    base = host.input_folder()
+    base = host.user_folder("input")
 
     def find(name: str) -> Path | None:
         path = base / name

@@ -7,7 +7,7 @@ const PREFIX = "LTX2Continuum";
 // Nodes that have a card from the start; the others get one when there is something to tell.
 const CARD_NODES = new Set(["MakeState", "SaveState", "LoadState", "InspectState", "Generate", "Story", "JoinSegments", "AVLatentToState", "ImagesToState"].map((n) => PREFIX + n));
 // Nodes whose film plays on the card, in place of the page's own previews below the inputs.
-const PLAYERS = new Set([`${PREFIX}Generate`, `${PREFIX}Story`]);
+const PLAYERS = new Set(["Generate", "Story", "SaveState"].map((n) => PREFIX + n));
 const [LINE, TALLEST_TEXT, PICTURE, TALLEST_FILM, MARGIN] = [17, 12, 72, 320, 8]; // px, lines, px, px, px
 
 export const CARD_STYLE = `
@@ -85,9 +85,11 @@ export class Card {
   show(output) {
     const lines = resultLines(output), state = output.states?.at(-1);
     if (lines.length) this.text.textContent = lines.join("\n");
-    this.picture.hidden = !state?.picture;
-    if (state?.picture) this.picture.src = viewUrl(state.picture);
-    const film = PLAYERS.has(this.node.comfyClass) ? output.images?.at(-1) : null;
+    const picture = state?.thumbnail ?? (state?.picture ? viewUrl(state.picture) : null);
+    // a loader shows what is in its file before it runs and after
+    if (picture || this.node.comfyClass !== `${PREFIX}LoadState` || !state) this.picture.hidden = !picture;
+    if (picture) this.picture.src = picture;
+    const film = PLAYERS.has(this.node.comfyClass) ? output.images?.findLast((file) => file.filename.endsWith(".mp4")) : null;
     if (film) this.play(film);
     else this.fit();
   }

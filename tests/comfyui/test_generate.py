@@ -64,8 +64,8 @@ def test_adjustments_are_told_and_impossible_things_refused(generated, loaded, f
         assert (film.streams.video[0].frames, film.streams.video[0].width) == (25, 128) and film.streams.audio
     # a state and its film are saved under one number
     video, named = pack.nodes.host.InputImpl.VideoFromFile(str(path)), {"filename_prefix": "film/part"}
-    for number in (1, 2):
-        saved = run("SaveState", state=made.args[2], form="safetensors", video=video, **named)
+    for number, film in enumerate((video, made.args[3]), 1):
+        saved = run("SaveState", state=made.args[2], form="safetensors", video=film, **named)
         stem = f"part_0000{number}_"
         assert (
             saved.args[1] == f"film/{stem}.safetensors [output]" and saved.ui["images"][0]["filename"] == f"{stem}.mp4"

@@ -30,8 +30,9 @@ def seen(request, host, browser, tmp_path_factory):
     small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
-    paths = [str(path) for path in uploads]
-    return browser.visit(host, vue=request.param, workflows=workflows, uploads=paths, search=SEARCHED)
+    dropped = str(host.base / f"output/continuum/film_0000{1 + request.param}_.png")
+    given = {"workflows": workflows, "uploads": [str(path) for path in uploads], "dropped": dropped, "search": SEARCHED}
+    return browser.visit(host, vue=request.param, **given)
 
 
 def test_no_errors_and_nothing_from_outside(seen):
@@ -78,6 +79,16 @@ def test_a_search_finds_what_makes_a_segment_before_its_helpers(seen, words):
     found = [name.removeprefix(OURS) for name in seen["search"][words] if name.startswith(OURS)]
     assert "Generate" in found and found[0] in WHOLE
     assert set(found[: found.index("Generate")]) <= set(WHOLE)
+
+
+def test_a_card_that_is_dropped_on_the_loader_is_loaded_and_one_on_the_canvas_opens_its_workflow(seen):
+    on_node, on_canvas = seen["uploads"][3:]
+    assert on_node["value"].startswith("film_") and on_node["picture"] == 64 and on_node["nodes"] == 1
+    assert on_node["text"].split("\n")[:2] == ["segment 3", "64×64, 9 frames carried"]
+    # only states are listed, the newest first
+    assert on_node["listed"][0] == on_node["value"] and any("continuum/film" in name for name in on_node["listed"])
+    assert not [name for name in on_node["listed"] if "any_state" in name or "first.png" in name]
+    assert on_canvas["nodes"] == len(WORKFLOWS[QUEUED].nodes) + 1
 
 
 def test_sockets_have_their_colours(seen):

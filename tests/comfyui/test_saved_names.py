@@ -74,12 +74,12 @@ def state_of(pack):
 )
 @pytest.mark.parametrize("there", (True, False))
 def test_what_lies_outside_and_what_is_not_there_sound_the_same(pack, folders, name, there):
-    pack.nodes.host.input_folder()
+    pack.nodes.host.user_folder("input")
     (folders / "elsewhere").mkdir()
     if there:
         (folders / "secret.png").write_bytes(b"x")
         (folders / "elsewhere" / "secret.png").write_bytes(b"x")
-    (pack.nodes.host.input_folder() / "link").symlink_to(folders / "elsewhere")
+    (pack.nodes.host.user_folder("input") / "link").symlink_to(folders / "elsewhere")
     with pytest.raises(pack.ltx2.errors.RequestError) as caught:
         pack.nodes.host.user_file(name)
     words = str(caught.value)

@@ -198,8 +198,7 @@ WORKFLOWS = {
                  video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
                  state=Link("before", "state"), prompt=ROOFS, seconds=_SECONDS, width=_WIDTH, height=_HEIGHT, fps=0.0,
                  preset="ltx2_quality"),
-            ours("new", "JoinSegments", title="What is new", segment_1=Link("next", "segment")),
-            *_film_and_state(Link("new", "images"), Link("new", "audio"), Link("new", "fps"), Link("next", "state"), "continuum/continued"),
+            ours("card", "SaveState", state=Link("next", "state"), filename_prefix="continuum/continued", video=Link("next", "segment")),
         ),
     ),
     "three_segment_film": Workflow(

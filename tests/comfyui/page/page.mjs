@@ -125,7 +125,7 @@ async function upload(page, plan) {
   await page.waitForTimeout(800);
   for (const path of plan.uploads) {
     await page.locator(".continuum-upload ~ input[type=file]").setInputFiles(path);
-    await page.waitForFunction((name) => window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value.endsWith(name),
+    await page.waitForFunction((name) => window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value?.endsWith(name),
       basename(path), { timeout: 10000, polling: 50 }).catch(() => {}); // what is there instead is in the answer
     found.push(await page.evaluate(async () => ({
       value: window.app.graph._nodes[0].widgets.find((w) => w.name === "file").value,
@@ -133,8 +133,32 @@ async function upload(page, plan) {
       saved: window.app.graph._nodes[0].serialize().widgets_values,
     })));
   }
-  await show(page, plan, "load_state");
+  if (plan.dropped) {
+    await page.evaluate(drop, { bytes: [...readFileSync(plan.dropped)], name: basename(plan.dropped), onNode: true });
+    await page.waitForTimeout(1200);
+    found.push(await page.evaluate(() => {
+      const [node] = window.app.graph._nodes, file = node.widgets.find((w) => w.name === "file"), card = document.querySelector(".continuum-LoadState");
+      return { value: file.value, listed: file.options.values.slice(0, 20), text: card.innerText, picture: card.querySelector(".continuum-told img").naturalWidth, nodes: window.app.graph._nodes.length };
+    }));
+    await show(page, plan, "load_state");
+    await page.evaluate(drop, { bytes: [...readFileSync(plan.dropped)], name: basename(plan.dropped), onNode: false });
+    await page.waitForTimeout(1500);
+    found.push({ nodes: await page.evaluate(() => window.app.graph._nodes.length) });
+  }
   return found;
+}
+
+// a file let go over the first node's title, or over the empty canvas
+async function drop({ bytes, name, onNode }) {
+  const { canvas, graph } = window.app, rect = canvas.canvas.getBoundingClientRect(), [x, y] = graph._nodes[0].pos;
+  const at = onNode ? [x + 60, y + 15] : [x + 60, y - 120];
+  const place = { clientX: rect.x + (at[0] + canvas.ds.offset[0]) * canvas.ds.scale, clientY: rect.y + (at[1] + canvas.ds.offset[1]) * canvas.ds.scale };
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type: "image/png" }));
+  for (const type of ["dragenter", "dragover", "drop"]) {
+    document.elementFromPoint(place.clientX, place.clientY).dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer, ...place }));
+    await new Promise((done) => setTimeout(done, 100));
+  }
 }
 
 // the whole graph drawn; where screenshots are kept, one of it, cut at a margin around the nodes if one is given
