@@ -205,7 +205,8 @@ def _note(workflow: Workflow, number: int) -> dict:
         name for node in workflow.nodes for name in node.inputs.values() if isinstance(name, str) and name in MODELS
     ]
     files = "\n".join(f"- **models/{MODELS[name][0]}**: [{name}]({MODELS[name][1]})" for name in dict.fromkeys(names))
-    text = f"## {workflow.title}\n\n{workflow.note}\n\n**Models**\n\n{files}\n"
+    text = f"## {workflow.title}\n\n{workflow.note}\n"
+    text += f"\n**Models**\n\n{files}\n" if files else ""
     return {
         "id": number, "type": "MarkdownNote", "pos": [-COLUMN - GAP_X, 0], "size": [COLUMN, 420], "flags": {},
         "order": number - 1,

@@ -15,10 +15,21 @@ STORY = [STAR, STAR.but(motion="up"), STAR.but(motion="round", colour="blue")]
 # the subjects of a template's segments
 EXPECTED = {
     "text_to_video_two_stages": [STAR],
+    "first_steps": STORY,
     "story": STORY,
     "continue_from_state": [BALL, BALL.but(motion="side")],
     "native_continuation": [BOX, BOX.but(motion="round", colour="red")],
 }
+
+
+@pytest.fixture(autouse=True)
+def own_inputs_again(host):
+    """The host's input folder as it was, for the tests that share it."""
+    files = [path for path in (host.base / "input").iterdir() if path.is_file()]
+    there = {path: path.read_bytes() for path in files}
+    yield
+    for path, data in there.items():
+        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -148,7 +148,32 @@ segments:
       {SQUARE}
 """
 
+
+def _small_segment(name: str, prompt: str, before: str | None = None) -> Node:
+    """As the demonstration model makes it: two seconds, in one stage."""
+    whole = _segment(name, prompt, before)
+    kept = {key: value for key, value in whole.inputs.items() if key not in ("upsampler", "preset")}
+    return Node(name, whole.kind, {**kept, "seconds": 2.0, "width": 128, "height": 96})
+
+
 WORKFLOWS = {
+    "first_steps": Workflow(
+        "First steps, without a download",
+        "Runs as it is, in seconds, on any machine: **mini** is a small trained model that comes with the pack. It knows a ball, a box or a "
+        "star in six colours, by day, at sunset, at night or at sea, that rolls, jumps, circles or rests. Nothing but the first prompt says what "
+        "is seen and where: the state does. Listen too: the tone belongs to the colour, and a blip is heard at the walls. With a released model "
+        "the nodes are the same; see *three_segment_film*.",
+        (
+            ours("load", "LoadCheckpoint", checkpoint="mini"),
+            ours("gemma", "LoadTextEncoder", text_encoder="mini", model=Link("load", "model")),
+            _small_segment("one", "A yellow star rolls from side to side at sunset."),
+            _small_segment("two", "It jumps up and down.", before="one"),
+            _small_segment("three", "The star, now blue, circles around.", before="two"),
+            ours("join", "JoinSegments", segment_1=Link("one", "segment"), segment_2=Link("two", "segment"),
+                 segment_3=Link("three", "segment")),
+            *_film_and_state(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), Link("three", "state"), "continuum/first_steps"),
+        ),
+    ),
     "text_to_video_two_stages": Workflow(
         "Text to video with sound, two stages",
         "Picture and sound from a prompt: denoise at half size, upsample, refine at full size, then decode straight into an MP4 in "
