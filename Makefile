@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo mini test test-fast fuzz crash lint format types texts workflows picture version changes wheel registry publish host clean
+.PHONY: help demo mini test test-fast fuzz crash lint format types texts workflows picture version changes wheel registry publish host newest clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*##  ?(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -90,6 +90,11 @@ host:  ## .venv-host, with all that a ComfyUI checkout asks for (COMFYUI_DIR)
 	$(HOST_PIP) install -r .venv-host/requirements.txt requests
 	$(HOST_PIP) install --no-deps 'torchvision==0.28.*' torchaudio spandrel
 	find .venv-host/lib*/python*/site-packages/torchvision .venv-host/lib*/python*/site-packages/torchaudio -name '*.so' -delete
+
+# Tried with comfyui-frontend-package 1.58.1 and comfyui-workflow-templates-json 0.1.123 on ComfyUI 0.33.
+newest: $(VENV)/.installed-test  ## the page and the host's own templates as they are published today, on a ComfyUI checkout
+	rm -rf .newest && $(PIP) install --no-deps --target .newest comfyui-frontend-package comfyui-workflow-templates-json
+	CONTINUUM_NEWEST=$(CURDIR)/.newest $(RUN) -m pytest tests/comfyui/test_real_page.py tests/comfyui/test_real_templates.py
 
 clean:  ## everything that was made here
 	rm -rf $(VENV) demo build dist *.egg-info

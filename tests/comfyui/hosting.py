@@ -66,7 +66,9 @@ def available() -> bool:
 
 
 def environment() -> dict[str, str]:
-    own = {"PYTHONPATH": str(SHIMS), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    """Of a host. CONTINUUM_NEWEST names a folder of packages that come before its own: a newer page, newer templates."""
+    packages = os.pathsep.join(filter(None, (str(SHIMS), os.environ.get("CONTINUUM_NEWEST"))))
+    own = {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 

@@ -58,6 +58,7 @@ async function listen(page, plan, report) {
 // as for somebody who comes for the first time, but for what the browser keeps of the page's own files
 async function open(page, plan, report) {
   const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": Boolean(plan.vue),
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0, // widgets are there however far away the view is
     "Comfy.Locale": plan.language ?? "en", "Comfy.Workflow.ShowMissingModelsWarning": false };
   for (const [key, value] of Object.entries(settings)) {
     const answer = await fetch(`${plan.url}/api/settings/${encodeURIComponent(key)}`, {
