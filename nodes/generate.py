@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+from ..ltx2.clock import exact_seconds
 from ..ltx2.film import Handoff, Overlap
 from ..ltx2.film.handoff import fps_after
+from ..ltx2.stages.given import sound_from
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request, resolve_geometry
 from ..ltx2.stages.video_decoding import pictures
 from ..ltx2.story.segment_job import segment_job, state_after
-from ..ltx2.values import ImageCondition
+from ..ltx2.values import ImageCondition, Waveform
 from . import host, sockets
 from .continuation import card
 from .decode import images_of
@@ -16,10 +18,29 @@ from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_pre
 from .models import pipeline_inputs, upsampler_of
 from .placement import models_of
 from .shown import playable
-from .sockets import PresetValue, Segment, SegmentValue, State, audio_value, overlap_error, picture_of
+from .sockets import PresetValue, Segment, SegmentValue, State, audio_value, overlap_error, picture_of, waveform_of
 from .text import NEGATIVE_TOOLTIP
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
+
+# what people type who look for it
+SEARCHES = [
+    "ltx2",
+    "ltx-2",
+    "ltx2 extend",
+    "extend",
+    "extend video",
+    "continue video",
+    "text to video",
+    "t2v",
+    "image to video",
+    "i2v",
+    "first frame",
+    "last frame",
+    "first last frame",
+    "long video",
+    "video with sound",
+]  # fmt: skip
 
 
 def clip_inputs() -> list:
@@ -63,6 +84,36 @@ def clip_inputs() -> list:
             step=0.001,
         ),
     ]
+
+
+def audio_inputs() -> list:
+    """A track of one's own over the whole film."""
+    io = host.io
+    return [
+        host.field(
+            io.Audio,
+            "audio",
+            "The film's own sound, of any length: it is kept, the picture goes with it, and each segment hears its piece of it, on the film's "
+            "clock.",
+            optional=True,
+        ),
+        host.field(
+            io.Float,
+            "audio_start",
+            "Seconds into that sound at which the film begins.",
+            default=0.0,
+            min=0.0,
+            max=86400.0,
+            step=0.01,
+            optional=True,
+        ),
+    ]
+
+
+def own_audio(audio: dict | None, start: float) -> Waveform | None:
+    """The host's AUDIO from where the film begins. Raises MediaError and RequestError."""
+    sound = waveform_of(audio)
+    return None if sound is None else sound_from(sound, exact_seconds(start))
 
 
 def kept_inputs() -> list:
@@ -126,6 +177,7 @@ class Generate(host.io.ComfyNode):
                     sockets.Preset, "settings", "A preset with changes, in place of the one named here.", optional=True
                 ),
                 *kept_inputs(),
+                *audio_inputs(),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),
@@ -135,23 +187,7 @@ class Generate(host.io.ComfyNode):
                 host.output(io.String, "info", "What was made, and what was adjusted."),
                 host.output(io.Float, "fps", "Frames per second."),
             ],
-            search_aliases=[
-                "ltx2",
-                "ltx-2",
-                "ltx2 extend",
-                "extend",
-                "extend video",
-                "continue video",
-                "text to video",
-                "t2v",
-                "image to video",
-                "i2v",
-                "first frame",
-                "last frame",
-                "first last frame",
-                "long video",
-                "video with sound",
-            ],  # fmt: skip
+            search_aliases=SEARCHES,
         )
 
     @classmethod
@@ -179,6 +215,8 @@ class Generate(host.io.ComfyNode):
         image=None,
         state=None,
         settings=None,
+        audio=None,
+        audio_start=0.0,
     ):
         models = models_of(
             model,
@@ -196,11 +234,9 @@ class Generate(host.io.ComfyNode):
             fps=fps_after(state, fps),
             seed=seed if state is None else None,
             snap=True,
+            audio=own_audio(audio, audio_start),
         )
-        if image is not None:
-            # a continuation starts from what it carries
-            place = 0 if state is None else resolve_geometry(request)[0].frames - 1
-            request = replace(request, images=(ImageCondition(picture_of(image), place),))
+        request = with_picture(request, image, state)
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         overlap = Overlap(video_overlap, audio_overlap)
         made = segment_job(models, request, state, Handoff(seed=seed), overlap=overlap)
@@ -219,6 +255,15 @@ class Generate(host.io.ComfyNode):
             float(segment.geometry.fps),
             ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
         )
+
+
+def with_picture(request: Request, image, state) -> Request:
+    """A request with a picture at its start; a continuation, which starts from what it carries, comes to it at its
+    end."""
+    if image is None:
+        return request
+    place = 0 if state is None else resolve_geometry(request)[0].frames - 1
+    return replace(request, images=(ImageCondition(picture_of(image), place),))
 
 
 def frames_of(segment, report):

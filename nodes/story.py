@@ -2,13 +2,14 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ..ltx2.atomic_files import file_path, is_portable_below
 from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
 from .continuation import card
-from .generate import STAGES
+from .generate import STAGES, audio_inputs, own_audio
 from .models import pipeline_inputs, upsampler_of
 from .placement import models_of
 from .sockets import State
@@ -64,6 +65,7 @@ class Story(host.io.ComfyNode):
                     "run, 2:77 the seed 77. Empty: none.",
                     default="",
                 ),
+                *audio_inputs(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -86,23 +88,32 @@ class Story(host.io.ComfyNode):
         return films_in(folder)
 
     @classmethod
-    def execute(cls, model, text_encoder, video_vae, audio_vae, script, folder, redo="", upsampler=None):
-        from ..ltx2.stages.request import make_job
+    def execute(
+        cls,
+        model,
+        text_encoder,
+        video_vae,
+        audio_vae,
+        script,
+        folder,
+        redo="",
+        upsampler=None,
+        audio=None,
+        audio_start=0.0,
+    ):
         from ..ltx2.story.chain import RunOptions, run_story
-        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes, request_of
+        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes
         from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
-        from ..ltx2.story.tasks import task_of
 
-        story = read(script)
+        story = with_audio(read(script), audio, audio_start)
         loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
         models = models_of(
             model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=loaded_upsampler
         )
         check_story(models, story)
-        size = make_job(models, request_of(task_of(story, 0)), parts=()).geometry
-        target = target_of(folder, cls.hidden, (size.width, size.height))
+        target = target_of(folder, cls.hidden, size_of(models, story))
         lines = []
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
@@ -110,12 +121,8 @@ class Story(host.io.ComfyNode):
             progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments))
             return pipeline_generator(models, progress=progress)(task)
 
-        settings = [
-            model.dtype,
-            [(path.name, strength) for path, strength in model.loras],
-            text_encoder.identity,
-            *weights(models),
-        ]
+        loras = [(path.name, strength) for path, strength in model.loras]
+        settings = [model.dtype, loras, text_encoder.identity, *weights(models)]
         files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
         result = run_story(
             story,
@@ -127,10 +134,7 @@ class Story(host.io.ComfyNode):
             options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
             log=lambda line: lines.append(line.replace(str(target.folder), target.subfolder)),
         )
-        state = read_state(result.last)
-        told = [str(result), *map(str, result.seams)]
-        if result.unused.segments:
-            told.append(f"{result.unused} in {target.subfolder}/segments")
+        state, told = read_state(result.last), told_of(result, target)
         report = "\n".join([*lines, *told])
         film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
         inside = result.last.relative_to(target.folder).as_posix()
@@ -168,6 +172,34 @@ def read(script: str):
         return path if host.inside(base, path) and path.is_file() else None
 
     return parse_script(script, "script", find_image=find, image_place="in ComfyUI's input folder")
+
+
+def told_of(result, target) -> list[str]:
+    """What was made, how well its seams join, and what could be removed."""
+    unused = [f"{result.unused} in {target.subfolder}/segments"] if result.unused.segments else []
+    return [str(result), *map(str, result.seams), *unused]
+
+
+def size_of(models, story) -> tuple[int, int]:
+    """Width and height of a story's film."""
+    from ..ltx2.stages.request import make_job
+    from ..ltx2.story.from_pipeline import request_of
+    from ..ltx2.story.tasks import task_of
+
+    size = make_job(models, request_of(task_of(story, 0)), parts=()).geometry
+    return size.width, size.height
+
+
+def with_audio(story, audio, start: float):
+    """A story with the sound that is connected. Raises RequestError where the script has one too."""
+    from ..ltx2.story.script import StoryAudio
+
+    sound = own_audio(audio, start)
+    if sound is None:
+        return story
+    if story.audio is not None:
+        raise RequestError("the script names a sound, and one is connected: keep one of them")
+    return replace(story, audio=StoryAudio(sound=sound))
 
 
 def target_of(folder: str, hidden=None, size: tuple[int, int] = (0, 0)) -> host.SaveTarget:

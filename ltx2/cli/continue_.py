@@ -67,8 +67,10 @@ def run(args: argparse.Namespace) -> None:
     options.check_film(args.out)
     saved = Path(args.save_state or Path(args.out).with_suffix(".state.png"))
     options.check_state(saved)
-    if args.audio or args.samples != 1:
-        raise RequestError("a continuation makes one clip with its own sound: leave --audio and --samples out")
+    if args.samples != 1:
+        raise RequestError("a continuation makes one clip: leave --samples out")
+    if args.audio and is_film(args.state):
+        raise RequestError("a film is gone on from with the sound that it has: leave --audio out")
     (_after_film if is_film(args.state) else _after_state)(args, saved)
 
 

@@ -15,14 +15,16 @@ from tqdm import tqdm
 
 from .. import __version__, media, mini
 from ..atomic_files import file_path
+from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
+from ..stages.given import sound_from
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
-from ..values import ImageCondition
+from ..values import ImageCondition, Waveform
 from .drafts import tiny_decoder_of
 from .report import Bars as Bars
 
@@ -187,7 +189,12 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[@FRAME[:STRENGTH]]",
         help="picture to start from, or to reach at a frame (a number, or last); may be repeated",
     )
-    group.add_argument("--audio", metavar="FILE", help="sound of your own: it is kept, and the picture goes with it")
+    group.add_argument(
+        "--audio", metavar="FILE", help="sound of your own, of the whole film: it is kept, and the picture goes with it"
+    )
+    group.add_argument(
+        "--audio-start", type=number, metavar="SECONDS", help="where in that sound the film begins (default 0)"
+    )
     length = group.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=number, help="length, taken to the nearest possible one")
     length.add_argument("--frames", type=int, help="length in frames, 8k+1")
@@ -238,7 +245,7 @@ def request_from(
         batch_size=args.samples,
         snap=args.snap,
         overrides=overrides,
-        audio=media.read_sound(args.audio) if args.audio else None,
+        audio=_own_audio(args),
         draft=args.draft,
     )
     wanted = [split_image(text) for text in args.image]
@@ -251,6 +258,15 @@ def request_from(
         for path, frame, strength in wanted
     )
     return replace(request, images=images)
+
+
+def _own_audio(args: argparse.Namespace) -> Waveform | None:
+    """The sound of the film that a command line names, from where the film begins."""
+    if not args.audio:
+        if args.audio_start is not None:
+            raise RequestError("--audio-start says where in --audio the film begins: give that too")
+        return None
+    return sound_from(media.read_sound(args.audio), exact_seconds(args.audio_start or 0.0))
 
 
 def number(text: str) -> float:

@@ -303,13 +303,23 @@ class _SoundTrack:
             yield self._piece(before * (1 - rise) + after * rise)
         else:
             heard = min(first, max(self._at, self._offset + self._samples.shape[1]))
-            yield self._piece(_faded(self._window(self._at, heard), self.rate, out=True))
+            goes_on = heard == first and self._same_before(first, samples, offset)
+            before = self._window(self._at, heard)
+            yield self._piece(before if goes_on else _faded(before, self.rate, out=True))
             if first > heard:
                 yield self._piece(self._window(heard, first))
             samples = _window(samples, last - offset, samples.shape[1])
-            samples, offset = _faded(samples, self.rate, out=False), last
+            samples, offset = samples if goes_on else _faded(samples, self.rate, out=False), last
         self._at = last
         self._take(timing, None if sound is None else Waveform(samples, self.rate), offset)
+
+    def _same_before(self, place: int, samples: torch.Tensor, offset: int) -> bool:
+        """Whether the next segment's sound is the last one's up to a place, as where both are of one track: it goes on
+        without a fade."""
+        first = place - samples_of_seconds(BUTT_FADE_SECONDS, self.rate)
+        if first < max(offset, self._offset):
+            return False
+        return torch.equal(self._window(first, place), _window(samples, first - offset, place - offset))
 
     def _join(self, timing: SegmentTiming, sound: Waveform | None) -> SoundJoin:
         """Where the sound of the last segment gives way; what has none gives way at the seam of the picture."""

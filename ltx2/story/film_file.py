@@ -10,11 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..clock import samples_of_frames
 from ..errors import StoryError
-from ..film.audio_format import file_format
+from ..film.audio_format import file_format, in_format
 from ..film.join import FinishedSegment, film_writer, join_segments, write_pieces
 from ..film.seam_metrics import SeamReport
 from ..film.timeline import SegmentTiming, cut_segment
+from ..values import Waveform
 from .journal import Journal
 from .making import SEGMENTS_FOLDER
 from .owned_files import check_replaceable, is_there, put_in_place, recorded_films, unfinished, write_owned
@@ -95,6 +99,8 @@ def _inputs(script: StoryScript, records: Sequence[SegmentRecord]) -> str:
         "segments": [{name: dataclasses.asdict(file) for name, file in record.files.items()} for record in records],
         "hold": dataclasses.asdict(amount) if amount else None,
     }
+    if script.audio is not None:
+        told["audio"] = script.audio.identity(file_sha256)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -132,23 +138,39 @@ def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) ->
     seams: list[SeamReport] = []
     folders = [work / SEGMENTS_FOLDER / record.folder for record in records]
     with as_story_error(f"the segments in {shown(work)} cannot be read"):
-        audio = file_format(map(read_sound, folders))
+        track = None if script.audio is None else script.audio.piece(Fraction(0), script.total_frames / script.fps)
+        audio = file_format(map(read_sound, folders) if track is None else [track])
         pieces = join_segments(
-            _stored(place_on_film(script, records), folders),
+            _stored(place_on_film(script, records), folders, silent=track is not None),
             audio=audio,
             drift_correction=script.drift_correction,
             report=seams.append,
             note=log,
         )
         # the name it has for now would tell nobody anything
+        if track is not None and audio is not None:
+            pieces = _with_track(pieces, in_format(track, audio, "the film", log), script.fps)
         with film_writer(temp, script.fps, audio, metadata=metadata, name=shown(out)) as writer:
             write_pieces(writer, pieces)
     return seams
 
 
-def _stored(timings: Sequence[SegmentTiming], folders: Sequence[Path]) -> Iterator[FinishedSegment]:
+def _stored(
+    timings: Sequence[SegmentTiming], folders: Sequence[Path], *, silent: bool = False
+) -> Iterator[FinishedSegment]:
     for timing, folder in zip(timings, folders, strict=True):
-        yield FinishedSegment(timing, StoredFrames(folder), read_sound(folder))
+        yield FinishedSegment(timing, StoredFrames(folder), None if silent else read_sound(folder))
+
+
+def _with_track(pieces: Iterator, track: Waveform, fps: Fraction) -> Iterator[np.ndarray | Waveform]:
+    """Pieces of a silent film with the film's own track beside them."""
+    frames = given = 0
+    for piece in pieces:
+        yield piece
+        frames += len(piece)
+        end = samples_of_frames(frames, fps, track.sample_rate)
+        yield Waveform(track.samples[:, given:end], track.sample_rate)
+        given = end
 
 
 def _report(seams: object) -> bytes:

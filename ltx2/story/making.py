@@ -107,7 +107,12 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
             size=size,
             source=shop.source,
             # to which the segment's number in its scene is added
-            handoff=Handoff(strength=segment.strength, seed=order.seed - state.segment_index - 1, noise=script.noise),
+            handoff=Handoff(
+                audio_overlap=None if script.audio is None else 0,  # a track of one's own begins with the picture
+                strength=segment.strength,
+                seed=order.seed - state.segment_index - 1,
+                noise=script.noise,
+            ),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
@@ -115,12 +120,13 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
 
 def task_for(script: StoryScript, order: Order, following: NextSegment) -> SegmentTask:
     """What is asked of the generator."""
+    task = task_of(script, order.index)
     return dataclasses.replace(
-        task_of(script, order.index),
+        task,
         seed=order.seed,
         audio_latents=following.audio_latents,
         clip=following.clip,
-        audio=following.audio,
+        audio=following.audio if script.audio is None else task.audio,
         video_offset_seconds=following.video_offset_seconds,
     )
 

@@ -159,18 +159,29 @@ class Keys:
 
     def _described(self, index: int) -> dict[str, Any]:
         script, segment = self._script, self._script.segments[index]
-        return {
-            "identity": self._identity,
-            "prompt": segment.prompt,
-            "negative": segment.negative,
-            "frames": segment.frames,
-            "fps": str(script.fps),
-            "size": [script.width, script.height],
-            "preset": script.preset,
-            "overrides": script.overrides,
-            "overlap": [script.video_overlap, script.audio_overlap],
-            "images": [[self._file(segment, image.path), image.frame, image.strength] for image in segment.images],
-        } | self._followed(segment, index)
+        return (
+            {
+                "identity": self._identity,
+                "prompt": segment.prompt,
+                "negative": segment.negative,
+                "frames": segment.frames,
+                "fps": str(script.fps),
+                "size": [script.width, script.height],
+                "preset": script.preset,
+                "overrides": script.overrides,
+                "overlap": [script.video_overlap, script.audio_overlap],
+                "images": [[self._file(segment, image.path), image.frame, image.strength] for image in segment.images],
+            }
+            | self._followed(segment, index)
+            | self._heard(segment, index)
+        )
+
+    def _heard(self, segment: SegmentScript, index: int) -> dict[str, Any]:
+        """Its piece of the film's own track, where there is one."""
+        audio = self._script.audio
+        if audio is None:
+            return {}
+        return {"audio": audio.identity(lambda path: self._file(segment, path)), "at": self._script.start_frame(index)}
 
     def _followed(self, segment: SegmentScript, index: int) -> dict[str, Any]:
         """What it follows, and the piece of it: only where there is some, so that other keys stay as they were."""

@@ -1,17 +1,23 @@
 """One segment of a film: what is asked for and the state it follows become a job, and what is made leaves a state."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from ..clock import seconds_of_frames
 from ..continuation.state import LTX2ContinuationState
 from ..film.handoff import Handoff, capture_state, continue_request, open_request, overlap_of
 from ..film.provenance import Source
 from ..film.timeline import Overlap, SegmentTiming, check_carried, first_segment
+from ..stages.given import sound_piece
 from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Job, Request, make_job
+from ..values import Waveform
+
+_NOTED_SECONDS = 0.04  # less is a frame's
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +64,16 @@ def segment_job(
         job = make_job(models, request)
         size = job.geometry
         timing = first_segment(size.frames, size.fps, audio_latents=size.audio_latents)
+        job = _with_its_piece(job, timing)
     else:
         # size and length first, without asking for a network
         sized = make_job(models, open_request(request, state), parts=())
         asked = replace(sized.request, seed=request.seed, audio_latents=request.audio_latents)
         continued, following = continue_request(asked, state, handoff, source=source)
+        if isinstance(continued.audio, Waveform):
+            # a track of one's own is the film's: the segment hears its piece of it
+            place = following.timing.start, seconds_of_frames(following.timing.frames, following.timing.fps)
+            continued = replace(continued, audio=sound_piece(continued.audio, *place))
         job, timing, notes = make_job(models, continued), following.timing, following.notes
         job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes))))
     if overlap is None:
@@ -70,6 +81,17 @@ def segment_job(
         overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))
     check_carried(timing, overlap)
     return SegmentJob(job, timing, overlap, source, notes)
+
+
+def _with_its_piece(job: Job, timing: SegmentTiming) -> Job:
+    """A first segment with as much of a track of one's own as it is long, and a note where that has more."""
+    track, seconds = job.request.audio, seconds_of_frames(timing.frames, timing.fps)
+    if not isinstance(track, Waveform):
+        return job
+    over = float(track.seconds - seconds)
+    notes = (f"{over:.2f} s of sound after the last frame are left out",) if over >= _NOTED_SECONDS else ()
+    request = replace(job.request, audio=sound_piece(track, Fraction(0), seconds))
+    return replace(job, request=request, notes=(*job.notes, *notes))
 
 
 def state_after(made: SegmentJob, segment: Segment, last_frames: np.ndarray, index: int = 0) -> LTX2ContinuationState:

@@ -15,7 +15,8 @@ from .script import SegmentScript, StoryImage, StoryReference, StoryScript
 class SegmentTask:
     """One segment to make, with all that is known in advance.
 
-    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene); audio_latents: the exact length of
+    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
+    audio_latents: the exact length of
     its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on.
     """
 
@@ -32,7 +33,7 @@ class SegmentTask:
     images: tuple[StoryImage, ...]
     audio_latents: int | None = None
     clip: ClipCondition | None = None
-    audio: AudioCondition | None = None
+    audio: AudioCondition | Waveform | None = None
     video_offset_seconds: Fraction = Fraction(0)
     references: tuple[StoryReference, ...] = ()
     reference_start: Fraction = Fraction(0)
@@ -54,8 +55,16 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
         overrides=dict(script.overrides),
         images=segment.images,
         references=segment.references,
+        audio=None if script.audio is None else audio_of(script, index),
         reference_start=script.start_frame(index) / script.fps if segment.references else Fraction(0),
     )
+
+
+def audio_of(script: StoryScript, index: int) -> Waveform:
+    """A segment's piece of the film's own track, its repeated frames included. Raises MediaError."""
+    assert script.audio is not None  # asked only then
+    segment = script.segments[index]
+    return script.audio.piece(script.start_frame(index) / script.fps, segment.frames / script.fps)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def test_sound_that_no_film_file_takes_is_brought_to_one_that_does(call, tmp_pat
     media.write_wav(tmp_path / "own.wav", sound)
     with pytest.warns(Ltx2Warning) as caught:
         call("--audio", tmp_path / "own.wav", "--out", tmp_path / "x.mp4")
-    told = " ".join(str(warning.message) for warning in caught)
+    told = " ".join(str(warning.message) for warning in caught) + capsys.readouterr().err
     assert "has 3 channels: they are mixed down" in told and "37800 Hz, it was brought to the film's" in told
     assert "s of sound after the last frame are left out" in told
     assert media.video_info(tmp_path / "x.mp4").sample_rate == 44100

@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 
 import pytest
+import torch
+
+from ltx2.media import read_sound
 
 from .shelf import loaded, shelf  # noqa: F401
 
@@ -130,3 +133,19 @@ def test_a_deleted_film_is_noticed(story, nodes, folders):
     assert before != after == nodes["Story"].fingerprint_inputs(**given)
     (folders / "output/film/film.mp4").unlink()
     assert nodes["Story"].fingerprint_inputs(**given) == before
+
+
+def test_a_sound_that_is_connected_is_that_of_the_film(run, made, folders):
+    track = {"waveform": made.sound["waveform"].repeat(1, 1, 4), "sample_rate": made.sound["sample_rate"]}
+    head = "size: 64x64\npreset: ltx2_fast\noverride: {denoise.num_inference_steps: 1}\n"
+    script = f"{head}defaults: {{frames: 17}}\nsegments:\n  - one\n  - two\n"
+    film, *_ = run("Story", **made.parts, script=script, folder="sung", audio=track, audio_start=0.25).args
+    heard = read_sound(film.get_stream_source())
+    rate = track["sample_rate"]
+    wanted = track["waveform"][0, :, rate // 4 : rate // 4 + round(25 / 24 * rate)]
+    assert heard.sample_rate == rate and abs(heard.samples.shape[1] - wanted.shape[1]) <= 1
+    count = min(heard.samples.shape[1], wanted.shape[1])
+    assert torch.nn.functional.mse_loss(heard.samples[:, :count], wanted[:, :count]) < 0.1 * wanted.square().mean()
+    with pytest.raises(ValueError, match="keep one of them"):
+        (folders / "input" / "song.wav").write_bytes(b"x")
+        run("Story", **made.parts, script=f"audio: song.wav\n{script}", folder="sung", audio=track)

@@ -1,7 +1,7 @@
 """What people and other libraries give, read as what the stages work with: plain numbers, a finite sound, a prompt."""
 
 from .fields import finite_number, read_fields, whole_number
-from .own_audio import ready_audio
+from .own_audio import ready_audio, sound_from, sound_piece
 from .prompts import cut_notes, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
 
@@ -13,6 +13,8 @@ __all__ = [
     "one_stage",
     "read_fields",
     "ready_audio",
+    "sound_from",
+    "sound_piece",
     "wants_negative",
     "whole_number",
 ]

@@ -1,11 +1,13 @@
 """A track of one's own before anything is made for it: a sound, finite, in at most two channels."""
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...clock import samples_of_seconds
 from ...errors import MediaError, RequestError
 from ...media.sound_reader import check_finite
 from ...resampling import check_rate, mix_note, mix_to_stereo
@@ -40,6 +42,23 @@ def ready_audio(
     waveform = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
     mask, frozen = finite_number(audio.mask, "audio mask"), truth_value(audio.frozen, "frozen")
     return replace(audio, mask=mask, frozen=frozen, waveform=waveform), ()
+
+
+def sound_piece(sound: Waveform, begin: Fraction, seconds: Fraction) -> Waveform:
+    """A stretch of a sound from a moment on, to the sample; silence behind its end."""
+    first, last = (samples_of_seconds(time, sound.sample_rate) for time in (begin, begin + seconds))
+    samples = sound.samples[:, first:last]
+    return Waveform(torch.nn.functional.pad(samples, (0, last - first - samples.shape[1])), sound.sample_rate)
+
+
+def sound_from(sound: Waveform, begin: Fraction) -> Waveform:
+    """A sound from a moment on. Raises RequestError where there is nothing left of it."""
+    first = samples_of_seconds(begin, sound.sample_rate)
+    if not 0 <= first < sound.samples.shape[1]:
+        raise RequestError(
+            f"the sound is to begin at {float(begin):g} s, it has {float(sound.seconds):.2f} s: begin earlier"
+        )
+    return Waveform(sound.samples[:, first:], sound.sample_rate)
 
 
 def _checked(sound: Waveform, name: str) -> Waveform:

@@ -9,6 +9,7 @@
     drift_correction: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # 0…1; off by default
     noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
     override: {denoise.num_inference_steps: 6}
+    audio: song.wav             # your own track over the whole film; or {file: song.wav, start: 12.5}
     defaults: {seconds: 5}      # for every segment that does not say otherwise
     segments:
       - A harbour at dawn, gulls call.       # a prompt alone, or
@@ -25,7 +26,8 @@
 Every entry is described in docs/story.md. Plain lines of prose make a script too: one segment a line, or a paragraph.
 """
 
+from .audio import StoryAudio
 from .reading import SegmentScript, StoryImage, StoryScript, parse_script, read_script
 from .references import StoryReference
 
-__all__ = ["SegmentScript", "StoryImage", "StoryReference", "StoryScript", "parse_script", "read_script"]
+__all__ = ["SegmentScript", "StoryAudio", "StoryImage", "StoryReference", "StoryScript", "parse_script", "read_script"]

@@ -14,6 +14,7 @@ from ...film.handoff import ContextNoise
 from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 from ..sentences import as_story_error, shown
 from . import values
+from .audio import StoryAudio, read_audio
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
 from .references import StoryReference, read_references
@@ -37,6 +38,7 @@ _STORY = (
     "override",
     "takes",
     "reference",
+    "audio",
     "defaults",
 )
 _SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut", "takes", "take", "reference")
@@ -86,6 +88,7 @@ class StoryScript:
     drift_correction: DriftCorrection | None = None
     noise: ContextNoise | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    audio: StoryAudio | None = None
 
     @property
     def total_frames(self) -> int:
@@ -174,6 +177,7 @@ def parse_script(
         drift_correction=_drift_correction(reader, found),
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
         overrides=_overrides(reader, found.get("override")),
+        audio=read_audio(reader, found.get("audio"), segments.file),
     )
 
 
@@ -259,7 +263,7 @@ class _Segments:
         if continues and any(image.frame is not None and image.frame < self.overlap for image in images):
             message = "the segment starts from the one before: give the image a later frame, or say cut: true"
             raise reader.error(merged["image"], message)
-        references = read_references(reader, merged.get("reference"), self._file)
+        references = read_references(reader, merged.get("reference"), self.file)
         takes = reader.value(merged, "takes", 1, values.take_number)
         take = reader.value(merged, "take", None, values.take_number)
         return SegmentScript(
@@ -307,14 +311,14 @@ class _Segments:
         found = {"file": node} if isinstance(node, Scalar) else reader.mapping(node, "image", known)
         if "file" not in found:
             raise reader.error(node, "the image has no file: add `file:`")
-        path = self._file(found["file"], reader.text(found, "file", "", values.file_name), "image")
+        path = self.file(found["file"], reader.text(found, "file", "", values.file_name), "image")
         frame = reader.value(found, "frame", 0, values.frame_place)
         if frame is not None and frame >= frames:
             message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"
             raise reader.error(found["frame"], message)
         return StoryImage(path, frame, reader.value(found, "strength", 1.0, values.share))
 
-    def _file(self, node: Node, name: str, what: str) -> Path:
+    def file(self, node: Node, name: str, what: str) -> Path:
         """The file that an entry names; what: that is to be in it."""
         try:
             path = self.find_image(name)

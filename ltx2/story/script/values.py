@@ -122,6 +122,13 @@ def seconds(value: Any) -> Fraction:
     return Fraction(str(value))
 
 
+def moment(value: Any) -> Fraction:
+    """A time in seconds, exact."""
+    if not 0 <= number(value) <= 86_400:
+        raise ValueError("expected a time in seconds from 0")
+    return Fraction(str(value))
+
+
 def share(value: Any) -> float:
     """A part of 1."""
     if not 0 <= number(value) <= 1:
