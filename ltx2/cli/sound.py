@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..continuation import save_attachment
 from ..errors import RequestError
@@ -16,6 +17,7 @@ from ..story.sound.making import MOST_PIXELS
 from ..values import Waveform
 from . import options
 from .continue_ import is_film
+from .report import add_json_argument, print_result
 from .state import load_with_notes
 
 
@@ -49,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="PATH",
         help="also keep what the next sound goes on from: .png card, .safetensors, .json or a folder",
     )
+    add_json_argument(parser)
     options.add_model_arguments(parser, pictures=False)
     parser.set_defaults(run=run)
 
@@ -57,21 +60,37 @@ def run(args: argparse.Namespace) -> None:
     """What the verb does. Raises Ltx2Error."""
     of_film = args.start is not None and is_film(args.start)
     _check(args, of_film)
-    state = None if args.start is None or of_film else load_with_notes(args.start, None).state
+    before = None if args.start is None or of_film else load_with_notes(args.start, None).state
     film = film_picture(args.start, most_pixels=MOST_PIXELS) if of_film else None
     # the half of the transformer that makes pictures is needed only where there is one to be seen
     args.sound_only = not of_film
     with options.Bars() as bars:
         models = options.load(args, bars)
-        sound = sound_job(models, request_of(args), film=film, state=state)
+        sound = sound_job(models, request_of(args), film=film, state=before)
         options.log_notes(sound.notes)
         options.log(sound)
         windows: list = []
         pieces = make_sound(models, sound, progress=bars, made=lambda *one: windows.append(one))
         _write(args, sound, pieces, of_film, models)
+    state = None
     if args.save_state:
-        options.log(f"state {save_attachment(state_of_sound(sound, *windows[-1]), args.save_state)}")
-    print(args.out)
+        state = save_attachment(state_of_sound(sound, *windows[-1]), args.save_state)
+        options.log(f"state {state}")
+    print_result(args, _result(args, sound, state), [args.out])
+
+
+def _result(args: argparse.Namespace, sound: SoundJob, state: Path | None) -> dict[str, Any]:
+    """What was made, as a JSON object."""
+    request = sound.job.request
+    return {
+        "file": str(args.out),
+        "state": None if state is None else str(state),
+        "preset": request.preset,
+        "seed": request.seed,
+        "seconds": float(sound.seconds),
+        "windows": len(sound.windows),
+        "notes": list(sound.notes),
+    }
 
 
 def request_of(args: argparse.Namespace) -> Request:

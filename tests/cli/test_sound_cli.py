@@ -1,5 +1,7 @@
 """``ltx2 sound`` as it is typed."""
 
+import json
+
 import pytest
 
 from ltx2 import media
@@ -29,8 +31,11 @@ def test_a_sound_and_what_follows_it(sound, capsys):
     assert media.read_sound("more.wav").samples.shape == (2, 50000)
 
 
-def test_sound_for_a_film(sound):
-    assert sound("film.mp4", "--out", "heard.mp4", "--preset", "ltx2_sound_fast") == 0
+def test_sound_for_a_film(sound, capsys):
+    assert sound("film.mp4", "--out", "heard.mp4", "--preset", "ltx2_sound_fast", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["seed"], told["windows"], told["seconds"]) == ("heard.mp4", 10, 1, 20 / 24)
+    assert told["preset"] == "ltx2_sound_fast" and told["state"] is None
     info = media.video_info("heard.mp4")
     assert (info.frames, info.samples, info.sample_rate) == (20, 40000, 48000)
     assert "ltx2_sound_fast" in info.metadata["ltx2"]

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from ltx2 import mini
 from ltx2.cli import main
-from ltx2.media import read_sound, read_video, write_video
+from ltx2.media import read_sound, read_video, write_video, write_wav
+from ltx2.values import Waveform
 from training import meaning, world
 from training.transformer import NEUTRAL, WORDS
 from training.world import Subject
@@ -203,3 +204,14 @@ def reads_as(old: str, new: str) -> dict[str, torch.Tensor]:
             tensors[f"{block}.2.lora_A.weight"] = up.T / gain
             tensors[f"{block}.2.lora_B.weight"] = change[:, None]
     return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def test_a_film_has_its_own_track_to_the_end(tmp_path):
+    way = world.path("up", world.START["up"], "", 8)
+    track = torch.from_numpy(world.sound("purple", way.hits, 8 * 8 + 1)).float()
+    write_wav(tmp_path / "song.wav", Waveform(track, 48000))
+    made = run(f"audio: song.wav\n{prompts(STAR.prompt, 'It jumps up and down.')}", tmp_path)
+    heard, wanted = made.sound, track.reshape(-1, track.shape[-1]).mean(0).numpy()
+    assert len(made.frames) == 2 * FRAMES - 9 and abs(len(heard) - len(made.frames) * 2000) <= 1024
+    count = len(made.frames) * 2000
+    assert np.square(heard[:count] - wanted[:count]).mean() < 0.05 * np.square(wanted[:count]).mean()
