@@ -14,6 +14,7 @@ import pytest
 
 from . import hosting
 from .make_texts import DOCS, LOCALES, page
+from .make_workflows import inputs_of, is_widget
 from .missing_texts import complaints
 from .test_inputs_kept import CASES
 from .workflow_texts import MODELS, OURS, WORKFLOWS
@@ -86,6 +87,21 @@ def test_examples_are_ready_for_the_registry(name):
         assert len(WORKFLOWS[name].nodes) <= 10
     if name == "native_continuation":
         assert len(ours) <= 4
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_templates_have_the_inputs_of_the_recorded_nodes(name):
+    """A node that got an input since a template was written: `make workflows`."""
+    recorded = json.loads((hosting.ROOT / "tests/comfyui/data/object_info.json").read_text("utf-8"))
+    folder = hosting.ROOT / "example_workflows"
+    form = json.loads((folder / f"api/{name}.json").read_text("utf-8"))
+    graph = {str(node["id"]): node for node in json.loads((folder / f"{name}.json").read_text("utf-8"))["nodes"]}
+    for key, node in form.items():
+        if node["class_type"].startswith(OURS):
+            found = inputs_of(recorded, node["class_type"])
+            wanted = [one for one, kind, options, _ in found if is_widget(kind, options) or one in node["inputs"]]
+            assert list(node["inputs"]) == wanted, (key, node["class_type"])
+            assert [socket["name"] for socket in graph[key]["inputs"]] == [one for one, *_ in found]
 
 
 def comfy_cli() -> str | None:
