@@ -440,9 +440,9 @@ def save_video(video, path: Path, hidden) -> None:
 # --- the server ---------------------------------------------------------------------------------------------------
 
 
-def serve(path: str, answer) -> None:
-    """Answer ``GET path`` with the JSON that ``answer(query)`` gives, computed beside the server's own loop, or with
-    ``{"error": …}`` for one of the engine's errors. Does nothing where no server runs."""
+def serve(path: str, answer, method: str = "GET") -> None:
+    """Answer requests with the JSON that ``answer`` makes of the query, or of a POST's JSON, beside the server's own
+    loop, or with ``{"error": …}`` for one of the engine's errors. Does nothing where no server runs."""
     try:
         from aiohttp import web
         from server import PromptServer
@@ -451,11 +451,12 @@ def serve(path: str, answer) -> None:
     except (ImportError, AttributeError):
         return
 
-    @routes.get(path)
-    async def get(request):
+    @routes.route(method, path)
+    async def respond(request):
         try:
-            return web.json_response(await asyncio.to_thread(answer, dict(request.query)))
-        except Ltx2Error as error:
+            given = dict(request.query) if method == "GET" else await request.json()
+            return web.json_response(await asyncio.to_thread(answer, given))
+        except (Ltx2Error, json.JSONDecodeError) as error:
             return web.json_response({"error": without_folders(str(error))})
 
 

@@ -9,6 +9,7 @@ from ..ltx2.continuation.attachments import load_attachment
 from . import host
 from .continuation import card
 from .state_list import STATES
+from .storyboard import storyboard
 
 ROOT = "/ltx2_continuum"
 THUMBNAIL = 320  # pixels of its longer side
@@ -40,3 +41,4 @@ def state_card(query: dict) -> dict:
 def serve_all() -> None:
     host.serve(f"{ROOT}/states", state_names)
     host.serve(f"{ROOT}/state", state_card)
+    host.serve(f"{ROOT}/storyboard", storyboard, "POST")

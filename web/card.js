@@ -101,6 +101,19 @@ export class Card {
     this.turn("video");
   }
 
+  // A part of the film, in seconds; it stops at its end.
+  playPart(start, end) {
+    if (!this.played) return;
+    this.turn("video");
+    this.video.currentTime = start;
+    this.video.ontimeupdate = () => {
+      if (this.video.currentTime < end && this.video.currentTime >= start - 0.5) return;
+      this.video.ontimeupdate = null;
+      this.video.pause();
+    };
+    this.video.play().catch(() => {}); // the page may want a click first
+  }
+
   turn(which) {
     this.film.hidden = false;
     this.video.hidden = which !== "video";

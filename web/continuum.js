@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { addCard, CARD_STYLE, restoreResults, takePreviews } from "./card.js";
 import { addLoader, followStates, LOAD_STYLE, ownUpload } from "./load_state.js";
+import { addStoryboard, BOARD_STYLE, followStories } from "./storyboard.js";
 
 const COLOURS = {
   LTX2_CONTINUATION_STATE: "#c98a3a",
@@ -32,7 +33,7 @@ function addColours() {
   }
   const sheet = document.createElement("style");
   const rules = Object.entries(COLOURS).map(([type, colour]) => `--color-datatype-${type}: ${colour};`).join(" ");
-  sheet.textContent = `:root { ${rules} }${CARD_STYLE}${LOAD_STYLE}`;
+  sheet.textContent = `:root { ${rules} }${CARD_STYLE}${LOAD_STYLE}${BOARD_STYLE}`;
   document.head.append(sheet);
 }
 
@@ -42,10 +43,12 @@ app.registerExtension({
   async setup() {
     addColours();
     followStates();
+    followStories();
   },
   async beforeRegisterNodeDef(nodeType, nodeData) { ownUpload(nodeData); },
   async nodeCreated(node) {
     addLoader(node);
+    addStoryboard(node);
     addCard(node);
   },
   onNodeOutputsUpdated(outputs) { restoreResults(outputs); },

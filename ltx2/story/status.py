@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoryError
+from ..film.seam_metrics import SeamReport
 from .journal import JOURNAL_FILE, is_at_work, read_journal
+from .script import StoryScript
 from .sentences import shown
+from .takes import entries_of
 
 DONE, RUNNING, STOPPED, WAITING = "done", "running", "stopped", "waiting"
+MADE, KEPT = "made", "kept"
 
 
 @dataclass(frozen=True)
@@ -88,3 +92,47 @@ def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], a
             seed, where = (begun["seed"], str(begun["where"])) if begun else (None, "")
             takes.append(TakeStatus(index + 1, take, scene, str(prompt)[:60], state, take == kept, seed, where))
     return StoryStatus(tuple(takes), at_work, str(run["out"]), film_done)
+
+
+@dataclass(frozen=True)
+class SegmentStatus:
+    """What a work folder has of one segment of a script. state: made (in the newest run), kept (from before), running,
+    stopped or waiting; seed, folder: of its newest take; seam: how it joined the segment before in the newest film."""
+
+    state: str = WAITING
+    seed: int | None = None
+    folder: str | None = None
+    seam: SeamReport | None = None
+
+
+def segment_states(script: StoryScript, work: str | Path) -> tuple[SegmentStatus, ...]:
+    """What there is of each segment of a script, whatever script the folder was used for last. Raises StoryError where
+    the journal is damaged."""
+    work = Path(work)
+    entries, _ = read_journal(work / JOURNAL_FILE)
+    begins = max((i for i, entry in enumerate(entries) if entry["event"] == "run"), default=len(entries))
+    since = entries[begins:]
+    at_work = bool(since) and is_at_work(work)
+    plan = next((entry for entry in reversed(entries[:begins]) if entry["event"] == "plan"), {})
+    told = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
+    try:
+        same = [index < len(told) and one[0] == told[index] for index, one in enumerate(plan.get("segments", ()))]
+        made = {entry.get("entry"): entry for entry in entries if entry["event"] == "segment"}
+        new = {entry.get("entry") for entry in since if entry["event"] == "segment"}
+        begun = {entry["index"] for entry in since if entry["event"] == "start"}
+        film = next((entry for entry in reversed(entries) if entry["event"] == "film"), {})
+        seams = {seam["segment"]: SeamReport(**seam) for seam in film.get("seams", ())}
+        found = []
+        for index, name in enumerate(entries_of(script)):
+            record, known = made.get(name), index < len(same) and same[index]
+            if known and index in begun and name not in new:
+                found.append(SegmentStatus(RUNNING if at_work else STOPPED))
+            elif record is not None:
+                seam = seams.get(index) if known else None
+                state = MADE if name in new else KEPT
+                found.append(SegmentStatus(state, record["seed"], record["folder"], seam))
+            else:
+                found.append(SegmentStatus())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoryError(f"the journal in {shown(work)} has a damaged entry: {error}") from error
+    return tuple(found)

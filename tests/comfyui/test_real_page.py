@@ -17,6 +17,15 @@ SEARCHED = ("extend", "ltx2 extend", "continue video", "image to video", "first 
 WHOLE = ("Generate", "Story", "ExtendVideo")  # nodes that need no other to make something
 SMALL = {OURS + "Generate": {"width": 64, "height": 64, "seconds": 0.7, "preset": "ltx2_fast"}}
 
+SCRIPT = """# my film
+size: 128x96
+defaults: {seconds: 1}
+segments:
+  # morning
+  - A red ball rolls by day.
+  - A blue box jumps at night. # dark
+"""
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["canvas", "nodes-2.0"])
 def seen(request, host, browser, tmp_path_factory):
@@ -32,6 +41,7 @@ def seen(request, host, browser, tmp_path_factory):
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
     dropped = str(host.base / f"output/continuum/film_0000{1 + request.param}_.png")
     given = {"workflows": workflows, "uploads": [str(path) for path in uploads], "dropped": dropped, "search": SEARCHED}
+    given["story"] = {"script": SCRIPT, "folder": f"board/{request.param}"}
     return browser.visit(host, vue=request.param, **given)
 
 
@@ -89,6 +99,26 @@ def test_a_card_that_is_dropped_on_the_loader_is_loaded_and_one_on_the_canvas_op
     assert on_node["listed"][0] == on_node["value"] and any("continuum/film" in name for name in on_node["listed"])
     assert not [name for name in on_node["listed"] if "any_state" in name or "first.png" in name]
     assert on_canvas["nodes"] == len(WORKFLOWS[QUEUED].nodes) + 1
+
+
+def test_a_story_is_edited_and_made_by_clicking_on_its_segments(seen):
+    steps = {step["name"]: step for step in seen["story"]}
+    script = {name: step["script"] for name, step in steps.items()}
+    assert script["prompt"] == SCRIPT.replace("A red ball rolls by day.", 'prompt: "A green ball rests by day."')
+    assert "    seconds: 2\n" in script["seconds"] and "# dark" in script["seconds"]
+    assert [len(steps[name]["states"]) for name in ("seconds", "add", "remove")] == [2, 3, 2]
+    assert script["move"].index("cut: true") < script["move"].index("# dark") < script["move"].index("A blue box")
+    assert script["remove"] == script["seconds"]
+    # what cannot be is told and changes nothing
+    assert "seed is '-5'" in steps["wrong"]["says"] and script["wrong"] == script["remove"]
+    assert steps["shorter"]["says"] == "2 segments, 1.71 s" and steps["shorter"]["states"] == ["waiting"] * 2
+    made = steps["made"]
+    assert made["states"] == ["made"] * 2 and min(made["pictures"]) > 0 and made["film"] == 128
+    assert "frames differ by" in made["seam"]
+    # what a press does is said before it is done; the wish is for one run
+    assert "Segment 2 gets a fresh seed; all others stay" in steps["asked"]["says"]
+    assert steps["taken"]["states"] == ["kept", "made"] and steps["taken"]["redo"] == ""
+    assert script["taken"] == script["shorter"]
 
 
 def test_sockets_have_their_colours(seen):

@@ -149,3 +149,39 @@ def test_a_sound_that_is_connected_is_that_of_the_film(run, made, folders):
     with pytest.raises(ValueError, match="keep one of them"):
         (folders / "input" / "song.wav").write_bytes(b"x")
         run("Story", **made.parts, script=f"audio: song.wav\n{script}", folder="sung", audio=track)
+
+
+def test_the_board_of_a_story_tells_what_there_is_of_each_segment(story, pack):
+    board = pack.nodes.storyboard.storyboard
+    asked = {"script": SCRIPT, "folder": "boards"}
+    before = board(asked)
+    assert [one["state"] for one in before["segments"]] == ["waiting"] * 2 and before["script"] == SCRIPT
+    assert [(one["start"], one["end"]) for one in before["segments"]] == [(0, 17 / 24), (17 / 24, 25 / 24)]
+    story(folder="boards")
+    shown = board(asked)["segments"]
+    assert [one["state"] for one in shown] == ["made"] * 2 and [one["seed"] for one in shown] == [10, 11]
+    assert shown[0]["seam"] is None and "frames differ" in shown[1]["seam"] and shown[0]["later"] == 1
+    assert pack.nodes.routes.state_card({"file": shown[1]["file"]})["segment_index"] == 1
+    # another script's segments are not taken for these
+    changed = board({**asked, "edit": {"op": "set", "index": 1, "values": {"prompt": "three", "cut": True}}})
+    assert [one["state"] for one in changed["segments"]] == ["made", "waiting"] and changed["segments"][0]["later"] == 0
+    story(changed["script"], folder="boards")
+    assert [one["state"] for one in board({**asked, "script": changed["script"]})["segments"]] == ["kept", "made"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, [], {}, {"script": 3}, {"script": SCRIPT, "folder": "../x"}, {"script": "segments: 3", "folder": "x"}]
+    + [
+        {"script": SCRIPT, "folder": "x", "edit": edit}
+        for edit in ("set", {"op": "set"}, {"op": "burn", "index": 0}, {"op": "move", "index": True, "to": 1})
+    ]
+    + [
+        {"script": SCRIPT, "folder": "x", "edit": {"op": "set", "index": 0, "values": values}}
+        for values in ("x", {"seed": float("nan")}, {"image": "../no.png"}, {"prompt": "\ud800"})
+    ],
+)
+def test_what_the_board_refuses(pack, folders, given):
+    with pytest.raises(ValueError, match=r"expected|is not in|leaves the output|is empty|cannot be read") as caught:
+        pack.nodes.storyboard.storyboard(given)
+    assert len(str(caught.value)) <= 300 and isinstance(caught.value, pack.ltx2.errors.Ltx2Error)

@@ -23,7 +23,7 @@ from .values import Reader
 
 MAX_SEGMENTS = 10_000
 
-_STORY = (
+STORY_ENTRIES = (
     "segments",
     "title",
     "fps",
@@ -41,7 +41,19 @@ _STORY = (
     "audio",
     "defaults",
 )
-_SEGMENT = ("prompt", "seconds", "frames", "negative", "seed", "strength", "image", "cut", "takes", "take", "reference")
+SEGMENT_ENTRIES = (
+    "prompt",
+    "seconds",
+    "frames",
+    "negative",
+    "seed",
+    "strength",
+    "image",
+    "cut",
+    "takes",
+    "take",
+    "reference",
+)
 _DEFAULTS = ("seconds", "frames", "negative", "strength", "takes", "reference")
 
 
@@ -147,16 +159,7 @@ def parse_script(
     """
     path = Path(path)
     reader = Reader(shown(path))
-    source = as_source(checked_text(text, reader.name), reader.name, _STORY, _SEGMENT)
-    try:
-        root = compose(source)
-    except NotYaml as error:
-        raise StoryError(f"{reader.name}, {error.place}: {error}") from error
-    if root is None:
-        raise StoryError(f"{reader.name} is empty, expected one prompt a line, or a list of segments")
-    found = reader.mapping(root, "the script", _STORY)
-    if "segments" not in found:
-        raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")
+    found = read_tree(text, reader)
     fps = reader.value(found, "fps", Fraction(24), values.fps)
     no_size: tuple[int | None, int | None] = None, None
     size = reader.value(found, "size", no_size, values.size)
@@ -179,6 +182,21 @@ def parse_script(
         overrides=_overrides(reader, found.get("override")),
         audio=read_audio(reader, found.get("audio"), segments.file),
     )
+
+
+def read_tree(text: str, reader: Reader) -> dict[str, Any]:
+    """A script's entries by name, as nodes that know their place; ``segments`` is among them. Raises StoryError."""
+    source = as_source(checked_text(text, reader.name), reader.name, STORY_ENTRIES, SEGMENT_ENTRIES)
+    try:
+        root = compose(source)
+    except NotYaml as error:
+        raise StoryError(f"{reader.name}, {error.place}: {error}") from error
+    if root is None:
+        raise StoryError(f"{reader.name} is empty, expected one prompt a line, or a list of segments")
+    found = reader.mapping(root, "the script", STORY_ENTRIES)
+    if "segments" not in found:
+        raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")
+    return found
 
 
 def _beside(path: Path) -> FindImage:
@@ -248,7 +266,7 @@ class _Segments:
 
     def _segment(self, item: Node, index: int, before: int) -> SegmentScript:
         reader = self.reader
-        own = {"prompt": item} if isinstance(item, Scalar) else reader.mapping(item, "a segment", _SEGMENT)
+        own = {"prompt": item} if isinstance(item, Scalar) else reader.mapping(item, "a segment", SEGMENT_ENTRIES)
         if "prompt" not in own:
             raise reader.error(item, "the segment has no prompt: add `prompt:` with what is seen and heard")
         merged = self._merged(own)

@@ -35,6 +35,7 @@ async function visit(plan) {
     await open(page, plan, report);
     for (const one of plan.workflows) report.workflows[one.name] = await workflow(page, plan, one);
     if (plan.uploads) report.uploads = await upload(page, plan);
+    if (plan.story) report.story = await storyboard(page, plan);
   } catch (error) {
     report.failure = String(error.stack ?? error);
   } finally {
@@ -152,14 +153,70 @@ async function upload(page, plan) {
 // a file let go over the first node's title, or over the empty canvas
 async function drop({ bytes, name, onNode }) {
   const { canvas, graph } = window.app, rect = canvas.canvas.getBoundingClientRect(), [x, y] = graph._nodes[0].pos;
-  const at = onNode ? [x + 60, y + 15] : [x + 60, y - 120];
-  const place = { clientX: rect.x + (at[0] + canvas.ds.offset[0]) * canvas.ds.scale, clientY: rect.y + (at[1] + canvas.ds.offset[1]) * canvas.ds.scale };
+  canvas.ds.scale = 1;
+  canvas.ds.offset[0] = canvas.ds.offset[1] = 0;
+  canvas.setDirty(true, true);
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+  const at = onNode ? [x + 60, y + 15] : [x + 700, y + 500];
+  const place = { clientX: rect.x + at[0], clientY: rect.y + at[1] };
   const dataTransfer = new DataTransfer();
   dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type: "image/png" }));
   for (const type of ["dragenter", "dragover", "drop"]) {
     document.elementFromPoint(place.clientX, place.clientY).dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer, ...place }));
     await new Promise((done) => setTimeout(done, 100));
   }
+}
+
+// the Story node's row of segments, worked with as a person would: by clicks and keys
+async function storyboard(page, plan) {
+  await page.evaluate(storyGraph, plan.story);
+  await page.waitForTimeout(1000);
+  await show(page, plan, "storyboard");
+  const steps = [], card = (n) => page.locator(`.continuum-segment[data-segment="${n}"]`);
+  const look = async () => page.evaluate(() => {
+    const [node] = window.app.graph._nodes.filter((n) => n.type === "LTX2ContinuumStory"), value = (name) => node.widgets.find((w) => w.name === name).value;
+    return { script: value("script"), redo: value("redo"), says: document.querySelector(".continuum-board .say").innerText,
+      states: [...document.querySelectorAll(".continuum-segment .state")].map((one) => one.innerText), film: document.querySelector(".continuum-Story video").videoWidth,
+      pictures: [...document.querySelectorAll(".continuum-segment img")].map((one) => one.naturalWidth), seam: document.querySelector(".continuum-segment[data-segment='2'] .seam")?.innerText };
+  });
+  const after = async (name, act) => { await act(); await page.waitForTimeout(700); steps.push({ name, ...await look() }); };
+  const type = (n, field, text) => async () => { await card(n).locator(field).fill(text); await card(n).locator(field).press("Tab"); };
+  const ran = () => page.evaluate(() => new Promise((done) => {
+    const api = window.app.api ?? window.comfyAPI.api.api;
+    api.addEventListener("execution_success", () => setTimeout(done, 1500), { once: true });
+    api.addEventListener("execution_error", (e) => done(e.detail.exception_message), { once: true });
+  }));
+  await after("prompt", type(1, "textarea", "A green ball rests by day."));
+  await after("seconds", type(2, ".seconds", "2"));
+  await after("add", () => card(2).locator(".add").click());
+  await after("cut", () => card(3).locator("input[type=checkbox]").click());
+  await after("move", () => card(3).locator(".left").click());
+  await after("remove", () => card(2).locator(".remove").click());
+  await after("wrong", type(2, ".seed", "-5"));
+  await after("shorter", type(2, ".seconds", "1"));
+  await after("made", async () => { const done = ran(); await page.evaluate(() => window.app.queuePrompt(0, 1)); await done; });
+  await show(page, plan, "storyboard-done");
+  await after("asked", () => card(2).locator(".new-take").click());
+  await after("taken", async () => { const done = ran(); await card(2).locator(".new-take").click(); await done; });
+  await after("played", () => card(2).locator(".look").click());
+  return steps;
+}
+
+// models, and a story that they make
+function storyGraph(given) {
+  const { app, LiteGraph } = window;
+  app.graph.clear();
+  const [load, gemma, story] = ["LoadCheckpoint", "LoadTextEncoder", "Story"].map((name, i) => {
+    const node = LiteGraph.createNode(`LTX2Continuum${name}`);
+    node.pos = [330 * i, 0];
+    app.graph.add(node);
+    return node;
+  });
+  const set = (node, values) => Object.entries(values).forEach(([name, value]) => { const widget = node.widgets.find((w) => w.name === name); widget.value = value; widget.callback?.(value); });
+  const join = (from, output, to, input) => from.connect(from.outputs.findIndex((o) => o.name === output), to, to.inputs.findIndex((i) => i.name === input));
+  set(load, { checkpoint: "mini" }), set(gemma, { text_encoder: "mini" }), set(story, given);
+  join(load, "model", gemma, "model"), join(gemma, "text_encoder", story, "text_encoder");
+  for (const name of ["model", "video_vae", "audio_vae"]) join(load, name, story, name);
 }
 
 // the whole graph drawn; where screenshots are kept, one of it, cut at a margin around the nodes if one is given

@@ -1,0 +1,222 @@
+// The Story node's segments as a row that can be edited. All it changes is the script's text, which the server takes
+// apart by the engine's own reader, so that comments and everything else in it stay.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { grow } from "./card.js";
+import { texts } from "./texts.js";
+
+const STORY_NODE = "LTX2ContinuumStory";
+const ROUTES = "/ltx2_continuum";
+const [HEIGHT, WIDTH, POLL] = [330, 560, 2000]; // px, px, ms
+const NUMBERS = { seconds: { step: 0.5, min: 0.1 }, seed: { step: 1, min: 0 }, strength: { step: 0.05, min: 0, max: 1 }, take: { step: 1, min: 1 } };
+
+export const BOARD_STYLE = `
+.continuum-board { display: flex; flex-direction: column; gap: 4px; font: 11px/15px sans-serif; color: var(--input-text, #ddd); overflow: hidden; min-height: ${HEIGHT - 16}px; }
+.continuum-row { flex: 1; min-height: 0; display: flex; gap: 6px; overflow-x: auto; overflow-y: hidden; }
+.continuum-segment { flex: 0 0 176px; display: flex; flex-direction: column; gap: 3px; padding: 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
+.continuum-segment.running { border-color: #4a9; }
+.continuum-segment .head { display: flex; justify-content: space-between; font-weight: bold; }
+.continuum-segment .look { position: relative; flex: 0 0 74px; background: #0006; border-radius: 3px; overflow: hidden; cursor: pointer; }
+.continuum-segment .look img { width: 100%; height: 100%; object-fit: contain; }
+[data-node-id] .continuum-segment textarea, .continuum-segment textarea { flex: 1; min-height: 34px; resize: none; }
+.continuum-segment textarea, .continuum-segment input { font: inherit; color: inherit; background: #0004; border: 1px solid var(--border-color, #555); border-radius: 3px; padding: 1px 3px; }
+.continuum-segment .fields { display: grid; grid-template-columns: auto 1fr auto 1fr; gap: 2px 4px; align-items: center; }
+.continuum-segment .fields input { min-width: 0; width: 100%; box-sizing: border-box; }
+.continuum-segment .fields .wide { grid-column: span 3; }
+.continuum-segment .seam { flex: 0 0 auto; max-height: 30px; overflow: auto; opacity: 0.75; }
+.continuum-segment .buttons { display: flex; gap: 2px; }
+.continuum-segment button, .continuum-board > .say button { flex: 1; padding: 1px 3px; font: inherit; color: inherit; background: #fff1; border: 1px solid var(--border-color, #555); border-radius: 3px; cursor: pointer; white-space: nowrap; }
+.continuum-board > .say { flex: 0 0 auto; min-height: 15px; max-height: 45px; overflow: auto; }
+.continuum-board > .say.wrong { color: #e88; }`;
+
+const make = (tag, given = {}, ...inside) => {
+  const element = Object.assign(document.createElement(tag), given);
+  element.append(...inside.filter(Boolean));
+  return element;
+};
+const widgetOf = (node, name) => node.widgets?.find((one) => one.name === name);
+const setWidget = (node, name, value) => {
+  const widget = widgetOf(node, name);
+  widget.value = value;
+  widget.callback?.(value);
+};
+
+async function ask(body) {
+  const answer = await api.fetchApi(`${ROUTES}/storyboard`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  return answer.ok ? answer.json() : { error: texts().answered(answer.status) };
+}
+
+export class Storyboard {
+  constructor(node) {
+    this.node = node;
+    this.pictures = new Map(); // state file → its picture
+    this.armed = null; // the button that was pressed once and says what a second press does
+    this.row = make("div", { className: "continuum-row" });
+    this.say = make("div", { className: "say" });
+    this.root = make("div", { className: "continuum-board" }, this.row, this.say);
+    const height = () => HEIGHT;
+    this.widget = node.addDOMWidget("continuum_storyboard", "continuum_storyboard", this.root, { serialize: false, getMinHeight: height, getMaxHeight: height });
+    this.widget.serialize = false;
+    this.follow("script");
+    this.follow("folder");
+  }
+
+  // Typed changes are seen a moment after the last key.
+  follow(name) {
+    const widget = widgetOf(this.node, name), prior = widget.callback;
+    const later = () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.refresh(), 400); };
+    widget.callback = function () {
+      later();
+      return prior?.apply(this, arguments);
+    };
+    widget.element?.addEventListener("input", later);
+  }
+
+  async refresh(edit = null) {
+    const script = widgetOf(this.node, "script").value, folder = widgetOf(this.node, "folder").value;
+    const asked = (this.asked = {});
+    const board = await ask({ script, folder, edit });
+    if (this.asked !== asked || script !== widgetOf(this.node, "script").value) return; // overtaken
+    if (board.error) {
+      this.tell(board.error, true);
+      if (edit && this.board) this.render(); // as the text has it
+      return;
+    }
+    this.board = board;
+    if (edit) setWidget(this.node, "script", board.script);
+    const typing = this.row.contains(document.activeElement) && !edit;
+    if (typing) this.renderStates();
+    else this.render();
+    this.tell(texts().whole(board.segments.length, board.seconds));
+  }
+
+  tell(text, wrong = false) {
+    this.say.textContent = text;
+    this.say.classList.toggle("wrong", wrong);
+  }
+
+  render() {
+    this.armed = null;
+    this.cards = this.board.segments.map((segment, index) => this.card(segment, index));
+    this.row.replaceChildren(...this.cards);
+    this.renderStates();
+  }
+
+  // What changes while a story runs.
+  renderStates() {
+    if (this.cards?.length !== this.board.segments.length) return;
+    this.board.segments.forEach((segment, index) => {
+      const card = this.cards[index];
+      card.classList.toggle("running", segment.state === "running");
+      card.querySelector(".state").textContent = texts().states[segment.state] ?? segment.state;
+      card.querySelector(".seam").textContent = segment.seam ?? "";
+      this.showPicture(card.querySelector("img"), segment.file);
+    });
+  }
+
+  async showPicture(image, file) {
+    if (image.dataset.file === (file ?? "")) return;
+    image.dataset.file = file ?? "";
+    if (file && !this.pictures.has(file)) {
+      const answer = await api.fetchApi(`${ROUTES}/state?${new URLSearchParams({ file })}`);
+      this.pictures.set(file, (await answer.json()).thumbnail ?? null);
+    }
+    if (image.dataset.file !== (file ?? "")) return; // another meanwhile
+    const picture = file ? this.pictures.get(file) : null;
+    image.hidden = !picture;
+    if (picture) image.src = picture;
+  }
+
+  card(segment, index) {
+    const say = texts(), values = segment.values;
+    const head = make("div", { className: "head" }, make("span", { textContent: `${index + 1}${segment.cut && index ? ` ✂` : ""}` }), make("span", { className: "state" }));
+    const look = make("div", { className: "look", title: say.play }, make("img", { hidden: true }));
+    look.addEventListener("click", () => this.node.continuumCard?.playPart(segment.start, segment.end));
+    const prompt = make("textarea", { value: segment.prompt, spellcheck: false, title: say.prompt });
+    prompt.addEventListener("change", () => this.set(index, { prompt: prompt.value }));
+    const fields = make("div", { className: "fields" });
+    for (const name of Object.keys(NUMBERS)) fields.append(...this.number(index, name, segment, values));
+    const cut = make("input", { type: "checkbox", checked: segment.cut, title: say.fields.cut });
+    cut.addEventListener("change", () => this.set(index, { cut: cut.checked || null }));
+    const image = make("input", { type: "text", className: "image", value: segment.images.join(", "), placeholder: say.none_yet, title: say.fields.image });
+    image.disabled = values.image !== undefined && typeof values.image !== "string"; // more than a name: in the text
+    image.addEventListener("change", () => this.set(index, { image: image.value.trim() || null }));
+    fields.append(make("label", { textContent: say.fields.cut }), cut, make("label", { textContent: say.fields.image }), image);
+    const card = make("div", { className: "continuum-segment" }, head, look, prompt, fields, make("div", { className: "seam", title: say.seam }), this.buttons(segment, index));
+    card.dataset.segment = index + 1;
+    return card;
+  }
+
+  number(index, name, segment, values) {
+    const say = texts(), shown = { seconds: segment.seconds, seed: segment.seed }[name];
+    const field = make("input", { type: "number", className: name, ...NUMBERS[name], value: values[name] ?? "", placeholder: shown ?? "", title: say.fields[name] });
+    field.addEventListener("change", () => this.set(index, { [name]: field.value === "" ? null : Number(field.value) }));
+    return [make("label", { textContent: say.fields[name] }), field];
+  }
+
+  buttons(segment, index) {
+    const say = texts(), last = this.board.segments.length - 1;
+    const button = (className, textContent, title, act) => {
+      const one = make("button", { className, textContent, title });
+      one.addEventListener("click", () => act(one));
+      return one;
+    };
+    const left = button("left", "◀", say.earlier, () => this.refresh({ op: "move", index, to: index - 1 }));
+    const right = button("right", "▶", say.later, () => this.refresh({ op: "move", index, to: index + 1 }));
+    [left.disabled, right.disabled] = [index === 0, index === last];
+    const add = button("add", "+", say.add, () => this.refresh({ op: "add", index: index + 1, values: { prompt: say.new_prompt } }));
+    const remove = button("remove", "✕", say.remove, () => this.refresh({ op: "remove", index }));
+    remove.disabled = last === 0;
+    const redo = button("redo", say.redo, say.redo_hint, (one) => this.again(one, segment, index, `${index + 1}`, say.redo_note));
+    const take = button("new-take", say.new_take, say.new_take_hint, (one) => this.again(one, segment, index, `${index + 1}:new`, say.take_note));
+    redo.disabled = take.disabled = !segment.file;
+    return make("div", {}, make("div", { className: "buttons" }, redo, take), make("div", { className: "buttons" }, left, right, add, remove));
+  }
+
+  set(index, values) { return this.refresh({ op: "set", index, values }); }
+
+  // Says what else it makes anew, and does it when it is pressed again.
+  async again(button, segment, index, wish, note) {
+    if (this.armed !== button) {
+      this.armed = button;
+      this.tell(note(index + 1, segment.later));
+      return;
+    }
+    this.armed = null;
+    const before = widgetOf(this.node, "redo").value;
+    setWidget(this.node, "redo", wish);
+    try {
+      await app.queuePrompt(0, 1);
+    } finally {
+      setWidget(this.node, "redo", before); // it was for this run
+    }
+  }
+}
+
+const boards = new Set();
+
+export function addStoryboard(node) {
+  if (node.comfyClass !== STORY_NODE || !widgetOf(node, "script")) return;
+  const board = new Storyboard(node), removed = node.onRemoved, configured = node.onConfigure;
+  boards.add(board);
+  node.continuumBoard = board;
+  node.onRemoved = function () {
+    boards.delete(board);
+    return removed?.apply(this, arguments);
+  };
+  node.onConfigure = function () {
+    configured?.apply(this, arguments);
+    setTimeout(() => board.refresh(), 0);
+  };
+  if (node.size[0] < WIDTH) node.setSize([WIDTH, node.size[1]]);
+  setTimeout(() => { grow(node); board.refresh(); }, 0);
+}
+
+// While something runs, how far it is; once more when it ends.
+export function followStories() {
+  let timer = null;
+  const refresh = () => boards.forEach((board) => board.refresh());
+  const stop = () => { clearInterval(timer); timer = null; refresh(); };
+  api.addEventListener("execution_start", () => { if (boards.size && !timer) timer = setInterval(refresh, POLL); });
+  for (const end of ["execution_success", "execution_error", "execution_interrupted"]) api.addEventListener(end, () => { if (timer || boards.size) stop(); });
+}
