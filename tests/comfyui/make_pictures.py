@@ -71,6 +71,28 @@ def make(host: real.Host) -> None:
         add(name, strip_of(films_of(host, name)))
 
 
+BOARD = """\
+defaults: {frames: 49}
+segments:
+  - A yellow star rolls from side to side at sunset.
+  - It jumps up and down.
+  - prompt: A green ball circles around at night.
+    cut: true
+  - The ball, now red, rolls from side to side.
+"""
+
+
+def make_board(host: real.Host, folder: Path) -> None:
+    """docs/storyboard.jpg: the Story node on the page, when its film is made."""
+    from .pages import browsing
+
+    plan = {"workflows": [], "board": {"script": BOARD, "folder": "continuum/board"}, "boardWidth": 780}
+    with browsing() as browser:
+        browser.visit(host, folder, vue=True, language="en", thumbnails=True, **plan)
+    picture = Image.open(folder / "vue/en/board.png").convert("RGB")
+    picture.save(hosting.ROOT / "docs/storyboard.jpg", quality=85, optimize=True)
+
+
 def main() -> None:
     from ltx2.tiny.write import write_tiny
 
@@ -87,6 +109,7 @@ def main() -> None:
         with real.running(base) as host:
             thumbnails(host, Path(folder))
             make(host)
+            make_board(host, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 /* The pack on the real page, headless.  node page.mjs JS BROWSER: one browser for all visits, each a line of JSON on
    stdin that is answered by a line on stdout. JS: a folder with playwright-core; BROWSER: Chromium's program.
 
-   A visit: {url, vue: bool, language?, shots?: folder to keep screenshots in, thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths], search?: [words]}
+   A visit: {url, vue: bool, language?, shots?: folder to keep screenshots in, thumbnails?: bool, workflows: [{name, path, queue?: {type: {widget: value}}, continued?: bool}], uploads?: [paths], search?: [words], board?: {script, folder}, boardWidth?: pixels}
    continued: the bridge's nodes are put into the stock graph, as a person would; "start" has its API form with what loads bypassed.
    Every workflow is opened on its own; the answer has its unknown nodes and its API form. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -36,6 +36,7 @@ async function visit(plan) {
     for (const one of plan.workflows) report.workflows[one.name] = await workflow(page, plan, one);
     if (plan.uploads) report.uploads = await upload(page, plan);
     if (plan.story) report.story = await storyboard(page, plan);
+    if (plan.board) await pictureOfBoard(page, plan);
   } catch (error) {
     report.failure = String(error.stack ?? error);
   } finally {
@@ -200,6 +201,25 @@ async function storyboard(page, plan) {
   await after("taken", async () => { const done = ran(); await card(2).locator(".new-take").click(); await done; });
   await after("played", () => card(2).locator(".look").click());
   return steps;
+}
+
+// the Story node alone, so wide that its segments stand in a row, when its film is made
+async function pictureOfBoard(page, plan) {
+  await page.evaluate(storyGraph, plan.board);
+  await page.waitForTimeout(1000);
+  await page.evaluate(() => new Promise((done) => {
+    const api = window.app.api ?? window.comfyAPI.api.api;
+    for (const event of ["execution_success", "execution_error"]) api.addEventListener(event, () => setTimeout(done, 2500), { once: true });
+    window.app.queuePrompt(0, 1);
+  }));
+  await page.evaluate((width) => {
+    for (const node of [...window.app.graph._nodes]) {
+      if (node.type === "LTX2ContinuumStory") node.setSize([width, node.size[1]]);
+      else window.app.graph.remove(node);
+    }
+  }, plan.boardWidth);
+  await page.waitForTimeout(800);
+  await show(page, plan, "board", 12);
 }
 
 // models, and a story that they make
