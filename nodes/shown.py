@@ -9,12 +9,18 @@ from pathlib import Path
 
 import torch
 
+from ..ltx2 import errors
 from ..ltx2.atomic_files import reason
 from ..ltx2.errors import Ltx2Error, Ltx2Warning, MediaError
 from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, write_film
 from ..ltx2.values import Waveform
 from . import host
 from .sockets import SegmentValue
+
+# the page shows an error's kind: without the folder that the pack lies in, by which a host names its modules
+for _kind in vars(errors).values():
+    if isinstance(_kind, type):
+        _kind.__module__ = "ltx2.errors"
 
 PREVIEW_CRF = 23
 PIECE = 16  # frames handed to the encoder at a time
@@ -49,6 +55,7 @@ def telling(node: type) -> type:
             try:
                 result = execute(cls, *given, **inputs)
             except Ltx2Error as error:
+                host.tell(notes)  # they may say why
                 error.args = tuple(host.without_folders(one) if isinstance(one, str) else one for one in error.args)
                 raise
         if notes:

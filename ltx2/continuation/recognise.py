@@ -13,7 +13,9 @@ from .forms.parts import KIND, PAYLOAD
 from .frame_files import PNG_SIGNATURE
 
 SUFFIXES = (".png", ".safetensors", ".json")
-_MAX_CHUNKS = 4096
+_MAX_CHUNKS = 64
+# a card has one; other programs write one for each 8 or 64 KB, and thousands of their pictures may lie beside it
+_MAX_IMAGE_CHUNKS = 8
 _MAX_HEADER_BYTES = 64 * 2**20
 _JSON_BYTES = 4096  # of its start and of its end, where the kind stands
 
@@ -39,7 +41,7 @@ def _is_card(file, size: int) -> bool:
     """Goes from chunk to chunk; a picture's own data is passed over."""
     if file.read(8) != PNG_SIGNATURE:
         return False
-    at = 8
+    at, image_chunks = 8, 0
     for _ in range(_MAX_CHUNKS):
         file.seek(at)
         head = file.read(8)
@@ -47,6 +49,9 @@ def _is_card(file, size: int) -> bool:
             return False
         if head[4:] == CHUNK:
             return True
+        image_chunks += head[4:] == b"IDAT"
+        if image_chunks > _MAX_IMAGE_CHUNKS:
+            return False
         at += 12 + struct.unpack(">I", head[:4])[0]
         if at >= size:
             return False

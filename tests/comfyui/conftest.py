@@ -33,9 +33,6 @@ def import_pack():
     spec = importlib.util.spec_from_file_location(PACK_NAME, where, submodule_search_locations=[str(hosting.ROOT)])
     sys.modules[PACK_NAME] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[PACK_NAME])
-    # a warning on its way from a test worker to the one who reports is looked up by name, where only the engine has
-    # that name
-    sys.modules[f"{PACK_NAME}.ltx2.errors"].Ltx2Warning.__module__ = "ltx2.errors"
     return sys.modules[PACK_NAME]
 
 

@@ -117,8 +117,10 @@ def test_its_state_goes_on_in_other_nodes(story, run):
 )
 def test_what_it_refuses(story, nodes, folders, options, expected):
     (folders / "photo.png").write_bytes(b"a picture outside the input folder")
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=expected) as caught:
         story(**options)
+    # a host shows the kind of an error with its module, which must not be a place on disk
+    assert caught.type.__module__ == "ltx2.errors"
     told = asyncio.run(nodes["Story"].validate_inputs(**{"script": SCRIPT, "folder": "film", "redo": "", **options}))
     assert expected in str(told) or options == {"redo": "3"}
     assert str(folders) not in str(told) and len(str(told)) <= 300
