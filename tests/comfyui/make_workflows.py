@@ -251,3 +251,4 @@ if __name__ == "__main__":
             if not missing:
                 thumbnails(host, Path(folder))
                 make_pictures.make(host)
+                make_pictures.make_board(host, Path(folder))
