@@ -1,7 +1,9 @@
 """A whole film from a script in one node, resumed wherever it was stopped."""
 
 import asyncio
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,16 +126,17 @@ class Story(host.io.ComfyNode):
         loras = [(path.name, strength) for path, strength in model.loras]
         settings = [model.dtype, loras, text_encoder.identity, *weights(models)]
         files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
-        result = run_story(
-            story,
-            make,
-            work=target.folder,
-            out=target.folder / FILM,
-            identity=identity_of(files, settings),
-            source=source_of(models),
-            options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
-            log=lambda line: lines.append(line.replace(str(target.folder), target.subfolder)),
-        )
+        with named_as(target):
+            result = run_story(
+                story,
+                make,
+                work=target.folder,
+                out=target.folder / FILM,
+                identity=identity_of(files, settings),
+                source=source_of(models),
+                options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
+                log=lambda line: lines.append(as_named(line, target)),
+            )
         state, told = read_state(result.last), told_of(result, target)
         report = "\n".join([*lines, *told])
         film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
@@ -146,6 +149,20 @@ class Story(host.io.ComfyNode):
             f"{target.subfolder}/{result.film.name} [output]",
             ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
         )
+
+
+def as_named(text: str, target: host.SaveTarget) -> str:
+    """A text with the folder as the user named it, not where it lies on the server's disk."""
+    return text.replace(str(target.folder), target.subfolder)
+
+
+@contextlib.contextmanager
+def named_as(target: host.SaveTarget) -> Iterator[None]:
+    """Errors of the engine tell of the folder as the user named it."""
+    try:
+        yield
+    except Ltx2Error as error:
+        raise type(error)(as_named(str(error), target)) from error
 
 
 def problem(script, folder, redo) -> bool | str:

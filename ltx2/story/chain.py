@@ -97,7 +97,8 @@ def run_story(
     check_timeline(script)
     check_wishes(script, options.wishes)
     with as_story_error(f"{shown(out)} cannot be written"):
-        work, out, real_out = Path(work), Path(out), Path(out).resolve()
+        work, out = Path(work), Path(out)
+        real_out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     with open_journal(work) as journal:
         remove_unfinished(journal)
         if not options.numbered:

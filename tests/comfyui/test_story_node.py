@@ -187,3 +187,12 @@ def test_what_the_board_refuses(pack, folders, given):
     with pytest.raises(ValueError, match=r"expected|is not in|leaves the output|is empty|cannot be read") as caught:
         pack.nodes.storyboard.storyboard(given)
     assert len(str(caught.value)) <= 300 and isinstance(caught.value, pack.ltx2.errors.Ltx2Error)
+
+
+def test_errors_name_the_folder_as_it_was_given(story, folders):
+    (folders / "output/film").mkdir(parents=True)
+    (folders / "output/film/journal.jsonl").write_text("notes of mine\n")
+    with pytest.raises(ValueError, match="^film/journal.jsonl is no story's journal") as caught:
+        story()
+    assert str(folders) not in str(caught.value)
+    assert (folders / "output/film/journal.jsonl").read_text() == "notes of mine\n"

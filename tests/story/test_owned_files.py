@@ -215,3 +215,16 @@ def test_work_folders_can_be_links_and_relative(tmp_path, monkeypatch):
     result = run_story(story(2), Quiet(), work="link/work", out="link/film.mp4")
     assert not result.written and str(result.film) == "link/film.mp4" and (tmp_path / "real/film.mp4").is_file()
     assert json.loads((tmp_path / "real/work/seams.json").read_text())
+
+
+def test_films_are_called_what_they_were_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    run_story(story(1), Fake(), work="work", out="film.mp4", log=said.append)
+    assert any(line.startswith("writing film.mp4: ") for line in said)
+    (tmp_path / "other.mp4").write_bytes(b"mine")
+    with pytest.raises(StoryError, match="^other.mp4 is there already .* the story in work wrote"):
+        run_story(story(1), Fake(), work="work", out="other.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "film.mp4")
+    run_story(story(2), Fake(), work="work", out="link.mp4")
+    assert (tmp_path / "link.mp4").is_symlink() and len(read_video(tmp_path / "film.mp4").frames) == 41
