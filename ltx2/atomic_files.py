@@ -392,6 +392,20 @@ def _hold(handle: int, temp: Path) -> bool:
     return temp.exists()
 
 
+@contextlib.contextmanager
+def held_folder(folder: str | Path) -> Iterator[Path]:
+    """A folder inside ``folder`` for what one run needs while the block lasts; what a killed run left goes with
+    :func:`clean_dead_temps`, where folders can be locked."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    clean_dead_temps(folder)
+    temp, release = _held_folder(Path(folder))
+    try:
+        yield temp
+    finally:
+        release()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,10 @@ def is_lost_rank(error: BaseException) -> bool:
 
 def _check(args, size: int) -> None:
     """What can be known before any rank starts: the GPUs that there are, and the heads of the model."""
+    if getattr(args, "workers", 1) != 1:
+        raise RequestError(
+            "--workers makes several segments at once, --gpus one segment on several GPUs: give one of them"
+        )
     device = torch.device(args.device or options.default_device())
     count = torch.cuda.device_count()
     if device.type == "cuda" and size > count:

@@ -1,10 +1,12 @@
 """``ltx2 story``: a film of many segments from a script, resumed wherever it was stopped."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from .. import __version__
-from ..errors import Ltx2Error
+from ..atomic_files import held_folder
+from ..errors import Ltx2Error, RequestError
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
@@ -13,9 +15,13 @@ from ..story.script import read_script
 from ..story.segment_job import source_of
 from ..story.status import story_status
 from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
+from ..story.tasks import Generate
 from . import options
 from .drafts import add_draft_arguments, tiny_decoder_of
 from .report import Bars, add_json_argument, print_result
+from .story_workers import WorkerGenerator, local_pool
+
+MOST_WORKERS = 256
 
 
 class _Status(argparse.Action):
@@ -70,6 +76,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
     )
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make scenes and takes at the same time in N processes, one a GPU (a scene begins at a cut)",
+    )
+    parser.add_argument(
         "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
     )
     options.add_model_arguments(parser)
@@ -100,17 +113,24 @@ def run(args: argparse.Namespace) -> None:
     script = read_script(args.script)
     wishes = wishes_of(args.redo, args.pick, args.takes)
     check_wishes(script, wishes)
-    with Bars() as bars:
+    check_workers(args)
+    with Bars() as bars, contextlib.ExitStack() as held:
         models = options.load(args, bars)
         check_story(models, script, args.draft)
+        if args.workers > 1:
+            exchange = held.enter_context(held_folder(args.work))
+            pool = held.enter_context(contextlib.closing(local_pool(args, exchange)))
+            make: Generate = WorkerGenerator(pool, exchange, args.draft)
+        else:
+            make = pipeline_generator(models, progress=bars, generate=options.generator(args), draft=args.draft)
         result = run_story(
             script,
-            pipeline_generator(models, progress=bars, generate=options.generator(args), draft=args.draft),
+            make,
             work=args.work,
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),
             source=source_of(models, args.draft),
-            options=RunOptions(wishes, prune=args.prune, metadata=metadata_of(args, models)),
+            options=RunOptions(wishes, jobs=args.workers, prune=args.prune, metadata=metadata_of(args, models)),
             log=options.log,
         )
     for seam in result.seams:
@@ -119,6 +139,12 @@ def run(args: argparse.Namespace) -> None:
         options.log(f"{result.unused}: --prune removes them")
     options.log(result)
     print_result(args, result.as_json(), [result.film])
+
+
+def check_workers(args: argparse.Namespace) -> None:
+    """Raises RequestError for a number of workers that cannot be."""
+    if not 1 <= args.workers <= MOST_WORKERS:
+        raise RequestError(f"{args.workers} workers, expected 1 to {MOST_WORKERS}")
 
 
 def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None) -> Wishes:

@@ -29,13 +29,17 @@ class WorkerLost(Ltx2Error):
     """Workers died on a task as often as they may."""
 
 
+Begun = Callable[[str], None] | None
+
+
 class Pool(Protocol):
     """Somewhere to do tasks."""
 
     size: int
 
-    def submit(self, task: bytes) -> Future:
-        """A future of the answer's bytes. It raises TaskFailed or WorkerLost."""
+    def submit(self, task: bytes, begun: "Begun" = None) -> Future:
+        """A future of the answer's bytes. It raises TaskFailed or WorkerLost. begun: is called with the name of each
+        worker that begins it, from that worker's thread."""
 
     def close(self) -> None:
         """End the workers. Tasks that wait are cancelled, those that run are given up."""
@@ -85,11 +89,12 @@ def _write(sink: BinaryIO, kind: bytes, data: bytes) -> None:
 class _Worker:
     """One process, started when it is first needed and again after it died."""
 
-    def __init__(self, command: Sequence[str], setup: bytes, environment: Mapping[str, str]):
+    def __init__(self, name: str, command: Sequence[str], setup: bytes, environment: Mapping[str, str]):
+        self.name = name
         self._command, self._setup, self._environment = command, setup, environment
         self.process: subprocess.Popen | None = None
 
-    def do(self, task: bytes) -> tuple[bytes, bytes] | None:
+    def do(self, task: bytes, begun: Begun = None) -> tuple[bytes, bytes] | None:
         """Kind and bytes of the answer, or None when the process died."""
         try:
             if self.process is None:
@@ -98,6 +103,8 @@ class _Worker:
                 if ready is None or ready[0] == _FAILED:
                     self.stop()
                     return ready
+            if begun is not None and self.process is not None:
+                begun(f"{self.name}, process {self.process.pid}")
             answer = self._exchange(task)
         except OSError:
             answer = None
@@ -139,14 +146,17 @@ class LocalPool:
         self.size = len(environments)
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._workers = [_Worker(command, setup, environment) for environment in environments]
+        self._workers = [
+            _Worker(f"worker {number}", command, setup, environment)
+            for number, environment in enumerate(environments, 1)
+        ]
         self._threads = [threading.Thread(target=self._run, args=(worker,), daemon=True) for worker in self._workers]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, task: bytes) -> Future:
+    def submit(self, task: bytes, begun: Begun = None) -> Future:
         future: Future = Future()
-        self._tasks.put((task, future, 1))
+        self._tasks.put((task, future, 1, begun))
         return future
 
     def processes(self) -> list[int]:
@@ -169,14 +179,14 @@ class LocalPool:
                 if item is not None:
                     item[1].cancel()
                 return
-            task, future, tries = item
+            task, future, tries, begun = item
             if tries == 1 and not future.set_running_or_notify_cancel():
                 continue
-            answer = worker.do(task)
+            answer = worker.do(task, begun)
             if self._closed.is_set():
                 _resolve(future, error=WorkerLost("the run was ended"))
             elif answer is None and tries < TRIES:
-                self._tasks.put((task, future, tries + 1))
+                self._tasks.put((task, future, tries + 1, begun))
             elif answer is None:
                 _resolve(future, error=WorkerLost(f"{TRIES} workers died on it: look for what they printed"))
             elif answer[0] == _FAILED:

@@ -5,7 +5,9 @@ from. A segment whose hash is recorded and whose files are whole is kept; everyt
 on where it was, a changed segment is made anew together with what depends on it, and nothing is made twice.
 """
 
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,17 @@ from .script import StoryScript
 from .segment_files import STATE
 from .sentences import as_story_error, shown
 from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
-from .tasks import Generate
+from .tasks import Elsewhere, Generate, SegmentTask
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a story is carried out. wishes: of takes, besides the script. prune: remove the segments that the script no
-    longer asks for. numbered: a film that is there stays, and another gets a number. metadata: tags of the film."""
+    """How a story is carried out. wishes: of takes, besides the script. jobs: how many scenes and takes are made at
+    once. prune: remove the segments that the script no longer asks for. numbered: a film that is there stays, and
+    another gets a number. metadata: tags of the film."""
 
     wishes: Wishes = field(default_factory=Wishes)
+    jobs: int = 1
     prune: bool = False
     numbered: bool = False
     metadata: Mapping[str, Any] | None = None
@@ -105,8 +109,10 @@ def run_story(
             check_replaceable(real_out, recorded_films(journal), work)
         cast = cast_of(script, journal, options.wishes)
         _announce(journal, script, cast, out)
+        if isinstance(generate, Elsewhere):
+            generate.tell = _teller(journal, len(script.segments), log)
         run = _Run(Workshop(script, generate, journal, source, log), cast, Keys(script, identity), options.wishes)
-        film_records = run.make_all()
+        film_records = run.make_all(options.jobs)
         result = write_story_film(
             script,
             film_records,
@@ -138,42 +144,85 @@ class _Run:
         self._untold: list[tuple[int, int]] = []  # takes that needed nothing
         self.used: set[str] = set()
         self.made: set[int] = set()
+        self._own = threading.Lock()  # of all of these
+        self._at_once: dict[str, threading.Lock] = {}  # by key: what is asked for twice is made once
 
-    def make_all(self) -> list[SegmentRecord]:
-        """Every scene, first as the film shows it, then its other takes. Returns the film's records."""
-        film: list[SegmentRecord] = []
-        for scene in self._cast.scenes:
-            shown_takes: dict[int, SegmentRecord] = {}
-            for index in scene:
-                take = self._cast.kept[index]
-                shown_takes[index] = self._ensure(index, take, shown_takes.get(index - 1), again=index in self._redo)
-            self._other_takes(scene, shown_takes)
-            film += shown_takes.values()
+    def make_all(self, jobs: int = 1) -> list[SegmentRecord]:
+        """Every scene as the film shows it, and its other takes, ``jobs`` of them at once. Returns the film's records.
+
+        Of several at once, what goes wrong in a scene ends that scene alone; it is raised when all others are made.
+        """
+        if jobs > 1:
+            films = self._together(jobs)
+        else:
+            films = []
+            for scene in self._cast.scenes:
+                films.append(self._scene(scene))
+                for take in self._takes_of(scene):
+                    self._take(scene, films[-1], take)
         self._tell_kept()
+        return [record for film in films for record in film.values()]
+
+    def _together(self, jobs: int) -> list[dict[int, SegmentRecord]]:
+        pool, ended = ThreadPoolExecutor(jobs), False
+        try:
+            scenes = [pool.submit(self._scene, scene) for scene in self._cast.scenes]
+            # a scene may end with an error that is raised below, in the film's order
+            whole = [(i, done.result()) for i, done in enumerate(scenes) if done.exception() is None]
+            others = [
+                pool.submit(self._take, self._cast.scenes[i], film, take)
+                for i, film in whole
+                for take in self._takes_of(self._cast.scenes[i])
+            ]
+            for done in others:
+                done.exception()  # all are waited for
+            ended = True
+            for done in (*scenes, *others):
+                done.result()
+        finally:  # who interrupts a run does not wait for what it was doing
+            pool.shutdown(wait=ended, cancel_futures=True)
+        return [film for _, film in whole]
+
+    def _scene(self, scene: range) -> dict[int, SegmentRecord]:
+        """A scene as the film shows it: records by index."""
+        film: dict[int, SegmentRecord] = {}
+        for index in scene:
+            film[index] = self._ensure(index, self._cast.kept[index], film.get(index - 1), again=index in self._redo)
         return film
 
-    def _other_takes(self, scene: range, film: dict[int, SegmentRecord]) -> None:
-        for take in range(1, max(len(self._cast.takes(index)) for index in scene) + 1):
-            chain: dict[int, SegmentRecord] = {}
-            for index in scene:
-                # what has one take only is made as the film shows it
-                if 1 < len(self._cast.takes(index)) >= take:
-                    before = chain.get(index - 1) or film.get(index - 1)
-                    chain[index] = self._ensure(index, take, before)
+    def _takes_of(self, scene: range) -> range:
+        return range(1, max(len(self._cast.takes(index)) for index in scene) + 1)
+
+    def _take(self, scene: range, film: dict[int, SegmentRecord], take: int) -> None:
+        """One take of a scene from beginning to end."""
+        chain: dict[int, SegmentRecord] = {}
+        for index in scene:
+            # what has one take only is made as the film shows it
+            if 1 < len(self._cast.takes(index)) >= take:
+                before = chain.get(index - 1) or film.get(index - 1)
+                chain[index] = self._ensure(index, take, before)
 
     def _ensure(self, index: int, take: int, before: SegmentRecord | None, again: bool = False) -> SegmentRecord:
         """The record of a take, made where it is missing."""
         seed = self._cast.seed(index, take)
         order = Order(index, take, seed, self._keys.key(index, seed, before), before, self._entries[index])
-        record = self._known.get(order.key)
-        if order.key not in self._whole and (record is None or again or not self._is_there(record)):
-            record = self._make(order, record)
-        else:
-            self._untold.append((index, take))
-        self._whole.add(order.key)
-        self._known[order.key] = record
-        self.used.add(record.folder)
+        with self._own:
+            turn = self._at_once.setdefault(order.key, threading.Lock())
+        with turn:
+            record = self._known.get(order.key)
+            if order.key not in self._whole and (record is None or again or not self._is_there(record)):
+                record = self._make(order, record)
+            else:
+                self._note_kept(index, take)
+            with self._own:
+                self._whole.add(order.key)
+                self._known[order.key] = record
+                self.used.add(record.folder)
         return record
+
+    def _note_kept(self, index: int, take: int) -> None:
+        with self._own:
+            self._untold.append((index, take))
 
     def _is_there(self, record: SegmentRecord) -> bool:
         with as_story_error(f"segment {record.index + 1} cannot be stored in {shown(self._shop.journal.folder)}"):
@@ -187,19 +236,31 @@ class _Run:
         log(f"segment {order.index + 1} of {len(script.segments)}{which}: {script.segments[order.index].prompt[:60]}")
         record = make_segment(self._shop, order, older)
         if record is older:
-            self._untold.append((order.index, order.take))
+            self._note_kept(order.index, order.take)
             log(
                 f"segment {order.index + 1} came out as it was, because its seed is the same: "
                 f"redo {order.index + 1}:new asks for another take"
             )
-        self.made.add(order.index)
+        with self._own:
+            self.made.add(order.index)
         return record
 
     def _tell_kept(self) -> None:
         """Let the journal say which takes needed nothing, for those who look from outside."""
-        if self._untold:
-            self._shop.journal.append("kept", durable=False, jobs=self._untold)
-            self._untold = []
+        with self._own:
+            told, self._untold = self._untold, []
+        if told:
+            self._shop.journal.append("kept", durable=False, jobs=told)
+
+
+def _teller(journal: Journal, segments: int, log: Callable[[str], None]) -> Callable[[SegmentTask, str], None]:
+    """Writes down who begins a task, for those who look from outside."""
+
+    def tell(task: SegmentTask, where: str) -> None:
+        journal.append("at", durable=False, index=task.index, seed=task.seed, where=where)
+        log(f"segment {task.index + 1} of {segments}: on {where}")
+
+    return tell
 
 
 def _announce(journal: Journal, script: StoryScript, cast: Cast, out: Path) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class Journal:
 
     def __init__(self, path: Path, entries: list[dict[str, Any]]) -> None:
         self.path, self.entries = path, entries
-        self._broken = False
+        self._broken, self._lock = False, threading.Lock()
 
     @property
     def folder(self) -> Path:
@@ -42,19 +43,19 @@ class Journal:
 
     def append(self, event: str, *, durable: bool = True, **fields: Any) -> dict[str, Any]:
         """Add an entry; when this returns it is on disk. durable False: for what only informs, which need not wait for
-        the disk. Raises StoryError."""
+        the disk. Threads may share a journal. Raises StoryError."""
         entry = {"v": _VERSION, "event": event, **fields}
         line = json.dumps(entry, sort_keys=True, allow_nan=False)
-        with as_story_error(f"the journal in {shown(self.folder)} cannot be written"):
+        with self._lock, as_story_error(f"the journal in {shown(self.folder)} cannot be written"):
             if self._broken:
                 raise OSError("an earlier line could not be written whole")
             new = not self.path.exists()
             self._write(f"{line}\t{_check(line)}\n".encode(), durable)
             if new:
                 sync_folder(self.folder)
-        # read back as a later run would find it
-        entry = json.loads(line)
-        self.entries.append(entry)
+            # read back as a later run would find it
+            entry = json.loads(line)
+            self.entries.append(entry)
         return entry
 
     def _write(self, line: bytes, durable: bool) -> None:
@@ -76,7 +77,7 @@ class Journal:
 
     def of(self, event: str) -> Iterator[dict[str, Any]]:
         """The entries of one kind, in order."""
-        return (entry for entry in self.entries if entry["event"] == event)
+        return (entry for entry in tuple(self.entries) if entry["event"] == event)
 
 
 def whereabouts() -> str:

@@ -81,6 +81,7 @@ def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], a
     done = {(job[0], job[1]) for entry in since if entry["event"] == "kept" for job in entry["jobs"]}
     done |= {(e["index"], e["take"]) for e in since if e["event"] == "segment"}
     started = {(e["index"], e["take"]): e for e in since if e["event"] == "start"}
+    places = {(e["index"], e["seed"]): str(e["where"]) for e in since if e["event"] == "at"}
     film_done = any(entry["event"] in ("film", "end") for entry in since)
     takes = []
     for index, (prompt, scene, count, kept) in enumerate(plan):
@@ -90,6 +91,7 @@ def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], a
             if begun and state == WAITING:
                 state = RUNNING if at_work else STOPPED
             seed, where = (begun["seed"], str(begun["where"])) if begun else (None, "")
+            where = places.get((index, seed), where)
             takes.append(TakeStatus(index + 1, take, scene, str(prompt)[:60], state, take == kept, seed, where))
     return StoryStatus(tuple(takes), at_work, str(run["out"]), film_done)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -79,6 +79,16 @@ class MadeSegment:
 
 
 Generate = Callable[[SegmentTask], MadeSegment]
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A generator that has others do its tasks, several at once. tell: is to be called with a task and the name of who
+    begins it."""
+
+    tell: Callable[[SegmentTask, str], None]
+
+    def __call__(self, task: SegmentTask) -> MadeSegment: ...
 
 
 def seed_of(script: StoryScript, segment: SegmentScript, index: int) -> int:
