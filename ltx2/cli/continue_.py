@@ -15,8 +15,8 @@ from ..stages.request import Request
 from ..story.found import go_on, sized_after_film
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
+from .arguments.references import add_reference_arguments, with_references
 from .drafts import add_draft_arguments
-from .references import add_reference_arguments, with_references
 from .report import Bars, add_json_argument, made_of, print_result
 from .state import load_with_notes
 

@@ -7,8 +7,8 @@ from ..continuation import save_attachment
 from ..film import LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
+from .arguments.references import add_reference_arguments, with_references
 from .drafts import add_draft_arguments
-from .references import add_reference_arguments, with_references
 from .report import Bars, add_json_argument, made_of, print_result
 
 

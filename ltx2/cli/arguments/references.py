@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from ..errors import RequestError
-from ..film.reference_film import reference_frames_of, reference_mask_of
-from ..stages.conditioning.references import STAGES
-from ..stages.models import Models
-from ..stages.request import Request, make_job
-from ..values import ReferenceCondition
-from . import options
+from ...errors import RequestError
+from ...film.reference_film import reference_frames_of, reference_mask_of
+from ...stages.conditioning.references import STAGES
+from ...stages.models import Models
+from ...stages.request import Request, make_job
+from ...values import ReferenceCondition
+from .. import options
 
 
 def add_reference_arguments(parser: argparse.ArgumentParser) -> None:
