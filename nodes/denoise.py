@@ -13,7 +13,7 @@ from ..ltx2.stages.conditioning import Conditioning
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.pipeline import NoiseSource, first_pass, inputs_of, second_pass
-from ..ltx2.stages.presets import PRESETS, parse_override
+from ..ltx2.stages.presets import PRESETS, nag_overrides, parse_override
 from ..ltx2.stages.request import FIRST_PASS, SECOND_PASS, make_job
 from ..ltx2.story.segment_job import source_of
 from ..ltx2.values import AVLatent
@@ -30,6 +30,36 @@ PRESET_TOOLTIP = (
     "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
 )
 SEED_TOOLTIP = "Number that all chance comes from: segment 1 of a film runs with it, each later one with one more."
+
+
+def nag_input(name: str, off: str):
+    """The input that lets a negative prompt count within the attention."""
+    return host.field(
+        host.io.Float,
+        name,
+        f"Makes the negative prompt count without guidance, also on distilled models (NAG): 11 is usual. {off}",
+        default=0.0,
+        min=0.0,
+        max=50.0,
+        step=0.1,
+        optional=True,
+    )
+
+
+def nag_inputs() -> list:
+    """All of it, for one stage."""
+    io = host.io
+
+    def number(name: str, tooltip: str, default: float, span: tuple[float, float, float]):
+        low, high, step = span
+        keywords = {"default": default, "min": low, "max": high, "step": step, "optional": True, "advanced": True}
+        return host.field(io.Float, name, tooltip, **keywords)
+
+    return [
+        nag_input("nag_scale", "0 is off."),
+        number("nag_alpha", "How much of that is taken: 0 nothing, 1 all.", 0.25, (0.0, 1.0, 0.01)),
+        number("nag_tau", "How many times larger than before a value may get by that.", 2.5, (1.0, 20.0, 0.1)),
+    ]
 
 
 def preset_names() -> list[str]:
@@ -93,13 +123,14 @@ class PresetNode(host.io.ComfyNode):
                     default="",
                     advanced=True,
                 ),
+                nag_input("nag", "0 is off, and then the preset's."),
             ],
             outputs=[host.output(sockets.Preset, "preset", "For Denoise.")],
         )
 
     @classmethod
-    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides=""):
-        given = {"denoise": {}, "refine": {}}
+    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides="", nag=0.0):
+        given = {"denoise": {}, "refine": {}, **nag_overrides(nag or None)}
         if steps:
             given["denoise"]["num_inference_steps"] = steps
         if refine_steps:
@@ -132,7 +163,7 @@ class GuidanceNode(host.io.ComfyNode):
             "LTX-2 Guidance",
             "denoise",
             description="Guidance for dev models, for picture and sound by themselves. Each kind that is on costs one more model call a "
-            "step. Distilled models need none.",
+            "step, but for nag. Distilled models need none.",
             inputs=[
                 number("cfg_video", "How firmly the picture follows the prompt; 1 is off.", 3.0),
                 number("cfg_audio", "How firmly the sound follows the prompt; 1 is off.", 7.0),
@@ -172,18 +203,20 @@ class GuidanceNode(host.io.ComfyNode):
                     max=10,
                     advanced=True,
                 ),
+                *nag_inputs(),
             ],
             outputs=[host.output(sockets.Guidance, "guidance", "For Denoise or Refine.")],
         )
 
     @classmethod
-    def execute(cls, stg_blocks="", skip_step=0, **scales):
+    def execute(cls, stg_blocks="", skip_step=0, nag_scale=0.0, nag_alpha=0.25, nag_tau=2.5, **scales):
         names = {"cfg": "cfg_scale", "modality": "modality_scale", "stg": "stg_scale", "rescale": "rescale_scale"}
         settings = {}
         for name, value in scales.items():
             kind, _, stream = name.rpartition("_")
             settings[f"{names[kind]}_{stream}"] = value
         settings["skip_step"] = skip_step
+        settings |= {"nag_scale": nag_scale, "nag_alpha": nag_alpha, "nag_tau": nag_tau}
         if stg_blocks.strip():
             settings["stg_blocks"] = stg_blocks
         return host.io.NodeOutput(GuidanceValue(settings))

@@ -6,8 +6,8 @@ from .placement import models_of
 from .sockets import Context, ContextValue, TextEncoder
 
 NEGATIVE_TOOLTIP = (
-    "What to keep out of picture and sound: a text, or the name of a ready one (full, picture, sound, short, none). Only guided "
-    "(dev) presets look at it."
+    "What to keep out of picture and sound: a text, or the name of a ready one (full, picture, sound, short, none). Guided (dev) "
+    "presets look at it, and all others with nag (Preset, Guidance)."
 )
 
 

@@ -21,7 +21,7 @@ from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, writ
 from ..stages.given import sound_from
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
 from ..stages.pipeline import Report, Segment, generate
-from ..stages.presets import PRESETS, parse_override
+from ..stages.presets import PRESETS, nag_overrides, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
@@ -181,7 +181,20 @@ def check_device(name: str) -> None:
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of all verbs that make a segment."""
     group = parser.add_argument_group("request")
-    group.add_argument("--negative", metavar="TEXT", help="what to keep out; guided presets have a list of their own")
+    group.add_argument(
+        "--negative",
+        "--negative-prompt",
+        metavar="TEXT",
+        help="what to keep out; guided presets have a list of their own, distilled ones read it with --nag alone",
+    )
+    group.add_argument(
+        "--nag",
+        type=number,
+        metavar="SCALE",
+        help="make the negative prompt count without guidance, such as on a distilled model: 11 is usual, 0 is off",
+    )
+    group.add_argument("--nag-alpha", type=number, metavar="SHARE", help="how much of --nag is taken, 0 to 1 (0.25)")
+    group.add_argument("--nag-tau", type=number, metavar="TIMES", help="how far --nag may go, 1 or more (2.5)")
     group.add_argument(
         "--image",
         action="append",
@@ -224,7 +237,7 @@ def request_from(
 ) -> Request:
     """The request that a command line means. opened: gives a request what it leaves open, from what it goes on from.
     Raises RequestError and MediaError."""
-    overrides: dict[str, dict] = {}
+    overrides = nag_overrides(args.nag, args.nag_alpha, args.nag_tau)
     for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
         if value is not None:
             overrides.setdefault("denoise", {})[name] = value

@@ -13,7 +13,6 @@ from ..checkpoint.lora import Reference
 from ..checkpoint.lora_report import without_reference
 from ..errors import Ltx2Warning, RequestError
 from ..sampling.noise import SEEDS
-from ..text.prompts import negative_prompt
 from ..values import (
     AudioCondition,
     ClipCondition,
@@ -31,9 +30,12 @@ from .given import (
     check_sound_only,
     cut_notes,
     is_pictureless,
+    negative_text,
     one_stage,
     read_fields,
     ready_audio,
+    stages_of,
+    unread_negative,
     wants_negative,
 )
 from .models import Models
@@ -192,6 +194,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *adjusted,
         *check_references(request.references, geometry.frames),
         *heard,
+        *unread_negative(request.negative_prompt, settings),
         *_cut_prompts(models, request, settings, parts),
     )
     job = Job(_filled_in(request, preset, geometry), settings, geometry, notes, reference)
@@ -262,10 +265,14 @@ def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Co
         return ()
     tokenizer = models.text_encoder.tokenizer
     notes = cut_notes(tokenizer, request.prompt)
-    text = request.negative_prompt
-    if text is None or request.negative is not None or not any(map(wants_negative, _stage_settings(settings))):
+    if (
+        request.negative_prompt is None
+        or request.negative is not None
+        or not any(map(wants_negative, stages_of(settings)))
+    ):
         return notes
-    return (*notes, *cut_notes(tokenizer, negative_prompt(text), name="the negative prompt"))
+    text = negative_text(request.negative_prompt, settings)
+    return (*notes, *cut_notes(tokenizer, text, name="the negative prompt"))
 
 
 def _multiple(settings: Settings) -> int:
@@ -399,15 +406,11 @@ def _sound_networks(job: Job) -> tuple[str, ...]:
     return () if as_given or not job.geometry.audio_latents else ("audio_decoder", "vocoder")
 
 
-def _stage_settings(settings: Settings) -> list[StageSettings]:
-    return [settings.denoise, *([settings.refine.stage] if settings.refine is not None else [])]
-
-
 def _check_blocks(models: Models, settings: Settings) -> None:
     """Blocks that somebody named must exist: a pass that changes nothing costs as much as one that does."""
     count = models.transformer.config.layers
     own = () if models.release is None else models.release.stg_blocks
-    for stage in _stage_settings(settings):
+    for stage in stages_of(settings):
         for scale, blocks in (
             (stage.stg_scale_video, stage.stg_blocks_video),
             (stage.stg_scale_audio, stage.stg_blocks_audio),
@@ -430,7 +433,7 @@ def _lora_notes(models: Models, request: Request) -> tuple[str, ...]:
 
 def _unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
     """A note where a refinement LoRA is given and no stage takes it."""
-    if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in _stage_settings(settings)):
+    if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in stages_of(settings)):
         return ()
     name = models.distilled_lora.path.name
     if settings.draft and settings.half_size:
@@ -446,14 +449,17 @@ def _of_a_draft(models: Models, request: Request, settings: Settings) -> tuple[s
     by = "the model's own decoder" if models.tiny_decoder is None else "the tiny autoencoder"
     made = ": the first stage alone, enlarged," if settings.half_size else ""
     notes = [f"this is a draft{made} with pictures by {by}"]
-    unused = next(iter(request.overrides.get("refine", {})), None)
+    # what was said of all stages counts in the first
+    said = request.overrides.get("denoise", {})
+    refine = request.overrides.get("refine", {})
+    unused = next((name for name, value in refine.items() if said.get(name) != value), None)
     if unused is not None:
         notes.append(f"refine.{unused} has no effect: a draft has no second stage")
     return tuple(notes)
 
 
 def _warn_without_lora(models: Models, settings: Settings) -> None:
-    wanted = any(stage.distilled_lora_strength for stage in _stage_settings(settings))
+    wanted = any(stage.distilled_lora_strength for stage in stages_of(settings))
     if models.distilled_lora is None and settings.preset.guided and wanted:
         _warn(
             f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "

@@ -16,14 +16,13 @@ from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import passes
 from ..sampling.tokens import AVTokens
-from ..text.prompts import negative_prompt
 from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
 from .conditioning.references import encode_reference
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
-from .given import wants_negative
+from .given import negative_text, wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
 from .presets import guidance_of, sigmas_of
@@ -85,8 +84,7 @@ def encode_request_texts(
     wanted = any(wants_negative(stage.settings) for stage in job.stages)
     prompts = [] if request.positive is not None else [request.prompt]
     if wanted and request.negative is None:
-        text = job.settings.preset.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        prompts.append(negative_prompt(text))
+        prompts.append(negative_text(request.negative_prompt, job.settings))
     encoded = encode_texts(models, prompts, progress=progress) if prompts else []
     positive = request.positive if request.positive is not None else encoded.pop(0)
     negative = request.negative if request.negative is not None or not wanted else encoded.pop(0)

@@ -151,6 +151,16 @@ def test_guidance_sigmas_and_noise_of_ones_own(run, loaded, pack):  # noqa: F811
     guidance = run("Guidance", stg_blocks="0", **scales).args[0]
     plain, guided = run("Denoise", **given).args[0], run("Denoise", guidance=guidance, **given).args[0]
     assert not torch.equal(plain.latent.video, guided.latent.video) and "cfg_scale_video 1.5" in str(guidance)
+    off = {name: 0.0 if name.startswith(("stg", "rescale")) else 1.0 for name in scales}
+    nag = run("Guidance", **off, nag_scale=11.0).args[0]
+    none = run("Guidance", **off).args[0]
+    unguided, negated = (run("Denoise", guidance=one, **given).args[0] for one in (none, nag))
+    assert torch.equal(unguided.latent.video, plain.latent.video)
+    assert not torch.equal(negated.latent.video, plain.latent.video)
+    choices = {"preset": "ltx2_3_distilled", "steps": 2, "refine_steps": 0, "nag": 11.0}
+    chosen = run("Preset", **choices, sampler="as the preset says", two_stages="off").args[0]
+    by_preset = {**given, "preset": chosen}
+    assert torch.equal(run("Denoise", **by_preset).args[0].latent.video, negated.latent.video)
     sigmas = torch.tensor([1.0, 0.5, 0.0])
     assert not torch.equal(run("Denoise", sigmas=sigmas, **given).args[0].latent.video, plain.latent.video)
 

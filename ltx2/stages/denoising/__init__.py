@@ -101,7 +101,8 @@ def _check_parts(start: AVLatent, prompts: Prompts, conditioning: Conditioning) 
         needs_negative(g, video=start.video is not None, audio=start.audio is not None) for g in levels
     ):
         raise RequestError(
-            "text guidance is above 1 but there is no negative prompt: give one, or set the guidance scale to 1"
+            "text guidance or nag is on but there is no negative prompt: give one, or set the guidance scale to 1 "
+            "and nag to 0"
         )
     if prompts.negative is not None and start.audio is not None and prompts.negative.audio is None:
         raise RequestError("the negative text context has no audio part, but sound is to be made")

@@ -10,7 +10,7 @@ from ...config.versions import ModelVersion
 from ...errors import RequestError
 from . import dev, distilled, hq
 from .draft import drafted
-from .overrides import override_names, parse_override, resolve
+from .overrides import nag_overrides, override_names, parse_override, resolve
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
 from .sound import SOUND_PRESETS, sound_preset_name
 
@@ -24,6 +24,7 @@ __all__ = [
     "drafted",
     "find_preset",
     "guidance_of",
+    "nag_overrides",
     "override_names",
     "parse_override",
     "preset_for",

@@ -21,6 +21,7 @@ _PAIRS = {
     "stg_blocks": "stg_blocks",
     "rescale_scale": "rescale_scale",
     "skip_step": "skip_step",
+    "nag_scale": "nag_scale",
 }
 _KINDS = {
     **{f.name: f.type for f in fields(StageSettings)},
@@ -37,8 +38,8 @@ def resolve(
     """Settings of each stage. overrides: by stage (``denoise``, ``refine``) and name, each reaching that stage only.
 
     release: the checkpoint's, None when it is unknown. ``guidance_scale``, ``modality_scale``, ``stg_scale``,
-    ``stg_blocks``, ``rescale_scale`` and ``skip_step`` set both streams where the same mapping does not set one by
-    itself. None leaves a setting alone. Raises RequestError for unknown stages, names and values.
+    ``stg_blocks``, ``rescale_scale``, ``skip_step`` and ``nag_scale`` set both streams where the same mapping does not
+    set one by itself. None leaves a setting alone. Raises RequestError for unknown stages, names and values.
     """
     overrides = overrides or {}
     for stage, given in overrides.items():
@@ -76,6 +77,15 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         return stage, name, json.loads(value)
     except ValueError:
         return stage, name, value
+
+
+def nag_overrides(
+    scale: float | None, alpha: float | None = None, tau: float | None = None
+) -> dict[str, dict[str, float]]:
+    """Overrides of every stage for a negative prompt within the text attention; None leaves a value alone."""
+    given = {"nag_scale": scale, "nag_alpha": alpha, "nag_tau": tau}
+    said = {name: value for name, value in given.items() if value is not None}
+    return {stage: dict(said) for stage in STAGES} if said else {}
 
 
 def override_names(stage: str) -> tuple[str, ...]:
@@ -168,6 +178,13 @@ def _check(settings: StageSettings, stage: str) -> None:
     for name in ("skip_step_video", "skip_step_audio"):
         if getattr(settings, name) < 0:
             raise RequestError(f"{stage}.{name} is {getattr(settings, name)}, expected 0 (run every step) or more")
+    for name in ("nag_scale_video", "nag_scale_audio"):
+        if getattr(settings, name) < 0:
+            raise RequestError(f"{stage}.{name} is {getattr(settings, name):g}, expected 0 (off) or more, such as 11")
+    if not 0 <= settings.nag_alpha <= 1:
+        raise RequestError(f"{stage}.nag_alpha is {settings.nag_alpha:g}, expected 0 (off) to 1")
+    if settings.nag_tau < 1:
+        raise RequestError(f"{stage}.nag_tau is {settings.nag_tau:g}, expected 1 or more")
     if not 0 <= settings.image_crf <= 51:
         raise RequestError(f"{stage}.image_crf is {settings.image_crf:g}, expected 0 (off) to 51")
     # tells wrong step counts and sigma lists before any model is loaded

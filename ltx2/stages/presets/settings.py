@@ -20,7 +20,9 @@ class StageSettings:
     schedule: ``dev``, ``distilled`` (1 to 8 steps) or ``refine`` (2 or 3); sigmas: an explicit list instead.
     shift_by_size: the dev schedule is shifted for this very clip's token count rather than for 4096 tokens. stg_blocks:
     None takes the checkpoint's. image_crf: H.264 quality for conditioning pictures. distilled_lora_strength: of the
-    LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer.
+    LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer. nag_scale: of the negative
+    prompt within the text attention, which needs no further pass; 0 and 1 are off. nag_alpha, nag_tau: see
+    networks.transformer.nag.
     """
 
     num_inference_steps: int = 8
@@ -42,6 +44,10 @@ class StageSettings:
     skip_step_audio: int = 0
     image_crf: float = 33.0
     distilled_lora_strength: float = 0.0
+    nag_scale_video: float = 0.0
+    nag_scale_audio: float = 0.0
+    nag_alpha: float = 0.25
+    nag_tau: float = 2.5
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,9 @@ def guidance_of(settings: StageSettings) -> Guidance:
             rescale=value("rescale_scale"),
             stg_blocks=value("stg_blocks") or (),
             skip_step=value("skip_step"),
+            nag_scale=value("nag_scale"),
+            nag_alpha=settings.nag_alpha,
+            nag_tau=settings.nag_tau,
         )
 
     return Guidance(stream("video"), stream("audio"))

@@ -36,6 +36,7 @@ STORY_ENTRIES = (
     "hold",
     "noise",
     "override",
+    "nag",
     "takes",
     "reference",
     "audio",
@@ -179,8 +180,8 @@ def parse_script(
         audio_overlap=reader.value(overlap, "audio", AUDIO_OVERLAP_FRAMES, values.whole),
         drift_correction=_drift_correction(reader, found),
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
-        overrides=_overrides(reader, found.get("override")),
         audio=read_audio(reader, found.get("audio"), segments.file),
+        overrides=_nag(reader, found.get("nag")) | _overrides(reader, found.get("override")),
     )
 
 
@@ -239,6 +240,18 @@ def _overrides(reader: Reader, node: Node | None) -> dict[str, Any]:
             raise reader.error(key, f"override has {name[:40]} twice: keep one")
         found[name] = reader.plain(value, name[:40])
     return found
+
+
+def _nag(reader: Reader, node: Node | None) -> dict[str, Any]:
+    """Overrides of all stages for a negative prompt within the text attention: its scale, or a mapping."""
+    if node is None:
+        return {}
+    names = {"scale": "nag_scale", "alpha": "nag_alpha", "tau": "nag_tau"}
+    given = reader.mapping(node, "nag", tuple(names)) if isinstance(node, MappingNode) else {"scale": node}
+    if "scale" not in given:
+        raise reader.error(node, "nag has no scale: add `scale: 11`")
+    said = {names[name]: reader.value(given, name, 0.0, values.number) for name in given}
+    return {f"{stage}.{name}": value for stage in ("denoise", "refine") for name, value in said.items()}
 
 
 @dataclass(frozen=True)
