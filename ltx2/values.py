@@ -85,16 +85,19 @@ class ImageCondition:
 
 @dataclass(frozen=True)
 class ClipCondition:
-    """Consecutive pictures (8k+1 of them) that the clip starts from or must contain.
+    """Consecutive pictures that the clip starts from or must contain: 8k+1 of them, or 8k from a frame 8n+1 on, which
+    fill latent frames of the clip exactly and are put in place there.
 
     frames: [N, H, W, 3], uint8 numpy or float torch in 0…1; frame: picture frame index of the first; strength: 0…1.
-    frozen: nothing of the picture is made at all, and it counts as noiseless throughout.
+    mask: float [N, h, w] in 0…1 of any size where only a part is known: 0 keeps, 1 is made anew. frozen: nothing of the
+    picture is made at all, and it counts as noiseless throughout.
     """
 
     frames: Any
     frame: int = 0
     strength: float = 1.0
     frozen: bool = False
+    mask: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,13 @@ class LatentCondition:
 class AudioCondition:
     """Audio latents known in advance.
 
-    latent: [B, 8, K, 16] placed from audio latent 0 on; mask: 0 keeps them, 1 generates anew (one value for all K);
+    latent: [B, 8, K, 16] placed from audio latent 0 on; mask: 0 keeps them, 1 generates anew (one value for all K, or
+    a float tensor [K]);
     frozen: the whole track is given (own audio): sigma 0 throughout, and ``waveform`` is what is heard in the end.
     """
 
     latent: torch.Tensor
-    mask: float = 0.0
+    mask: float | torch.Tensor = 0.0
     frozen: bool = False
     waveform: Waveform | None = None
 

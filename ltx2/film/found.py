@@ -19,18 +19,19 @@ from ..clock import (
 )
 from ..continuation.state import LTX2ContinuationState
 from ..media import FilmExtension, FoundFilm
+from ..media.found.film_extension import Kept
 from ..media.found.found_film import RUN_UP_LATENTS
 from ..values import Waveform
 from .audio_format import AudioFormat, file_format, in_format
 from .handoff import capture_state
 from .join import FinishedSegment, join_segments
 from .provenance import Source
+from .retake import fade_gain
 from .timeline import AUDIO_OVERLAP_FRAMES, Overlap, SegmentTiming, sound_join
 
 # The last latents of a found film: what breaks off while it sounds, or was filled with silence by an encoder, is not
 # what goes on. Made anew.
 _BROKEN_OFF = 2
-_LEAST_ALIKE = -0.5  # of two sounds that are to be mixed: what cancels out cannot be made up for by gain
 _SOUND_SECONDS = seconds_of_frames(AUDIO_OVERLAP_FRAMES, DEFAULT_FPS)  # that the next segment hears, at whatever rate
 
 
@@ -93,7 +94,7 @@ def write_extended(
         source,
         path,
         fps=film.fps,
-        sound_from=begin + to_film,
+        kept=Kept(sound=begin + to_film),
         sample_rate=None if fresh is None else fresh.sample_rate,
         channels=2 if fresh is None else fresh.channels,
         crf=crf,
@@ -123,21 +124,15 @@ def write_extended(
 
 
 def evened(own: Waveform, new: Waveform, before: SegmentTiming, after: SegmentTiming) -> tuple[Waveform, Waveform]:
-    """Two sounds of one format, louder where the crossfade of their segments would be too quiet.
-
-    A sound that went through a model's latents is the same to the ear and not in its waves: half of one and half of the
-    other add up to less than either, the less the less they correlate. Two equal sounds stay as they are.
-    """
+    """Two sounds of one format, louder where the crossfade of their segments would be too quiet (see fade_gain)."""
     join, rate = sound_join(before, after), own.sample_rate
     first, last = (samples_of_seconds(time, rate) for time in (join.fade_start, join.fade_end))
     shift = samples_of_seconds(after.start, rate)
     if last <= first or shift > first or last - shift > new.samples.shape[1] or last > own.samples.shape[1]:
         return own, new
     a, b = own.samples[:, first:last].float(), new.samples[:, first - shift : last - shift].float()
-    power = float((a.square().sum() * b.square().sum()).sqrt())
-    alike = max(_LEAST_ALIKE, float((a * b).sum()) / power) if power > 0 else 1.0
     rise = (torch.arange(last - first, dtype=torch.float32) + 0.5) / (last - first)
-    gain = (rise.square() + (1 - rise).square() + 2 * alike * rise * (1 - rise)).rsqrt()
+    gain = fade_gain(a, b, rise)
     return (
         Waveform(torch.cat([own.samples[:, :first], a * gain, own.samples[:, last:]], dim=1), rate),
         Waveform(torch.cat([new.samples[:, : first - shift], b * gain, new.samples[:, last - shift :]], dim=1), rate),

@@ -9,6 +9,7 @@ import torch
 
 from ltx2.errors import MediaError, RequestError
 from ltx2.media import FilmExtension, iterate_frames, read_sound, read_video, video_info
+from ltx2.media.found.film_extension import Kept
 from ltx2.media.found.parameter_sets import read_parameter_sets, split_units
 from ltx2.values import Waveform
 
@@ -89,7 +90,7 @@ def test_found_sound_stays_and_the_new_one_is_in_time(tmp_path, rate, layout, ne
     new = click_at(Fraction(1, 2), added + Fraction(1, 4), new_rate)
     later = sound_of(2, new_rate).samples[:, new_rate * 7 // 4 :]
     new.samples[:, : later.shape[1]] = later
-    film = extended(source, tmp_path / "out.mp4", grey(24), new, sound_from=length - Fraction(1, 4))
+    film = extended(source, tmp_path / "out.mp4", grey(24), new, kept=Kept(sound=length - Fraction(1, 4)))
     assert film.copied and film.notes == () and (film.sample_rate, film.channels) == (rate, channels)
     before, after = packets(source, "audio"), packets(tmp_path / "out.mp4", "audio")
     kept = int((length - Fraction(1, 4)) * rate) // 1024 - 1
@@ -199,7 +200,7 @@ def test_nothing_half_is_left_and_nothing_of_others_is_touched(tmp_path):
     with pytest.raises(MediaError, match="no new frames"), FilmExtension(source, tmp_path / "new.mp4"):
         pass
     with pytest.raises(RequestError, match="the film ends at 1.000 s"):
-        FilmExtension(source, tmp_path / "new.mp4", sound_from=2)
+        FilmExtension(source, tmp_path / "new.mp4", kept=Kept(sound=2))
     with pytest.raises(MediaError, match="goes on at"), FilmExtension(source, tmp_path / "new.mp4") as film:
         film.write_sound(sound_of(1, 48000))
         film.write_sound(sound_of(1, 44100))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,29 @@ _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encod
 _TICK_LIMIT = 2**31
 
 
-class FilmExtension:
-    """Writes a found film with new frames and sound behind it, as an MP4 that appears whole or not at all.
+@dataclass(frozen=True)
+class Kept:
+    """How much of a film stays, in seconds of its clock; None: all of it.
 
-    source: the film. path: the new file. fps: of the new frames; None: see found_film.model_rate. sound_from: seconds
-    on the film's clock from which the sound given counts, at most the film's end and by default that. sample_rate,
-    channels: of the track where the film has no sound; None leaves such a film silent. crf: quality of what is encoded.
-    metadata: tags; the film's own stay.
+    sound: from here on the sound that is given counts. picture: frames from here on are given; the film is kept up to a
+    place before that at which its packets can be cut.
+    """
+
+    sound: float | Fraction | None = None
+    picture: float | Fraction | None = None
+
+
+class FilmExtension:
+    """Writes a found film with new frames and sound behind what is kept of it, as an MP4 that appears whole or not at
+    all.
+
+    source: the film. path: the new file. kept: of the film. fps: of the new frames; None: see found_film.model_rate.
+    sample_rate, channels: of the track where the film has no sound; None leaves such a film silent. crf: quality of
+    what is encoded. metadata: tags; the film's own stay.
 
     H.264 pictures and AAC sound are kept as they are; what cannot be kept is encoded anew, and ``notes`` say so.
-    ``size`` (width, height), ``end_seconds``, ``fps``, ``sample_rate`` and ``channels`` are those of the film. Use it
-    in a ``with`` block. Every method raises MediaError.
+    ``size`` (width, height), ``end_seconds`` (of the kept frames, of which there are ``kept_frames``), ``fps``,
+    ``sample_rate`` and ``channels`` are those of the film. Use it in a ``with`` block. Every method raises MediaError.
     """
 
     def __init__(
@@ -60,7 +73,7 @@ class FilmExtension:
         path: FilePath,
         *,
         fps: object = None,
-        sound_from: float | Fraction | None = None,
+        kept: Kept = Kept(),  # noqa: B008 (frozen)
         sample_rate: int | None = None,
         channels: int = 2,
         crf: float = 18,
@@ -77,8 +90,8 @@ class FilmExtension:
             clock = film_clock(container, stream, self.source)
             self.fps = model_rate(clock.fps) if fps is None else parse_fps(fps)
             copy = picture_copy(stream, next(container.decode(stream)), clock, self.fps, crf)
-        self.end_seconds = clock.end
-        begin = clock.end if sound_from is None else exact_seconds(sound_from)
+        self.end_seconds, self.kept_frames = clock.end, clock.frames
+        begin = clock.end if kept.sound is None else exact_seconds(kept.sound)
         if not 0 <= begin <= clock.end:
             raise RequestError(
                 f"the new sound is to begin at {float(begin):.3f} s, the film ends at {float(clock.end):.3f} s"
@@ -91,6 +104,14 @@ class FilmExtension:
             self.channels = 2
         tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_CONTAINER} | dict(metadata or {})
         self.copied = isinstance(copy, PictureCopy)
+        self._cut: int | None = None  # how many packets of the picture are kept
+        if kept.picture is not None and exact_seconds(kept.picture) < clock.end:
+            at = exact_seconds(kept.picture)
+            if self.copied:
+                self._cut, at = _place_to_cut(self.source, at)
+            self.kept_frames = round(at * clock.fps)
+            self.end_seconds = at if self.copied else seconds_of_frames(self.kept_frames, clock.fps)
+        self._only_sound = kept.sound is not None and begin < self.end_seconds and kept.picture is None
         self._resampler: Resampler | None = None
         self._writer: _CopyingWriter | _EncodingWriter | None = None
         with self._whole_or_nothing():
@@ -140,7 +161,7 @@ class FilmExtension:
         if self._ended:
             return self.path
         with self._open() as writer:
-            if not self.frames:
+            if not self.frames and not self._only_sound:
                 raise MediaError(f"there are no new frames to write to {shown(self.path)}")
             if self._resampler is not None:
                 writer.sound(self._resampler.rest())
@@ -226,8 +247,12 @@ class _CopyingWriter:
         self.notes = self.track.notes if self.track is not None else ()
         if others:
             self.notes += (f"{others} further track(s) of {shown(film.source)} are left out",)
+        pictures_kept = 0
         for packet, is_picture in _packets(film.source, sound=self.track is not None and self.track.tail.keep > 0):
             if is_picture:
+                if film._cut is not None and pictures_kept >= film._cut:
+                    continue
+                pictures_kept += 1
                 packet.stream = self.picture
                 self.container.mux(packet)
             elif self.track is not None:
@@ -331,6 +356,23 @@ def _packets(path, *, sound: bool) -> Iterator[tuple]:
             yield packet, is_picture
 
 
+def _place_to_cut(path: FilePath, before: Fraction) -> tuple[int, Fraction]:
+    """How many packets of a film's picture stand before the last keyframe at or before a time behind which nothing
+    is shown earlier than it, and when that is shown."""
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        zero = stream.start_time or 0
+        found = [((p.pts - zero) * stream.time_base, p.is_keyframe) for p in container.demux(stream) if p.size]
+    best, earliest = (0, Fraction(0)), None
+    for index in range(len(found) - 1, -1, -1):
+        time, key = found[index]
+        earliest = time if earliest is None else min(time, earliest)
+        if key and time <= before and time == earliest:
+            best = (index, Fraction(time))
+            break
+    return best
+
+
 def _entry_times(shown_times: list[int]) -> list[int]:
     """When each frame enters the decoder, where a file does not say: evenly, and before it is shown."""
     in_order = sorted(shown_times)
@@ -364,7 +406,10 @@ class _EncodingWriter:
             stream = video_stream(container, film.source)
             kept = clock.constant and film.fps == clock.fps
             count = clock.frames if kept else max(1, round(clock.end * film.fps))
-            for picture in pictures(container, stream, film.source, clock, last_frames(clock, film.fps, count)):
+            chosen = last_frames(clock, film.fps, count)
+            if film.kept_frames < clock.frames:
+                chosen = chosen[: round(film.end_seconds * film.fps)]
+            for picture in pictures(container, stream, film.source, clock, chosen):
                 self.writer.write_frames(picture[:height, :width])
         film.end_seconds = seconds_of_frames(self.writer.frames, film.fps)
 

@@ -128,8 +128,13 @@ def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_
     if latent.ndim != 4:
         raise RequestError(f"audio latents have shape {list(latent.shape)}, expected [batch, 8, latents, 16]")
     count = latent.shape[2]
-    if not 0 <= condition.mask <= 1:
-        raise RequestError(f"audio mask is {condition.mask:g}, expected 0 (keep) to 1 (generate anew)")
+    given = torch.as_tensor(condition.mask, dtype=torch.float32)
+    if not bool(((given >= 0) & (given <= 1)).all()):
+        raise RequestError(f"audio mask is {float(given.max()):g}, expected 0 (keep) to 1 (generate anew)")
+    if given.ndim and given.shape != (count,):
+        raise RequestError(
+            f"audio mask has shape {list(given.shape)}, expected one value, or [{count}] for its latents"
+        )
     if condition.frozen and count < audio_latents:
         raise RequestError(
             f"own sound has {count} audio latents, the clip needs {audio_latents}: pad it with silence before encoding"
@@ -143,7 +148,8 @@ def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_
     mask = torch.ones(size, dtype=torch.float32, device=latent.device)
     count = min(count, audio_latents)
     clean[:, :, :count] = latent[:, :, :count]
-    mask[:, :, :count] = 0.0 if condition.frozen else condition.mask
+    known = given.expand(latent.shape[2])[:count].to(mask)
+    mask[:, :, :count] = 0.0 if condition.frozen else known[:, None]
     return replace(conditioning, audio=clean, audio_mask=mask, audio_frozen=condition.frozen)
 
 
@@ -207,10 +213,47 @@ def condition_video(
             encoded[key] = encode_pixels(prepare_image(image.image, height, width, crf=crf))
         result = _place(result, encoded[key], image.frame, image.strength, shape)
     for clip in clips:
+        pixels = prepare_clip(clip.frames, height, width)
+        if fills_latent_frames(clip):
+            # with a picture in front that is thrown away again, no latent frame stands for one picture alone
+            latent = encode_pixels(torch.cat([pixels[:, :, :1], pixels], dim=2))[:, :, 1:]
+            place = clock.latent_frame_of(clip.frame)
+            result = place_latent(result, latent, latent_frame=place, strength=clip.strength, shape=shape)
+            continue
         place = _on_grid(clip.frame, len(clip.frames))
-        result = _place(result, encode_pixels(prepare_clip(clip.frames, height, width)), place, clip.strength, shape)
+        result = _place(result, encode_pixels(pixels), place, clip.strength, shape)
+        if clip.mask is not None:
+            result = _with_mask(result, latent_mask(clip.mask, *shape[3:]))
         result = replace(result, video_frozen=result.video_frozen or clip.frozen)
     return result
+
+
+def fills_latent_frames(clip: ClipCondition) -> bool:
+    """Whether a clip is 8k pictures that begin where a latent frame of its film does."""
+    per = clock.FRAMES_PER_LATENT
+    return clip.frame % per == 1 and len(clip.frames) > 0 and len(clip.frames) % per == 0
+
+
+def latent_mask(mask: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """A mask [N, H, W] in 0…1 of a clip of 8k+1 pictures as that of its latents: [1, 1, F, rows, columns] float32.
+
+    A latent is made anew as far as any pixel of it is; in steps of 1/16, so that few noise levels are to be told apart.
+    """
+    mask = mask.float()
+    per = clock.FRAMES_PER_LATENT
+    grouped = torch.cat([mask[:1].expand(per, -1, -1), mask[1:]])  # the first latent frame stands for one picture
+    most = grouped.unflatten(0, (-1, per)).amax(dim=1)  # [F, H, W]
+    if most.shape[1] < rows or most.shape[2] < columns:
+        most = torch.nn.functional.interpolate(most[None], (rows, columns), mode="nearest")[0]
+    cells = torch.nn.functional.adaptive_max_pool2d(most[:, None], (rows, columns))[:, 0]
+    return (torch.ceil(cells * 16) / 16)[None, None]
+
+
+def _with_mask(conditioning: Conditioning, mask: torch.Tensor) -> Conditioning:
+    """What a clip of the whole film's length keeps, by a mask of its latents."""
+    known = conditioning.video_mask
+    mask = mask.to(known)
+    return replace(conditioning, video_mask=known + (1 - known) * mask)
 
 
 def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition], frames: int) -> None:
@@ -228,14 +271,28 @@ def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition
                 )
     for clip in clips:
         count = len(clip.frames)
+        if clip.mask is not None or clip.frozen:
+            _check_whole(clip, frames)
+        if fills_latent_frames(clip):
+            count += 1
         if not clock.is_valid_frame_count(count):
             below = clock.snap_frames(max(count, 1), "down")
             raise RequestError(f"a clip condition has {count} pictures, expected 8k+1 such as {below} or {below + 8}")
-        if clip.frame + count > frames:
+        last = clip.frame + len(clip.frames) - 1
+        if last >= frames:
             raise RequestError(
-                f"a clip condition covers frames {clip.frame} to {clip.frame + count - 1}, the clip has frames 0 to "
-                f"{frames - 1}"
+                f"a clip condition covers frames {clip.frame} to {last}, the clip has frames 0 to {frames - 1}"
             )
+
+
+def _check_whole(clip: ClipCondition, frames: int) -> None:
+    """Raises RequestError for a masked or frozen picture that is not that of the whole clip."""
+    if clip.frame or len(clip.frames) != frames:
+        raise RequestError(
+            f"a clip with a mask has {len(clip.frames)} pictures from frame {clip.frame} on, expected all {frames}"
+        )
+    if clip.mask is not None and (clip.mask.ndim != 3 or len(clip.mask) != frames):
+        raise RequestError(f"a mask has shape {list(clip.mask.shape)}, expected [{frames}, height, width]")
 
 
 def encode_own_audio(
