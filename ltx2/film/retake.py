@@ -147,7 +147,7 @@ def window_of(film: FilmShape, part: Part) -> Window:
     last = min(film.frames, -(-end * film.fps // 1))
     most = snap_frames(int(WINDOW_SECONDS * film.fps), "down")
     begin, count = _around(film, first, int(last), most)
-    latents = audio_latents_for(seconds_of_frames(count, film.fps), "ceil") if film.sample_rate else 0
+    latents = audio_latents_for(seconds_of_frames(count, film.fps), "cover") if film.sample_rate else 0
     zero = seconds_of_frames(begin, film.fps)
     changed = (0, 0)
     if part.picture:

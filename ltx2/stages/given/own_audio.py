@@ -40,7 +40,15 @@ def ready_audio(
     if not torch.isfinite(latent).all():
         raise RequestError("audio latents to start from hold NaN or infinity: what made them failed, make them anew")
     waveform = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
-    mask, frozen = finite_number(audio.mask, "audio mask"), truth_value(audio.frozen, "frozen")
+    mask: Any = audio.mask
+    if not isinstance(mask, torch.Tensor) or mask.ndim == 0:
+        mask = finite_number(mask, "audio mask")
+    elif mask.shape != latent.shape[2:3] or not torch.isfinite(mask).all():
+        raise RequestError(
+            f"audio mask has shape {list(mask.shape)}, expected one number, or a finite one for each of the "
+            f"{latent.shape[2]} latents"
+        )
+    frozen = truth_value(audio.frozen, "frozen")
     return replace(audio, mask=mask, frozen=frozen, waveform=waveform), ()
 
 

@@ -1,5 +1,16 @@
-"""Films that were found, in the hands of a model: gone on from."""
+"""Films that were found, in the hands of a model: gone on from, and mended."""
 
+from .films import FilmFile, FilmInMemory
 from .going_on import GoingOn, go_on, sized_after_film
+from .retaking import Retaking, retaking, write_retaken
 
-__all__ = ["GoingOn", "go_on", "sized_after_film"]
+__all__ = [
+    "FilmFile",
+    "FilmInMemory",
+    "GoingOn",
+    "Retaking",
+    "go_on",
+    "retaking",
+    "sized_after_film",
+    "write_retaken",
+]

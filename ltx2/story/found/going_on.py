@@ -38,17 +38,22 @@ class GoingOn:
 
 
 def sized_after_film(models: Models, request: Request, path: str | Path) -> Request:
-    """A request whose size and rate are the film's where it leaves them open: of the film's shape, on the grid that the
-    preset needs, and no larger than the preset is made for. Raises MediaError and RequestError."""
+    """A request whose size and rate are the film's where it leaves them open: see ``sized_like``. Raises MediaError and
+    RequestError."""
     info = video_info(path)
     asked = replace(request, fps=model_rate(info.fps) if request.fps is None else request.fps)
-    if asked.width is None and asked.height is None:
-        usual = make_job(models, replace(asked, frames=None, seconds=None, images=(), clips=(), audio=None), parts=())
-        multiple = PIXELS_PER_LATENT * (1 if usual.settings.refine is None else 2)
-        most = usual.geometry.width * usual.geometry.height
-        width, height = model_size(info.width, info.height, multiple, most)
-        asked = replace(asked, width=width, height=height)
-    return asked
+    return sized_like(models, asked, info.width, info.height)
+
+
+def sized_like(models: Models, request: Request, width: int, height: int) -> Request:
+    """A request of a picture's shape where it names no size: on the grid that the preset needs, and no larger than the
+    preset is made for."""
+    if request.width is not None or request.height is not None:
+        return request
+    usual = make_job(models, replace(request, frames=None, seconds=None, images=(), clips=(), audio=None), parts=())
+    multiple = PIXELS_PER_LATENT * (1 if usual.settings.refine is None else 2)
+    width, height = model_size(width, height, multiple, usual.geometry.width * usual.geometry.height)
+    return replace(request, width=width, height=height)
 
 
 def go_on(

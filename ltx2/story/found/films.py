@@ -1,0 +1,105 @@
+"""Films that a part of is made anew, as a file or in memory, each with a mask where there is one."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...clock import samples_of_seconds
+from ...errors import RequestError
+from ...film.retake import FilmShape
+from ...media import iterate_frames, iterate_sound, open_image, uint8_frames, video_info
+from ...values import Waveform
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class FilmFile:
+    """A film in a file. mask: a film as long as it, or a picture: white is made anew. Raises MediaError, and
+    RequestError for a mask of another length."""
+
+    def __init__(self, path: str | Path, mask: str | Path | None = None):
+        self.path = Path(path)
+        info = video_info(path)
+        self.notes, self.channels = info.notes, info.channels
+        self.shape = FilmShape(self.path.name, info.width, info.height, info.fps, info.frames, info.sample_rate)
+        self._mask = None if mask is None else Path(mask)
+        self._still: np.ndarray | None = None
+        if self._mask is None:
+            return
+        if self._mask.suffix.lower() in _PICTURES:
+            self._still = self._fitted(np.asarray(open_image(self._mask))[None])[0]
+            return
+        frames = video_info(self._mask).frames
+        if frames == 1:
+            self._still = self._fitted(next(iterate_frames(self._mask))[None])[0]
+        elif frames != info.frames:
+            raise RequestError(
+                f"the mask {self._mask.name} has {frames} frames, {self.path.name} has {info.frames}: make them equal, "
+                "or give one picture"
+            )
+
+    def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
+        """Frames [H, W, 3] uint8 in order."""
+        return iterate_frames(self.path, start, count)
+
+    def sound(self, start: Fraction, seconds: Fraction) -> Iterator[Waveform]:
+        """Pieces of its sound; silence after its end."""
+        return iterate_sound(self.path, start, seconds)
+
+    def mask(self, start: int, count: int) -> Iterator[np.ndarray] | None:
+        """What of each frame is made anew, [H, W] float32 in 0…1; None: all of it."""
+        if self._still is not None:
+            return iter([self._still] * count)
+        if self._mask is None:
+            return None
+        return (self._fitted(frame[None])[0] for frame in iterate_frames(self._mask, start, count))
+
+    def _fitted(self, frames: np.ndarray) -> np.ndarray:
+        grey = torch.from_numpy(np.ascontiguousarray(frames[..., :3], np.float32)).mean(dim=-1) / 255
+        return _of_size(grey, self.shape.height, self.shape.width)
+
+
+class FilmInMemory:
+    """A film as frames [N, H, W, 3] float in 0…1 and a sound, or None. mask: [N or 1, h, w] in 0…1, or None. Raises
+    RequestError for a mask of another length."""
+
+    def __init__(
+        self, frames: torch.Tensor, fps: Fraction, sound: Waveform | None = None, mask: torch.Tensor | None = None
+    ):
+        self._frames, self._sound = frames, sound
+        count, height, width = frames.shape[:3]
+        self.channels = 0 if sound is None else sound.samples.shape[0]
+        self.shape = FilmShape("the film", width, height, fps, count, 0 if sound is None else sound.sample_rate)
+        if mask is not None and len(mask) not in (1, count):
+            raise RequestError(f"the mask has {len(mask)} frames, the film has {count}: make them equal, or give one")
+        self._mask = mask
+
+    def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
+        """Frames [H, W, 3] uint8 in order."""
+        return (uint8_frames(frame[None])[0] for frame in self._frames[start : start + count])
+
+    def sound(self, start: Fraction, seconds: Fraction) -> Iterator[Waveform]:
+        """Its sound; silence where it has none."""
+        if self._sound is None:
+            raise RequestError("the film has no sound")
+        rate = self._sound.sample_rate
+        first, last = samples_of_seconds(start, rate), samples_of_seconds(start + seconds, rate)
+        samples = self._sound.samples[:, first:last].float()
+        yield Waveform(torch.nn.functional.pad(samples, (0, last - first - samples.shape[1])), rate)
+
+    def mask(self, start: int, count: int) -> Iterator[np.ndarray] | None:
+        """What of each frame is made anew, [H, W] float32 in 0…1; None: all of it."""
+        if self._mask is None:
+            return None
+        height, width = self.shape.height, self.shape.width
+        chosen = self._mask.expand(start + count, -1, -1) if len(self._mask) == 1 else self._mask
+        return (_of_size(one[None].float().cpu(), height, width)[0] for one in chosen[start : start + count])
+
+
+def _of_size(mask: torch.Tensor, height: int, width: int) -> np.ndarray:
+    if mask.shape[1:] != (height, width):
+        mask = torch.nn.functional.interpolate(mask[None], (height, width), mode="bilinear", antialias=True)[0]
+    return mask.clamp(0, 1).numpy()
