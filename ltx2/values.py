@@ -1,7 +1,7 @@
 """What travels between stages. All frozen; nobody writes into a tensor that was handed on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -69,18 +69,27 @@ class Waveform:
         return f"sound: {float(self.seconds):.2f} s, {self.sample_rate} Hz, {self.samples.shape[0]} channels"
 
 
+LAST = -1  # place of a picture in a clip whose length is not known yet
+
+
 @dataclass(frozen=True)
 class ImageCondition:
     """A picture to appear at a place in the clip.
 
-    image: RGB uint8 [H, W, 3] (numpy) or float [H, W, 3] in 0…1 (torch); frame: picture frame index, 0 = first;
-    strength: 0…1, 1 keeps it exactly; crf: H.264 round-trip quality, None = the model version's default, 0 = off.
+    image: RGB uint8 [H, W, 3] (numpy) or float [H, W, 3] in 0…1 (torch); frame: picture frame index, 0 = first, LAST =
+    the last; strength: 0…1, 1 keeps it exactly; crf: H.264 round-trip quality, None = the model version's default, 0 =
+    off.
     """
 
     image: Any
     frame: int = 0
     strength: float = 1.0
     crf: float | None = None
+
+
+def placed(images: tuple[ImageCondition, ...], frames: int) -> tuple[ImageCondition, ...]:
+    """Pictures for a clip of so many frames: the last place by its number."""
+    return tuple(replace(one, frame=frames - 1) if one.frame == LAST else one for one in images)
 
 
 @dataclass(frozen=True)

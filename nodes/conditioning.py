@@ -32,9 +32,9 @@ class AddImage(host.io.ComfyNode):
                 host.field(
                     io.Int,
                     "frame",
-                    "Where it stands: frame number in the clip, 0 is the first.",
+                    "Where it stands: frame number in the clip, 0 is the first, -1 the last.",
                     default=0,
-                    min=0,
+                    min=-1,
                     max=9999,
                 ),
                 host.field(

@@ -10,7 +10,7 @@ from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state
 from ..ltx2.film.provenance import read_provenance
 from ..ltx2.film.timeline import overlap_within
 from . import host
-from .shown import save_film
+from .shown import save_film, video_of
 from .sockets import FINISHED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
 
@@ -333,6 +333,7 @@ class JoinSegments(host.io.ComfyNode):
                 host.output(io.Audio, "audio", "Its sound."),
                 host.output(io.Float, "fps", "Frames per second."),
                 host.output(io.String, "report", "How well each seam joins."),
+                host.output(io.Video, "video", "The film with its sound, for saving."),
             ],
             search_aliases=["join videos", "concatenate video", "combine clips"],
         )
@@ -343,7 +344,9 @@ class JoinSegments(host.io.ComfyNode):
         given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
         wanted = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
         images, audio, report = join(given, wanted if wanted != DriftCorrection() else None)
-        return host.io.NodeOutput(images, audio, float(given[0].timing.fps), report, ui={"text": [report]})
+        timing = given[0].timing
+        video = video_of(images, audio, timing)
+        return host.io.NodeOutput(images, audio, float(timing.fps), report, video, ui={"text": [report]})
 
 
 def join(segments: list[SegmentValue], drift_correction: DriftCorrection | None = None):

@@ -3,22 +3,32 @@
 from dataclasses import replace
 
 from ..ltx2.clock import exact_seconds
-from ..ltx2.film import Handoff, Overlap
+from ..ltx2.errors import RequestError
+from ..ltx2.film import Overlap
 from ..ltx2.film.handoff import fps_after
 from ..ltx2.stages.given import sound_from
 from ..ltx2.stages.pipeline import generate
-from ..ltx2.stages.request import Request, resolve_geometry
+from ..ltx2.stages.request import Request
 from ..ltx2.stages.video_decoding import pictures
 from ..ltx2.story.segment_job import segment_job, state_after
-from ..ltx2.values import ImageCondition, Waveform
+from ..ltx2.values import LAST, ImageCondition, Waveform
 from . import host, sockets
+from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
-from .models import pipeline_inputs, upsampler_of
-from .placement import models_of
-from .shown import playable
-from .sockets import PresetValue, Segment, SegmentValue, State, audio_value, overlap_error, picture_of, waveform_of
+from .shown import new_video, playable
+from .sockets import (
+    ConditionsValue,
+    PresetValue,
+    Segment,
+    SegmentValue,
+    State,
+    audio_value,
+    overlap_error,
+    picture_of,
+    waveform_of,
+)
 from .text import NEGATIVE_TOOLTIP
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
@@ -59,18 +69,18 @@ def clip_inputs() -> list:
         host.field(
             io.Int,
             "width",
-            "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
+            "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage. 0 for width and height: as the state, else as the preset.",
             default=768,
-            min=64,
+            min=0,
             max=8192,
             step=32,
         ),
         host.field(
             io.Int,
             "height",
-            "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage.",
+            "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage. 0 for width and height: as the state, else as the preset.",
             default=512,
-            min=64,
+            min=0,
             max=8192,
             step=32,
         ),
@@ -116,6 +126,13 @@ def own_audio(audio: dict | None, start: float) -> Waveform | None:
     return None if sound is None else sound_from(sound, exact_seconds(start))
 
 
+def one_audio(given: ConditionsValue, audio: Waveform | None) -> Waveform | None:
+    """The sound of the conditions or of an input. Raises RequestError where there are both."""
+    if given.audio is not None and audio is not None:
+        raise RequestError("audio is connected and the conditions hold a sound too: leave one of them out")
+    return given.audio if audio is None else audio
+
+
 def kept_inputs() -> list:
     """What the state after a segment carries."""
     io = host.io
@@ -138,6 +155,45 @@ def kept_inputs() -> list:
             max=480,
         ),
     ]
+
+
+def picture_inputs() -> list:
+    """What is seen at known places, beside the prompt."""
+    io = host.io
+    return [
+        host.field(io.Image, "first_image", "The picture that it starts from.", optional=True),
+        host.field(io.Image, "last_image", "The picture that it comes to at its end.", optional=True),
+        host.field(
+            sockets.Conditions,
+            "conditions",
+            "Pictures at any places, from a chain of Add Image nodes.",
+            optional=True,
+        ),
+    ]
+
+
+def conditions_of(given: ConditionsValue | None, state, **pictures) -> ConditionsValue:
+    """All that a segment starts from. pictures: of the inputs image, first_image and last_image, None where nothing is
+    connected. Raises RequestError where two things stand in one place."""
+    given = given or ConditionsValue()
+    if state is not None and given.state is not None:
+        raise RequestError("a state is connected and the conditions hold one too: leave one of them out")
+    before = given.state if state is None else state
+    places = {"first_image": 0, "image": 0 if before is None else LAST, "last_image": LAST}
+    taken = {one.frame: "a picture of the conditions" for one in given.images}
+    images = list(given.images)
+    for name, picture in pictures.items():
+        if picture is None:
+            continue
+        if name == "first_image" and before is not None:
+            raise RequestError(
+                "first_image and a state are connected: a continuation starts from the state's frames, connect the picture to last_image"
+            )
+        if places[name] in taken:
+            raise RequestError(f"{taken[places[name]]} and {name} stand at the same frame: connect one of them")
+        taken[places[name]] = name
+        images.append(ImageCondition(picture_of(picture), places[name]))
+    return replace(given, images=tuple(images), state=before)
 
 
 class Generate(host.io.ComfyNode):
@@ -178,6 +234,8 @@ class Generate(host.io.ComfyNode):
                 ),
                 *kept_inputs(),
                 *audio_inputs(),
+                bundle_input(),
+                *picture_inputs(),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),
@@ -186,6 +244,7 @@ class Generate(host.io.ComfyNode):
                 host.output(Segment, "segment", "This segment, for Join Segments."),
                 host.output(io.String, "info", "What was made, and what was adjusted."),
                 host.output(io.Float, "fps", "Frames per second."),
+                host.output(io.Video, "video", "What is new in the segment, with its sound, for saving."),
             ],
             search_aliases=SEARCHES,
         )
@@ -197,10 +256,6 @@ class Generate(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        video_vae,
-        audio_vae,
         prompt,
         negative_prompt,
         seconds,
@@ -211,35 +266,35 @@ class Generate(host.io.ComfyNode):
         seed,
         video_overlap,
         audio_overlap,
-        upsampler=None,
+        models=None,
         image=None,
+        first_image=None,
+        last_image=None,
+        conditions=None,
         state=None,
         settings=None,
         audio=None,
         audio_start=0.0,
+        **single,
     ):
-        models = models_of(
-            model,
-            text_encoder=text_encoder,
-            video_vae=video_vae,
-            audio_vae=audio_vae,
-            upsampler=None if upsampler is None else upsampler_of(upsampler),
-        )
+        models = everything(gathered(models, **single))
+        given = conditions_of(conditions, state, image=image, first_image=first_image, last_image=last_image)
         request = Request(
             prompt=prompt,
             negative_prompt=negative_prompt,
             seconds=seconds,
-            width=width,
-            height=height,
-            fps=fps_after(state, fps),
-            seed=seed if state is None else None,
+            width=width or None,
+            height=height or None,
+            fps=fps_after(given.state, fps),
+            seed=seed if given.state is None else None,
             snap=True,
-            audio=own_audio(audio, audio_start),
+            images=given.images,
+            clips=given.clips,
+            audio=one_audio(given, own_audio(audio, audio_start)),
         )
-        request = with_picture(request, image, state)
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         overlap = Overlap(video_overlap, audio_overlap)
-        made = segment_job(models, request, state, Handoff(seed=seed), overlap=overlap)
+        made = segment_job(models, request, given.state, replace(given.handoff, seed=seed), overlap=overlap)
         report = host.progress_reporter(*STAGES)
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
@@ -253,17 +308,9 @@ class Generate(host.io.ComfyNode):
             SegmentValue(images, segment.sound, made.timing),
             info,
             float(segment.geometry.fps),
+            new_video(images, segment.sound, made.timing),
             ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
         )
-
-
-def with_picture(request: Request, image, state) -> Request:
-    """A request with a picture at its start; a continuation, which starts from what it carries, comes to it at its
-    end."""
-    if image is None:
-        return request
-    place = 0 if state is None else resolve_geometry(request)[0].frames - 1
-    return replace(request, images=(ImageCondition(picture_of(image), place),))
 
 
 def frames_of(segment, report):

@@ -1,5 +1,4 @@
-"""All that the pack asks of ComfyUI: the only file that imports it. Works from host 0.8.0 on; newer things are looked
-up late."""
+"""All that the pack asks of ComfyUI: the only file that imports it. From host 0.8.0 on; newer things looked up late."""
 
 import asyncio
 import inspect
@@ -413,6 +412,10 @@ def output_folder(name: str) -> SaveTarget:
             f"folder {name[:60]!r} is empty, too long or leaves the output folder: use a name such as continuum/story"
         )
     return SaveTarget(Path(path), "", os.path.relpath(path, base).replace(os.sep, "/"))
+
+
+def temp_folder() -> Path:
+    return Path(folder_paths.get_temp_directory())
 
 
 def workflow_values(hidden) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.stages.conditioning import check_places
 from ..ltx2.stages.geometry import size_for
 from ..ltx2.stages.request import Request, resolve_geometry
+from ..ltx2.values import placed
 from . import host
 from .sockets import Conditions, ConditionsValue, Latent, LatentValue
 
@@ -158,6 +159,7 @@ def prepare(request: Request, conditions: ConditionsValue | None = None, *, mult
         frames=geometry.frames,
         seconds=None,
         snap=False,
+        images=placed(given.images, geometry.frames),
         clips=given.clips,
     )
     before = Source()

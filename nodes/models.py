@@ -22,10 +22,11 @@ from ..ltx2.stages.refinement import check_upsampler
 from . import host, patches
 from .releases import check_video_vae
 from .sockets import (
-    AnyUpsampler,
     AudioVae,
     AudioVaeValue,
+    Bundle,
     Model,
+    ModelsValue,
     ModelValue,
     TextEncoder,
     TextEncoderValue,
@@ -65,15 +66,24 @@ def distilled_lora_input():
     )
 
 
-def pipeline_inputs() -> list:
-    """What a node takes that goes through all stages by itself."""
+def more_inputs() -> list:
+    """What a loader adds to its models, so that one wire carries them all."""
     return [
-        host.field(Model, "model", "The transformer."),
-        host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
-        host.field(VideoVae, "video_vae", "The model's video VAE."),
-        host.field(AudioVae, "audio_vae", "The model's audio VAE."),
         host.field(
-            AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True
+            host.io.Combo,
+            "text_encoder",
+            "Gemma, in models/text_encoders, for the models output; mini belongs to the demonstration model. none: a node of its own loads it.",
+            options=[NONE, *host.model_names(*TEXT_ENCODERS), *host.model_folders("text_encoders")],
+            default=NONE,
+            optional=True,
+        ),
+        host.field(
+            host.io.Combo,
+            "upsampler",
+            "The spatial x2 upscaler, in models/latent_upscale_models, for the models output; presets of two stages need it.",
+            options=[NONE, *host.model_names(*UPSAMPLERS)],
+            default=NONE,
+            optional=True,
         ),
     ]
 
@@ -96,17 +106,17 @@ class LoadCheckpoint(host.io.ComfyNode):
                     options=host.model_names("checkpoints"),
                 ),
                 distilled_lora_input(),
+                *more_inputs(),
             ],
             outputs=_model_outputs(),
             search_aliases=["ltx2", "ltx-2", "ltxv"],
         )
 
     @classmethod
-    def execute(cls, checkpoint, distilled_lora=NONE):
+    def execute(cls, checkpoint, distilled_lora=NONE, text_encoder=NONE, upsampler=NONE):
         file = open_checkpoint(host.model_path(checkpoint, "checkpoints"))
-        return host.io.NodeOutput(
-            load_model(file, _lora_path(distilled_lora)), load_video_vae(file), load_audio_vae(file)
-        )
+        model = load_model(file, _lora_path(distilled_lora))
+        return _loaded(model, load_video_vae(file), load_audio_vae(file), text_encoder, upsampler)
 
 
 class LoadSplitFiles(host.io.ComfyNode):
@@ -136,13 +146,14 @@ class LoadSplitFiles(host.io.ComfyNode):
                     options=host.model_names(*VAES),
                 ),
                 distilled_lora_input(),
+                *more_inputs(),
             ],
             outputs=_model_outputs(),
             search_aliases=["ltx2", "ltx-2.5"],
         )
 
     @classmethod
-    def execute(cls, transformer, video_vae, audio_vae, distilled_lora=NONE):
+    def execute(cls, transformer, video_vae, audio_vae, distilled_lora=NONE, text_encoder=NONE, upsampler=NONE):
         pictures = load_video_vae(open_checkpoint(host.model_path(video_vae, *VAES)))
         sounds = load_audio_vae(open_checkpoint(host.model_path(audio_vae, *VAES)))
         for value, kind in ((pictures, "video"), (sounds, "audio")):
@@ -152,7 +163,7 @@ class LoadSplitFiles(host.io.ComfyNode):
                 )
         model = load_model(open_checkpoint(host.model_path(transformer, *TRANSFORMERS)), _lora_path(distilled_lora))
         check_video_vae(pictures, model.version)
-        return host.io.NodeOutput(model, pictures, sounds)
+        return _loaded(model, pictures, sounds, text_encoder, upsampler)
 
 
 class LoadTextEncoder(host.io.ComfyNode):
@@ -209,10 +220,7 @@ class LoadUpsampler(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, upsampler):
-        file = open_checkpoint(host.model_path(upsampler, *UPSAMPLERS))
-        network = load.load_upsampler(file, dtype=host.vae_dtype(), ops=host.OPS)
-        check_upsampler(network.config)
-        return host.io.NodeOutput(UpsamplerValue(host.patcher(network), file.paths[0].stem))
+        return host.io.NodeOutput(load_upsampler(host.model_path(upsampler, *UPSAMPLERS)))
 
 
 class ApplyLora(host.io.ComfyNode):
@@ -381,6 +389,28 @@ def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
     )
 
 
+def load_upsampler(path: Path) -> UpsamplerValue:
+    """A latent upsampler. Raises CheckpointError for another file, RequestError for one of another kind."""
+    file = open_checkpoint(path)
+    network = load.load_upsampler(file, dtype=host.vae_dtype(), ops=host.OPS)
+    check_upsampler(network.config)
+    return UpsamplerValue(host.patcher(network), file.paths[0].stem)
+
+
+def _loaded(model: ModelValue, pictures: VideoVaeValue, sounds: AudioVaeValue, text_encoder: str, upsampler: str):
+    """The outputs of a loader: each model by itself, and all of them on one wire."""
+    text = None if text_encoder == NONE else host.model_path(text_encoder, *TEXT_ENCODERS, folders=True)
+    larger = None if upsampler == NONE else host.model_path(upsampler, *UPSAMPLERS)
+    models = ModelsValue(
+        model,
+        None if text is None else load_text(text, model),
+        pictures,
+        sounds,
+        None if larger is None else load_upsampler(larger),
+    )
+    return host.io.NodeOutput(model, pictures, sounds, models)
+
+
 def upsampler_of(value) -> UpsamplerValue:
     """What the upsampler input was given: our own value, or ComfyUI's latent upscale model (a module, or a patcher of
     one).
@@ -443,6 +473,7 @@ def _model_outputs() -> list:
         host.output(Model, "model", "The transformer."),
         host.output(VideoVae, "video_vae", "Pictures to latents and back."),
         host.output(AudioVae, "audio_vae", "Sound to latents and back."),
+        host.output(Bundle, "models", "All of them on one wire, with the text encoder and upsampler chosen here."),
     ]
 
 

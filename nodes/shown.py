@@ -12,10 +12,10 @@ import torch
 from ..ltx2 import errors
 from ..ltx2.atomic_files import reason
 from ..ltx2.errors import Ltx2Error, Ltx2Warning, MediaError
-from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, write_film
+from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, new_sound, write_film
 from ..ltx2.values import Waveform
 from . import host
-from .sockets import SegmentValue
+from .sockets import SegmentValue, audio_value
 
 # the page shows an error's kind: without the folder that the pack lies in, by which a host names its modules
 for _kind in vars(errors).values():
@@ -65,6 +65,18 @@ def telling(node: type) -> type:
 
     node.execute = classmethod(run)
     return node
+
+
+def new_video(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming):
+    """What a segment adds to the film as the host's VIDEO, without the frames that repeat the one before."""
+    frames = images[timing.video_overlap : timing.frames - timing.end_offset]
+    return video_of(frames, audio_value(None if sound is None else new_sound(timing, sound)), timing)
+
+
+def video_of(images: torch.Tensor, audio: dict | None, timing: SegmentTiming):
+    """Frames [N, H, W, 3] and the host's AUDIO as its VIDEO."""
+    components = host.Types.VideoComponents(images=images, audio=audio, frame_rate=timing.fps)
+    return host.InputImpl.VideoFromComponents(components)
 
 
 def playable(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming) -> dict:

@@ -2,7 +2,7 @@
 handed on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ AudioVae = host.io.Custom("LTX2_AUDIO_VAE")
 Upsampler = host.io.Custom("LTX2_UPSAMPLER")
 # the host's own upsampler loader fits too
 AnyUpsampler = host.io.Custom("LTX2_UPSAMPLER,LATENT_UPSCALE_MODEL")
+# all of them on one wire
+Bundle = host.io.Custom("LTX2_CONTINUUM_MODELS")
+# where the host's own may be plugged in, to be told what to connect instead
+AnyModel = host.io.Custom("LTX2_MODEL,MODEL")
+AnyTextEncoder = host.io.Custom("LTX2_TEXT_ENCODER,CLIP")
+AnyVideoVae = host.io.Custom("LTX2_VIDEO_VAE,VAE")
+AnyAudioVae = host.io.Custom("LTX2_AUDIO_VAE,VAE")
 Context = host.io.Custom("LTX2_TEXT_CONTEXT")
 Latent = host.io.Custom("LTX2_LATENT")
 Conditions = host.io.Custom("LTX2_CONDITIONS")
@@ -144,6 +151,32 @@ class UpsamplerValue:
 
     def __str__(self) -> str:
         return f"latent upsampler {self.name}"
+
+
+@dataclass(frozen=True)
+class ModelsValue:
+    """All that a film is made with, on one wire; what is None was not given."""
+
+    model: ModelValue | None = None
+    text_encoder: TextEncoderValue | None = None
+    video_vae: VideoVaeValue | None = None
+    audio_vae: AudioVaeValue | None = None
+    upsampler: UpsamplerValue | None = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What is there, by the name of its input."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def get_models(self) -> list:
+        found: list = []
+        for value in self.parts.values():
+            found += value.get_models() if hasattr(value, "get_models") else [value.patcher]
+        return found
+
+    def __str__(self) -> str:
+        return f"models: {', '.join(map(str, self.parts.values())) or 'none'}"
 
 
 @dataclass(frozen=True)

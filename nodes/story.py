@@ -10,11 +10,11 @@ from pathlib import Path
 from ..ltx2.atomic_files import file_path, is_portable_below
 from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
+from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
-from .generate import STAGES, audio_inputs, own_audio
-from .models import pipeline_inputs, upsampler_of
-from .placement import models_of
+from .generate import STAGES, audio_inputs, conditions_of, own_audio
 from .sockets import State
+from .story_pictures import story_pictures, with_pictures
 
 FILM = "film.mp4"
 LONGEST_PART = 120  # bytes of one folder's name
@@ -68,6 +68,8 @@ class Story(host.io.ComfyNode):
                     default="",
                 ),
                 *audio_inputs(),
+                bundle_input(),
+                *story_pictures(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -92,16 +94,16 @@ class Story(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        video_vae,
-        audio_vae,
         script,
         folder,
         redo="",
-        upsampler=None,
+        models=None,
+        first_image=None,
+        last_image=None,
+        conditions=None,
         audio=None,
         audio_start=0.0,
+        **single,
     ):
         from ..ltx2.story.chain import RunOptions, run_story
         from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes
@@ -110,10 +112,9 @@ class Story(host.io.ComfyNode):
         from ..ltx2.story.takes import Wishes
 
         story = with_audio(read(script), audio, audio_start)
-        loaded_upsampler = None if upsampler is None else upsampler_of(upsampler)
-        models = models_of(
-            model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae, upsampler=loaded_upsampler
-        )
+        story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
+        wired = gathered(models, **single)
+        models, model = everything(wired), wired.model
         check_story(models, story)
         target = target_of(folder, cls.hidden, size_of(models, story))
         lines = []
@@ -124,7 +125,7 @@ class Story(host.io.ComfyNode):
             return pipeline_generator(models, progress=progress)(task)
 
         loras = [(path.name, strength) for path, strength in model.loras]
-        settings = [model.dtype, loras, text_encoder.identity, *weights(models)]
+        settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models)]
         files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
         with named_as(target):
             result = run_story(

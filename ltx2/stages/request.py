@@ -21,6 +21,7 @@ from ..values import (
     ReferenceCondition,
     TextContext,
     Waveform,
+    placed,
 )
 from . import memory
 from .conditioning import check_places
@@ -184,6 +185,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     expected = expected_reference(models.reference_loras) if request.references else None
     reference = Reference() if expected is None else expected
     geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings) * reference.downscale)
+    request = replace(request, images=placed(request.images, geometry.frames))
     _check_conditions(request, geometry, settings)
     _warn_of_the_untrained(geometry)
     notes = (

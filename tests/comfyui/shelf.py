@@ -59,9 +59,11 @@ def load(run, names, version="2.3", distilled=True):
     lora = names["distilled_lora"] if distilled else "none"
     if version == "2.5":
         files = {"transformer": names["transformer"], "video_vae": names["video_vae"], "audio_vae": names["audio_vae"]}
-        model, video_vae, audio_vae = run("LoadSplitFiles", **files, distilled_lora=lora).args
+        model, video_vae, audio_vae = run("LoadSplitFiles", **files, distilled_lora=lora).args[:3]
     else:
-        model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint=names["transformer"], distilled_lora=lora).args
+        model, video_vae, audio_vae = run("LoadCheckpoint", checkpoint=names["transformer"], distilled_lora=lora).args[
+            :3
+        ]
     text_encoder = run("LoadTextEncoder", text_encoder=names["text_encoder"], model=model).args[0]
     upsampler = run("LoadUpsampler", upsampler=names["spatial_upsampler"]).args[0]
     return {

@@ -33,7 +33,7 @@ def test_three_segments_join_to_a_film(generated, run):
     assert [one.args[2].segment_index for one in outputs] == [0, 1, 2]
     assert [one.ui["states"][0]["segment_index"] for one in outputs] == [0, 1, 2]
     segments = {f"segment_{i + 1}": one.args[3] for i, one in enumerate(outputs)}
-    images, audio, fps, report = run(
+    images, audio, fps, report, _ = run(
         "JoinSegments", hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0, **segments
     ).args
     assert len(images) == 33 + 24 + 24 and audio["waveform"].shape[-1] == round(81 / 24 * audio["sample_rate"])
@@ -148,3 +148,113 @@ def test_the_demonstration_model_is_listed_and_makes_its_film(run, pack):
     made = run("Generate", **{**inputs, **parts}).args
     seen = meaning.look(made[0][-1].float().cpu().numpy())
     assert (seen.scene, seen.colour, seen.shape, seen.cell) == ("night", "green", "star", (1, 1))
+
+
+class Asked(Exception):
+    """What a segment would have been made of."""
+
+
+@pytest.fixture
+def asked(run, loaded, pack, monkeypatch):  # noqa: F811
+    """``asked("Generate", …)`` → the job that a node comes to, with nothing sampled."""
+
+    def stop(models, job, **_):
+        raise Asked(models, job)
+
+    monkeypatch.setattr(pack.nodes.generate, "generate", stop)
+
+    def ask(**inputs):
+        with pytest.raises(Asked) as caught:
+            run("Generate", **{**SMALL, **loaded(), **inputs})
+        return caught.value.args
+
+    return ask
+
+
+def test_pictures_at_any_place(run, asked):
+    """First, last, and a chain of Add Image, whose place may be the last; all of them are in the one job."""
+    one, two, three = (samples.frames(1, start=start) for start in (0, 5, 9))
+    chain = run("AddImage", image=three, frame=-1, strength=0.5).args[0]
+    chain = run("AddImage", image=two, frame=8, strength=0.7, conditions=chain).args[0]
+    _, job = asked(first_image=one, conditions=chain)
+    places = {image.frame: image.strength for image in job.request.images}
+    assert places == {0: 1.0, 8: 0.7, 32: 0.5} and job.geometry.frames == 33
+    assert [image.frame for image in asked(last_image=one, seconds=17 / 24)[1].request.images] == [16]
+    own = run("UseAudio", audio=samples.sound(33 / 24)).args[0]
+    assert torch.equal(asked(conditions=own)[1].request.audio.samples, own.audio.samples)
+    clip = run("PrepareLatent", conditions=chain, width=64, height=64, length=25, unit="frames", fps=0.0).args[0]
+    assert [image.frame for image in clip.request.images] == [24, 8]
+
+
+def test_one_thing_at_one_place(generated, run):
+    picture = samples.frames(1)
+    state = run("ImagesToState", images=samples.frames(33, 64, 64), fps=24.0, video_overlap=9, audio_overlap=0).args[0]
+    carried = run("ContinueFrom", state=state).args[0]
+    chain = run("AddImage", image=picture, frame=-1, strength=1.0).args[0]
+    for inputs, words in (
+        ({"last_image": picture, "conditions": chain}, "a picture of the conditions and last_image stand at the same"),
+        ({"image": picture, "first_image": picture}, "image and first_image stand at the same frame"),
+        ({"image": picture, "last_image": picture, "state": state}, "image and last_image stand at the same frame"),
+        ({"first_image": picture, "state": state}, "connect the picture to last_image"),
+        ({"conditions": carried, "state": state}, "leave one of them out"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            generated(**inputs)
+
+
+def test_the_size_is_the_states_where_none_is_given(run, asked):
+    images = samples.frames(33, 100, 70)
+    state = run("ImagesToState", images=images, fps=12.0, video_overlap=9, audio_overlap=0).args[0]
+    size = asked(state=state, width=0, height=0, fps=0.0)[1].geometry
+    assert (size.width, size.height, size.fps) == (64, 128, 12)
+    carried = run("ContinueFrom", state=state, strength=0.5).args[0]
+    job = asked(conditions=carried, width=0, height=0, fps=0.0)[1]
+    assert job.request.clips[0].strength == 0.5
+    size = asked(width=0, height=0)[1].geometry
+    assert size.width > 64 and size.height > 64, "the preset's"
+
+
+def test_one_wire_carries_all_models(run, loaded, shelf, asked):  # noqa: F811
+    """As many as it has; what is connected by itself comes before; the host's own are told what to connect instead."""
+    parts, names = loaded(), shelf("2.3")
+    nothing = dict.fromkeys(parts)
+    bundle = run("Models", **parts).args[0]
+    assert run("Models", models=bundle).args[1:] == tuple(parts.values())
+    models, _ = asked(**nothing, models=bundle)
+    assert models.transformer is parts["model"].patcher.model
+    other = run("ApplyLora", model=parts["model"], lora=names["distilled_lora"], strength=0.5).args[0]
+    models, _ = asked(**{**nothing, "model": other}, models=bundle)
+    assert models.names != asked(**nothing, models=bundle)[0].names
+    given = {"text_encoder": names["text_encoder"], "upsampler": names["spatial_upsampler"]}
+    alone = run("LoadCheckpoint", checkpoint=names["transformer"]).args[3]
+    whole = run("LoadCheckpoint", checkpoint=names["transformer"], **given).args[3]
+    assert set(whole.parts) == set(parts) and set(alone.parts) == {"model", "video_vae", "audio_vae"}
+    assert len(whole.get_models()) == 11 and asked(**nothing, models=whole)[1].settings.refine is not None
+    fill = {**SMALL, **nothing}
+    for inputs, words in (
+        ({}, "there is no model: connect models of a loader"),
+        ({"models": alone}, "there is no text encoder: choose it in the loader"),
+        ({"models": whole, "model": parts["model"].patcher}, "model is ComfyUI's own.*Continuation → AV Latent"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run("Generate", **{**fill, **inputs})
+
+
+def test_pictures_of_a_story_are_counted_on_its_film(run, pack, folders):
+    story = pack.nodes.story
+    script = story.read("defaults: {frames: 33}\nsegments:\n  - one\n  - two\n  - {prompt: three, cut: true}\n")
+    picture, found = samples.frames(1), []
+    for frame in (0, 32, 33, 56, 57, 89, -1):
+        chain = run("AddImage", image=picture, frame=frame, strength=1.0).args[0]
+        told = story.with_pictures(script, chain)
+        found += [(i, image.frame) for i, segment in enumerate(told.segments) for image in segment.images]
+    # segment 2 repeats nine frames of segment 1, and 3 begins a scene
+    assert found == [(0, 0), (0, 32), (1, 9), (1, 32), (2, 0), (2, 32), (2, None)]
+    (file,) = (folders / "temp" / "continuum").iterdir()
+    assert file == told.segments[2].images[0].path and file.suffix == ".png"
+    with pytest.raises(ValueError, match="line 5: segment 3 has a picture at that frame already"):
+        story.with_pictures(told, chain)
+    with pytest.raises(ValueError, match="frame 90 of the film, which has frames 0 to 89"):
+        story.with_pictures(script, run("AddImage", image=picture, frame=90, strength=1.0).args[0])
+    with pytest.raises(ValueError, match="a story takes pictures"):
+        story.with_pictures(script, run("UseAudio", audio=samples.sound(1)).args[0])

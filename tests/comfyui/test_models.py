@@ -71,7 +71,7 @@ def test_what_a_file_lacks_is_said_when_it_is_needed(run, loaded, shelf, tmp_pat
         "video_vae": "decoder_only.safetensors",
         "audio_vae": names["audio_vae"],
     }
-    _, video_vae, _ = run("LoadSplitFiles", **files, distilled_lora="none").args
+    _, video_vae, _ = run("LoadSplitFiles", **files, distilled_lora="none").args[:3]
     assert video_vae.encoder is None and video_vae.decoder is not None and len(video_vae.get_models()) == 1
     conditions = run("AddImage", image=frames(1), frame=0, strength=1.0).args[0]
     clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0, conditions=conditions).args[0]

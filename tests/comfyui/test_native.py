@@ -162,7 +162,7 @@ def test_the_chain_joins_without_a_gap(run, pack, folders):
     assert torch.equal(new_audio["waveform"][0], torch.nn.functional.pad(heard, (0, 24000 - heard.shape[1])))
     alone = run("JoinSegments", segment_1=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0).args
     assert torch.equal(alone[0], new_images) and torch.equal(alone[1]["waveform"], new_audio["waveform"])
-    images, audio, fps, report = run(
+    images, audio, fps, report, _ = run(
         "JoinSegments", segment_1=first, segment_2=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0
     ).args
     assert len(images) == 33 + 24 and fps == 24.0 and "2 segments" in report

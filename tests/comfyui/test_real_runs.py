@@ -184,7 +184,7 @@ REFUSED = {
     "outside": ("LoadState", {"file": "../../../../etc/passwd"}, "leaves ComfyUI's input folder"),
     "absolute": ("LoadState", {"file": "/etc/passwd [output]"}, "leaves ComfyUI's output folder"),
     "missing": ("LoadState", {"file": "no_such_state.png [output]"}, "is not in ComfyUI's output folder"),
-    "width": ("Generate", {"width": 7}, "smaller than min"),
+    "width": ("Generate", {"width": -7}, "smaller than min"),
 }
 
 

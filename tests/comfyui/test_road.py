@@ -145,7 +145,7 @@ def test_a_found_clip_off_the_grid_is_brought_to_it(run, folders):
     assert latent["samples"].unbind()[0].shape[3:] == (1, 2)
     second = type(first)(torch.rand(17, 64, 128, 3), None, clip.timing)
     nothing = {"hold_colour": 0.0, "hold_contrast": 0.0, "hold_loudness": 0.0}
-    film, _, _, report = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
+    film, _, _, report, _ = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
     assert film.shape == (25, 72, 100, 3) and "segment 2 is 128x64 px, it was brought to the film's 100x72" in report
 
 
@@ -166,7 +166,7 @@ def test_found_sound_stays_where_it_was_and_is_heard(run, folders):
     }).args[0].timing  # fmt: skip
     for waveform in (None, type(first.waveform)(torch.full((1, 33 * 16000 // 24), 0.25), 16000)):
         second = type(first)(samples.frames(33), waveform, following)
-        images, audio, _, report = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
+        images, audio, _, report, _ = run("JoinSegments", segment_1=first, segment_2=second, **nothing).args
         heard = audio["waveform"][0]
         assert torch.equal(images[:36], given["images"]) and len(images) == 60
         assert audio["sample_rate"] == rate and heard.shape[1] == 60 * rate // 24

@@ -97,7 +97,7 @@ def test_a_segment_continues_a_state(run, loaded):  # noqa: F811
     images, audio = decoded(run, parts, two)
     after, second = run("MakeState", latent=two, images=images, audio=audio, video_overlap=9, audio_overlap=25).args
     assert after.segment_index == 1
-    film, sound, _, report = run(
+    film, sound, _, report, _ = run(
         "JoinSegments", segment_1=first, segment_2=second, hold_colour=0.0, hold_contrast=0.0, hold_loudness=0.0
     ).args
     assert len(film) == 33 + 24 and sound["waveform"].shape[-1] == round(57 / 24 * sound["sample_rate"])

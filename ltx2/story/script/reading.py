@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,30 @@ class StoryScript:
             if number < index:
                 frames += segment.frames
         return frames
+
+    def with_image(self, path: Path, frame: int | None, strength: float = 1.0) -> "StoryScript":
+        """The same story with one more picture, at a frame of the film (None: its last one), in the segment that shows
+        that frame. Raises StoryError for a frame that the film has not."""
+        if frame is None:
+            return self._with_image(len(self.segments) - 1, StoryImage(path, None, strength))
+        first = 0  # frame of the film with which a segment begins to show
+        for index, segment in enumerate(self.segments):
+            repeated = 0 if segment.cut or not index else self.video_overlap
+            if first <= frame < first + segment.frames - repeated:
+                return self._with_image(index, StoryImage(path, frame - first + repeated, strength))
+            first += segment.frames - repeated
+        raise StoryError(f"a picture is at frame {frame} of the film, which has frames 0 to {self.total_frames - 1}")
+
+    def _with_image(self, index: int, image: StoryImage) -> "StoryScript":
+        segments, last = list(self.segments), self.segments[index].frames - 1
+        places = {last if one.frame is None else one.frame for one in segments[index].images}
+        if (last if image.frame is None else image.frame) in places:
+            message = (
+                f"segment {index + 1} has a picture at that frame already, {shown(image.path, 80)} too: leave one out"
+            )
+            raise self.error(segments[index], message)
+        segments[index] = replace(segments[index], images=(*segments[index].images, image))
+        return replace(self, segments=tuple(segments))
 
     def error(self, segment: SegmentScript, message: object) -> StoryError:
         """What is wrong with a segment, with the script's name and line."""
