@@ -6,7 +6,7 @@ import sys
 import warnings
 
 from .. import __version__
-from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory
+from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
 from .ranks import is_lost_rank, run_verb
 
 # The order of the help page.
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"ltx2: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"ltx2: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if is_lost_rank(error):

@@ -17,7 +17,15 @@ from ..film.seam_metrics import SeamReport
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
 from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segment, settle
-from .owned_files import check_replaceable, recorded_films, remove_segment, remove_unfinished
+from .owned_files import (
+    check_replaceable,
+    check_writable,
+    checked_path,
+    is_there,
+    recorded_films,
+    remove_segment,
+    remove_unfinished,
+)
 from .records import Keys, SegmentRecord, older_records, read_record, read_records
 from .script import StoryScript
 from .segment_files import STATE
@@ -100,13 +108,15 @@ def run_story(
     log = log or (lambda text: None)
     check_timeline(script)
     check_wishes(script, options.wishes)
+    work, out = checked_path(work, "work folder"), checked_path(out, "film")
     with as_story_error(f"{shown(out)} cannot be written"):
-        work, out = Path(work), Path(out)
         real_out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
     with open_journal(work) as journal:
         remove_unfinished(journal)
         if not options.numbered:
             check_replaceable(real_out, recorded_films(journal), work)
+        if not is_there(real_out):
+            check_writable(journal, real_out)
         cast = cast_of(script, journal, options.wishes)
         _announce(journal, script, cast, out)
         if isinstance(generate, Elsewhere):

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ..atomic_files import sync, sync_folder
+from ..atomic_files import file_path, sync, sync_folder
 from ..errors import StoryError
 from .journal import Journal
 from .records import TEMP_NAME, SegmentRecord
@@ -65,6 +65,19 @@ def free_name(folder: Path, name: str) -> str:
 def recorded_films(journal: Journal) -> set[str]:
     """Hashes of the films that this story wrote."""
     return {str(entry.get("sha256")) for entry in journal.of("film")}
+
+
+def checked_path(path: str | Path, what: str) -> Path:
+    """A path that the file system can be asked about. Raises StoryError."""
+    if not os.fspath(path) or file_path(path) is None:
+        raise StoryError(f"{shown(path, 60)!r} can be the name of no {what}: use a shorter one of plain characters")
+    return Path(path)
+
+
+def check_writable(journal: Journal, path: Path) -> None:
+    """Raise StoryError for a film whose folder takes nothing, while there is nothing to lose yet."""
+    with unfinished(journal, path.parent, shown(path)):
+        pass
 
 
 def check_replaceable(path: Path, owned: Collection[str], work: Path) -> None:

@@ -147,6 +147,7 @@ def test_refine_is_switched_by_its_override():
         ({"denoise": {"enabled": True}}, "denoise.enabled is no setting"),
         ({"denoise": {"num_inference_steps": 2.5}}, "whole number"),
         ({"denoise": {"num_inference_steps": True}}, "whole number"),
+        ({"denoise": {"num_inference_steps": float("inf")}}, "whole number"),
         ({"denoise": {"guidance_scale": "much"}}, "expected a number"),
         ({"refine": {"enabled": "yes"}}, "true or false"),
         ({"refine": {"num_inference_steps": 4}}, "2 or 3"),

@@ -228,3 +228,17 @@ def test_films_are_called_what_they_were_called(tmp_path, monkeypatch):
     (tmp_path / "link.mp4").symlink_to(tmp_path / "film.mp4")
     run_story(story(2), Fake(), work="work", out="link.mp4")
     assert (tmp_path / "link.mp4").is_symlink() and len(read_video(tmp_path / "film.mp4").frames) == 41
+
+
+@pytest.mark.parametrize("work, out", [
+    ("work", "file/film.mp4"), ("work", "a\0b.mp4"), ("work", "x" * 300 + ".mp4"), ("work", ""),
+    ("file/work", "film.mp4"), ("a\0b", "film.mp4"), ("x" * 300, "film.mp4"), ("", "film.mp4"), ("file", "film.mp4"),
+])  # fmt: skip
+def test_places_that_take_nothing_are_told_before_anything_is_made(tmp_path, monkeypatch, work, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"mine")
+    generate = Fake()
+    with pytest.raises(StoryError) as caught:
+        run_story(story(2), generate, work=work, out=out)
+    assert not generate.calls and len(str(caught.value)) <= 300 and str(caught.value).isprintable()
+    assert not list(tmp_path.rglob(".story-*")) and (tmp_path / "file").read_bytes() == b"mine"

@@ -77,7 +77,7 @@ segments:
         ("seed: yes\nsegments: [a]", (1, 7), "whole number"),
         ("seed: 99999999999999999999\nsegments: [a]", (1, 7), "whole number"),
         ("seed: 2024-01-01\nsegments: [a]", (1, 7), "whole number"),
-        ('seed: !!int ""\nsegments: [a]', (1, 7), "whole number"),
+        ('seed: !!int ""\nsegments: [a]', (1, 7), "seed is empty, expected a whole number"),
         ('fps: !!float ""\nsegments: [a]', (1, 6), "positive number"),
         ("seed: !!timestamp foo\nsegments: [a]", (1, 7), "remove the mark"),
         ("override: {denoise.x: !!timestamp foo}\nsegments: [x]", (1, 23), "remove the mark"),

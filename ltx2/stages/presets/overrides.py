@@ -128,7 +128,7 @@ def _parse(kind, value, name: str):
             return tuple(_parse(int, item, name) for item in _listed(value))
         if kind == tuple[float, ...]:
             return tuple(_parse(float, item, name) for item in _listed(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # infinity is no whole number
         raise RequestError(f"{name} is {value!r}, expected {_spoken(kind)}") from error
     raise RequestError(f"{name} is {value!r}, expected {_spoken(kind)}")
 

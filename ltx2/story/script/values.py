@@ -76,7 +76,8 @@ class Reader:
             return check(found)
         except (Ltx2Error, TypeError, ValueError, OverflowError) as error:
             expected = error if str(error) else "of a wrong kind"
-            raise self.error(node, f"{name} is {str(found)[:40]!r}, {expected}") from error
+            said = "empty" if found is None else repr(str(found)[:40])
+            raise self.error(node, f"{name} is {said}, {expected}") from error
 
 
 def number(value: Any) -> float:
