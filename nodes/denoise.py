@@ -26,7 +26,7 @@ from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue
 BY_NAME = "by the checkpoint's name"
 AS_PRESET = "as the preset says"
 PRESET_TOOLTIP = (
-    "Named settings for both stages. ltx2_fast, two_stage and quality: distilled models, half size and then full size; "
+    "Named settings for both stages. ltx2_fast, two_stage and quality: distilled models, half size and then full size; template: as the official ones; "
     "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
 )
 SEED_TOOLTIP = "Number that all chance comes from: segment 1 of a film runs with it, each later one with one more."

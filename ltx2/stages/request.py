@@ -462,7 +462,9 @@ def _of_a_draft(models: Models, request: Request, settings: Settings) -> tuple[s
 
 def _warn_without_lora(models: Models, settings: Settings) -> None:
     wanted = any(stage.distilled_lora_strength for stage in stages_of(settings))
-    if models.distilled_lora is None and settings.preset.guided and wanted:
+    distilled = any("distilled" in name.lower() for name in models.names)
+    dev = settings.preset.guided or (settings.denoise.distilled_lora_strength and not distilled)
+    if models.distilled_lora is None and dev and wanted:
         _warn(
             f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
             "be soft; name the "

@@ -16,7 +16,7 @@ from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import passes
 from ..sampling.tokens import AVTokens
-from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
+from ..values import AudioCondition, AVLatent, ImageCondition, Progress, TextContext, Waveform
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
@@ -142,7 +142,7 @@ def encode_conditioning(
             placed = condition_video(
                 (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
                 encode,
-                images=request.images,
+                images=_at_strength(request.images, stage.settings.image_strength),
                 clips=request.clips,
                 latent=stage.latent,
                 image_crf=stage.settings.image_crf,
@@ -154,6 +154,11 @@ def encode_conditioning(
             )
             result.append(replace(placed, references=shown))
     return result
+
+
+def _at_strength(images: Sequence[ImageCondition], share: float) -> tuple[ImageCondition, ...]:
+    """Pictures as a stage takes them."""
+    return tuple(images if share == 1 else (replace(image, strength=image.strength * share) for image in images))
 
 
 def fresh_latent(models: Models, stage: Stage, batch_size: int) -> AVLatent:

@@ -17,6 +17,7 @@ from ltx2.stages.models import PipelineConfig, load_models
 from ltx2.stages.pipeline import encode_texts, generate, make_job
 from ltx2.stages.presets import PRESETS
 from ltx2.stages.request import Request
+from ltx2.stages.steps import encode_conditioning
 from ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, LatentCondition, Waveform
 from tests.stages.conftest import FAST, checkpoints_of
 
@@ -92,6 +93,18 @@ def test_what_is_known_comes_back_as_given(models, preset):
     assert torch.equal(segment.latent.video[:, :, :2], known)
     assert torch.equal(segment.latent.audio[:, :, :4], sound)
     assert segment.latent.audio[:, :, 4:].std() > 0
+
+
+def test_a_picture_counts_less_in_a_stage_that_says_so(models):
+    def made(strength, **stage):
+        request = Request(**SMALL, preset="ltx2_5_template", images=(ImageCondition(PICTURE, strength=strength),))
+        request = replace(request, overrides={"denoise": stage})
+        loaded = models("2.5")
+        first, second = encode_conditioning(loaded, request, make_job(loaded, request).stages, None)
+        return [float(one.video_mask[:, :, 0].mean()) for one in (first, second)]
+
+    assert made(1.0) == pytest.approx([0.3, 0.0]) and made(0.5) == pytest.approx([0.65, 0.5])
+    assert made(1.0, image_strength=1) == pytest.approx([0.0, 0.0])
 
 
 def test_pictures_later_on_and_partly_kept(models):

@@ -35,6 +35,8 @@ def test_the_known_presets():
         "ltx2_quality",
         "ltx2_mini",
         "ltx2_hq",
+        "ltx2_3_template",
+        "ltx2_5_template",
     ]
     assert len({(preset.name, preset.version) for preset in PRESETS}) == len(PRESETS)
     assert all((p.frames, p.fps, p.seed) == (121, 24, 10) for p in PRESETS if p.name != "ltx2_mini")
@@ -48,7 +50,7 @@ def test_sizes_fit_the_stages(name):
 
 
 def test_unknown_presets_are_told_the_known_ones():
-    with pytest.raises(RequestError, match="ltx2_base .version 1., .*ltx2_hq"):
+    with pytest.raises(RequestError, match="one of ltx2_base, .*ltx2_5_template"):
         find_preset("ltx3")
     with pytest.raises(RequestError, match="ltx2_base version 7"):
         find_preset("ltx2_base", 7)
@@ -193,3 +195,20 @@ def test_overrides_as_text():
 )
 def test_a_preset_is_chosen_by_the_checkpoint(file, version, name):
     assert preset_for([file], version).name == name
+
+
+def test_the_templates_of_2_3_and_2_5():
+    for name, version, sampler, loras in (
+        ("ltx2_3_template", V2_3, "euler", (0.5, 0.5)),
+        ("ltx2_5_template", V2_5, "euler_ancestral", (0.0, 1.0)),
+    ):
+        found = resolved(name, version)
+        stages = found.denoise, found.refine.stage
+        assert torch.equal(sigmas_of(stages[0], tokens=1), schedules.distilled_sigmas(8))
+        assert sigmas_of(stages[1], tokens=1).tolist() == pytest.approx([0.85, 0.725, 0.421875, 0])
+        assert tuple(stage.distilled_lora_strength for stage in stages) == loras
+        assert [(stage.sampler, stage.image_crf) for stage in stages] == [(sampler, 18)] * 2
+        assert [stage.image_strength for stage in stages] == [0.7, 1.0] and found.audio_from == "refine"
+        assert not resolved(name, version, refine={"num_inference_steps": 2}).refine.stage.sigmas
+    with pytest.raises(RequestError, match="image_strength is 2, expected 0"):
+        resolved("ltx2_3_template", denoise={"image_strength": 2})

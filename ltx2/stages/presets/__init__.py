@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ... import mini
 from ...config.versions import ModelVersion
 from ...errors import RequestError
-from . import dev, distilled, hq
+from . import dev, distilled, hq, template
 from .draft import drafted
 from .overrides import nag_overrides, override_names, parse_override, resolve
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
@@ -32,7 +32,7 @@ __all__ = [
     "sigmas_of",
 ]
 
-PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS)
+PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS, *template.PRESETS)
 
 
 def find_preset(name: str, version: int | None = None) -> Preset:
@@ -40,7 +40,7 @@ def find_preset(name: str, version: int | None = None) -> Preset:
     known_ones = (*PRESETS, *SOUND_PRESETS)
     named = [preset for preset in known_ones if preset.name == name and version in (None, preset.version)]
     if not named:
-        known = ", ".join(f"{p.name} (version {p.version})" for p in known_ones)
+        known = ", ".join(f"{p.name}{f' (version {p.version})' if p.version > 1 else ''}" for p in known_ones)
         wanted = name if version is None else f"{name} version {version}"
         raise RequestError(f"there is no preset {wanted}, expected one of {known}")
     return max(named, key=lambda preset: preset.version)

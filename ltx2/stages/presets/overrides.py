@@ -49,10 +49,8 @@ def resolve(
             raise RequestError(f"overrides of stage {stage} are {given!r}, expected names with values")
     refine_values = dict(overrides.get("refine", {}))
     top = {name: refine_values.pop(name) for name in _REFINE_ONLY if name in refine_values}
-    denoise = replace(preset.denoise, **_checkpoint_defaults(preset, release))
-    refine = preset.refine.stage
-    if release is not None:
-        refine = replace(refine, image_crf=float(release.image_crf))
+    denoise = replace(preset.denoise, **_checkpoint_defaults(preset.from_checkpoint, release))
+    refine = replace(preset.refine.stage, **_checkpoint_defaults(preset.refine_from_checkpoint, release))
     denoise = _override(denoise, overrides.get("denoise", {}), "denoise")
     refine = _override(refine, refine_values, "refine")
     top = {
@@ -111,6 +109,8 @@ def _override(settings: StageSettings, given: Mapping[str, Any], stage: str) -> 
     ):
         if value is not None:
             changes[name] = _parse(_KINDS[name], value, f"{stage}.{name}")
+    if "num_inference_steps" in changes:
+        changes.setdefault("sigmas", None)  # of the preset: they have a count of their own
     return replace(settings, **changes)
 
 
@@ -144,7 +144,7 @@ def _spoken(kind) -> str:
     return plain.get(kind) or ("whole numbers" if kind == tuple[int, ...] else "numbers")
 
 
-def _checkpoint_defaults(preset: Preset, release: ModelVersion | None) -> dict[str, Any]:
+def _checkpoint_defaults(names: tuple[str, ...], release: ModelVersion | None) -> dict[str, Any]:
     if release is None:
         return {}
     known = {
@@ -154,7 +154,7 @@ def _checkpoint_defaults(preset: Preset, release: ModelVersion | None) -> dict[s
         "image_crf": float(release.image_crf),
         "sampler": "euler_ancestral" if release.ancestral_distilled else "euler",
     }
-    return {name: known[name] for name in preset.from_checkpoint}
+    return {name: known[name] for name in names}
 
 
 def _with_blocks(settings: StageSettings, release: ModelVersion | None) -> StageSettings:
@@ -185,6 +185,8 @@ def _check(settings: StageSettings, stage: str) -> None:
         raise RequestError(f"{stage}.nag_alpha is {settings.nag_alpha:g}, expected 0 (off) to 1")
     if settings.nag_tau < 1:
         raise RequestError(f"{stage}.nag_tau is {settings.nag_tau:g}, expected 1 or more")
+    if not 0 <= settings.image_strength <= 1:
+        raise RequestError(f"{stage}.image_strength is {settings.image_strength:g}, expected 0 (no effect) to 1")
     if not 0 <= settings.image_crf <= 51:
         raise RequestError(f"{stage}.image_crf is {settings.image_crf:g}, expected 0 (off) to 51")
     # tells wrong step counts and sigma lists before any model is loaded

@@ -19,7 +19,8 @@ class StageSettings:
 
     schedule: ``dev``, ``distilled`` (1 to 8 steps) or ``refine`` (2 or 3); sigmas: an explicit list instead.
     shift_by_size: the dev schedule is shifted for this very clip's token count rather than for 4096 tokens. stg_blocks:
-    None takes the checkpoint's. image_crf: H.264 quality for conditioning pictures. distilled_lora_strength: of the
+    None takes the checkpoint's. image_crf: H.264 quality for conditioning pictures; image_strength: what their own
+    strength is multiplied with in this stage. distilled_lora_strength: of the
     LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer. nag_scale: of the negative
     prompt within the text attention, which needs no further pass; 0 and 1 are off. nag_alpha, nag_tau: see
     networks.transformer.nag.
@@ -43,6 +44,7 @@ class StageSettings:
     skip_step_video: int = 0
     skip_step_audio: int = 0
     image_crf: float = 33.0
+    image_strength: float = 1.0
     distilled_lora_strength: float = 0.0
     nag_scale_video: float = 0.0
     nag_scale_audio: float = 0.0
@@ -68,7 +70,8 @@ class RefineSettings:
 class Preset:
     """A named set of defaults.
 
-    from_checkpoint: settings of the first stage that the checkpoint's release overrules. audio_from: the stage whose
+    from_checkpoint: settings of the first stage that the checkpoint's release overrules, refine_from_checkpoint: of the
+    second. audio_from: the stage whose
     sound is heard when there are two.
     """
 
@@ -79,6 +82,7 @@ class Preset:
     denoise: StageSettings
     refine: RefineSettings = RefineSettings()
     from_checkpoint: tuple[str, ...] = ("image_crf",)
+    refine_from_checkpoint: tuple[str, ...] = ("image_crf",)
     audio_from: str = "refine"
     negative_prompt: str = ""
     version: int = 1
