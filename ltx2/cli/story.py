@@ -19,7 +19,7 @@ from ..story.tasks import Generate
 from . import options
 from .drafts import add_draft_arguments, tiny_decoder_of
 from .report import Bars, add_json_argument, print_result
-from .story_workers import WorkerGenerator, local_pool
+from .story_workers import HERE, WorkerGenerator, local_pool, ray_pool
 
 MOST_WORKERS = 256
 
@@ -83,6 +83,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="make scenes and takes at the same time in N processes, one a GPU (a scene begins at a cut)",
     )
     parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=HERE,
+        metavar="ADDRESS",
+        help="the same on a Ray cluster (pip install ltx2-continuum[ray]): one for each GPU, or --workers N",
+    )
+    parser.add_argument(
         "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
     )
     options.add_model_arguments(parser)
@@ -117,10 +124,15 @@ def run(args: argparse.Namespace) -> None:
     with Bars() as bars, contextlib.ExitStack() as held:
         models = options.load(args, bars)
         check_story(models, script, args.draft)
-        if args.workers > 1:
+        jobs = args.workers
+        if args.ray is not None:
+            cluster = held.enter_context(contextlib.closing(ray_pool(args)))
+            make: Generate = WorkerGenerator(cluster, None, args.draft)
+            jobs = cluster.size
+        elif args.workers > 1:
             exchange = held.enter_context(held_folder(args.work))
             pool = held.enter_context(contextlib.closing(local_pool(args, exchange)))
-            make: Generate = WorkerGenerator(pool, exchange, args.draft)
+            make = WorkerGenerator(pool, exchange, args.draft)
         else:
             make = pipeline_generator(models, progress=bars, generate=options.generator(args), draft=args.draft)
         result = run_story(
@@ -130,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
             out=args.out,
             identity=identity_of(weight_files(args), settings_of(args, models)),
             source=source_of(models, args.draft),
-            options=RunOptions(wishes, jobs=args.workers, prune=args.prune, metadata=metadata_of(args, models)),
+            options=RunOptions(wishes, jobs, prune=args.prune, metadata=metadata_of(args, models)),
             log=options.log,
         )
     for seam in result.seams:

@@ -1,7 +1,7 @@
 """A story's segments made by worker processes of this machine; and, run as a program, one of these workers.
 
-A worker loads the models once. Requests come to it as bytes; frames go back through a file in a folder that both know,
-named by the hash of their content, the rest as bytes.
+A worker loads the models once. Requests come to it as bytes. On one machine frames go back through a file in a folder
+that both know, named by the hash of their content; from a cluster they come with the rest, as bytes.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 
 from ..errors import StoryError
 from ..parallel.pool import LocalPool, Pool, serve
+from ..parallel.ray_pool import RayPool
 from ..parallel.wire import from_bytes, to_bytes
 from ..stages.pipeline import generate
 from ..stages.request import make_job
@@ -28,12 +29,13 @@ from ..values import AVLatent
 from . import options
 
 CHUNK = 16  # frames
+HERE = "here"  # in place of a cluster's address
 
 
 class WorkerGenerator:
     """A generator for ``run_story`` that has a pool's workers make the segments."""
 
-    def __init__(self, pool: Pool, exchange: Path, draft: bool = False) -> None:
+    def __init__(self, pool: Pool, exchange: Path | None, draft: bool = False) -> None:
         self._pool, self._exchange, self._draft = pool, exchange, draft
         self.tell: Callable[[SegmentTask, str], None] = lambda task, where: None
 
@@ -42,18 +44,37 @@ class WorkerGenerator:
         it."""
         request = to_bytes(replace(request_of(task), draft=self._draft))
         answer = from_bytes(self._pool.submit(request, lambda where: self.tell(task, where)).result())
-        frames = _taken(self._exchange / answer["frames"], answer["frames"], tuple(answer["shape"]))
+        frames: Iterable = (answer["frames"],)
+        if self._exchange is not None:
+            frames = _taken(self._exchange / answer["frames"], answer["frames"], tuple(answer["shape"]))
         return MadeSegment(frames, answer["audio"].audio, answer["sound"], tuple(answer["notes"]))
 
 
 def local_pool(args: argparse.Namespace, exchange: Path) -> LocalPool:
     """Workers with the models that a command line names: one a GPU, or as many as are asked for on a CPU."""
-    given = {name: value for name, value in vars(args).items() if _is_plain(value)}
-    setup = {"args": given, "exchange": str(exchange), "threads": torch.get_num_threads()}
     gpus = torch.cuda.device_count() if (args.device or options.default_device()) == "cuda" else 0
     # results depend on how many threads share a sum: as many as here
     places = [{"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {} for number in range(args.workers)]
-    return LocalPool([sys.executable, "-m", __name__], json.dumps(setup).encode(), places)
+    return LocalPool([sys.executable, "-m", __name__], _setup(args, exchange), places)
+
+
+def ray_pool(args: argparse.Namespace) -> RayPool:
+    """Workers on a Ray cluster, one for each of its GPUs, or on clusters without as many as are asked for. Raises
+    MissingPackageError and RequestError."""
+    device = args.device or options.default_device()
+    return RayPool(
+        set_up,
+        _setup(args, None),
+        address=None if args.ray == HERE else args.ray,
+        gpus=1 if device == "cuda" else 0,
+        size=args.workers if args.workers > 1 else None,
+    )
+
+
+def _setup(args: argparse.Namespace, exchange: Path | None) -> bytes:
+    given = {name: value for name, value in vars(args).items() if _is_plain(value)}
+    place = None if exchange is None else str(exchange)
+    return json.dumps({"args": given, "exchange": place, "threads": torch.get_num_threads()}).encode()
 
 
 def _is_plain(value: Any) -> bool:
@@ -81,21 +102,30 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
     """Load the models of a worker; returns what makes a segment."""
     given = json.loads(setup)
     torch.set_num_threads(given["threads"])
-    exchange, models = Path(given["exchange"]), options.load(argparse.Namespace(**given["args"]))
+    models = options.load(argparse.Namespace(**given["args"]))
 
     def make(task: bytes) -> bytes:
         segment = generate(models, make_job(models, from_bytes(task)))
-        digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{os.getpid()}.part"
-        with open(temp, "wb") as file:
-            for piece in segment.frames():
-                digest.update(np.ascontiguousarray(piece))
-                file.write(np.ascontiguousarray(piece))
-                shape = [shape[0] + len(piece), *piece.shape[1:]]
-        os.replace(temp, exchange / digest.hexdigest())
-        answer = {"frames": digest.hexdigest(), "shape": shape, "notes": list(segment.notes)}
+        if given["exchange"] is None:
+            answer: dict[str, Any] = {"frames": np.concatenate(list(segment.frames()))}
+        else:
+            answer = _left(segment.frames(), Path(given["exchange"]))
+        answer["notes"] = list(segment.notes)
         return to_bytes(answer | {"audio": AVLatent(None, segment.latent.audio), "sound": segment.sound})
 
     return make
+
+
+def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
+    """Frames as a file in a folder, and what finds them there."""
+    digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{os.getpid()}.part"
+    with open(temp, "wb") as file:
+        for piece in frames:
+            digest.update(np.ascontiguousarray(piece))
+            file.write(np.ascontiguousarray(piece))
+            shape = [shape[0] + len(piece), *piece.shape[1:]]
+    os.replace(temp, exchange / digest.hexdigest())
+    return {"frames": digest.hexdigest(), "shape": shape}
 
 
 if __name__ == "__main__":
