@@ -75,6 +75,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
     )
+    _add_places(parser)
+    parser.add_argument(
+        "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
+    )
+    options.add_model_arguments(parser)
+    add_draft_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Options of where segments are made."""
     parser.add_argument(
         "--workers",
         type=int,
@@ -89,13 +101,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="ADDRESS",
         help="the same on a Ray cluster (pip install ltx2-continuum[ray]): one for each GPU, or --workers N",
     )
-    parser.add_argument(
-        "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
-    )
-    options.add_model_arguments(parser)
-    add_draft_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def _told(parse):
