@@ -25,6 +25,7 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2 import mini
+from ..ltx2.atomic_files import file_path
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
@@ -315,7 +316,9 @@ def model_folders(kind: str) -> list[str]:
 def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
     """Full path of a model file, or folder where that is asked for. Raises CheckpointError with the folders that were
     searched."""
-    for kind in kinds:
+    # what no file can be called, and the folder of models itself
+    named = file_path(name) is not None and bool(name.strip("./\\ "))
+    for kind in kinds if named else ():
         try:
             found = folder_paths.get_full_path(kind, name)
             if found is None and folders:

@@ -70,11 +70,11 @@ def parts_of(path: str | os.PathLike) -> list[Path]:
     return parts
 
 
-def gguf_names(folder: str | os.PathLike) -> list[str]:
-    """GGUF files below a folder, as paths from there; of a model in parts the first."""
+def gguf_names(folder: str | os.PathLike, *, below: bool = True) -> list[str]:
+    """GGUF files in a folder, as paths from there; of a model in parts the first. below: in its folders too."""
     found = []
     for place, folders, files in os.walk(os.fspath(folder), followlinks=True):
-        folders[:] = [one for one in folders if one != ".git"]
+        folders[:] = [one for one in folders if one != ".git"] if below else []
         names = [name for name in files if name.lower().endswith(".gguf")]
         first = (name for name in names if not (_PART.fullmatch(name) and "-00001-of-" not in name))
         found += [os.path.relpath(os.path.join(place, name), folder) for name in first]

@@ -155,6 +155,10 @@ def _checked_path(path: str | Path) -> Path:
             f"the state's name {shown(str(path)[-40:])} is too long for this file system or holds characters that no "
             "file name can: choose another name"
         )
+    # the folder that one is in has no name as it is written
+    found = found if found.name else found.absolute()
+    if not found.name:
+        raise ContinuationError(f"the path of a state is {found}, expected a file, or a folder with a name")
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..atomic_files import file_path
 from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora, only_fitting
@@ -78,6 +79,8 @@ def encoder_files(path: str | Path) -> list[Path]:
     names is absent.
     """
     path = Path(path)
+    if file_path(path) is None or not os.path.lexists(path):
+        raise CheckpointError(f"{path} is not there: name the release's Gemma file or folder")
     if not path.is_dir():
         return [path]
     for folder in (path, path / "text_encoder"):
@@ -104,7 +107,7 @@ def encoder_files(path: str | Path) -> list[Path]:
 
 def _gguf_files(folder: Path) -> list[Path]:
     """The one GGUF model of a folder, in one file or in parts. Raises CheckpointError when there are several."""
-    names = [name for name in gguf_names(folder) if os.sep not in name and not name.startswith("mmproj")]  # of pictures
+    names = [name for name in gguf_names(folder, below=False) if not name.startswith("mmproj")]  # of pictures
     if len(names) > 1:
         listed = ", ".join(sorted(names)[:3])
         raise CheckpointError(f"{folder} holds {len(names)} GGUF models ({listed}): choose one of the files")

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ...atomic_files import file_path
 from ...clock import frames_for_seconds, snap_frames
 from ...errors import StoryError
 from ...film.drift import DriftCorrection
@@ -156,6 +157,8 @@ FindImage = Callable[[str], Path | None]
 
 def read_script(path: str | Path) -> StoryScript:
     """Read and check a script file. Raises StoryError naming file, line and column."""
+    if file_path(path) is None:
+        raise StoryError(f"{shown(Path(str(path)))} is no name of a file: name the script")
     path = Path(path)
     with as_story_error(f"{shown(path)} cannot be read"):
         with open(path, "rb") as file:
