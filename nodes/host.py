@@ -25,7 +25,6 @@ import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
 from ..ltx2 import mini
-from ..ltx2.atomic_files import file_path
 from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
@@ -36,7 +35,7 @@ from ..ltx2.text.layers import OnInputDevice
 from ..ltx2.values import AVLatent, Progress, Waveform
 from .console import ConsoleBar
 from .names import resolve_name
-from .paths import SaveTarget, below, inside
+from .paths import SaveTarget, below, inside, names_something
 
 __all__ = ["ComfyExtension", "InputImpl", "Types", "io", "ui"]
 
@@ -316,9 +315,7 @@ def model_folders(kind: str) -> list[str]:
 def model_path(name: str, *kinds: str, folders: bool = False) -> Path:
     """Full path of a model file, or folder where that is asked for. Raises CheckpointError with the folders that were
     searched."""
-    # what no file can be called, and the folder of models itself
-    named = file_path(name) is not None and bool(name.strip("./\\ "))
-    for kind in kinds if named else ():
+    for kind in kinds if names_something(name) else ():
         try:
             found = folder_paths.get_full_path(kind, name)
             if found is None and folders:

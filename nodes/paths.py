@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..ltx2.atomic_files import file_path
+
 
 def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
     """Whether ``path``, links resolved, lies in ``base`` or is it."""
@@ -13,6 +15,12 @@ def inside(base: str | os.PathLike, path: str | os.PathLike) -> bool:
         return os.path.commonpath([root, target]) == root
     except ValueError:  # different drives
         return False
+
+
+def names_something(name: str) -> bool:
+    """Whether a name can be that of a file or folder below another: no file system refuses it, and it is not the
+    other's own."""
+    return file_path(name) is not None and bool(name.strip("./\\ "))
 
 
 def below(base: str, name: str) -> str | None:
