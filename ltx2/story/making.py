@@ -66,11 +66,12 @@ def make_segment(shop: Workshop, order: Order, older: SegmentRecord | None = Non
     shop.journal.append(
         "start", durable=False, index=order.index, take=order.take, seed=order.seed, where=whereabouts(), at=now()
     )
-    made = shop.generate(task)
     name = f"segment {order.index + 1}"
-    for note in (*following.notes, *made.notes):
-        shop.log(f"{name}: {note}")
+    # first of all the folder: a disk that refuses says so before anything long is done
     with unfinished(shop.journal, shop.segments, name) as temp:
+        made = shop.generate(task)
+        for note in (*following.notes, *made.notes):
+            shop.log(f"{name}: {note}")
         return _stored(shop, order, made, following, temp, older)
 
 

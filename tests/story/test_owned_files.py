@@ -242,3 +242,12 @@ def test_places_that_take_nothing_are_told_before_anything_is_made(tmp_path, mon
         run_story(story(2), generate, work=work, out=out)
     assert not generate.calls and len(str(caught.value)) <= 300 and str(caught.value).isprintable()
     assert not list(tmp_path.rglob(".story-*")) and (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_work_folder_without_room_for_segments_is_told_before_the_first_is_made(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/segments").write_bytes(b"mine")
+    generate = Fake()
+    with pytest.raises(StoryError, match="segment 1 cannot be written to .*work/segments"):
+        run(story(2), tmp_path, generate)
+    assert not generate.calls and (tmp_path / "work/segments").read_bytes() == b"mine"
