@@ -128,9 +128,36 @@ def gloo_rows() -> Iterator[str]:
         yield f"| {size} | {printed[0].strip()} |"
 
 
+def story_rows(scenes: int = 8) -> Iterator[str]:
+    """Seconds of a whole ``ltx2 story`` of scenes of two segments on the demonstration model, start of Python and of
+    the workers included, by workers."""
+    yield "| workers | seconds | scenes a minute | as one process |"
+    yield "|---|---|---|---|"
+    colours = ("red", "blue", "green", "yellow")
+    lines = [
+        f"  - {{prompt: A {colours[i % 4]} ball jumps up and down over the sea., cut: {str(i > 0).lower()}}}\n"
+        "  - It rolls from side to side.\n"
+        for i in range(scenes)
+    ]
+    films = []
+    for workers in (1, 2, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            script, film = Path(folder) / "story.yaml", Path(folder) / "film.mp4"
+            script.write_text("segments:\n" + "".join(lines), "utf-8")
+            command = ["story", script, "--checkpoint", "mini", "--device", "cpu", "--workers", workers]
+            command += ["--work", Path(folder) / "work", "--out", film]
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "ltx2", *map(str, command)], check=True, capture_output=True)
+            seconds = time.perf_counter() - begun
+            films.append(film.read_bytes())
+        same = "the same bytes" if films[-1] == films[0] else "another film"
+        yield f"| {workers} | {seconds:.1f} | {scenes / seconds * 60:.1f} | {same} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gloo", action="store_true", help="also time a small call on 1 and 2 processes")
+    parser.add_argument("--story", action="store_true", help="also time a story on 1, 2 and 4 workers (mini)")
     options = parser.parse_args()
     started = time.perf_counter()
     config = transformer_config(CONFIGS["2.3"], {})
@@ -142,6 +169,8 @@ def main() -> None:
     print("\n".join(prediction_rows(config)), end="\n\n")
     if options.gloo:
         print("\n".join(gloo_rows()), end="\n\n")
+    if options.story:
+        print("\n".join(story_rows()), end="\n\n")
     print(f"{time.perf_counter() - started:.0f} s")
 
 
