@@ -14,6 +14,8 @@ from ltx2 import media
 from ltx2.cli import demo, generate, main, options, report
 from ltx2.errors import CheckpointError, Ltx2Warning, MediaError, RequestError
 from ltx2.film import LastFrames, first_segment
+from ltx2.stages.given import enhanced
+from ltx2.text.writer import TextSampling
 from ltx2.values import Progress, Waveform
 
 
@@ -255,3 +257,21 @@ def test_demo_says_where_the_film_is_and_shows_it(tmp_path, capsys):
     assert info.frames == 49 + 2 * 40 and info.samples == round(info.frames / 24 * info.sample_rate)
     with Image.open(out / "frames.png") as strip, Image.open(out / "sound.png") as sound:
         assert strip.width > 5 * 256 and strip.height > 3 * 192 and sound.width == 900
+
+
+def test_a_prompt_is_written_out_and_kept(call, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(enhanced.SAMPLING, "prose", TextSampling(max_new_tokens=6))
+    for name in ("a", "b"):
+        call("--out", tmp_path / f"{name}.mp4", "--enhance", "--seed", "3")
+    kept = [json.loads(media.video_info(tmp_path / f"{name}.mp4").metadata["ltx2"])["prompt"] for name in ("a", "b")]
+    assert kept[0] == kept[1] != "a lake" and f"seed 3: {kept[0]}" in capsys.readouterr().err
+    call("--out", tmp_path / "c.mp4", "--enhance", "--enhancer", tiny("2.3")["text_encoder"], "--seed", "4")
+    assert json.loads(media.video_info(tmp_path / "c.mp4").metadata["ltx2"])["prompt"] not in (kept[0], "a lake")
+    for arguments, sentence in (
+        (["--enhancer", tmp_path], "--enhancer writes prompts for --enhance"),
+        (["--enhance", "--enhancer", tmp_path / "none"], "does not exist: name a Gemma"),
+        (["--enhance", "--enhancer", tiny("2.5")["text_encoder"]], "reads prompts and cannot write them"),
+    ):
+        with pytest.raises((RequestError, CheckpointError), match=sentence):
+            call("--out", tmp_path / "d.mp4", *arguments)
+    assert not (tmp_path / "d.mp4").exists()
