@@ -32,7 +32,6 @@ class MakeState(host.io.ComfyNode):
             "continuation",
             description="Keeps the end of a finished clip, picture and sound, as the state that the next clip starts from. Also gives the "
             "finished segment for Join Segments.",
-            has_intermediate_output=True,
             inputs=[
                 host.field(Latent, "latent", "The finished clip, from Denoise or Refine."),
                 host.field(io.Image, "images", "The frames decoded from it."),
@@ -193,7 +192,6 @@ class LoadState(host.io.ComfyNode):
             "continuation",
             description="Loads a state: a PNG card, a safetensors or JSON file, or a folder. Files that a node saved are named with [output] "
             "behind them. Anything can be typed in, also a file that was made after the page was opened.",
-            has_intermediate_output=True,
             inputs=[
                 host.field(
                     io.Combo,
@@ -296,7 +294,6 @@ class JoinSegments(host.io.ComfyNode):
             "continuation",
             description="Joins segments in order: repeated frames are left out, the sound is crossfaded on the film's clock, and the track has "
             "exactly as many samples as the picture is long. A segment alone gives what is new in it. For longer films use Story.",
-            has_intermediate_output=True,
             inputs=[
                 host.field(Segment, "segment_1", "First segment of the film."),
                 *more,

@@ -208,7 +208,6 @@ class Generate(host.io.ComfyNode):
             "story",
             description="Makes one segment of a film with sound, from a prompt alone, from a picture, or going on from a state. Gives the "
             "state for the next segment and this one for Join Segments.",
-            has_intermediate_output=True,
             inputs=[
                 *pipeline_inputs(),
                 host.field(

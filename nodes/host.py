@@ -56,8 +56,9 @@ def _supported(target, keywords: dict) -> dict:
 
 def schema(name: str, title: str, group: str, **keywords):
     """A node's schema. ``name`` gets the pack's prefix, ``group`` is the part of the menu below the pack's."""
+    again = not keywords.get("is_output_node")  # what it tells, when the host takes it from its cache
     own = {"node_id": PREFIX + name, "display_name": title, "category": f"{CATEGORY}/{group}"}
-    return io.Schema(**_supported(io.Schema, {**own, **keywords}))
+    return io.Schema(**_supported(io.Schema, {**own, "has_intermediate_output": again, **keywords}))
 
 
 def field(kind, name: str, tooltip: str, **keywords):
@@ -216,12 +217,7 @@ def tell(notes) -> dict:
 def without_folders(text: str) -> str:
     """A message with the host's own folders left out of its file names: workflows and screenshots are shared."""
     listed = [folder for paths, _ in folder_paths.folder_names_and_paths.values() for folder in paths]
-    own = [
-        folder_paths.get_input_directory(),
-        folder_paths.get_output_directory(),
-        folder_paths.get_temp_directory(),
-        folder_paths.base_path,
-    ]
+    own = [*(base() for base in _BASES.values()), folder_paths.base_path]
     for folder in sorted({os.path.abspath(one) for one in (*listed, *own)}, key=len, reverse=True):
         for separator in {os.sep, "/"}:
             text = text.replace(folder + separator, "")
@@ -457,7 +453,7 @@ def serve(path: str, answer, method: str = "GET") -> None:
     @routes.route(method, path)
     async def respond(request):
         try:
-            given = dict(request.query) if method == "GET" else await request.json()
+            given = await request.json() if method == "POST" else dict(request.query)
             return web.json_response(await asyncio.to_thread(answer, given))
         except (Ltx2Error, json.JSONDecodeError) as error:
             return web.json_response({"error": without_folders(str(error))})

@@ -30,7 +30,6 @@ class GenerateSound(host.io.ComfyNode):
             "story",
             description="Makes sound from a prompt: by itself, going on from a state, or for a video, whose picture stays as it is. Of any length, "
             "in windows that overlap.",
-            has_intermediate_output=True,
             inputs=[
                 host.field(Model, "model", "The transformer."),
                 host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),

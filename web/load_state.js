@@ -40,10 +40,10 @@ export async function refreshStates() {
   const answer = await api.fetchApi(`${ROUTES}/states`);
   if (!answer.ok) return;
   const { files } = await answer.json();
-  for (const widget of nodes.map(fileWidget).filter(Boolean)) {
-    const kept = widget.value && !files.includes(widget.value) ? [widget.value] : [];
-    if (widget.options) widget.options.values = [...kept, ...files];
-  }
+  const widgets = nodes.map(fileWidget).filter((widget) => Array.isArray(widget?.options?.values));
+  const kept = new Set(widgets.map((widget) => widget.value).filter((value) => value && !files.includes(value)));
+  // both renderers hold on to the list itself, which nodes may share
+  for (const widget of widgets) widget.options.values.splice(0, Infinity, ...kept, ...files);
 }
 
 function fail(name, reason) {
@@ -63,7 +63,7 @@ async function showChosen(node) {
 
 function choose(node, name) {
   const widget = fileWidget(node), values = widget.options?.values;
-  if (Array.isArray(values) && !values.includes(name)) widget.options.values = [name, ...values];
+  if (Array.isArray(values) && !values.includes(name)) values.unshift(name);
   node.continuumShown = null;
   widget.value = name;
   widget.callback?.(name);
