@@ -44,6 +44,7 @@ def stage_inputs() -> list:
             io.Int,
             "divide",
             "Size of this stage: 1 makes the latent for the frames' own size, 2 for half of it (first of two stages). A connected latent has its own size.",
+            display_name="stage size: 1 full, 2 half",
             default=1,
             min=1,
             max=2,

@@ -24,7 +24,10 @@ def english(nodes: dict) -> dict:
         found[schema.node_id] = {
             "display_name": schema.display_name,
             "description": schema.description,
-            "inputs": {one.id: {"name": one.id.replace("_", " "), "tooltip": one.tooltip} for one in schema.inputs},
+            "inputs": {
+                one.id: {"name": one.display_name or one.id.replace("_", " "), "tooltip": one.tooltip}
+                for one in schema.inputs
+            },
             "outputs": {
                 str(slot): {"name": one.display_name.replace("_", " "), "tooltip": one.tooltip}
                 for slot, one in enumerate(schema.outputs)

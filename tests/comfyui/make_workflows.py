@@ -20,6 +20,8 @@ from .workflow_texts import MODELS, OURS, WORKFLOWS, Link, Node, Workflow
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 COLUMN, GAP_X, GAP_Y = 380, 70, 50
+TITLE, MARGIN = 70, 20  # of a frame
+SCREEN_WIDTH = 2400  # of a row, beside the note, at 60 percent
 REGISTRY_ID = "ltx2-continuum"
 
 
@@ -107,6 +109,7 @@ def height_of(info: dict, node: Node) -> int:
         "Generate",
         "Story",
         "AVLatentToState",
+        "JoinSegments",
     )
     return (
         height
@@ -115,20 +118,46 @@ def height_of(info: dict, node: Node) -> int:
     )
 
 
+def in_groups(info: dict, workflow: Workflow) -> tuple[dict[str, list[int]], list[dict]]:
+    """Places of nodes by name, and their frames as the page saves them: frames from left to right, in rows that fit
+    a screen; none where nodes name no groups."""
+    stacks: dict[str, list[Node]] = {}
+    for node in workflow.nodes:
+        if node.group is not None:
+            stacks.setdefault(node.group, []).append(node)
+    places: dict[str, list[int]] = {}
+    frames: list[dict] = []
+    left, top, row = 0, 0, 0
+    for number, (title, nodes) in enumerate(stacks.items(), 1):
+        height = TITLE + sum(height_of(info, node) + GAP_Y for node in nodes)
+        if left + COLUMN > SCREEN_WIDTH:
+            left, top, row = 0, top + row + GAP_Y, 0
+        y = top + TITLE
+        for node in nodes:
+            places[node.name] = [left, y]
+            y += height_of(info, node) + GAP_Y
+        box = [left - MARGIN, top - MARGIN, COLUMN + 2 * MARGIN, height]
+        frames.append({"id": number, "title": title, "bounding": box, "color": "#3f789e", "font_size": 24, "flags": {}})
+        left, row = left + COLUMN + GAP_X, max(row, height)
+    return places, frames
+
+
 def page_form(info: dict, workflow: Workflow) -> dict:
     """What the page saves: positions, links by number, widget values in order."""
     ids = {node.name: index for index, node in enumerate(workflow.nodes, 1)}
     columns, filled = depths(workflow), {}
+    places, groups = in_groups(info, workflow)
     nodes, links = [], _Links(info, workflow, ids)
     for node in workflow.nodes:
         sockets, values = _sockets(info, node, links)
         column, height = columns[node.name], height_of(info, node)
         top = filled.get(column, 0)
         filled[column] = top + height + GAP_Y
+        place = places.get(node.name, [column * (COLUMN + GAP_X), top])
         entry = {
             "id": ids[node.name],
             "type": node.kind,
-            "pos": [column * (COLUMN + GAP_X), top],
+            "pos": place,
             "size": [COLUMN, height],
             "flags": {},
             "order": ids[node.name] - 1,
@@ -148,7 +177,7 @@ def page_form(info: dict, workflow: Workflow) -> dict:
     return {
         "id": _uuid(workflow.title), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links.rows),
         "nodes": nodes, "links": links.rows,
-        "groups": [], "config": {}, "extra": {}, "version": 0.4,
+        "groups": groups, "config": {}, "extra": {}, "version": 0.4,
     }  # fmt: skip
 
 

@@ -151,6 +151,8 @@ def _settle(kind: str, inputs: dict, texts: dict[str, str]) -> None:
     plain = {name for name, value in inputs.items() if not isinstance(value, list)}
     ours = kind.startswith(real.PREFIX)
     given = {"width": WIDTH, "height": HEIGHT, "seconds": FRAMES / FPS, "preset": PRESET, "checkpoint": NAME}
+    if "checkpoint" in plain and "upsampler" in plain:
+        inputs["upsampler"] = "none"
     given |= {"text_encoder": NAME, "ckpt_name": CHECKPOINT.name, "frames_number": FRAMES}
     given["snap"] = "32 px (one stage)"
     given["length"] = FRAMES / FPS if ours and inputs.get("unit", "seconds") == "seconds" else FRAMES

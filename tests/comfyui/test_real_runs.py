@@ -97,7 +97,7 @@ def test_every_example_makes_its_film(host, state_card, name):
         # the stock graph says how wide its first stage is
         assert state["width"] in ((64, 128) if name == "native_continuation" else (64,))
         # what is saved together has one number
-        if "SaveState" in json.dumps(workflow) and state.get("file"):
+        if "SaveState" in json.dumps(workflow) and state.get("filename"):
             assert Path(state["filename"]).stem == Path(films[0]["filename"]).stem
     if "continu" in name:
         assert max(state["segment_index"] for state in outputs_of(outputs, "states")) == 1

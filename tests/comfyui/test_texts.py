@@ -17,7 +17,7 @@ from .make_texts import DOCS, LOCALES, page
 from .make_workflows import inputs_of, is_widget
 from .missing_texts import complaints
 from .test_inputs_kept import CASES
-from .workflow_texts import MODELS, OURS, WORKFLOWS
+from .workflow_texts import MODELS, OURS, WORKFLOWS, Link
 
 
 def test_every_node_brings_its_texts_and_a_case(nodes):
@@ -84,7 +84,14 @@ def test_examples_are_ready_for_the_registry(name):
                 and model["directory"]
             )
     if name == "three_segment_film":
-        assert len(WORKFLOWS[name].nodes) <= 10
+        links = [value for node in WORKFLOWS[name].nodes for value in node.inputs.values() if isinstance(value, Link)]
+        assert len(WORKFLOWS[name].nodes) <= 8 and len(links) <= 12
+    boxes = [(*node["pos"], *node["size"]) for node in graph["nodes"]]
+    for i, (x, y, width, height) in enumerate(boxes):
+        for left, top, across, down in boxes[:i]:
+            assert x >= left + across or left >= x + width or y >= top + down or top >= y + height, (
+                "nodes cover each other"
+            )
     if name == "native_continuation":
         assert len(ours) <= 4
 
@@ -102,6 +109,15 @@ def test_templates_have_the_inputs_of_the_recorded_nodes(name):
             wanted = [one for one, kind, options, _ in found if is_widget(kind, options) or one in node["inputs"]]
             assert list(node["inputs"]) == wanted, (key, node["class_type"])
             assert [socket["name"] for socket in graph[key]["inputs"]] == [one for one, *_ in found]
+
+
+def test_journeys_are_as_long_as_their_templates():
+    table = (hosting.ROOT / "docs/journeys.md").read_text("utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| \d+ \| (\d+) \| \d+ \| (\d+) \|", table, re.M)
+    assert len(rows) == 10
+    for name, nodes, wires in rows:
+        links = [value for node in WORKFLOWS[name].nodes for value in node.inputs.values() if isinstance(value, Link)]
+        assert (len(WORKFLOWS[name].nodes), len(links)) == (int(nodes), int(wires)), name
 
 
 def comfy_cli() -> str | None:

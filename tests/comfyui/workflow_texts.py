@@ -4,7 +4,7 @@
 ``make_workflows`` lays them out for the page and writes the API form.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 OURS = "LTX2Continuum"
@@ -18,13 +18,15 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
-    """column: where it stands from the left; None: one right of what it needs."""
+    """column: where it stands from the left; None: one right of what it needs. group: the frame that it stands in, with
+    others below each other; where nodes name groups they flow from left to right in rows."""
 
     name: str
     kind: str
     inputs: dict[str, Any] = field(default_factory=dict)
     title: str | None = None
     column: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Workflow:
 
 def ours(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
     return Node(name, OURS + kind, inputs, title, column)
+
+
+def grouped(group: str, *nodes: Node) -> tuple[Node, ...]:
+    """Nodes in one frame, below each other."""
+    return tuple(replace(node, group=group) for node in nodes)
 
 
 def native(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
@@ -106,31 +113,40 @@ def _to_file(prefix: str) -> Node:
     )
 
 
+def _models(checkpoint: str = CHECKPOINT, text_encoder: str = GEMMA, **more: str) -> tuple[Node, ...]:
+    """All models, on one wire."""
+    return grouped("1 Models", ours("load", "LoadCheckpoint", checkpoint=checkpoint, text_encoder=text_encoder, **more))
+
+
+_WHOLE = _models(upsampler=UPSAMPLER)
+
+
 def _segment(name: str, prompt: str, before: str | None = None, **more) -> Node:
-    state = {"state": Link(before, "state")} if before else {}
-    return ours(
-        name,
-        "Generate",
-        model=Link("load", "model"),
-        text_encoder=Link("gemma", "text_encoder"),
-        video_vae=Link("load", "video_vae"),
-        audio_vae=Link("load", "audio_vae"),
-        upsampler=Link("upscaler", "upsampler"),
-        prompt=prompt,
-        seconds=_SECONDS,
-        width=_WIDTH,
-        height=_HEIGHT,
-        preset="ltx2_quality",
-        **state,
-        **more,
-    )
+    """A segment; one that goes on from another has that one's size."""
+    size = {"width": _WIDTH, "height": _HEIGHT}
+    state = {"state": Link(before, "state"), "width": 0, "height": 0} if before else {}
+    given = {"prompt": prompt, "seconds": _SECONDS, **size, "preset": "ltx2_quality", **state, **more}
+    return ours(name, "Generate", models=Link("load", "models"), **given)
 
 
-def _film_and_state(images: Link, audio: Link, fps: Link, state: Link, prefix: str) -> tuple[Node, ...]:
-    """Both under one number."""
-    return (
-        native("video", "CreateVideo", images=images, audio=audio, fps=fps),
-        ours("card", "SaveState", state=state, filename_prefix=prefix, video=Link("video", "VIDEO")),
+def _saved(state: Link, video: Link, prefix: str) -> Node:
+    """A film and the state after it, under one number."""
+    return ours("card", "SaveState", state=state, filename_prefix=prefix, video=video)
+
+
+def _joined(number: int, prefix: str) -> tuple[Node, ...]:
+    """Three segments as one film."""
+    parts = {f"segment_{i}": Link(name, "segment") for i, name in enumerate(("one", "two", "three"), 1)}
+    join = ours("join", "JoinSegments", **parts)
+    return grouped(f"{number} Film", join, _saved(Link("three", "state"), Link("join", "video"), prefix))
+
+
+def _three(*prompts: str, **more) -> tuple[Node, ...]:
+    names, titles = ("one", "two", "three"), ("2 First segment", "3 Second segment", "4 Third segment")
+    return tuple(
+        node
+        for name, title, prompt, before in zip(names, titles, prompts, (None, *names))
+        for node in grouped(title, replace(_segment(name, prompt, before, **more), title=title[2:]))
     )
 
 
@@ -149,13 +165,6 @@ segments:
 """
 
 
-def _small_segment(name: str, prompt: str, before: str | None = None) -> Node:
-    """As the demonstration model makes it: two seconds, in one stage."""
-    whole = _segment(name, prompt, before)
-    kept = {key: value for key, value in whole.inputs.items() if key not in ("upsampler", "preset")}
-    return Node(name, whole.kind, {**kept, "seconds": 2.0, "width": 128, "height": 96})
-
-
 WORKFLOWS = {
     "first_steps": Workflow(
         "First steps, without a download",
@@ -164,14 +173,12 @@ WORKFLOWS = {
         "is seen and where: the state does. Listen too: the tone belongs to the colour, and a blip is heard at the walls. With a released model "
         "the nodes are the same; see *three_segment_film*.",
         (
-            ours("load", "LoadCheckpoint", checkpoint="mini"),
-            ours("gemma", "LoadTextEncoder", text_encoder="mini", model=Link("load", "model")),
-            _small_segment("one", "A yellow star rolls from side to side at sunset."),
-            _small_segment("two", "It jumps up and down.", before="one"),
-            _small_segment("three", "The star, now blue, circles around.", before="two"),
-            ours("join", "JoinSegments", segment_1=Link("one", "segment"), segment_2=Link("two", "segment"),
-                 segment_3=Link("three", "segment")),
-            *_film_and_state(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), Link("three", "state"), "continuum/first_steps"),
+            *_models("mini", "mini"),
+            *_three(
+                "A yellow star rolls from side to side at sunset.", "It jumps up and down.", "The star, now blue, circles around.",
+                seconds=2.0, width=128, height=96, preset="by the checkpoint's name",
+            ),
+            *_joined(5, "continuum/first_steps"),
         ),
     ),
     "text_to_video_two_stages": Workflow(
@@ -184,14 +191,10 @@ WORKFLOWS = {
         "Image to video with sound",
         "The clip starts from a picture. At its end a PNG card is saved in **output/continuum**: open *continue_from_state* and choose it to go on.",
         (
-            *_loaders(),
-            native("picture", "LoadImage", image="example.png"),
-            ours("start", "AddImage", image=Link("picture", "IMAGE"), frame=0),
-            *_stages(HARBOUR, Link("start", "conditions")),
-            ours("frames", "DecodeVideo", latent=Link("refine", "latent"), video_vae=Link("load", "video_vae")),
-            ours("sound", "DecodeAudio", latent=Link("refine", "latent"), audio_vae=Link("load", "audio_vae")),
-            ours("state", "MakeState", latent=Link("refine", "latent"), images=Link("frames", "images"), audio=Link("sound", "audio")),
-            *_film_and_state(Link("frames", "images"), Link("sound", "audio"), Link("frames", "fps"), Link("state", "state"), "continuum/image_to_video"),
+            *_WHOLE,
+            *grouped("2 Picture", native("picture", "LoadImage", image="example.png")),
+            *grouped("3 Clip", _segment("one", HARBOUR, first_image=Link("picture", "IMAGE"))),
+            *grouped("4 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/image_to_video")),
         ),
     ),
     "keyframes": Workflow(
@@ -199,16 +202,23 @@ WORKFLOWS = {
         "Pictures at several places of the clip: the first frame, the middle and the last. Frame numbers are counted from 0; at 24 frames per "
         "second 5 seconds are frames 0 to 120.",
         (
-            *_loaders(),
-            native("first", "LoadImage", image="first.png"),
-            native("second", "LoadImage", image="second.png"),
-            native("last", "LoadImage", image="last.png"),
-            ours("at_start", "AddImage", title="First frame", image=Link("first", "IMAGE"), frame=0),
-            ours("in_between", "AddImage", title="Middle", image=Link("second", "IMAGE"), frame=56, strength=0.8,
-                 conditions=Link("at_start", "conditions")),
-            ours("at_end", "AddImage", title="Last frame", image=Link("last", "IMAGE"), frame=120, conditions=Link("in_between", "conditions")),
-            *_stages(HARBOUR, Link("at_end", "conditions")),
-            _to_file("continuum/keyframes"),
+            *_WHOLE,
+            *grouped(
+                "2 Pictures",
+                native("first", "LoadImage", title="First picture", image="first.png"),
+                native("last", "LoadImage", title="Last picture", image="last.png"),
+            ),
+            *grouped(
+                "3 In between",
+                native("second", "LoadImage", title="Picture in between", image="second.png"),
+                ours("in_between", "AddImage", title="At frame 56", image=Link("second", "IMAGE"), frame=56, strength=0.8),
+            ),
+            *grouped(
+                "4 Clip",
+                _segment("one", HARBOUR, first_image=Link("first", "IMAGE"), last_image=Link("last", "IMAGE"),
+                         conditions=Link("in_between", "conditions")),
+            ),
+            *grouped("5 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/keyframes")),
         ),
     ),
     "continue_from_state": Workflow(
@@ -217,49 +227,32 @@ WORKFLOWS = {
         "that is in the output folder. The file has what is new alone, so it follows the one before without repeating its end. The new state is "
         "saved again: the film can go on for ever.",
         (
-            *_loaders(),
-            ours("before", "LoadState", file="continuum_state.png"),
-            ours("next", "Generate", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
-                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 state=Link("before", "state"), prompt=ROOFS, seconds=_SECONDS, width=_WIDTH, height=_HEIGHT, fps=0.0,
-                 preset="ltx2_quality"),
-            ours("card", "SaveState", state=Link("next", "state"), filename_prefix="continuum/continued", video=Link("next", "segment")),
+            *_WHOLE,
+            *grouped("2 What was before", ours("before", "LoadState", file="continuum_state.png")),
+            *grouped("3 Next segment", _segment("next", ROOFS, "before")),
+            *grouped("4 What is new, and its state", _saved(Link("next", "state"), Link("next", "segment"), "continuum/continued")),
         ),
     ),
     "three_segment_film": Workflow(
         "Film of three segments with sound",
         "Three segments, each going on from the one before, joined to one film with one gap-free sound track. The report says how well each "
         "seam joins; the state of the last segment is saved, so that the film can go on later.",
-        (
-            *_loaders(),
-            _segment("one", HARBOUR),
-            _segment("two", ROOFS, before="one"),
-            _segment("three", SQUARE, before="two"),
-            ours("join", "JoinSegments", segment_1=Link("one", "segment"), segment_2=Link("two", "segment"),
-                 segment_3=Link("three", "segment")),
-            *_film_and_state(Link("join", "images"), Link("join", "audio"), Link("join", "fps"), Link("three", "state"), "continuum/film"),
-        ),
+        (*_WHOLE, *_three(HARBOUR, ROOFS, SQUARE), *_joined(5, "continuum/film")),
     ),
     "story": Workflow(
         "A story in one node",
         "A script with one prompt a segment. Finished segments are kept in **output/continuum/story**: a run that was stopped goes on where it "
         "was, and a changed prompt makes anew only its segment and what follows from it. Choose another folder for another story.",
-        (
-            *_loaders(),
-            ours("story", "Story", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
-                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 script=SCRIPT),
-        ),
+        (*_WHOLE, *grouped("2 Story", ours("story", "Story", models=Link("load", "models"), script=SCRIPT))),
     ),
     "own_audio": Workflow(
         "Own audio",
         "The picture is made to go with a sound track of your own: speech, music, noises. The track is heard as it is, cut or padded to the clip.",
         (
-            *_loaders(),
-            native("track", "LoadAudio", audio="song.wav"),
-            ours("own", "UseAudio", audio=Link("track", "AUDIO")),
-            *_stages(SQUARE, Link("own", "conditions"), own_audio=True),
-            _to_file("continuum/own_audio"),
+            *_WHOLE,
+            *grouped("2 Own sound", native("track", "LoadAudio", audio="song.wav")),
+            *grouped("3 Clip", _segment("one", SQUARE, audio=Link("track", "AUDIO"))),
+            *grouped("4 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/own_audio")),
         ),
     ),
     "sound_for_a_film": Workflow(
@@ -317,8 +310,8 @@ WORKFLOWS = {
                    guider=Link("refine_guider", "GUIDER"), sampler=Link("sampler", "SAMPLER"), sigmas=Link("refine_sigmas", "SIGMAS"),
                    latent_image=Link("again", "latent")),
             native("apart", "LTXVSeparateAVLatent", column=7, av_latent=Link("refine", "output")),
-            native("frames", "VAEDecodeTiled", column=7, samples=Link("apart", "video_latent"), vae=Link("load", "VAE"), tile_size=768, overlap=64,
-                   temporal_size=4096, temporal_overlap=4),
+            native("frames", "VAEDecodeTiled", column=7, samples=Link("apart", "video_latent"), vae=Link("load", "VAE"), tile_size=512, overlap=64,
+                   temporal_size=64, temporal_overlap=8),
             native("track", "LTXVAudioVAEDecode", column=7, samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
             ours("after", "AVLatentToState", column=8, latent=Link("refine", "output"), images=Link("frames", "IMAGE"), audio=Link("track", "Audio"),
                  state=Link("before", "state"), fps=24.0, filename_prefix="continuum/state"),

@@ -80,7 +80,7 @@ def _kind(io_type, widget=False):
                 options,
                 extra,
             )
-            self.io_type, self.widget = io_type, widget
+            self.io_type, self.widget, self.display_name = io_type, widget, display_name
 
     class Output:
         def __init__(self, id=None, display_name=None, tooltip=None, is_output_list=False):
