@@ -47,6 +47,28 @@ def test_a_state_fills_and_masks_the_start_of_a_native_latent(run, pack, folders
     assert audio_mask.flatten()[:known].eq(0).all() and audio_mask.flatten()[known:].eq(1).all()
 
 
+def test_the_sound_of_official_templates_is_longer_than_their_picture(run, pack, folders):
+    """Five seconds at 25 fps are 126 frames there: the picture's latent is floored to 121, the sound's is not."""
+    (state, first), (_, audio) = segment(run, pack, frames=121, latents=126, fps=25.0)
+    empty = {"samples": nested(pack, torch.zeros(1, 128, 16, 2, 3), torch.zeros(1, 8, 126, 16))}
+    latent, _, frames, fps = run(
+        "StateToAVLatent",
+        state=state,
+        vae=samples.FakeVae(),
+        latent=empty,
+        seconds=5.0,
+        divide=1,
+        strength=1.0,
+        audio_overlap=-1,
+    ).args
+    video, sound = latent["samples"].unbind()
+    assert (frames, fps) == (121, 25.0) and (video.shape[2], sound.shape[2]) == (16, 126)
+    known = int((latent["noise_mask"].unbind()[1] == 0).sum())
+    # 112 frames of picture are new, which is as many latents of sound
+    assert known == 126 - 112 and torch.equal(sound[:, :, :known], audio[:, :, 112:])
+    assert first.timing.audio_latents == 126 and first.timing.frames == 121
+
+
 def test_half_size_for_the_first_of_two_stages_and_again_after_upsampling(run, pack, folders):
     (state, _), _ = segment(run, pack, frames=33)
     half = run(
