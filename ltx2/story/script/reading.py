@@ -19,10 +19,8 @@ from .audio import StoryAudio, read_audio
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
 from .references import StoryReference, read_references
-from .text import as_source
+from .text import MAX_SEGMENTS, as_source, too_many
 from .values import Reader
-
-MAX_SEGMENTS = 10_000
 
 STORY_ENTRIES = (
     "segments",
@@ -296,8 +294,7 @@ class _Segments:
         if not isinstance(node, Sequence) or not node.items:
             raise self.reader.error(node, "segments is empty or no list: write one `- prompt: …` a segment")
         if len(node.items) > MAX_SEGMENTS:
-            message = f"the script has {len(node.items)} segments, expected at most {MAX_SEGMENTS}: split the story"
-            raise self.reader.error(node, message)
+            raise self.reader.error(node, too_many(len(node.items)))
         before = 0  # frames of the segment before
         for index, item in enumerate(node.items):
             segment = self._segment(item, index, before)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ...errors import StoryError
 from .nodes import ScriptText
 
+MAX_SEGMENTS = 10_000
 # Entries whose value is text that people write without quotes.
 _FREE_TEXT = ("prompt", "negative", "title")
 _KEY = re.compile(r"(?P<lead>\s*(?:-\s+)?)(?P<key>\w+)(?P<colon>\s*:)(?:(?P<gap>\s+)(?P<value>\S.*))?\s*$")
@@ -39,6 +40,11 @@ class _Writer:
     def add(self, text: str, line: int, moved: int = 0) -> None:
         self.text.append(text)
         self.lines.append((line, moved))
+
+
+def too_many(segments: int) -> str:
+    """What is wrong with a story of so many segments."""
+    return f"the script has {segments} segments, expected at most {MAX_SEGMENTS}: split the story"
 
 
 def as_source(text: str, name: str, story_keys: tuple[str, ...], segment_keys: tuple[str, ...]) -> ScriptText:
@@ -282,8 +288,10 @@ class _Typed:
         if _DASH.match(first) and not _NEW_SCENE.match(first):
             self._items(end)
             return
-        cut = False
-        for lines in self._groups(start, end):
+        cut, groups = False, list(self._groups(start, end))
+        if len(groups) > MAX_SEGMENTS:  # before each is looked at
+            raise StoryError(f"{self.name}, line {start + 1}, column 1: {too_many(len(groups))}")
+        for lines in groups:
             if _NEW_SCENE.match(self.source[lines[0]].strip()):
                 cut = True
                 continue
