@@ -1,12 +1,40 @@
 """The nodes: sockets in, engine calls, sockets out."""
 
-from . import bundle, conditioning, continuation, decode, denoise, generate, latents, models, native, sound, story, text
+from . import (
+    bundle,
+    conditioning,
+    continuation,
+    decode,
+    denoise,
+    films,
+    generate,
+    latents,
+    models,
+    native,
+    sound,
+    story,
+    text,
+)
 from .host import ComfyExtension
 from .routes import serve_all
 from .shown import telling
 
 # in the order in which a search shows them: what does it all, then what it is made of
-MODULES = (generate, story, sound, continuation, models, bundle, conditioning, text, latents, denoise, decode, native)
+MODULES = (
+    generate,
+    films,
+    story,
+    sound,
+    continuation,
+    models,
+    bundle,
+    conditioning,
+    text,
+    latents,
+    denoise,
+    decode,
+    native,
+)
 NODES = [telling(node) for room in MODULES for node in room.NODES]
 
 

@@ -20,6 +20,7 @@ from ..clock import (
     snap_frames,
 )
 from ..errors import MediaError, RequestError
+from ..media import uint8_frames
 from ..media.found.film_extension import restored
 from ..values import Waveform
 from .timeline import CROSSFADE_SECONDS
@@ -205,9 +206,10 @@ def window_sound(film: Film, window: Window, seconds: Fraction) -> Waveform:
 def retaken_frames(film: Film, window: Window, new: Iterable[np.ndarray], start: int = 0) -> Iterator[np.ndarray]:
     """The film's frames [H, W, 3] uint8 from ``start`` on, with those of the window that were made anew.
 
-    new: all frames of the window in chunks [n, h, w, 3] uint8. What lies outside the mask stays as it is.
+    new: all frames of the window in chunks of any of the layouts of media.uint8_frames. What lies outside the mask
+    stays as it is.
     """
-    made = (frame for chunk in new for frame in chunk)
+    made = (frame for chunk in new for frame in uint8_frames(chunk))
     at = window.first
     masks = film.mask(start, window.film.frames - start)
     for index, frame in enumerate(film.frames(start, window.film.frames - start), start):

@@ -73,6 +73,7 @@ WORDS = {
     "keyframes": Words(STAR.but(motion="up").prompt, inputs=_keyframes),
     "continue_from_state": Words(second="It rolls from side to side.", before=BALL.prompt),
     "own_audio": Words(third=BALL.prompt, inputs=_own_sound),
+    "extend_a_video": Words(third="It circles around.", inputs=_silent_film),
     "sound_for_a_film": Words(third=BALL.prompt, inputs=_silent_film),
     "native_continuation": Words(second="The box, now red, circles around.", before=BOX.prompt),
 }

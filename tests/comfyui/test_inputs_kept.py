@@ -4,11 +4,15 @@ A host keeps what nodes give for later runs, so a node that writes into its inpu
 """
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from ltx2.media import VideoWriter
 
 from .made import CLIP, GUIDANCE, KEPT
 from .shelf import digest, shelf  # noqa: F401
@@ -46,6 +50,21 @@ def sounding(m, **others):
     models = {name: m.parts[name] for name in ("model", "text_encoder", "audio_vae")}
     asked = {"prompt": "Rain.", "negative_prompt": "sound", "seconds": 0.5, "preset": "ltx2_sound_fast", "seed": 5}
     return {**models, **asked, **others}
+
+
+def filming(m, video, **others):
+    asked = {"prompt": "Rain.", "negative_prompt": "none", "preset": "ltx2_3_distilled", "seed": 5}
+    return {**m.parts, **asked, "video": video, **others}
+
+
+def a_film():
+    """A host's VIDEO of its own file, which is none of the folders that are looked at."""
+    from comfy_api.latest import InputImpl
+
+    path = Path(tempfile.mkdtemp()) / "film.mp4"
+    with VideoWriter(path, fps=24) as writer:
+        writer.write_frames(np.zeros((20, 64, 64, 3), np.uint8))
+    return InputImpl.VideoFromFile(str(path))
 
 
 def to_latent(m, **others):
@@ -114,6 +133,8 @@ CASES = {
         "seconds": 25 / 24,
     },
     "Story": lambda m: {**m.parts, "last_image": m.frames, "script": SCRIPT, "folder": "film/story"},
+    "ExtendVideo": lambda m: filming(m, a_film(), seconds=0.7, context=9),
+    "Retake": lambda m: filming(m, a_film(), start=0.2, end=0.5, what="picture", mask=torch.ones(1, 64, 64)),
     "GenerateSound": lambda m: {**sounding(m), "state": m.state},
     "StateToAVLatent": lambda m: to_latent(m, latent=m.latent),
     "StateToAVLatent, masked": lambda m: to_latent(m, latent=m.masked),

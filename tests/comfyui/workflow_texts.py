@@ -255,6 +255,19 @@ WORKFLOWS = {
             *grouped("4 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/own_audio")),
         ),
     ),
+    "extend_a_video": Workflow(
+        "Extend a video",
+        "Any video, whatever it was made with, goes on with picture and sound. The video itself stays as it is; the new part comes behind it. "
+        "Its *state* goes into *Generate LTX-2 Segment* or *Save Continuation State* for more.",
+        (
+            *_loaders(),
+            native("film", "LoadVideo", file="film.mp4"),
+            ours("longer", "ExtendVideo", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
+                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality"),
+            native("save", "SaveVideo", video=Link("longer", "video"), filename_prefix="continuum/extended", format="auto", codec="auto"),
+        ),
+    ),
     "sound_for_a_film": Workflow(
         "Sound for a film",
         "A film gets a sound that goes with its picture, which stays as it is; what sound it had is left out. The prompt says what is heard. "

@@ -17,16 +17,19 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class FilmFile:
-    """A film in a file. mask: a film as long as it, or a picture: white is made anew. Raises MediaError, and
-    RequestError for a mask of another length."""
+    """A film in a file. mask: a film as long as it, or a picture: white is made anew; or [N or 1, h, w] in 0…1. Raises
+    MediaError, and RequestError for a mask of another length."""
 
-    def __init__(self, path: str | Path, mask: str | Path | None = None):
+    def __init__(self, path: str | Path, mask: str | Path | torch.Tensor | None = None):
         self.path = Path(path)
         info = video_info(path)
         self.notes, self.channels = info.notes, info.channels
         self.shape = FilmShape(self.path.name, info.width, info.height, info.fps, info.frames, info.sample_rate)
-        self._mask = None if mask is None else Path(mask)
+        self._mask = None if mask is None or isinstance(mask, torch.Tensor) else Path(mask)
+        self._held = mask if isinstance(mask, torch.Tensor) else None
         self._still: np.ndarray | None = None
+        if self._held is not None:
+            _check_length(self._held, info.frames)
         if self._mask is None:
             return
         if self._mask.suffix.lower() in _PICTURES:
@@ -51,6 +54,8 @@ class FilmFile:
 
     def mask(self, start: int, count: int) -> Iterator[np.ndarray] | None:
         """What of each frame is made anew, [H, W] float32 in 0…1; None: all of it."""
+        if self._held is not None:
+            return _masks(self._held, start, count, self.shape)
         if self._still is not None:
             return iter([self._still] * count)
         if self._mask is None:
@@ -73,8 +78,8 @@ class FilmInMemory:
         count, height, width = frames.shape[:3]
         self.channels = 0 if sound is None else sound.samples.shape[0]
         self.shape = FilmShape("the film", width, height, fps, count, 0 if sound is None else sound.sample_rate)
-        if mask is not None and len(mask) not in (1, count):
-            raise RequestError(f"the mask has {len(mask)} frames, the film has {count}: make them equal, or give one")
+        if mask is not None:
+            _check_length(mask, count)
         self._mask = mask
 
     def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
@@ -94,9 +99,17 @@ class FilmInMemory:
         """What of each frame is made anew, [H, W] float32 in 0…1; None: all of it."""
         if self._mask is None:
             return None
-        height, width = self.shape.height, self.shape.width
-        chosen = self._mask.expand(start + count, -1, -1) if len(self._mask) == 1 else self._mask
-        return (_of_size(one[None].float().cpu(), height, width)[0] for one in chosen[start : start + count])
+        return _masks(self._mask, start, count, self.shape)
+
+
+def _check_length(mask: torch.Tensor, frames: int) -> None:
+    if len(mask) not in (1, frames):
+        raise RequestError(f"the mask has {len(mask)} frames, the film has {frames}: make them equal, or give one")
+
+
+def _masks(mask: torch.Tensor, start: int, count: int, shape: FilmShape) -> Iterator[np.ndarray]:
+    chosen = mask.expand(start + count, -1, -1) if len(mask) == 1 else mask
+    return (_of_size(one[None].float().cpu(), shape.height, shape.width)[0] for one in chosen[start : start + count])
 
 
 def _of_size(mask: torch.Tensor, height: int, width: int) -> np.ndarray:

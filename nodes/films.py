@@ -1,0 +1,252 @@
+"""Videos that are there: one gone on with, and a part of one made anew."""
+
+from ..ltx2.clock import exact_seconds
+from ..ltx2.film import FinishedSegment, new_sound
+from ..ltx2.film.found import write_extended
+from ..ltx2.film.retake import Part
+from ..ltx2.stages.pipeline import generate
+from ..ltx2.stages.request import Request
+from ..ltx2.story.found import FilmFile, go_on, retaking, write_retaken
+from ..ltx2.story.segment_job import state_after
+from . import host
+from .continuation import card
+from .decode import images_of
+from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
+from .generate import STAGES, frames_of
+from .models import upsampler_of
+from .placement import models_of
+from .sockets import AnyUpsampler, AudioVae, Model, PresetValue, State, TextEncoder, VideoVae, audio_value
+from .text import NEGATIVE_TOOLTIP
+
+BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
+
+
+def _networks() -> list:
+    """What goes through all stages."""
+    return [
+        host.field(Model, "model", "The transformer."),
+        host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
+        host.field(VideoVae, "video_vae", "The model's video VAE."),
+        host.field(AudioVae, "audio_vae", "The model's audio VAE."),
+        host.field(
+            AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True
+        ),
+    ]
+
+
+def _asked(what: str) -> list:
+    """Prompts, preset and seed."""
+    io = host.io
+    return [
+        host.field(io.String, "prompt", what, multiline=True, default=""),
+        host.field(io.String, "negative_prompt", NEGATIVE_TOOLTIP, multiline=True, default="full"),
+        host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
+        seed_input(),
+    ]
+
+
+class ExtendVideo(host.io.ComfyNode):
+    """From a video to a longer one."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "ExtendVideo",
+            "Extend Video",
+            "story",
+            description="Goes on with any video, picture and sound, from its end. The video itself stays as it is; the new part comes behind it in its "
+            "size and rate. Also gives the state for the next segment.",
+            has_intermediate_output=True,
+            inputs=[
+                *_networks(),
+                host.field(io.Video, "video", "The video to go on with, whatever it was made with."),
+                *_asked("What is seen and heard from the video's end on."),
+                host.field(
+                    io.Float,
+                    "seconds",
+                    "Length of the segment in seconds, the frames that it starts from included.",
+                    default=5.0,
+                    min=0.1,
+                    max=20.0,
+                    step=0.01,
+                ),
+                host.field(
+                    io.Int,
+                    "context",
+                    "How many of the video's last frames it starts from: 8k+1, such as 17 or 25; 0 takes 25, fewer for a short segment.",
+                    default=0,
+                    min=0,
+                    max=249,
+                ),
+            ],
+            outputs=[
+                host.output(io.Video, "video", "The video with the new part behind it."),
+                host.output(io.Image, "new_images", "The new frames, at the size in which they were made."),
+                host.output(io.Audio, "new_audio", "Their sound."),
+                host.output(State, "state", "What a next segment goes on from."),
+                host.output(io.String, "info", "What was made, and what was adjusted."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            search_aliases=["extend", "ltx2 extend", "continue video", "last frame", "longer video", "video to video"],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        text_encoder,
+        video_vae,
+        audio_vae,
+        video,
+        prompt,
+        negative_prompt,
+        preset,
+        seed,
+        seconds,
+        context,
+        upsampler=None,
+    ):
+        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        source = _file_of(video, cls.hidden)
+        request = Request(prompt=prompt, negative_prompt=negative_prompt, seconds=exact_seconds(seconds), seed=seed)
+        start = go_on(models, with_preset(request, _preset(preset)), source, context=context or None)
+        made = start.made
+        report = host.progress_reporter(*STAGES)
+        segment = generate(models, made.job, progress=report)
+        images = images_of(frames_of(segment, report), segment.latent)
+        told = [str(made.timing), f"{segment.geometry}, seed {segment.seed}", *start.notes]
+        target = host.save_target("continuum/extended", kind="temp").path(".mp4")
+        write_extended(
+            source,
+            start.film,
+            FinishedSegment(made.timing, [images], segment.sound),
+            target,
+            metadata=host.workflow_values(cls.hidden),
+            note=told.append,
+        )
+        carried = state_after(made, segment, images)
+        sound = None if segment.sound is None else new_sound(made.timing, segment.sound)
+        return host.io.NodeOutput(
+            host.InputImpl.VideoFromFile(str(target)),
+            images[made.timing.video_overlap :].clone(),
+            audio_value(sound),
+            carried,
+            "\n".join(told),
+            ui={"states": [card(carried)]},
+        )
+
+
+class Retake(host.io.ComfyNode):
+    """A part of a video made anew."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "Retake",
+            "Retake Video",
+            "story",
+            description="Makes a part of a video anew that fits what is before and after it: from and to a second, picture or sound alone, or "
+            "inside a mask. Everything else stays as it is.",
+            inputs=[
+                *_networks(),
+                host.field(io.Video, "video", "The video, whatever it was made with."),
+                *_asked("What is seen and heard in the new part."),
+                host.field(
+                    io.Float, "start", "Where the part begins, in seconds.", default=0.0, min=0.0, max=1e5, step=0.01
+                ),
+                host.field(
+                    io.Float,
+                    "end",
+                    "Where the part ends, in seconds; 0 is the video's end.",
+                    default=0.0,
+                    min=0.0,
+                    max=1e5,
+                    step=0.01,
+                ),
+                host.field(
+                    io.Combo,
+                    "what",
+                    "What is made anew; the other stays, and what is new goes with it.",
+                    options=[BOTH, PICTURE, SOUND],
+                    default=BOTH,
+                ),
+                host.field(
+                    io.Mask,
+                    "mask",
+                    "White is made anew in the picture, the rest stays. One picture, or one for each frame.",
+                    optional=True,
+                ),
+            ],
+            outputs=[
+                host.output(io.Video, "video", "The video with the new part."),
+                host.output(io.String, "info", "What was made anew, and what was adjusted."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            search_aliases=["retake", "ltx2 retake", "inpaint video", "redo part", "replace", "fix video"],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        text_encoder,
+        video_vae,
+        audio_vae,
+        video,
+        prompt,
+        negative_prompt,
+        preset,
+        seed,
+        start,
+        end,
+        what,
+        upsampler=None,
+        mask=None,
+    ):
+        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        film = FilmFile(_file_of(video, cls.hidden), mask)
+        part = Part(
+            exact_seconds(start), exact_seconds(end) if end else None, picture=what != SOUND, sound=what != PICTURE
+        )
+        request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
+        made = retaking(models, request, film, part)
+        report = host.progress_reporter(*STAGES)
+        segment = generate(models, made.job, progress=report)
+        told = [str(made.window), *film.notes, *made.job.notes]
+        target = host.save_target("continuum/retake", kind="temp").path(".mp4")
+        write_retaken(
+            made,
+            frames_of(segment, report) if made.window.picture else (),
+            segment.sound,
+            target,
+            crf=10,
+            metadata=host.workflow_values(cls.hidden),
+            note=told.append,
+        )
+        return host.io.NodeOutput(host.InputImpl.VideoFromFile(str(target)), "\n".join(told), ui={"text": told})
+
+
+def _models(model, text_encoder, video_vae, audio_vae, upsampler):
+    return models_of(
+        model,
+        text_encoder=text_encoder,
+        video_vae=video_vae,
+        audio_vae=audio_vae,
+        upsampler=None if upsampler is None else upsampler_of(upsampler),
+    )
+
+
+def _preset(name: str) -> PresetValue:
+    return PresetValue(None if name == BY_NAME else name)
+
+
+def _file_of(video, hidden):
+    """A VIDEO as a file."""
+    path = host.save_target("continuum/found", kind="temp").path(".mp4")
+    host.save_video(video, path, hidden)
+    return path
+
+
+NODES = [ExtendVideo, Retake]
