@@ -40,7 +40,7 @@ def exchanged(config: TransformerConfig, rows: int, tokens: tuple[int, int], own
     rows: of the batch on these ranks; tokens: of video and audio; own: video tokens of this rank. Bytes are these times
     the size of a value. Counted exactly as :class:`Traffic` counts.
     """
-    if parts == 1:
+    if parts == 1 or tokens[0] < parts:
         return 0, 0
     width, audio_inner = config.heads * config.head_dim, config.audio_heads * config.audio_head_dim
     video, audio = tokens
@@ -114,10 +114,10 @@ def run_shared(
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The transformer's velocities of whole streams, computed by all ranks of a group together.
 
-    All ranks give the same whole streams and get the same whole velocities. A call without video is small, and computed
-    by each rank alone.
+    All ranks give the same whole streams and get the same whole velocities. A call without video, or with fewer tokens
+    than ranks, is small, and computed by each rank alone.
     """
-    if video is None or group.parts == 1:
+    if video is None or group.parts == 1 or video.latent.shape[1] < group.parts:
         return transformer(video, audio, perturbations)
     counts = shares(video.latent.shape[1], group.parts)
     first, end = span(video.latent.shape[1], group.parts, group.part)

@@ -10,12 +10,22 @@ from ltx2.networks.transformer.block import Perturbation
 from ltx2.networks.transformer.model import StreamInput
 from ltx2.parallel.passes import ParallelTransformer
 from ltx2.parallel.ranks import joined
-from ltx2.parallel.sequence import exchanged
+from ltx2.parallel.sequence import _tokens, exchanged
 from ltx2.parallel.split import shares
 from tests.networks.transformer.samples import inputs, small_config, small_transformer
 
 LIMIT = 1e-5
-CASES = ("plain", "first_frame", "appended", "frozen_audio", "slots", "fractional_mask", "sound_first", "by_rows")
+CASES = (
+    "plain",
+    "first_frame",
+    "appended",
+    "frozen_audio",
+    "slots",
+    "fractional_mask",
+    "sound_first",
+    "by_rows",
+    "few",
+)
 PERTURBED = (
     None,
     Perturbation(skip_video_self_attention=(1,), skip_audio_self_attention=(0,)),
@@ -28,13 +38,15 @@ def check(ranks, version: str, case: str) -> None:
         return
     config = small_config(version, num_attention_heads=4, audio_num_attention_heads=4, attention_head_dim=8)
     config |= {"audio_attention_head_dim": 4}
-    given = inputs(config, 1, "fractional_mask" if case == "by_rows" else case)
+    given = inputs(config, 1, {"by_rows": "fractional_mask", "few": "plain"}.get(case, case))
     given["video"].pop("perturbations", None)
     video, audio = (StreamInput(**given[name]) for name in ("video", "audio"))
     if case == "by_rows":  # what a reference gives: the same strengths for many tokens
         alike, apart = video.attention_mask[0, :1], video.attention_mask[0, -4:]
         last = video.latent.shape[1] - 4
         video = replace(video, attention_mask=(RowStrength(0, last, alike), RowStrength(last, last + 4, apart)))
+    if case == "few":  # fewer tokens than ranks
+        video = _tokens(video, 0, ranks.size - 1)
     network = small_transformer(config, seed=5)
     parallel = ParallelTransformer(network, ranks)
     before = [block.attn1.attention for block in network.transformer_blocks]

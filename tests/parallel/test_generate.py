@@ -1,10 +1,10 @@
 """``--gpus``: two processes make what one makes, the second never sees the prompt's model, and a lost rank ends all."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ltx2.continuation import load_attachment
 
-from .processes import ROOT, environment, free_port
+from .processes import ROOT
 
 SMALL = ("--size", "64x64", "--frames", "17", "--dtype", "fp32", "--device", "cpu", "--seed", "3")
 
@@ -38,40 +38,56 @@ def pictures(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("*.png"))])
 
 
+def assert_alike(folder: Path, one: str, two: str) -> None:
+    """The same state within what sums in another order change, and the same pictures but for their last rounding."""
+    states = [load_attachment(folder / f"{name}.safetensors").state for name in (one, two)]
+    furthest = (states[0].audio_latents - states[1].audio_latents).abs().max()
+    assert states[0].audio_latents.dtype == torch.float32 and furthest <= 1e-5
+    assert abs(pictures(folder / one) - pictures(folder / two)).max() <= 1
+    assert (folder / one / "sound.wav").stat().st_size == (folder / two / "sound.wav").stat().st_size
+    assert states[0].metadata == states[1].metadata
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.parallel.opened_files")
+
+
+@pytest.fixture(scope="module")
+def of_one(tiny, tmp_path_factory):
+    """A folder with what one process makes of a preset, and the options that it took."""
+
+    @functools.cache
+    def make(preset: str) -> tuple[Path, tuple[str, ...]]:
+        folder = tmp_path_factory.mktemp(preset)
+        more = ("--preset", preset, "--override", "denoise.num_inference_steps=2")
+        alone = run(command(tiny("2.3"), folder / "one", *more))
+        assert alone.returncode == 0 and "GPUs" not in alone.stderr, alone.stderr
+        return folder, more
+
+    return make
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "preset, words", [("ltx2_fast", "2 GPUs: 2 sequence parts"), ("ltx2_3_base", "2 GPUs: 2 guidance passes")]
+    "preset, size, words",
+    [("ltx2_3_base", 2, "2 GPUs: 2 guidance passes"), ("ltx2_fast", 4, "4 GPUs: 4 sequence parts")],
 )
-def test_two_ranks_make_what_one_makes(tiny, tmp_path, preset, words):
-    more = ("--preset", preset, "--override", "denoise.num_inference_steps=2")
-    alone = run(command(tiny("2.3"), tmp_path / "one", *more))
-    assert alone.returncode == 0, alone.stderr
-    both = run(command(tiny("2.3"), tmp_path / "two", *more, "--gpus", "2"))
-    assert both.returncode == 0, both.stderr
-    assert words in both.stderr and words not in alone.stderr
-    one, two = (load_attachment(tmp_path / f"{name}.safetensors").state for name in ("one", "two"))
-    assert torch.allclose(one.audio_latents.float(), two.audio_latents.float(), atol=1e-4)
-    assert abs(pictures(tmp_path / "one") - pictures(tmp_path / "two")).max() <= 1
-    assert (tmp_path / "two" / "sound.wav").stat().st_size == (tmp_path / "one" / "sound.wav").stat().st_size
-    assert one.metadata == two.metadata
+def test_ranks_make_what_one_makes(tiny, of_one, preset, size, words):
+    folder, more = of_one(preset)
+    ranks = run(command(tiny("2.3"), folder / "ranks", *more, "--gpus", str(size)))
+    assert ranks.returncode == 0 and words in ranks.stderr, ranks.stderr
+    assert_alike(folder, "one", "ranks")
 
 
 @pytest.mark.slow
-def test_ranks_of_torchrun_and_the_language_model_of_the_first_alone(tiny, tmp_path):
-    files, port = tiny("2.3"), free_port()
-    arguments = command(files, tmp_path / "out.mp4", "--preset", "ltx2_fast", "--steps", "1")
-    started = []
-    for rank in range(2):
-        own = {**environment(rank, 2, port), "OPENED_FILES": str(tmp_path / "opened")}
-        line = [sys.executable, "-m", "tests.parallel.opened_files", *arguments]
-        started.append(subprocess.Popen(line, cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True))
-    printed = [process.communicate(timeout=600)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], printed
-    opened = [Path(f"{tmp_path}/opened{rank}").read_text("utf-8").split("\n") for rank in range(2)]
+def test_torchrun_makes_what_one_makes_and_the_first_rank_alone_opens_the_language_model(tiny, of_one):
+    (folder, more), files = of_one("ltx2_fast"), tiny("2.3")
+    ranks = run(command(files, folder / "torchrun", *more), TORCHRUN, OPENED_FILES=str(folder / "opened"))
+    assert ranks.returncode == 0 and ranks.stderr.count("2 GPUs: 2 sequence parts") == 1, ranks.stderr
+    assert_alike(folder, "one", "torchrun")
+    opened = [Path(f"{folder}/opened{rank}").read_text("utf-8").split("\n") for rank in range(2)]
     encoder = str(files["text_encoder"])
     assert any(encoder in path for path in opened[0]) and not any(encoder in path for path in opened[1])
     assert any(str(files["transformer"]) in path for path in opened[1])
-    assert printed[1] == "" and (tmp_path / "out.mp4").is_file()
 
 
 def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded(tiny, tmp_path):
@@ -81,31 +97,42 @@ def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_killed_rank_ends_all_of_them_and_leaves_no_half_file(tiny, tmp_path, lost):
+@pytest.mark.skipif(os.name == "nt", reason="signals of one process to another")
+@pytest.mark.parametrize(
+    "hit, number, status, words",
+    [
+        (1, signal.SIGKILL, 137, "rank 0 was killed"),
+        (2, signal.SIGKILL, 137, "rank 1 was killed"),
+        ("group", signal.SIGINT, 130, "interrupted"),
+        (0, signal.SIGTERM, 130, ""),
+        (0, signal.SIGKILL, -9, ""),
+    ],
+    ids=["first rank killed", "second rank killed", "Ctrl-C", "launcher terminated", "launcher killed"],
+)
+def test_whatever_ends_one_process_ends_all_and_leaves_no_half_file(tiny, tmp_path, hit, number, status, words):
     arguments = command(tiny("2.3"), tmp_path / "out.mp4", "--preset", "ltx2_3_base", "--steps", "200", "--gpus", "2")
     process = subprocess.Popen(
-        [sys.executable, "-m", "ltx2", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-m", "ltx2", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    ranks = _children(process.pid, 2)
-    os.kill(ranks[lost], signal.SIGKILL)
-    text = process.communicate(timeout=60)[1]
-    assert process.returncode not in (0, None) and f"rank {lost} was killed" in text
-    assert not any(_alive(rank) for rank in ranks)
+    assert any("2 guidance passes" in line for line in process.stderr)  # at work from now on
+    everybody = [process.pid, *_children(process.pid, 2)]
+    if hit == "group":  # as a terminal does
+        os.killpg(process.pid, number)
+    else:
+        os.kill(everybody[hit], number)
+    text = process.communicate(timeout=60)[1]  # ends when the last of them has closed it
+    assert process.returncode == status and words in text and "Traceback" not in text, text
+    assert not any(_alive(one) for one in everybody)
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def _children(parent: int, count: int) -> list[int]:
-    """Process numbers of a process's children, once all are there and at work."""
+    """Process numbers of a process's children."""
     if not Path("/proc/self/task").is_dir():
         pytest.skip("needs /proc to find the ranks")
-    for _ in range(1200):
-        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        if len(found) == count:
-            time.sleep(2)
-            return [int(one) for one in found]
-        time.sleep(0.05)
-    raise AssertionError("the ranks did not start")
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    assert len(found) == count
+    return [int(one) for one in found]
 
 
 def _alive(process: int) -> bool:
