@@ -113,11 +113,35 @@ def make_story(options, client: Client, scenes: list[Scene], film: Path) -> None
         say(f"  {client.url}: {line}")
 
 
+def scene_film(options, scene: Scene) -> Path:
+    return options.out / f"scene_{scene.number:03}.mp4"
+
+
+def content_of(options, scene: Scene, film: Path) -> str:
+    """What tells a scene that is asked for, and its files, from all others."""
+    parts = (film.read_bytes(), film.with_suffix(".state.safetensors").read_bytes())
+    asked = json.dumps(story_workflow(options, [scene]), sort_keys=True).encode()
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (asked, *parts))).hexdigest()
+
+
+def is_done(options, scene: Scene, film: Path) -> bool:
+    """Whether an earlier run got this very scene whole."""
+    try:
+        return film.with_suffix(".done").read_text() == content_of(options, scene, film)
+    except (OSError, ValueError):
+        return False
+
+
 def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Client]:
     """Every scene as a film of its own, on whatever servers live. Returns the servers that are left."""
     waiting: queue.Queue = queue.Queue()
     for scene in scenes:
-        waiting.put(scene)
+        film = scene_film(options, scene)
+        if is_done(options, scene, film):
+            say(f"scene {scene.number} of {len(scenes)} is here already")
+            scene.film = film
+        else:
+            waiting.put(scene)
     failures: list[BaseException] = []
     left: list[Client] = []
 
@@ -132,10 +156,11 @@ def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Cli
                 if all(one.film for one in scenes) or failures:
                     break
                 continue
-            film = options.out / f"scene_{scene.number:03}.mp4"
+            film = scene_film(options, scene)
             say(f"scene {scene.number} of {len(scenes)} on {client.url}")
             try:
                 make_story(options, client, [scene], film)
+                film.with_suffix(".done").write_text(content_of(options, scene, film))
                 scene.film = film
             except ServerLost as error:
                 scene.attempts += 1
@@ -195,7 +220,7 @@ def run_story(options) -> Path:
         left = make_scenes(options, options.scenes, clients)
         parts = [scene.film for scene in options.scenes]
         on_first(left, f"joining {len(parts)} scenes on", lambda client: join(options, client, parts, film))
-        parts[-1].with_suffix(".state.safetensors").replace(film.with_suffix(".state.safetensors"))
+        film.with_suffix(".state.safetensors").write_bytes(parts[-1].with_suffix(".state.safetensors").read_bytes())
     check(options, film)
     return film
 

@@ -91,6 +91,16 @@ def test_several_servers_make_scenes_side_by_side(tell, servers, tmp_path):
     starts = [0, 41, 66]
     assert len(frames) == FRAMES and [abs(int(frames[i].mean()) - s) < 4 for i, s in zip(starts, shades)] == [True] * 3
     assert (tmp_path / "out/film.state.safetensors").read_bytes() == b"state of e"
+    # what has come is not asked for again, what changed or was damaged is
+    for prompts, damaged, asked in ((("a", "b"), None, []), (("a", "B"), None, [["a", "B"]]), (("a", "B"), 2, [["c"]])):
+        if damaged:
+            (tmp_path / f"out/scene_00{damaged}.mp4").write_bytes(b"half")
+        before = sum(len(one.runs) for one in ones)
+        assert tell(*ones, prompts=(*prompts, "--scene", "c", "--scene", "d", "e"))[0] == 0
+        runs = [run["story"]["inputs"]["script"] for one in ones for run in one.runs if "story" in run]
+        told = [[segment.prompt for segment in parse_script(script, "script").segments] for script in runs]
+        assert sum(len(one.runs) for one in ones) - before == len(asked) + 1
+        assert told.count(["d", "e"]) == 1 and all(one in told for one in asked)
 
 
 def test_a_server_that_dies_costs_its_scene_a_second_try(tell, servers, tmp_path):
