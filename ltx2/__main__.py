@@ -10,7 +10,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        print("ltx2: interrupted", file=sys.stderr)
+        sys.stderr.write("ltx2: interrupted\n")
         return 130
 
 
