@@ -32,6 +32,23 @@ class DriftCorrection:
                 raise RequestError(f"drift correction of {name} is {getattr(self, name)!r}, expected 0 to 1")
 
 
+HALF_LIFE_SEGMENTS = 5
+
+
+@dataclass(frozen=True)
+class RelaxingStrength:
+    """How firmly the segments of a scene start from the one before: the first that goes on by ``start``, later ones by
+    less, half of the way to ``end`` after every five. A model that may repair its context drifts less than one that
+    copies it."""
+
+    start: float
+    end: float
+
+    def at(self, segment: int) -> float:
+        """The strength of the segment after so many in its scene that go on already."""
+        return self.end + (self.start - self.end) * 0.5 ** (segment / HALF_LIFE_SEGMENTS)
+
+
 @dataclass(frozen=True)
 class _Look:
     mean: np.ndarray  # [3]

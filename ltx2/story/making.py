@@ -110,13 +110,19 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
             # to which the segment's number in its scene is added
             handoff=Handoff(
                 audio_overlap=None if script.audio is None else 0,  # a track of one's own begins with the picture
-                strength=segment.strength,
+                strength=_strength(script, order.index, state.segment_index),
                 seed=order.seed - state.segment_index - 1,
                 noise=script.noise,
             ),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
+
+
+def _strength(script: StoryScript, index: int, before: int) -> float | None:
+    """How firmly a segment starts from the one before, which is number ``before`` of its scene."""
+    own, relaxing = script.segments[index].strength, script.relaxing
+    return relaxing.at(before) if own is None and relaxing is not None else own
 
 
 def task_for(script: StoryScript, order: Order, following: NextSegment) -> SegmentTask:

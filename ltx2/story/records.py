@@ -141,6 +141,8 @@ class Keys:
         if before is not None:
             described["before"] = before.state_sha256
             described["strength"] = segment.strength
+            if script.relaxing is not None and segment.strength is None:
+                described["relaxing"] = dataclasses.asdict(script.relaxing)
             described["noise"] = dataclasses.asdict(script.noise) if script.noise else None
         return _hash(described)
 

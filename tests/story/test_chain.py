@@ -348,3 +348,19 @@ def test_memory_does_not_grow_with_the_story(tmp_path):
 
     peak(2)
     assert peak(12) < peak(3) * 1.25 + 200_000
+
+
+def test_segments_start_less_firmly_the_longer_a_scene_lasts_and_nothing_else_is_made_again(tmp_path):
+    lines = {2: "strength: 0.5", 4: "cut: true"}
+    plain = story(6, lines=lines)
+    run(plain, tmp_path)
+    relaxing = story(6, lines=lines, head="drift: {strength: 0.95, settles: 0.9}\n")
+    _, made = run(relaxing, tmp_path)
+    strengths = {task.index: task.clip.strength for task in made.tasks}
+    # the first and the fifth segment begin scenes; the third says its own and goes on from the same as before
+    assert strengths == pytest.approx({1: 0.95, 3: 0.9 + 0.05 * 0.5**0.4, 5: 0.95})
+    for script in (relaxing, plain):
+        assert run(script, tmp_path)[1].calls == []  # both are kept
+    for text, sentence in (("{settles: 0.9}", "drift has no strength"), ("{strength: 2}", "expected 0 to 1")):
+        with pytest.raises(StoryError, match=sentence):
+            story(head=f"drift: {text}\n")

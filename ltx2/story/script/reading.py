@@ -10,7 +10,7 @@ from typing import Any
 from ...atomic_files import file_path
 from ...clock import frames_for_seconds, snap_frames
 from ...errors import StoryError
-from ...film.drift import DriftCorrection
+from ...film.drift import DriftCorrection, RelaxingStrength
 from ...film.handoff import ContextNoise
 from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 from ..sentences import as_story_error, shown
@@ -36,6 +36,7 @@ STORY_ENTRIES = (
     "noise",
     "override",
     "nag",
+    "drift",
     "takes",
     "reference",
     "audio",
@@ -99,6 +100,7 @@ class StoryScript:
     audio_overlap: int = AUDIO_OVERLAP_FRAMES
     drift_correction: DriftCorrection | None = None
     noise: ContextNoise | None = None
+    relaxing: RelaxingStrength | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     audio: StoryAudio | None = None
 
@@ -206,6 +208,7 @@ def parse_script(
         drift_correction=_drift_correction(reader, found),
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
         audio=read_audio(reader, found.get("audio"), segments.file),
+        relaxing=_relaxing(reader, found.get("drift")),
         overrides=_nag(reader, found.get("nag")) | _overrides(reader, found.get("override")),
     )
 
@@ -265,6 +268,17 @@ def _overrides(reader: Reader, node: Node | None) -> dict[str, Any]:
             raise reader.error(key, f"override has {name[:40]} twice: keep one")
         found[name] = reader.plain(value, name[:40])
     return found
+
+
+def _relaxing(reader: Reader, node: Node | None) -> RelaxingStrength | None:
+    """``drift: {strength: 0.95, settles: 0.9}``; without ``settles`` it stays."""
+    if node is None:
+        return None
+    given = reader.mapping(node, "drift", ("strength", "settles"))
+    if "strength" not in given:
+        raise reader.error(node, "drift has no strength: add `strength: 0.95`, and `settles: 0.9`")
+    start = reader.value(given, "strength", 1.0, values.share)
+    return RelaxingStrength(start, reader.value(given, "settles", start, values.share))
 
 
 def _nag(reader: Reader, node: Node | None) -> dict[str, Any]:
