@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import BinaryIO, Protocol, cast
 
 from ..errors import Ltx2Error
+from .parents import end_with_parent
 
 TRIES = 3
 _LENGTH = struct.Struct("<cQ")
@@ -46,10 +47,19 @@ class Pool(Protocol):
 
 
 def serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO, sink: BinaryIO) -> None:
-    """A worker's life: set up by the first message, then an answer to each task, until the source ends.
+    """A worker's life: set up by the first message, then an answer to each task, until the source ends or the process
+    that started it, also in the middle of a task.
 
     Errors of the package are answers too; others end the worker, so that whoever waits sees it die.
     """
+    end_with_parent(os.getppid())
+    try:
+        _serve(set_up, source, sink)
+    except (BrokenPipeError, KeyboardInterrupt):
+        return  # nobody is there for an answer
+
+
+def _serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO, sink: BinaryIO) -> None:
     message = _read(source)
     if message is None:
         return

@@ -1,11 +1,8 @@
 """The processes that make one segment together: who they are, and what they tell each other."""
 
-import _thread
 import contextlib
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,13 +13,13 @@ import torch
 import torch.distributed as dist
 
 from ..errors import Ltx2Error, RequestError
+from .parents import end_with_parent
 
 TIMEOUT_SECONDS = 1800.0
 # Names the file over which ranks of one machine find each other, so that no port has to be free.
 STORE_VARIABLE = "LTX2_RANKS_STORE"
 # Names the process that started the ranks; they end when it is gone.
 LAUNCHER_VARIABLE = "LTX2_RANKS_LAUNCHER"
-LOOK_SECONDS, GRACE_SECONDS = 0.5, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +92,8 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
 
     device: ``cuda`` takes the GPU of the local rank. Raises RequestError where there are fewer GPUs than local ranks.
     """
-    _end_with_launcher()
+    if LAUNCHER_VARIABLE in os.environ:
+        end_with_parent(int(os.environ[LAUNCHER_VARIABLE]))
     device = local_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
@@ -115,22 +113,6 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         # ends the process's own part at once: waiting for ranks that may be gone would hang
         dist.destroy_process_group()
-
-
-def _end_with_launcher() -> None:
-    """End this process when the one that started it is gone, killed as it may be: nobody else would."""
-    launcher = os.environ.get(LAUNCHER_VARIABLE)
-    if launcher is None or os.name == "nt":  # there, a parent's number never changes
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(launcher):
-            time.sleep(LOOK_SECONDS)
-        _thread.interrupt_main()  # files that are half written go
-        time.sleep(GRACE_SECONDS)
-        os._exit(1)  # it waits for others in a place that no signal reaches
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def local_device(device: str | torch.device) -> torch.device:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from ltx2.errors import RequestError
@@ -20,6 +21,9 @@ def set_up(setup: bytes):
             if deaths < int(task.split()[1]):
                 (folder / f"{task.decode()}.{os.getpid()}").touch()
                 os._exit(9)
+        if task == b"long":
+            (folder / "at work").touch()
+            time.sleep(600)
         if task == b"fail":
             raise RequestError("this task cannot be done")
         return task.upper() + f" by {os.getpid()}".encode()

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -78,3 +80,34 @@ def test_closing_leaves_no_process(pool):
     for process in started:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a parent's number never changes there")
+def test_workers_of_a_killed_driver_end_in_the_middle_of_a_task(tmp_path):
+    program = (
+        "import sys; from ltx2.parallel.pool import LocalPool; "
+        "pool = LocalPool([sys.executable, '-m', 'tests.parallel.echo_worker'], sys.argv[1].encode(), [{}]); "
+        "pool.submit(b'long', lambda name: print(name.rsplit(' ', 1)[1], flush=True)).result()"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    worker = int(driver.stdout.readline())
+    while not (tmp_path / "at work").exists():
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    deadline = time.monotonic() + 60  # its task would take ten minutes
+    while is_there(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_there(worker)
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:  # one that ended and that nobody has looked after
+        return Path(f"/proc/{process}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return not Path("/proc/self").exists()
