@@ -34,6 +34,7 @@ EXAMPLES = {
     "continue_from_state": FRAMES - OVERLAP,
     "native_continuation": FRAMES - OVERLAP,
     "sound_for_a_film": 25,
+    "extend_a_video": 25 + FRAMES - OVERLAP,
 }
 
 
@@ -95,7 +96,7 @@ def test_every_example_makes_its_film(host, state_card, name):
             continue
         assert state["frames"] == OVERLAP
         # the stock graph says how wide its first stage is
-        assert state["width"] in ((64, 128) if name == "native_continuation" else (64,))
+        assert state["width"] in ((64, 128) if name in ("native_continuation", "extend_a_video") else (64,))
         # what is saved together has one number
         if "SaveState" in json.dumps(workflow) and state.get("filename"):
             assert Path(state["filename"]).stem == Path(films[0]["filename"]).stem
