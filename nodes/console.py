@@ -1,5 +1,7 @@
 """Steps in the host's console, as its own samplers print them: how many are done, seconds a step, time left."""
 
+from typing import Any
+
 from tqdm import tqdm
 
 from ..ltx2.values import Progress
@@ -11,7 +13,8 @@ class ConsoleBar:
     """One bar after another for the long stages of a node's work. enabled: False prints nothing."""
 
     def __init__(self, enabled: bool = True) -> None:
-        self._enabled, self._bar, self._stage = enabled, None, ""
+        self._enabled, self._stage = enabled, ""
+        self._bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
         """Move the bar of the stage that is reported."""

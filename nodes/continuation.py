@@ -1,5 +1,7 @@
 """States as nodes: make, save, load, look at, and join what they connect."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -168,13 +170,13 @@ class SaveState(host.io.ComfyNode):
 def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=None) -> tuple[str, dict]:
     """Write a state under a fresh name, and a film beside it: (its name as Load Continuation State takes it, what the
     page shows of it)."""
-    frames = state.video_frames or ()
-    size = (frames[0].shape[1], frames[0].shape[0]) if len(frames) else (0, 0)
+    frames = state.video_frames
+    size = (frames[0].shape[1], frames[0].shape[0]) if frames else (0, 0)
     target = host.save_target(filename_prefix, hidden, size)
     if video is not None:
         save_film(video, target.path(".mp4"), hidden)
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
-    pictures = {"images": [target.result(suffix)]} if suffix == ".png" else {}
+    pictures: dict[str, Any] = {"images": [target.result(suffix)]} if suffix == ".png" else {}
     if video is not None:
         pictures = {"images": [target.result(".mp4")], "animated": (True,)}
     return target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ def collected() -> Iterator[list[str]]:
         yield notes
 
 
-def telling(node: type) -> type:
+def telling(node: Any) -> Any:
     """The node, now with what the engine warns of on its card, and as one line each in the host's log; its errors name
     no folder of the host."""
     execute = node.execute.__func__

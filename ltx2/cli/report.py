@@ -21,7 +21,8 @@ class Bars:
     a ``with`` block."""
 
     def __init__(self) -> None:
-        self._bar, self._work = None, None
+        self._bar: Any = None
+        self._work: tuple[str, int] | None = None
 
     def __enter__(self) -> "Bars":
         """The bars themselves."""

@@ -88,7 +88,7 @@ def _taken(path: Path, digest: str, shape: tuple[int, ...]) -> Iterator[np.ndarr
     try:
         found = hashlib.sha256()
         for first in range(0, len(frames), CHUNK):
-            found.update(np.ascontiguousarray(frames[first : first + CHUNK]))
+            found.update(frames[first : first + CHUNK].tobytes())
         if found.hexdigest() != digest:
             raise StoryError("frames came damaged from a worker: run the story again")
         for first in range(0, len(frames), CHUNK):
@@ -121,8 +121,8 @@ def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
     digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{os.getpid()}.part"
     with open(temp, "wb") as file:
         for piece in frames:
-            digest.update(np.ascontiguousarray(piece))
-            file.write(np.ascontiguousarray(piece))
+            digest.update(piece.tobytes())
+            file.write(piece.tobytes())
             shape = [shape[0] + len(piece), *piece.shape[1:]]
     os.replace(temp, exchange / digest.hexdigest())
     return {"frames": digest.hexdigest(), "shape": shape}

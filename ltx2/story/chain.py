@@ -184,11 +184,13 @@ class _Run:
                 for i, film in whole
                 for take in self._takes_of(self._cast.scenes[i])
             ]
-            for done in others:
-                done.exception()  # all are waited for
+            for other in others:
+                other.exception()  # all are waited for
             ended = True
-            for done in (*scenes, *others):
-                done.result()
+            for scene in scenes:
+                scene.result()
+            for other in others:
+                other.result()
         finally:  # who interrupts a run does not wait for what it was doing
             pool.shutdown(wait=ended, cancel_futures=True)
         return [film for _, film in whole]

@@ -115,14 +115,14 @@ def segment_states(script: StoryScript, work: str | Path) -> tuple[SegmentStatus
     begins = max((i for i, entry in enumerate(entries) if entry["event"] == "run"), default=len(entries))
     since = entries[begins:]
     at_work = bool(since) and is_at_work(work)
-    plan = next((entry for entry in reversed(entries[:begins]) if entry["event"] == "plan"), {})
+    plan: dict[str, Any] = next((entry for entry in reversed(entries[:begins]) if entry["event"] == "plan"), {})
     told = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
     try:
         same = [index < len(told) and one[0] == told[index] for index, one in enumerate(plan.get("segments", ()))]
         made = {entry.get("entry"): entry for entry in entries if entry["event"] == "segment"}
         new = {entry.get("entry") for entry in since if entry["event"] == "segment"}
         begun = {entry["index"] for entry in since if entry["event"] == "start"}
-        film = next((entry for entry in reversed(entries) if entry["event"] == "film"), {})
+        film: dict[str, Any] = next((entry for entry in reversed(entries) if entry["event"] == "film"), {})
         seams = {seam["segment"]: SeamReport(**seam) for seam in film.get("seams", ())}
         found = []
         for index, name in enumerate(entries_of(script)):

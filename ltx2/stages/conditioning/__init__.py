@@ -46,7 +46,7 @@ class Conditioning:
     @property
     def extra_tokens(self) -> int:
         """How many tokens all guides and references take beside those of the clip."""
-        return sum(one.tokens for one in (*self.guides, *self.references))
+        return sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
 
     def __str__(self) -> str:
         parts = []
@@ -216,9 +216,9 @@ def condition_video(
         pixels = prepare_clip(clip.frames, height, width)
         if fills_latent_frames(clip):
             # with a picture in front that is thrown away again, no latent frame stands for one picture alone
-            latent = encode_pixels(torch.cat([pixels[:, :, :1], pixels], dim=2))[:, :, 1:]
+            filled = encode_pixels(torch.cat([pixels[:, :, :1], pixels], dim=2))[:, :, 1:]
             place = clock.latent_frame_of(clip.frame)
-            result = place_latent(result, latent, latent_frame=place, strength=clip.strength, shape=shape)
+            result = place_latent(result, filled, latent_frame=place, strength=clip.strength, shape=shape)
             continue
         place = _on_grid(clip.frame, len(clip.frames))
         result = _place(result, encode_pixels(pixels), place, clip.strength, shape)

@@ -11,8 +11,8 @@ from ...sampling import noise as sampling_noise
 from ...sampling.tokens import AVTokens, patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from ...values import AVLatent
 from ..conditioning import Conditioning
-from ..conditioning.positions import guide_positions, reference_positions
-from ..conditioning.references import row_strengths
+from ..conditioning.positions import Guide, guide_positions, reference_positions
+from ..conditioning.references import ReferenceLatent, row_strengths
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
     keyframes = torch.zeros(1, own + conditioning.extra_tokens, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     parts = [(tokens, clean, mask)]
-    for extra in (*conditioning.guides, *conditioning.references):
+    extras: tuple[Guide | ReferenceLatent, ...] = (*conditioning.guides, *conditioning.references)
+    for extra in extras:
         known = patchify_video(extra.latent.to(latent)).expand(batch, -1, -1)
         level = torch.full((batch, extra.tokens, 1), 1 - extra.strength, dtype=torch.float32, device=device)
         parts.append((torch.zeros_like(known), known, level))

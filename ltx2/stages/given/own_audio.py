@@ -39,7 +39,7 @@ def ready_audio(
         raise RequestError(f"audio latents are {found}, expected a float tensor [batch, 8, latents, 16]")
     if not torch.isfinite(latent).all():
         raise RequestError("audio latents to start from hold NaN or infinity: what made them failed, make them anew")
-    waveform = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
+    waveform: Any = None if audio.waveform is None else ready_audio(audio.waveform, name)[0]
     mask: Any = audio.mask
     if not isinstance(mask, torch.Tensor) or mask.ndim == 0:
         mask = finite_number(mask, "audio mask")

@@ -145,7 +145,7 @@ def _list_places(lines: list[str], nodes: list[Node]) -> tuple[list[int], int] |
         end += 1
     while not lines[end - 1].strip():
         end -= 1
-    starts = []
+    starts: list[int] = []
     for at in dashes:
         while at - 1 > max(begins, starts[-1] if starts else 0) and _COMMENT.match(lines[at - 1]):
             at -= 1
