@@ -1,5 +1,8 @@
 """A Ray cluster of two nodes on this machine: scenes on both, one node killed, the same film."""
 
+import threading
+import time
+
 import pytest
 
 from ltx2.cli import main
@@ -37,6 +40,8 @@ def test_a_story_on_two_nodes_of_which_one_is_killed(cluster, tmp_path):
         def answer(task):
             if task == b"fail":
                 raise RequestError("this task cannot be done")
+            if task.startswith(b"slow"):
+                time.sleep(3)
             return setup + task.upper()
 
         return answer
@@ -66,7 +71,12 @@ def test_a_story_on_two_nodes_of_which_one_is_killed(cluster, tmp_path):
     }
     with pytest.raises(TaskFailed, match="^this task cannot be done$"):
         pool.submit(b"fail").result()
+    begun = threading.Barrier(3)  # both nodes are at work when one is killed
+    waiting = [pool.submit(task, lambda name: begun.broken or begun.wait(60)) for task in (b"slow 1", b"slow 2")]
+    begun.wait(60)
+    begun.abort()
     made.remove_node(second, allow_graceful=False)
+    assert [one.result() for one in waiting] == [b"got SLOW 1", b"got SLOW 2"]
     assert pool.submit(b"after").result() == b"got AFTER"  # where there is room now
     pool.close()
     assert told("many", "--ray", made.address, "--workers", "1") == expected
