@@ -155,6 +155,7 @@ class _Run:
         self.used: set[str] = set()
         self.made: set[int] = set()
         self._own = threading.Lock()  # of all of these
+        self._jobs, self._done = 1, set[tuple[int, int]]()
         self._at_once: dict[str, threading.Lock] = {}  # by key: what is asked for twice is made once
 
     def make_all(self, jobs: int = 1) -> list[SegmentRecord]:
@@ -162,6 +163,7 @@ class _Run:
 
         Of several at once, what goes wrong in a scene ends that scene alone; it is raised when all others are made.
         """
+        self._jobs = jobs
         if jobs > 1:
             films = self._together(jobs)
         else:
@@ -230,6 +232,11 @@ class _Run:
                 self._whole.add(order.key)
                 self._known[order.key] = record
                 self.used.add(record.folder)
+                news = (index, take) not in self._done
+                self._done.add((index, take))
+                if self._jobs > 1 and news:
+                    total = sum(map(len, self._cast.seeds))
+                    self._shop.log(f"{len(self._done)} of {total} done")
         return record
 
     def _note_kept(self, index: int, take: int) -> None:

@@ -34,13 +34,14 @@ class Crowd(Fake):
             return super().__call__(task)
 
 
-def film_of(folder, script, fake=None, **options):
+def film_of(folder, script, fake=None, log=None, **options):
     run_story(
         script,
         fake or Crowd(script.fps),
         work=folder / "work",
         out=folder / "film.mp4",
         options=RunOptions(**options),
+        log=log,
     )
     return (folder / "film.mp4").read_bytes()
 
@@ -51,7 +52,9 @@ def test_scenes_are_made_together_and_the_film_is_the_same(tmp_path):
     expected = film_of(tmp_path / "one", script)
     fake = Crowd(script.fps, together=3)
     assert isinstance(fake, Elsewhere)
-    assert film_of(tmp_path / "many", script, fake, jobs=3) == expected
+    lines = []
+    assert film_of(tmp_path / "many", script, fake, lines.append, jobs=3) == expected
+    assert [line for line in lines if line.endswith("of 10 done")] == [f"{n} of 10 done" for n in range(1, 11)]
     # the last two scenes are the first segments again, which are made once
     assert sorted(fake.calls) == [0, 1, 2, 3, 4, 4, 4, 5]
     told = story_status(tmp_path / "many/work")
