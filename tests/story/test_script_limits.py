@@ -161,5 +161,5 @@ def test_only_one_kind_of_error(text):
 
 def test_too_many_prompts_are_told_before_each_is_looked_at(monkeypatch):
     monkeypatch.setattr(script_text, "_in_quotes", lambda text: pytest.fail("was looked at"))
-    with pytest.raises(StoryError, match="line 1, column 1: the script has 50000 segments, expected at most 10000"):
+    with pytest.raises(StoryError, match="line 1, column 1: the script has 50000 segments, expected at most 2000"):
         parse_script("a\n" * 50_000)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ...errors import StoryError
 from .nodes import ScriptText
 
-MAX_SEGMENTS = 10_000
+MAX_SEGMENTS = 2_000  # nearly three hours; more of them cost a server more than a moment to read
 # Entries whose value is text that people write without quotes.
 _FREE_TEXT = ("prompt", "negative", "title")
 _KEY = re.compile(r"(?P<lead>\s*(?:-\s+)?)(?P<key>\w+)(?P<colon>\s*:)(?:(?P<gap>\s+)(?P<value>\S.*))?\s*$")
@@ -247,6 +247,7 @@ class _Typed:
 
     def _items(self, until: int) -> None:
         """A list with a dash before each segment."""
+        self._check_count(until)
         while self.at < until:
             self._check_indent()
             line = self.source[self.at]
@@ -263,6 +264,16 @@ class _Typed:
                 self._copy(end)
             else:
                 self._prompt_item(found, end)
+
+    def _check_count(self, until: int) -> None:
+        """A list that is too long is refused before any of it is looked at."""
+        lines = self.source[self.at : until]
+        lead = next((found["lead"] for found in map(_DASH.match, lines) if found), None)
+        if lead is not None:
+            dash = lead[: lead.index("-") + 1]
+            count = sum(line.startswith(f"{dash} ") or line == dash for line in lines)
+            if count > MAX_SEGMENTS:
+                raise StoryError(f"{self.name}, line {self.at + 1}, column 1: {too_many(count)}")
 
     def _mapping_item(self, found: re.Match, rest: str, until: int) -> None:
         if rest[:1] == "{":
