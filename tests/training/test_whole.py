@@ -1,6 +1,7 @@
 """``make mini`` in a shortened form: from nothing to files that the command line runs, killed again and again."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def test_from_nothing_to_the_finished_file_however_often_it_is_killed(tmp_path, 
     assert steps == sorted(steps) and steps[-1] > 0  # nothing is begun anew
     log = read_log(work / train.LOG)
     assert [line["step"] for line in log] == sorted({line["step"] for line in log}) and "metrics" in log[-1]
-    assert (work / "loss.png").exists() and (work / "metrics.png").exists()
+    if find_spec("matplotlib"):  # which training asks for, and the tests do not
+        assert (work / "loss.png").exists() and (work / "metrics.png").exists()
     checkpoint, gemma = out / export.CHECKPOINT, out / export.TEXT_ENCODER
     assert {path.name for path in out.iterdir()} == {checkpoint.name, gemma.name}
     given = ["generate", "--checkpoint", checkpoint, "--text-encoder", gemma, "--frames", "25", "--size", "128x96"]

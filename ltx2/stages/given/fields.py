@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ...errors import RequestError
+from ...errors import RequestError, is_out_of_memory
 from ...text.prompts import check_text
 from ...values import (
     AudioCondition,
@@ -50,8 +50,11 @@ def whole_number(value: Any, name: str, expected: str = "a whole number") -> int
     if not isinstance(value, (bool, np.bool_)):
         try:
             return operator.index(value)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError):
             pass
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
     raise RequestError(f"{name} is {shown(value)}, expected {expected}")
 
 
@@ -60,7 +63,11 @@ def finite_number(value: Any, name: str, expected: str = "a finite number") -> f
     if not isinstance(value, (str, bytes, bool, np.bool_, type(None))):
         try:
             number = float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             number = math.nan
         if math.isfinite(number):
             return number
