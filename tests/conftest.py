@@ -9,6 +9,12 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# rooms and files whose tests run whole programs, films, trainings or campaigns
+SLOW = (
+    *("cli/", "examples/", "fuzz/", "mini/", "parallel/", "training/"),
+    *("comfyui/test_film_nodes", "comfyui/test_road", "comfyui/test_sound_node"),
+    *("media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
+)
 # names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
 TINY_FOLDER = "CONTINUUM_TEST_TINY"
 
@@ -41,8 +47,10 @@ def written_once(folder: Path, version: str) -> dict[str, Path]:
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what needs a real ComfyUI as ``host``, so that ``-m "not host"`` leaves it out."""
+    """Mark what needs a real ComfyUI as ``host`` and what takes long as ``slow``, so that both can be left out."""
     for item in items:
+        if any(f"tests/{place}" in item.nodeid for place in SLOW):
+            item.add_marker("slow")
         if "comfyui/test_real_" in item.nodeid or {"host", "older_host"} & set(item.fixturenames):
             item.add_marker("host")
 
