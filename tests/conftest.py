@@ -12,8 +12,8 @@ torch.set_num_threads(1)
 # rooms and files whose tests run whole programs, films, trainings or campaigns
 SLOW = (
     *("cli/", "examples/", "fuzz/", "mini/", "parallel/", "training/"),
-    *("comfyui/test_film_nodes", "comfyui/test_road", "comfyui/test_sound_node"),
-    *("media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
+    *("comfyui/test_film_nodes", "comfyui/test_road", "comfyui/test_sound_node", "comfyui/test_story_node"),
+    *("checkpoint/test_lora_networks", "media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
 )
 # names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
 TINY_FOLDER = "CONTINUUM_TEST_TINY"
