@@ -303,6 +303,7 @@ class _Segments:
     overlap: int
     find_image: FindImage
     image_place: str
+    lengths: dict[Fraction, int] = field(default_factory=dict)  # frames by seconds
 
     def read(self, node: Node) -> Iterator[SegmentScript]:
         if not isinstance(node, Sequence) or not node.items:
@@ -364,7 +365,9 @@ class _Segments:
         if frames is not None:
             return frames
         seconds = self.reader.value(merged, "seconds", Fraction(5), values.seconds)
-        return snap_frames(frames_for_seconds(seconds, self.fps))
+        if seconds not in self.lengths:  # most segments of a long story last alike
+            self.lengths[seconds] = snap_frames(frames_for_seconds(seconds, self.fps))
+        return self.lengths[seconds]
 
     def _images(self, node: Node, frames: int) -> tuple[StoryImage, ...]:
         items = node.items if isinstance(node, Sequence) else [node]
