@@ -55,6 +55,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker("host")
 
 
+class OncePerRun:
+    """Node tests that a real host's own Python runs in this very run are not run on the stand-in too."""
+
+    @pytest.hookimpl(trylast=True)  # when -m and -k have left out theirs
+    def pytest_collection_modifyitems(self, config, items):
+        if not any("test_node_tests_pass_in_the_hosts_own_python" in item.nodeid for item in items):
+            return
+        from .comfyui import hosting
+
+        python = hosting.host_python() if hosting.available() else None
+        if python and not hosting.lacks_pytest(python):
+            twice = [item for item in items if _runs_there(item)]
+            items[:] = [item for item in items if not _runs_there(item)]
+            config.hook.pytest_deselected(items=twice)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(OncePerRun())
+
+
+def _runs_there(item) -> bool:
+    return "tests/comfyui/" in item.nodeid and "pack" in item.fixturenames and not item.get_closest_marker("host")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Spread tests over the workers one by one, but keep those on a real ComfyUI together, since they share servers."""

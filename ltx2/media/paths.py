@@ -92,7 +92,15 @@ def as_media_error(what: str) -> Iterator[None]:
         # not all of PyAV's are OSErrors
         if is_out_of_memory(error) or not (isinstance(error, OSError) or hasattr(error, "strerror")):
             raise
-        raise MediaError(f"{what}: {reason(error)}") from error
+        raise MediaError(f"{what}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What a person can use of an error; an encoder's own errors reach us without a reason, and most are of memory."""
+    said = reason(error)
+    if type(error).__name__ == "ExternalError":
+        return f"the encoder or decoder gave up, as it does when there is no memory left ({said})"
+    return said
 
 
 def _path(path: object, what: str) -> Path:

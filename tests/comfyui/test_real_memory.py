@@ -15,7 +15,7 @@ BOUND = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux 
 pytestmark = [*real.pytestmark, BOUND]
 # more than a small film takes, and less than one piece of a large one
 ROOM_BYTES = 64 * 2**20
-SAID = r"\).*(can't allocate memory|[Oo]ut of memory|Unable to allocate)"
+SAID = r"\).*(can't allocate memory|[Oo]ut of memory|Unable to allocate|no memory left)"
 
 
 def address_space(pid: int) -> int:

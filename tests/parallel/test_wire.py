@@ -20,7 +20,7 @@ VALUES = st.recursive(PLAIN, lambda one: st.lists(one) | st.dictionaries(st.text
 
 
 @given(VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_plain_values_come_back(value):
     found = from_bytes(to_bytes(value))
     assert found == value and type(found) is type(value)

@@ -196,7 +196,7 @@ def test_what_redo_and_pick_refuse(text):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=5),
     st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)), max_size=3),
