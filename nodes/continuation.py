@@ -344,7 +344,7 @@ class JoinSegments(host.io.ComfyNode):
         wanted = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
         images, audio, report = join(given, wanted if wanted != DriftCorrection() else None)
         timing = given[0].timing
-        video = video_of(images, audio, timing)
+        video = video_of(images, audio, timing.fps)
         return host.io.NodeOutput(images, audio, float(timing.fps), report, video, ui={"text": [report]})
 
 

@@ -1,12 +1,13 @@
 """Videos that are there: one gone on with, and a part of one made anew."""
 
-from ..ltx2.clock import exact_seconds
+from ..ltx2.clock import exact_seconds, parse_fps
+from ..ltx2.errors import RequestError
 from ..ltx2.film import FinishedSegment, new_sound
 from ..ltx2.film.found import write_extended
 from ..ltx2.film.retake import Part
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
-from ..ltx2.story.found import FilmFile, go_on, retaking, write_retaken
+from ..ltx2.story.found import FilmFile, FilmInMemory, film_retaken, go_on, retaking, write_retaken
 from ..ltx2.story.segment_job import state_after
 from . import host
 from .continuation import card
@@ -15,7 +16,18 @@ from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_pre
 from .generate import STAGES, frames_of
 from .models import upsampler_of
 from .placement import models_of
-from .sockets import AnyUpsampler, AudioVae, Model, PresetValue, State, TextEncoder, VideoVae, audio_value
+from .shown import video_of
+from .sockets import (
+    AnyUpsampler,
+    AudioVae,
+    Model,
+    PresetValue,
+    State,
+    TextEncoder,
+    VideoVae,
+    audio_value,
+    waveform_of,
+)
 from .text import NEGATIVE_TOOLTIP
 
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
@@ -137,6 +149,27 @@ class ExtendVideo(host.io.ComfyNode):
         )
 
 
+def _frames_inputs() -> list:
+    """Frames and their sound in place of a video."""
+    io = host.io
+    return [
+        host.field(
+            io.Image, "images", "Frames in place of a video: all of them, in order, of any size.", optional=True
+        ),
+        host.field(io.Audio, "audio", "The sound of the images; without it they are silent.", optional=True),
+        host.field(
+            io.Float,
+            "fps",
+            "Frames per second of the images; a video has its own.",
+            default=24.0,
+            min=1.0,
+            max=120.0,
+            step=0.001,
+            optional=True,
+        ),
+    ]
+
+
 class Retake(host.io.ComfyNode):
     """A part of a video made anew."""
 
@@ -147,11 +180,13 @@ class Retake(host.io.ComfyNode):
             "Retake",
             "Retake Video",
             "story",
-            description="Makes a part of a video anew that fits what is before and after it: from and to a second, picture or sound alone, or "
-            "inside a mask. Everything else stays as it is.",
+            description="Makes a part of a video, or of frames and a sound, anew that fits what is before and after it: from and to a second, "
+            "picture or sound alone, or inside a mask. Everything else stays as it is.",
             inputs=[
                 *_networks(),
-                host.field(io.Video, "video", "The video, whatever it was made with."),
+                host.field(
+                    io.Video, "video", "The video, whatever it was made with. Or connect images.", optional=True
+                ),
                 *_asked("What is seen and heard in the new part."),
                 host.field(
                     io.Float, "start", "Where the part begins, in seconds.", default=0.0, min=0.0, max=1e5, step=0.01
@@ -175,13 +210,20 @@ class Retake(host.io.ComfyNode):
                 host.field(
                     io.Mask,
                     "mask",
-                    "White is made anew in the picture, the rest stays. One picture, or one for each frame.",
+                    "White is made anew in the picture, the rest stays. One picture, or one for each frame, of the video's shape.",
                     optional=True,
                 ),
+                *_frames_inputs(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The video with the new part."),
                 host.output(io.String, "info", "What was made anew, and what was adjusted."),
+                host.output(
+                    io.Image,
+                    "images",
+                    "All frames, where images were connected: outside the part and the mask as they were.",
+                ),
+                host.output(io.Audio, "audio", "Their sound, outside the part as it was; none where there was none."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             search_aliases=["retake", "ltx2 retake", "inpaint video", "redo part", "replace", "fix video"],
@@ -194,7 +236,6 @@ class Retake(host.io.ComfyNode):
         text_encoder,
         video_vae,
         audio_vae,
-        video,
         prompt,
         negative_prompt,
         preset,
@@ -203,10 +244,19 @@ class Retake(host.io.ComfyNode):
         end,
         what,
         upsampler=None,
+        video=None,
         mask=None,
+        images=None,
+        audio=None,
+        fps=24.0,
     ):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
-        film = FilmFile(_file_of(video, cls.hidden), mask)
+        _check_given(video, images, audio)
+        film = (
+            FilmFile(_file_of(video, cls.hidden), mask)
+            if images is None
+            else FilmInMemory(images, parse_fps(fps), waveform_of(audio), mask)
+        )
         part = Part(
             exact_seconds(start), exact_seconds(end) if end else None, picture=what != SOUND, sound=what != PICTURE
         )
@@ -215,17 +265,36 @@ class Retake(host.io.ComfyNode):
         report = host.progress_reporter(*STAGES)
         segment = generate(models, made.job, progress=report)
         told = [str(made.window), *film.notes, *made.job.notes]
+        new = frames_of(segment, report) if made.window.picture else ()
+        if images is not None:
+            frames, sound = film_retaken(made, new, segment.sound)
+            heard = audio_value(sound)
+            whole = video_of(frames, heard, made.window.film.fps)
+            return host.io.NodeOutput(whole, "\n".join(told), frames, heard, ui={"text": told})
         target = host.save_target("continuum/retake", kind="temp").path(".mp4")
         write_retaken(
             made,
-            frames_of(segment, report) if made.window.picture else (),
+            new,
             segment.sound,
             target,
             crf=10,
             metadata=host.workflow_values(cls.hidden),
             note=told.append,
         )
-        return host.io.NodeOutput(host.InputImpl.VideoFromFile(str(target)), "\n".join(told), ui={"text": told})
+        video = host.InputImpl.VideoFromFile(str(target))
+        return host.io.NodeOutput(video, "\n".join(told), None, None, ui={"text": told})
+
+
+def _check_given(video, images, audio) -> None:
+    """Raises RequestError unless there is one film: a video, or images, which may have a sound."""
+    if video is None and images is None:
+        raise RequestError("nothing is connected that a part could be made anew of: connect video, or images")
+    if video is not None and images is not None:
+        raise RequestError("video and images are both connected: leave one of them out")
+    if video is not None and audio is not None:
+        raise RequestError(
+            "audio is connected with a video, which has its own sound: leave audio out, or connect images"
+        )
 
 
 def _models(model, text_encoder, video_vae, audio_vae, upsampler):

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,12 @@ def telling(node: Any) -> Any:
 def new_video(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming):
     """What a segment adds to the film as the host's VIDEO, without the frames that repeat the one before."""
     frames = images[timing.video_overlap : timing.frames - timing.end_offset]
-    return video_of(frames, audio_value(None if sound is None else new_sound(timing, sound)), timing)
+    return video_of(frames, audio_value(None if sound is None else new_sound(timing, sound)), timing.fps)
 
 
-def video_of(images: torch.Tensor, audio: dict | None, timing: SegmentTiming):
+def video_of(images: torch.Tensor, audio: dict | None, fps: Fraction):
     """Frames [N, H, W, 3] and the host's AUDIO as its VIDEO."""
-    components = host.Types.VideoComponents(images=images, audio=audio, frame_rate=timing.fps)
+    components = host.Types.VideoComponents(images=images, audio=audio, frame_rate=fps)
     return host.InputImpl.VideoFromComponents(components)
 
 

@@ -143,7 +143,7 @@ def window_of(film: FilmShape, part: Part) -> Window:
     if not (part.picture or part.sound):
         raise RequestError("neither picture nor sound is to be made anew: ask for one of them")
     if part.sound and not part.picture and not film.sample_rate:
-        raise RequestError(f"{film.name} has no sound that could be made anew: leave --sound out")
+        raise RequestError(f"{film.name} has no sound that could be made anew: ask for the picture")
     first = int(start * film.fps)
     last = min(film.frames, -(-end * film.fps // 1))
     most = snap_frames(int(WINDOW_SECONDS * film.fps), "down")

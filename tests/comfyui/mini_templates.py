@@ -68,12 +68,22 @@ def _silent_film(folder: Path) -> None:
         writer.write_frames((world.render(BALL, way) * 255).round().astype(np.uint8))
 
 
+def _film(folder: Path) -> None:
+    """The ball of the world on its way, with its sound."""
+    way = world.path(BALL.motion, world.START[BALL.motion], "", 6)
+    sound = torch.from_numpy(world.sound(BALL.colour, way.hits, FRAMES)).float()
+    with VideoWriter(folder / "take.mp4", fps=FPS, sample_rate=48000) as writer:
+        writer.write_frames((world.render(BALL, way) * 255).round().astype(np.uint8))
+        writer.write_sound(Waveform(sound, 48000))
+
+
 WORDS = {
     "image_to_video": Words("It jumps up and down.", inputs=lambda folder: _drawn(folder, example=(BOX, (1, 3)))),
     "keyframes": Words(STAR.but(motion="up").prompt, inputs=_keyframes),
     "continue_from_state": Words(second="It rolls from side to side.", before=BALL.prompt),
     "own_audio": Words(third=BALL.prompt, inputs=_own_sound),
     "extend_a_video": Words(third="It circles around.", inputs=_silent_film),
+    "retake_a_video": Words(third=BALL.but(colour="red").prompt, inputs=_film),
     "sound_for_a_film": Words(third=BALL.prompt, inputs=_silent_film),
     "native_continuation": Words(second="The box, now red, circles around.", before=BOX.prompt),
 }
@@ -160,6 +170,8 @@ def _settle(kind: str, inputs: dict, texts: dict[str, str]) -> None:
     inputs |= {name: value for name, value in given.items() if name in plain and inputs[name] not in (0, "", "auto")}
     if kind == f"{real.PREFIX}GenerateSound":
         inputs["preset"] = "ltx2_sound_fast"
+    if kind == f"{real.PREFIX}Retake":
+        inputs |= {"start": 0.7, "end": 1.4}
     if kind == f"{real.PREFIX}AddImage" and inputs["frame"]:
         inputs["frame"] = FRAMES - 1 if inputs["frame"] > 60 else (FRAMES - 1) // 2
     if isinstance(inputs.get("script"), str):

@@ -1,5 +1,6 @@
-"""Extend Video and Retake Video: files that keep what they were, with something new."""
+"""Extend Video and Retake Video: files, and frames with a sound, that keep what they were, with something new."""
 
+import pytest
 import torch
 
 from ltx2 import media
@@ -37,10 +38,63 @@ def test_a_part_is_made_anew_inside_a_mask(run, made, folders):
     mask = torch.zeros(1, 64, 64)
     mask[:, :, 32:] = 1
     asked = filming(made, video, start=0.5, end=1.0, what="picture", mask=mask)
-    again, info = run("Retake", **asked).args
+    again, info, *none = run("Retake", **asked).args
+    assert none == [None, None]
     before, after = media.read_video(path), media.read_video(again.get_stream_source())
     change = abs(after.frames.astype(int) - before.frames.astype(int)).mean((1, 3))
     assert "made anew: frames 9 to 24" in info and len(change) == 40
     assert change[9:25, 44:].mean() > 10 > change[:, :28].max() and change[:9].max() < 10
     kept = before.sound.samples.shape[1] - 4 * 1024  # its last blocks end where the picture does
     assert torch.equal(after.sound.samples[:, :kept], before.sound.samples[:, :kept])
+
+
+def test_a_part_of_frames_and_a_sound_is_made_anew_and_all_else_is_kept_exactly(run, made, folders):
+    images, sound = torch.rand(40, 66, 70, 3), torch.rand(1, 1, round(1.5 * 44100)) - 0.5
+    mask = torch.zeros(40, 66, 70)
+    mask[:, :, 35:] = 1
+    given = {"images": images, "audio": {"waveform": sound, "sample_rate": 44100}, "mask": mask, "fps": 25.0}
+    kept = images.clone(), sound.clone()
+    video, info, frames, audio = run(
+        "Retake", **filming(made, None, start=0.5, end=0.9, what="picture and sound", **given)
+    ).args
+    assert "made anew: frames 9 to 24" in info and torch.equal(images, kept[0]) and torch.equal(sound, kept[1])
+    change = (frames - images).abs().amax((1, 3))
+    assert not change[:9].any() and not change[25:].any() and not change[:, :35].any()
+    assert change[9:25, 50:].mean() > 0.05
+    off = (audio["waveform"] - sound).abs()[0, 0]
+    assert audio["sample_rate"] == 44100 and len(off) == sound.shape[2] and off[22050:39000].mean() > 0.01
+    assert not off[: int(0.47 * 44100)].any() and not off[int(0.95 * 44100) :].any()
+    parts = video.get_components()
+    assert parts.frame_rate == 25 and torch.equal(parts.images, frames)
+    silent = run(
+        "Retake", **filming(made, None, start=0.5, end=0.9, what="picture and sound", images=images, mask=mask[:1])
+    ).args
+    assert silent[3] is None and not (silent[2] - images).abs().amax((1, 3))[:, :35].any()
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"mask": torch.ones(39, 64, 64)}, "the mask has 39 frames, the film has 40: make them equal, or give one"),
+        ({"mask": torch.ones(40, 64, 96)}, "the mask is 96x64, the film 64x64: give a mask of the film's shape"),
+        ({"mask": torch.zeros(1, 64, 64)}, "the mask is black in the part"),
+        ({"end": 9.0}, "0.5 to 9 s are to be made anew, the film lasts 1.67 s"),
+        ({"what": "sound"}, "the film has no sound that could be made anew: ask for the picture"),
+        ({"video": "a video"}, "video and images are both connected: leave one of them out"),
+        ({"images": None}, "nothing is connected that a part could be made anew of: connect video, or images"),
+        ({"images": None, "video": "a video", "audio": {}}, "audio is connected with a video"),
+        ({"images": torch.rand(0, 64, 64, 3)}, "the film has frames of shape"),
+    ],
+)
+def test_what_is_no_film_or_no_part_of_it_is_refused(run, made, folders, given, words):
+    asked = {
+        "images": torch.rand(40, 64, 64, 3),
+        "start": 0.5,
+        "end": 1.0,
+        "what": "picture and sound",
+        "video": None,
+        **given,
+    }
+    with pytest.raises(Exception, match=words) as refused:
+        run("Retake", **filming(made, asked.pop("video"), **asked))
+    assert type(refused.value).__name__ in ("RequestError", "MediaError")

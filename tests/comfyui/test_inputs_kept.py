@@ -135,6 +135,8 @@ CASES = {
     "Story": lambda m: {**m.parts, "last_image": m.frames, "script": SCRIPT, "folder": "film/story"},
     "ExtendVideo": lambda m: filming(m, a_film(), seconds=0.7, context=9),
     "Retake": lambda m: filming(m, a_film(), start=0.2, end=0.5, what="picture", mask=torch.ones(1, 64, 64)),
+    "Retake, frames": lambda m: filming(m, None, start=0.2, end=0.5, what="picture and sound", images=m.images,
+    audio=m.audio),
     "GenerateSound": lambda m: {**sounding(m), "state": m.state},
     "StateToAVLatent": lambda m: to_latent(m, latent=m.latent),
     "StateToAVLatent, masked": lambda m: to_latent(m, latent=m.masked),

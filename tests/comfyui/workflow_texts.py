@@ -268,6 +268,20 @@ WORKFLOWS = {
             native("save", "SaveVideo", video=Link("longer", "video"), filename_prefix="continuum/extended", format="auto", codec="auto"),
         ),
     ),
+    "retake_a_video": Workflow(
+        "Retake a part of a video",
+        "A part of any video is made anew, from *start* to *end* in seconds, and fits what is before and after it; everything else stays as it is. "
+        "*what* makes picture or sound alone anew, to go with the other. For a part of the picture connect a *mask*: white is made anew. Frames "
+        "and a sound go into *images* and *audio* instead of a video.",
+        (
+            *_loaders(),
+            native("film", "LoadVideo", file="take.mp4"),
+            ours("again", "Retake", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
+                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality", start=2.0, end=3.5),
+            native("save", "SaveVideo", video=Link("again", "video"), filename_prefix="continuum/retake", format="auto", codec="auto"),
+        ),
+    ),
     "sound_for_a_film": Workflow(
         "Sound for a film",
         "A film gets a sound that goes with its picture, which stays as it is; what sound it had is left out. The prompt says what is heard. "

@@ -2,13 +2,14 @@
 
 from .films import FilmFile, FilmInMemory
 from .going_on import GoingOn, go_on, sized_after_film
-from .retaking import Retaking, retaking, write_retaken
+from .retaking import Retaking, film_retaken, retaking, write_retaken
 
 __all__ = [
     "FilmFile",
     "FilmInMemory",
     "GoingOn",
     "Retaking",
+    "film_retaken",
     "go_on",
     "retaking",
     "sized_after_film",

@@ -16,9 +16,12 @@ from ...values import Waveform
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
+_SAME_SHAPE = 0.02  # how far the sides' proportion of a mask may be from the film's
+
+
 class FilmFile:
     """A film in a file. mask: a film as long as it, or a picture: white is made anew; or [N or 1, h, w] in 0…1. Raises
-    MediaError, and RequestError for a mask of another length."""
+    MediaError, and RequestError for a mask of another length or shape."""
 
     def __init__(self, path: str | Path, mask: str | Path | torch.Tensor | None = None):
         self.path = Path(path)
@@ -29,13 +32,17 @@ class FilmFile:
         self._held = mask if isinstance(mask, torch.Tensor) else None
         self._still: np.ndarray | None = None
         if self._held is not None:
-            _check_length(self._held, info.frames)
+            self.notes += _check_mask(self._held, self.shape)
         if self._mask is None:
             return
         if self._mask.suffix.lower() in _PICTURES:
-            self._still = self._fitted(np.asarray(open_image(self._mask))[None])[0]
+            still = np.asarray(open_image(self._mask))
+            self.notes += _check_size(still.shape[1], still.shape[0], self.shape)
+            self._still = self._fitted(still[None])[0]
             return
-        frames = video_info(self._mask).frames
+        shown = video_info(self._mask)
+        frames = shown.frames
+        self.notes += _check_size(shown.width, shown.height, self.shape)
         if frames == 1:
             self._still = self._fitted(next(iterate_frames(self._mask))[None])[0]
         elif frames != info.frames:
@@ -69,30 +76,31 @@ class FilmFile:
 
 class FilmInMemory:
     """A film as frames [N, H, W, 3] float in 0…1 and a sound, or None. mask: [N or 1, h, w] in 0…1, or None. Raises
-    RequestError for a mask of another length."""
+    RequestError for a mask of another length or shape, and for a film without frames."""
 
     def __init__(
         self, frames: torch.Tensor, fps: Fraction, sound: Waveform | None = None, mask: torch.Tensor | None = None
     ):
-        self._frames, self._sound = frames, sound
+        if frames.ndim != 4 or not frames.numel():
+            raise RequestError(f"the film has frames of shape {list(frames.shape)}, expected at least one [H, W, 3]")
+        self.pictures, self.waveform = frames[..., :3], sound
         count, height, width = frames.shape[:3]
         self.channels = 0 if sound is None else sound.samples.shape[0]
         self.shape = FilmShape("the film", width, height, fps, count, 0 if sound is None else sound.sample_rate)
-        if mask is not None:
-            _check_length(mask, count)
+        self.notes = () if mask is None else _check_mask(mask, self.shape)
         self._mask = mask
 
     def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
         """Frames [H, W, 3] uint8 in order."""
-        return (uint8_frames(frame[None])[0] for frame in self._frames[start : start + count])
+        return (uint8_frames(frame[None])[0] for frame in self.pictures[start : start + count])
 
     def sound(self, start: Fraction, seconds: Fraction) -> Iterator[Waveform]:
         """Its sound; silence where it has none."""
-        if self._sound is None:
+        if self.waveform is None:
             raise RequestError("the film has no sound")
-        rate = self._sound.sample_rate
+        rate = self.waveform.sample_rate
         first, last = samples_of_seconds(start, rate), samples_of_seconds(start + seconds, rate)
-        samples = self._sound.samples[:, first:last].float()
+        samples = self.waveform.samples[:, first:last].float()
         yield Waveform(torch.nn.functional.pad(samples, (0, last - first - samples.shape[1])), rate)
 
     def mask(self, start: int, count: int) -> Iterator[np.ndarray] | None:
@@ -102,9 +110,24 @@ class FilmInMemory:
         return _masks(self._mask, start, count, self.shape)
 
 
-def _check_length(mask: torch.Tensor, frames: int) -> None:
-    if len(mask) not in (1, frames):
-        raise RequestError(f"the mask has {len(mask)} frames, the film has {frames}: make them equal, or give one")
+def _check_mask(mask: torch.Tensor, film: FilmShape) -> tuple[str, ...]:
+    """What is to be told of a mask [N or 1, h, w]."""
+    if mask.ndim != 3 or not mask.numel():
+        raise RequestError(f"the mask has shape {list(mask.shape)}, expected [frames, height, width]")
+    if len(mask) not in (1, film.frames):
+        raise RequestError(f"the mask has {len(mask)} frames, the film has {film.frames}: make them equal, or give one")
+    return _check_size(mask.shape[2], mask.shape[1], film)
+
+
+def _check_size(width: int, height: int, film: FilmShape) -> tuple[str, ...]:
+    """What is to be told of a mask's size: another one of the film's shape is scaled."""
+    if (width, height) == (film.width, film.height):
+        return ()
+    if abs(width * film.height / (height * film.width) - 1) > _SAME_SHAPE:
+        raise RequestError(
+            f"the mask is {width}x{height}, the film {film.width}x{film.height}: give a mask of the film's shape"
+        )
+    return (f"the mask was scaled from {width}x{height} to the film's {film.width}x{film.height}",)
 
 
 def _masks(mask: torch.Tensor, start: int, count: int, shape: FilmShape) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...clock import PIXELS_PER_LATENT, decoded_audio_seconds
+from ...clock import PIXELS_PER_LATENT, decoded_audio_seconds, samples_of_seconds
 from ...errors import RequestError
 from ...film.audio_format import AudioFormat, in_format
 from ...film.retake import (
@@ -22,14 +22,14 @@ from ...film.retake import (
     window_of,
     window_sound,
 )
-from ...media import FilmExtension, mix_to_stereo
+from ...media import FilmExtension, mix_to_stereo, uint8_frames
 from ...media.found.film_extension import Kept
 from ...media.found.found_film import fitted
 from ...stages import steps
 from ...stages.models import Models
 from ...stages.request import Job, Request, make_job
 from ...values import AudioCondition, ClipCondition, Waveform
-from .films import FilmFile
+from .films import FilmFile, FilmInMemory
 from .going_on import sized_like
 
 _BEYOND_SECONDS = Fraction(1, 10)  # of sound after the window, so that it does not break off where the encoder listens
@@ -153,3 +153,31 @@ def write_retaken(
             for frame in whole_frames(made, new, writer.kept_frames):
                 writer.write_frames(frame[None])
     return Path(path)
+
+
+def film_retaken(
+    made: Retaking, new: Iterable[np.ndarray], sound: Waveform | None
+) -> tuple[torch.Tensor, Waveform | None]:
+    """A film in memory with its new part: frames [N, H, W, 3] of the film's type in 0…1, and its sound.
+
+    new, sound: all frames of the window in chunks, and what was made of its sound. What is not made anew is bit for bit
+    as it was. Raises MediaError.
+    """
+    film, window = made.film, made.window
+    assert isinstance(film, FilmInMemory)
+    frames, heard = film.pictures.clone(), film.waveform
+    if window.picture:
+        first, last = window.changed
+        for index, picture in zip(range(first, last), whole_frames(made, new, first)):
+            fresh = torch.from_numpy(picture)
+            touched = (fresh != torch.from_numpy(uint8_frames(frames[index])[0])).any(dim=-1, keepdim=True)
+            frames[index] = torch.where(touched.to(frames.device), (fresh.to(frames) / 255), frames[index])
+    fresh_sound = part_sound(made, sound)
+    if fresh_sound is not None and heard is not None and window.heard is not None:
+        begin, end = (samples_of_seconds(at, heard.sample_rate) for at in window.heard)
+        pieces = [piece.samples.to(heard.samples) for piece in retaken_sound(film, window, fresh_sound)]
+        behind = torch.cat(pieces, dim=1)[:, : max(heard.samples.shape[1], end) - begin]
+        before = next(film.sound(Fraction(0), window.heard[0])).samples.to(heard.samples)
+        after = heard.samples[:, begin + behind.shape[1] :]
+        heard = Waveform(torch.cat([before, behind, after], dim=1), heard.sample_rate)
+    return frames, heard
