@@ -126,6 +126,21 @@ class ReferenceCondition:
 
 
 @dataclass(frozen=True)
+class VoiceCondition:
+    """How somebody sounds: a voice that an ID-LoRA has the clip's people speak with. Nothing of it is heard itself.
+
+    sound: seconds of speech; identity: how strongly each step goes towards the voice, 0 for no more than hearing it, in
+    the first stage. latent: the same sound, encoded already [1, 8, T, 16]. keeps_sound: of two stages the second leaves
+    the sound of the first as it is, and that is its voice (a film that is dubbed).
+    """
+
+    sound: Waveform | None = None
+    identity: float = 3.0
+    latent: torch.Tensor | None = None
+    keeps_sound: bool = False
+
+
+@dataclass(frozen=True)
 class LatentCondition:
     """Ready video latents [B, 128, F, h, w] placed at a latent frame index; one per stage size."""
 

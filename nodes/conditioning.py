@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff
-from ..ltx2.stages.given import ready_audio
-from ..ltx2.values import ClipCondition, ImageCondition, ReferenceCondition
+from ..ltx2.stages.conditioning.voices import STRONGEST
+from ..ltx2.stages.given import ready_audio, ready_voice
+from ..ltx2.values import ClipCondition, ImageCondition, ReferenceCondition, VoiceCondition
 from . import host
 from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
 
@@ -170,6 +172,44 @@ class ReferenceVideo(host.io.ComfyNode):
         return host.io.NodeOutput(replace(given, references=(*given.references, added)))
 
 
+class ReferenceVoice(host.io.ComfyNode):
+    """A voice that people of the clip speak with."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "ReferenceVoice",
+            "Reference Voice",
+            "conditioning",
+            description="A voice that an ID-LoRA has people in the clip speak with. The speech itself is not heard. Put the LoRA on the model with "
+            "Apply LoRA, and write what is said into the prompt.",
+            inputs=[
+                host.field(io.Audio, "voice", "About 5 seconds of one person's speech without music, 1 to 20."),
+                host.field(
+                    io.Float,
+                    "identity",
+                    "How strongly each step goes towards the voice, at one more model call a step in the first stage: 3 is usual, 0 is off.",
+                    default=VoiceCondition.identity,
+                    min=0.0,
+                    max=STRONGEST,
+                    step=0.1,
+                ),
+                host.field(Conditions, "conditions", MORE, optional=True),
+            ],
+            outputs=_outputs(),
+            search_aliases=["id-lora", "voice", "speaker", "identity", "reference audio", "voice clone"],
+        )
+
+    @classmethod
+    def execute(cls, voice, identity, conditions=None):
+        given = conditions or ConditionsValue()
+        if given.voice is not None:
+            raise RequestError("the conditions hold a voice already: leave one of them out")
+        added, notes = ready_voice(VoiceCondition(waveform_of(voice), identity))
+        return host.io.NodeOutput(replace(given, voice=added), ui=host.tell(notes) if notes else None)
+
+
 class UseAudio(host.io.ComfyNode):
     """A sound track of one's own."""
 
@@ -259,4 +299,4 @@ class ContinueFrom(host.io.ComfyNode):
         )
 
 
-NODES = [AddImage, AddClip, ReferenceVideo, UseAudio, ContinueFrom]
+NODES = [AddImage, AddClip, ReferenceVideo, ReferenceVoice, UseAudio, ContinueFrom]

@@ -248,7 +248,12 @@ class Denoise(host.io.ComfyNode):
                 host.field(
                     VideoVae, "video_vae", "Needed when the clip starts from pictures or a state.", optional=True
                 ),
-                host.field(AudioVae, "audio_vae", "Needed when the clip has a sound track of its own.", optional=True),
+                host.field(
+                    AudioVae,
+                    "audio_vae",
+                    "Needed when the clip has a sound track of its own, or a voice.",
+                    optional=True,
+                ),
                 host.field(
                     sockets.Preset,
                     "preset",
@@ -428,8 +433,13 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
     report = host.progress_reporter("video encoding", "denoising")
     inputs = inputs_of(models, job, positive, negative)
     latent = first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
+    # encoded here once: later stages have no audio VAE
+    voice = clip.request.voice
+    if voice is not None:
+        voice = replace(voice, sound=None, latent=inputs.voice.to(host.result_device()))
     return replace(
         clip,
+        request=replace(clip.request, voice=voice),
         geometry=job.geometry,
         latent=latent.to(host.result_device()),
         stage=sockets.FINISHED if job.settings.refine is None else sockets.HALF,
@@ -447,7 +457,8 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
     generators = steps.generators_of(models, job.seed if seed < 0 else seed, 1)
     if seed < 0:
         generators[0].set_state(clip.rng_state)
-    inputs = steps.Inputs(positive, negative, clip.sound, generators, job.seeds)
+    voice = steps.encode_voice(models, job.request.voice)
+    inputs = steps.Inputs(positive, negative, clip.sound, generators, job.seeds, voice)
     latent = second_pass(models, job, inputs, clip.latent, noise=given_noise(noise, job.seed), progress=report)
     return replace(
         clip,

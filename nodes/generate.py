@@ -166,7 +166,7 @@ def picture_inputs() -> list:
         host.field(
             sockets.Conditions,
             "conditions",
-            "Pictures at any places, from a chain of Add Image nodes.",
+            "Pictures at any places, clips, references and a voice, from a chain of nodes such as Add Image.",
             optional=True,
         ),
     ]
@@ -290,6 +290,8 @@ class Generate(host.io.ComfyNode):
             images=given.images,
             clips=given.clips,
             audio=one_audio(given, own_audio(audio, audio_start)),
+            references=given.references,
+            voice=given.voice,
         )
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         overlap = Overlap(video_overlap, audio_overlap)

@@ -156,4 +156,4 @@ def models_of(
 
 def _reference_loras(model: ModelValue) -> tuple[Lora, ...]:
     loras = (read_lora(path) for path, _ in model.loras)
-    return tuple(lora for lora in loras if lora.reference is not None)
+    return tuple(lora for lora in loras if lora.reference is not None or lora.takes_voice)

@@ -22,6 +22,7 @@ from ..ltx2.values import (
     ImageCondition,
     ReferenceCondition,
     TextContext,
+    VoiceCondition,
     Waveform,
 )
 from . import host
@@ -197,7 +198,7 @@ class ContextValue:
 class ConditionsValue:
     """All that a clip starts from.
 
-    audio: own sound for the whole clip. state: the clip continues it; handoff: how.
+    audio: own sound for the whole clip. voice: that people speak with. state: the clip continues it; handoff: how.
     """
 
     images: tuple[ImageCondition, ...] = ()
@@ -206,11 +207,13 @@ class ConditionsValue:
     audio: Waveform | None = None
     state: LTX2ContinuationState | None = None
     handoff: Handoff = Handoff()
+    voice: VoiceCondition | None = None
 
     def __str__(self) -> str:
         parts = [f"{len(self.images)} images", f"{len(self.clips)} clips"]
         parts += [f"{len(self.references)} references"] if self.references else []
         parts += ["own sound"] if self.audio is not None else []
+        parts += ["a voice"] if self.voice is not None else []
         parts += [str(self.state)] if self.state is not None else []
         return f"conditions: {', '.join(parts)}"
 

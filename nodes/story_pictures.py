@@ -34,6 +34,11 @@ def with_pictures(story, given: ConditionsValue):
         raise RequestError(
             "the conditions hold clips, a sound or a state, a story takes pictures from them: use Generate for one segment of these"
         )
+    for name, held in (("reference", given.references), ("voice", given.voice)):
+        if held:
+            raise RequestError(
+                f"the conditions hold a {name}, which a story names in its script: write `{name}: FILE` there"
+            )
     for image in given.images:
         if image.crf is not None:
             raise RequestError(f"a picture has crf {image.crf:g}, a story's have that of the model: leave crf at -1")

@@ -59,6 +59,9 @@ _ENDINGS = {
 _PATTERNS = tuple((re.compile(rf"(?P<module>.+?)\.{ending}"), found) for ending, found in _ENDINGS.items())
 # The end of the keys, under which an IC-LoRA says how much smaller or slower its reference is.
 _REFERENCE_NAME = re.compile(r"(?<![a-z])ic[-_ ]?lora", re.IGNORECASE)
+_VOICE_NAME = re.compile(r"(?<![a-z])id[-_ ]?lora|dub[-_ ]?it(?![a-z])", re.IGNORECASE)
+# Under which trainers keep what a file is called.
+_TITLE_KEYS = ("modelspec.title", "ss_output_name", "name")
 _REFERENCE_KEYS = {"downscale": "reference_downscale_factor", "temporal": "reference_temporal_scale_factor"}
 
 
@@ -86,6 +89,16 @@ class Lora:
     metadata: Mapping[str, str]
     reference: Reference | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the file is called: its name, and titles in its metadata."""
+        return self.path.name, *(self.metadata[key] for key in _TITLE_KEYS if key in self.metadata)
+
+    @property
+    def takes_voice(self) -> bool:
+        """Whether it is an ID-LoRA, or one that dubs, which take up a reference voice: told by its names alone."""
+        return any(_VOICE_NAME.search(name) for name in self.names)
 
     @property
     def kinds(self) -> dict[str, int]:

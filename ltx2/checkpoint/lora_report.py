@@ -68,7 +68,7 @@ class LoraReport:
         name = self.lora.path.name
         told = [f"LoRA {name}: {self}"] if self.unmatched else []
         told += [f"LoRA {note}" for note in self.lora.notes]
-        return tuple(told) if with_reference else (*told, *without_reference(self.lora))
+        return tuple(told) if with_reference else (*told, *without_reference(self.lora), *without_voice(self.lora))
 
 
 def without_reference(lora: Lora) -> tuple[str, ...]:
@@ -76,6 +76,13 @@ def without_reference(lora: Lora) -> tuple[str, ...]:
     if lora.reference is None:
         return ()
     return (f"LoRA {lora.path.name} is an IC-LoRA, made for a {lora.reference}: without one it runs as a plain LoRA",)
+
+
+def without_voice(lora: Lora) -> tuple[str, ...]:
+    """What to tell of a LoRA where no voice is given to it: of an ID-LoRA, that it misses what it was trained with."""
+    if not lora.takes_voice:
+        return ()
+    return (f"LoRA {lora.path.name} is an ID-LoRA, made for a reference voice: without one it runs as a plain LoRA",)
 
 
 def report_lora(lora: Lora, networks: Mapping[str, Shapes | nn.Module | None]) -> LoraReport:

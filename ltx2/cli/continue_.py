@@ -17,6 +17,7 @@ from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
+from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
 from .report import Bars, add_json_argument, made_of, print_result
 from .state import load_with_notes
@@ -59,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
+    add_voice_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -93,7 +95,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
             return open_request(asked, state)
 
         request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
-        request = with_enhanced_prompt(args, models, request, going_on=True, progress=bars)
+        request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
         notes = options.notes_of(args, models, made.job)
         options.log_notes(notes)
@@ -123,7 +125,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             return sized_after_film(models, asked, args.state)
 
         request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
-        request = with_enhanced_prompt(args, models, request, going_on=True, progress=bars)
+        request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
         start = go_on(models, request, args.state, context=args.context, handoff=Handoff(strength=args.strength))
         made = start.made
         notes = (*start.film.notes, *options.notes_of(args, models, made.job))

@@ -9,6 +9,7 @@ from ..story.segment_job import segment_job, state_after
 from . import options
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
+from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
 from .report import Bars, add_json_argument, made_of, print_result
 
@@ -33,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
+    add_voice_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     with Bars() as bars:
         models = options.load(args, bars)
         request = with_references(args, models, options.request_from(args, models, args.prompt))
+        request = with_voice(args, request)
         request = with_enhanced_prompt(args, models, request, progress=bars)
         made = segment_job(models, request)
         notes, clips = options.notes_of(args, models, made.job), []

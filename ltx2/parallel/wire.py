@@ -24,6 +24,7 @@ from ..values import (
     LatentCondition,
     ReferenceCondition,
     TextContext,
+    VoiceCondition,
     Waveform,
 )
 
@@ -38,6 +39,7 @@ KINDS = {
         ReferenceCondition,
         Request,
         TextContext,
+        VoiceCondition,
         Waveform,
     )
 }

@@ -1,17 +1,19 @@
 """Guidance on denoised predictions: away from the negative prompt, from a perturbed pass and from isolated streams.
 
 prediction = c + (cfg − 1)(c − negative) + stg (c − perturbed) + (modality − 1)(c − isolated), then rescaled towards the
-deviation of c. Papers: classifier-free guidance (Ho and Salimans 2022), spatio-temporal skip guidance (Hyung et al.
-2024), rescale (Lin et al. 2023). Checked against ltx-core 1.0.0.
+deviation of c, then + identity (c − voiceless). Papers: classifier-free guidance (Ho and Salimans 2022),
+spatio-temporal skip guidance (Hyung et al. 2024), rescale (Lin et al. 2023). Checked against ltx-core 1.0.0.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 # In the order they are run and stacked on the batch axis.
-POSITIVE, NEGATIVE, PERTURBED, ISOLATED = PASSES = ("positive", "negative", "perturbed", "isolated")
+POSITIVE, NEGATIVE, PERTURBED, ISOLATED, VOICELESS = PASSES = (
+    "positive", "negative", "perturbed", "isolated", "voiceless",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class StreamGuidance:
     stg_blocks: transformer blocks whose self-attention the perturbed pass skips; rescale: 0…1;
     skip_step: k runs the stream on every (k + 1)-th step only and reuses its last prediction between.
     nag_scale: of the negative prompt within the text attention, 0 or 1 for none; nag_alpha, nag_tau: see
-    networks.transformer.nag.
+    networks.transformer.nag. identity: of a reference voice, away from the pass that does not hear it; 0 for none.
     """
 
     cfg: float = 1.0
@@ -33,6 +35,7 @@ class StreamGuidance:
     nag_scale: float = 0.0
     nag_alpha: float = 0.25
     nag_tau: float = 2.5
+    identity: float = 0.0
 
     @property
     def uses_nag(self) -> bool:
@@ -69,7 +72,22 @@ def passes(guidance: Guidance, *, video: bool = True, audio: bool = True) -> tup
         wanted.append(PERTURBED)
     if video and audio and any(s.modality != 1 for s in streams):
         wanted.append(ISOLATED)
+    if audio and any(s.identity != 0 for s in streams):
+        wanted.append(VOICELESS)
     return tuple(wanted)
+
+
+def calls(wanted: Sequence[str], at_once: int) -> list[tuple[str, ...]]:
+    """Passes by call of the model, at most ``at_once`` stacked in one; that without the voice has fewer tokens than the
+    others, and a call of its own."""
+    alike = [name for name in wanted if name != VOICELESS]
+    stacked = [tuple(alike[first : first + at_once]) for first in range(0, len(alike), at_once)]
+    return [*stacked, *([(VOICELESS,)] if VOICELESS in wanted else [])]
+
+
+def with_identity(guidance: Guidance, identity: float) -> Guidance:
+    """The same guidance, and towards a reference voice in both streams."""
+    return Guidance(*(replace(stream, identity=identity) for stream in (guidance.video, guidance.audio)))
 
 
 def needs_negative(guidance: Guidance, *, video: bool = True, audio: bool = True) -> bool:
@@ -95,11 +113,14 @@ def combine(predictions: Mapping[str, torch.Tensor], guidance: StreamGuidance) -
     for name, weight in ((NEGATIVE, guidance.cfg - 1), (PERTURBED, guidance.stg), (ISOLATED, guidance.modality - 1)):
         if weight != 0 and name in predictions:
             result = result + weight * (positive - predictions[name].float())
-    if result is positive:
+    towards_voice = guidance.identity if VOICELESS in predictions else 0.0
+    if result is positive and not towards_voice:
         return predictions[POSITIVE]
-    if guidance.rescale != 0:
+    if guidance.rescale != 0 and result is not positive:
         axes = tuple(range(1, positive.ndim))
         # an all-constant prediction has no deviation to match
         factor = positive.std(dim=axes, keepdim=True) / result.std(dim=axes, keepdim=True).clamp_min(1e-12)
         result = result * (factor * guidance.rescale + (1 - guidance.rescale))
+    if towards_voice:
+        result = result + towards_voice * (positive - predictions[VOICELESS].float())
     return result.to(predictions[POSITIVE].dtype)

@@ -50,7 +50,8 @@ def draw_noise(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> AVTokens:
-    """Starting noise of one stage, as tokens: video with the tokens of guides and references behind it, then audio.
+    """Starting noise of one stage, as tokens: video with the tokens of guides and references behind it, then audio with
+    those of a voice.
 
     generators: one a clip of the batch (sampling.noise.generators); a second stage draws on from the same ones. Video
     is drawn before audio and always in token order, so that both stages, and batches of any size, agree with the
@@ -60,10 +61,10 @@ def draw_noise(
     given = latent.video if latent.video is not None else latent.audio
     if len(generators) != len(given):
         raise RequestError(f"{len(generators)} noise generators for a batch of {len(given)}: give one each")
-    extra = conditioning.extra_tokens if conditioning else 0
+    extra, heard = (conditioning.extra_tokens, conditioning.voice_tokens) if conditioning else (0, 0)
     return sampling_noise.draw_tokens(
         None if latent.video is None else latent.video[0, 0].numel() + extra,
-        None if latent.audio is None else latent.audio.shape[2],
+        None if latent.audio is None else latent.audio.shape[2] + heard,
         generators,
         dtype=dtype or given.dtype,
         device=device or given.device,
@@ -74,14 +75,19 @@ def draw_noise(
 def noise_from_latents(noise: AVLatent, *, conditioning: Conditioning | None = None, guide_seed: int = 0) -> AVTokens:
     """Noise that a host made in the latents' layout, as the tokens a stage takes.
 
-    Guides and references are no part of such noise: theirs is drawn from ``guide_seed`` (what is kept exactly never
-    shows it).
+    Guides, references and voices are no part of such noise: theirs is drawn from ``guide_seed`` (what is kept exactly
+    never shows it).
     """
-    video = None if noise.video is None else patchify_video(noise.video)
-    if video is not None and conditioning is not None and conditioning.extra_tokens:
-        sources = sampling_noise.generators(guide_seed, len(video))
-        extra = sampling_noise.draw(
-            (conditioning.extra_tokens, video.shape[2]), sources, dtype=video.dtype, device=video.device
-        )
-        video = torch.cat([video, extra], dim=1)
-    return AVTokens(video, None if noise.audio is None else patchify_audio(noise.audio))
+    extra = conditioning or Conditioning()
+
+    def longer(tokens: torch.Tensor, count: int) -> torch.Tensor:
+        if not count:
+            return tokens
+        sources = sampling_noise.generators(guide_seed, len(tokens))
+        drawn = sampling_noise.draw((count, tokens.shape[2]), sources, dtype=tokens.dtype, device=tokens.device)
+        return torch.cat([tokens, drawn], dim=1)
+
+    return AVTokens(
+        None if noise.video is None else longer(patchify_video(noise.video), extra.extra_tokens),
+        None if noise.audio is None else longer(patchify_audio(noise.audio), extra.voice_tokens),
+    )

@@ -75,7 +75,7 @@ class Models:
 
     tiny_decoder: of a tiny autoencoder, for drafts. distilled_lora: for the stages that ask for it, on a copy of the
     transformer. loras: those that are merged in, with strengths and what of them fits; reference_loras: those of them
-    that look at a reference video; notes: what the user has to know
+    that look at a reference video or take up a voice; notes: what the user has to know
     of them. contexts: prompts encoded so far.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
@@ -266,5 +266,5 @@ def _with_reports(models: Models, loras: Sequence[tuple[Lora, float]]) -> Models
     notes = [note for report, _ in reports for note in report.notes()]
     if models.distilled_lora is not None:
         notes += report_lora(models.distilled_lora, {"transformer": models.transformer}).notes()
-    references = tuple(lora for lora, _ in loras if lora.reference is not None)
+    references = tuple(lora for lora, _ in loras if lora.reference is not None or lora.takes_voice)
     return replace(models, loras=reports, reference_loras=references, notes=tuple(notes))

@@ -15,12 +15,12 @@ import torch
 from ..errors import RequestError
 from ..media.frames import uint8_frames
 from ..sampling.tokens import AVTokens
-from ..values import AVLatent, Progress, TextContext, Waveform
+from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
 from . import steps
-from .conditioning import Conditioning
+from .conditioning import Conditioning, place_audio
 from .models import Models
 from .presets import Settings
-from .request import Geometry, Job, Request, make_job
+from .request import Geometry, Job, Request, Stage, make_job
 from .steps import Inputs, encode_texts
 
 __all__ = ["Segment", "encode_texts", "first_pass", "generate", "inputs_of", "make_job", "second_pass"]
@@ -102,7 +102,7 @@ def generate(
         positive, negative = steps.encode_request_texts(models, job, progress=progress)
     with clock.running("conditioning"):
         inputs = inputs_of(models, job, positive, negative)
-        conditioning = steps.encode_conditioning(models, request, job.stages, inputs.audio, progress=progress)
+        conditioning = _conditioning(models, job, job.stages, inputs, progress)
     with clock.running("denoising"):
         latent = first_pass(models, job, inputs, conditioning=conditioning[0], progress=progress)
     if job.settings.refine is not None:
@@ -141,9 +141,12 @@ def generate(
 
 
 def inputs_of(models: Models, job: Job, positive: TextContext, negative: TextContext | None) -> Inputs:
-    """What the passes of a job work with, its own sound encoded; fresh generators, which the passes draw on from."""
+    """What the passes of a job work with, its sound and voice encoded; fresh generators, which the passes draw on
+    from."""
     audio = steps.encode_audio_condition(models, job.request.audio, audio_latents=job.geometry.audio_latents)
-    return Inputs(positive, negative, audio, steps.generators_of(models, job.seed, job.request.batch_size), job.seeds)
+    voice = steps.encode_voice(models, job.request.voice)
+    generators = steps.generators_of(models, job.seed, job.request.batch_size)
+    return Inputs(positive, negative, audio, generators, job.seeds, voice)
 
 
 def first_pass(
@@ -178,15 +181,30 @@ def second_pass(
     inputs: its generators go on where the first pass left them. conditioning, noise: see ``first_pass``.
     """
     latent = _pass(models, job, 1, inputs, start, conditioning, noise, progress)
-    return replace(latent, audio=start.audio) if job.settings.audio_from == "denoise" else latent
+    kept = job.settings.audio_from == "denoise" or _keeps_sound(job)
+    return replace(latent, audio=start.audio) if kept else latent
 
 
 def _pass(models, job: Job, number: int, inputs: Inputs, start: AVLatent, conditioning, noise, progress) -> AVLatent:
     stage = job.stages[number]
     if conditioning is None:
-        (conditioning,) = steps.encode_conditioning(models, job.request, [stage], inputs.audio, progress=progress)
+        (conditioning,) = _conditioning(models, job, [stage], inputs, progress)
+    if number and _keeps_sound(job):
+        made = AudioCondition(start.audio, frozen=True)
+        conditioning = place_audio(conditioning, made, audio_latents=stage.geometry.audio_latents)
+        conditioning = replace(conditioning, voice=start.audio)
     own = None if noise is None else noise(start, conditioning)
     return steps.run_stage(models, stage, start, conditioning, inputs, noise=own, progress=progress)
+
+
+def _conditioning(models, job: Job, stages: Sequence[Stage], inputs: Inputs, progress: Report) -> list[Conditioning]:
+    given = {"voice": inputs.voice, "progress": progress}
+    return steps.encode_conditioning(models, job.request, stages, inputs.audio, **given)
+
+
+def _keeps_sound(job: Job) -> bool:
+    """Whether a second stage leaves the sound of the first as it is."""
+    return job.request.voice is not None and job.request.voice.keeps_sound
 
 
 class _Clock:

@@ -10,8 +10,8 @@ import torch
 
 from .. import clock
 from ..checkpoint.lora import Reference
-from ..checkpoint.lora_report import without_reference
 from ..errors import Ltx2Warning, RequestError
+from ..sampling.guidance import Guidance, with_identity
 from ..sampling.noise import SEEDS
 from ..values import (
     AudioCondition,
@@ -20,27 +20,34 @@ from ..values import (
     LatentCondition,
     ReferenceCondition,
     TextContext,
+    VoiceCondition,
     Waveform,
     placed,
 )
 from . import memory
 from .conditioning import check_places
 from .conditioning.references import check_references, expected_reference, reference_tokens
+from .conditioning.voices import check_voice
 from .geometry import Geometry
 from .given import (
     check_sound_only,
     cut_notes,
+    draft_notes,
     is_pictureless,
+    lora_notes,
     negative_text,
     one_stage,
     read_fields,
     ready_audio,
+    ready_voice,
     stages_of,
     unread_negative,
+    unused_lora,
     wants_negative,
+    without_distilled_lora,
 )
 from .models import Models
-from .presets import Preset, Settings, StageSettings, drafted, find_preset, preset_for, resolve
+from .presets import Preset, Settings, StageSettings, drafted, find_preset, guidance_of, preset_for, resolve
 from .refinement import check_upsampler
 
 # Above this the models have seen no video.
@@ -59,8 +66,8 @@ class Request:
     exact length of the sound's latent; None takes it from the frames by ``audio_rule``; 0 makes a silent film.
     positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
     draft: a quick look at what the request would make (presets.draft), enlarged to its size. references: what IC-LoRAs
-    look at beside the whole clip. sound_only: of a clip that is one frozen ClipCondition, or that is heard alone; it
-    then has no size.
+    look at beside the whole clip; voice: what an ID-LoRA makes people speak with. sound_only: of a clip that is one
+    frozen ClipCondition, or that is heard alone; it then has no size.
     """
 
     prompt: str = ""
@@ -88,6 +95,7 @@ class Request:
     draft: bool = False
     references: tuple[ReferenceCondition, ...] = ()
     sound_only: bool = False
+    voice: VoiceCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ class Stage:
     """One denoising stage of a job: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
 
     latent: video latents of this size to start from; references: those that it is shown, and what these must be.
+    identity: how strongly it goes towards a voice.
     """
 
     name: str
@@ -104,6 +113,12 @@ class Stage:
     latent: LatentCondition | None = None
     references: tuple[ReferenceCondition, ...] = ()
     reference: Reference = Reference()
+    identity: float = 0.0
+
+    @property
+    def guidance(self) -> Guidance:
+        """Guidance of both streams, towards a voice included."""
+        return with_identity(guidance_of(self.settings), self.identity)
 
     @property
     def tokens(self) -> int:
@@ -150,9 +165,11 @@ class Job:
         )
 
     def _shown(self, stage: Stage) -> Stage:
-        """A stage with the references that it is shown."""
-        seen = tuple(one for one in self.request.references if stage.name == "denoising" or one.stages == "both")
-        return replace(stage, references=seen, reference=self.reference)
+        """A stage with the references that it is shown, and what it makes of a voice."""
+        first, voice = stage.name == "denoising", self.request.voice
+        seen = tuple(one for one in self.request.references if first or one.stages == "both")
+        identity = voice.identity if first and voice is not None else 0.0
+        return replace(stage, references=seen, reference=self.reference, identity=identity)
 
     def __str__(self) -> str:
         return f"{self.settings}; {self.geometry}"
@@ -190,11 +207,12 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     _warn_of_the_untrained(geometry)
     notes = (
         *chosen,
-        *_lora_notes(models, request),
-        *_unused_lora(models, settings),
-        *_of_a_draft(models, request, settings),
+        *lora_notes(models, request),
+        *unused_lora(models, settings),
+        *draft_notes(models, request, settings),
         *adjusted,
         *check_references(request.references, geometry.frames),
+        *_voice_notes(request, geometry),
         *heard,
         *unread_negative(request.negative_prompt, settings),
         *_cut_prompts(models, request, settings, parts),
@@ -202,7 +220,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     job = Job(_filled_in(request, preset, geometry), settings, geometry, notes, reference)
     if parts:
         _check_models(models, job, parts)
-        _warn_without_lora(models, settings)
+        for text in without_distilled_lora(models, settings):
+            _warn(text)
         # a host makes room itself
         if FIRST_PASS in parts and models.host_placement is None:
             _warn_of_memory(models, job)
@@ -259,7 +278,14 @@ def _read(request: Request) -> tuple[Request, tuple[str, ...]]:
     """A request of plain numbers and a sound that can be heard, and what was done to the sound."""
     request = read_fields(request)
     audio, notes = ready_audio(request.audio)
-    return (request if audio is request.audio else replace(request, audio=audio)), notes
+    voice, more = ready_voice(request.voice)
+    return replace(request, audio=audio, voice=voice), (*notes, *more)
+
+
+def _voice_notes(request: Request, geometry: Geometry) -> tuple[str, ...]:
+    audio = request.audio
+    own = isinstance(audio, Waveform) or (audio is not None and audio.frozen)
+    return check_voice(request.voice, audio_latents=geometry.audio_latents, own_sound=own)
 
 
 def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Collection[str]) -> tuple[str, ...]:
@@ -386,7 +412,8 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
         needed.append("video_decoder")
     if TEXT in parts and request.positive is None:
         needed += ["text_encoder", "text_projection", "connectors"]
-    if FIRST_PASS in parts and isinstance(request.audio, Waveform):
+    voiced = request.voice is not None and request.voice.sound is not None
+    if FIRST_PASS in parts and (isinstance(request.audio, Waveform) or voiced):
         needed.append("audio_encoder")
     if {FIRST_PASS, SECOND_PASS} & set(parts) and (request.images or request.clips or request.references):
         needed.append("video_encoder")
@@ -420,57 +447,6 @@ def _check_blocks(models: Models, settings: Settings) -> None:
             missing = [block for block in blocks or () if not 0 <= block < count]
             if scale and missing and tuple(blocks) != tuple(own):
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
-
-
-def _lora_notes(models: Models, request: Request) -> tuple[str, ...]:
-    """What is known of the model's LoRAs, and whether references are shown that none of them was made for."""
-    if not request.references:
-        return models.notes
-    settled = {note for lora in models.reference_loras for note in without_reference(lora)}
-    notes = tuple(note for note in models.notes if note not in settled)
-    if models.reference_loras:
-        return notes
-    return (*notes, "a reference is shown but no IC-LoRA is loaded: the model was not trained to follow it")
-
-
-def _unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
-    """A note where a refinement LoRA is given and no stage takes it."""
-    if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in stages_of(settings)):
-        return ()
-    name = models.distilled_lora.path.name
-    if settings.draft and settings.half_size:
-        return (f"the refinement LoRA {name} has no effect: a draft has no second stage",)
-    why = "has no second stage" if settings.refine is None else "runs it at strength 0"
-    return (f"the refinement LoRA {name} has no effect: preset {settings.preset.name} {why}",)
-
-
-def _of_a_draft(models: Models, request: Request, settings: Settings) -> tuple[str, ...]:
-    """Notes on what a draft leaves out."""
-    if not settings.draft:
-        return ()
-    by = "the model's own decoder" if models.tiny_decoder is None else "the tiny autoencoder"
-    made = ": the first stage alone, enlarged," if settings.half_size else ""
-    notes = [f"this is a draft{made} with pictures by {by}"]
-    # what was said of all stages counts in the first
-    said = request.overrides.get("denoise", {})
-    refine = request.overrides.get("refine", {})
-    unused = next((name for name, value in refine.items() if said.get(name) != value), None)
-    if unused is not None:
-        notes.append(f"refine.{unused} has no effect: a draft has no second stage")
-    return tuple(notes)
-
-
-def _warn_without_lora(models: Models, settings: Settings) -> None:
-    wanted = any(stage.distilled_lora_strength for stage in stages_of(settings))
-    distilled = any("distilled" in name.lower() for name in models.names)
-    dev = settings.preset.guided or (settings.denoise.distilled_lora_strength and not distilled)
-    if models.distilled_lora is None and dev and wanted:
-        _warn(
-            f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will "
-            "be soft; name the "
-            f"release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
-            "distilled_lora_strength to 0"
-        )
 
 
 def _warn_of_memory(models: Models, job: Job) -> None:

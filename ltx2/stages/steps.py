@@ -14,9 +14,9 @@ import torch
 
 from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
-from ..sampling.guidance import passes
+from ..sampling.guidance import VOICELESS, passes
 from ..sampling.tokens import AVTokens
-from ..values import AudioCondition, AVLatent, ImageCondition, Progress, TextContext, Waveform
+from ..values import AudioCondition, AVLatent, ImageCondition, Progress, TextContext, VoiceCondition, Waveform
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
@@ -25,7 +25,7 @@ from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from .given import negative_text, wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
-from .presets import guidance_of, sigmas_of
+from .presets import sigmas_of
 from .refinement import upsample_video
 from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
@@ -45,7 +45,8 @@ class Inputs:
     """What every stage of a job works with.
 
     audio: the sound to start from as latents. generators, seeds: one a clip of the batch; starting noise is drawn from
-    the generators, samplers that add noise seed their own.
+    the generators, samplers that add noise seed their own. voice: latents [1, 8, T, 16] that the sound takes its voice
+    from.
     """
 
     positive: TextContext
@@ -53,6 +54,7 @@ class Inputs:
     audio: AudioCondition | None
     generators: Sequence[torch.Generator]
     seeds: Sequence[int]
+    voice: torch.Tensor | None = None
 
 
 def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = None) -> list[TextContext]:
@@ -92,8 +94,9 @@ def encode_request_texts(
 
 
 def pass_count(stage: Stage) -> int:
-    """How many guidance passes a step of a stage takes at most."""
-    return len(passes(guidance_of(stage.settings), audio=stage.geometry.audio_latents > 0))
+    """How many guidance passes a step of a stage takes at most of those that one call can hold."""
+    wanted = passes(stage.guidance, audio=stage.geometry.audio_latents > 0)
+    return len(wanted) - (VOICELESS in wanted)
 
 
 def encode_audio_condition(
@@ -105,6 +108,13 @@ def encode_audio_condition(
     return encode_own_audio(audio, lambda sound: encode_sound(models, sound), audio_latents=audio_latents)
 
 
+def encode_voice(models: Models, voice: VoiceCondition | None) -> torch.Tensor | None:
+    """A request's voice as latents [1, 8, T, 16]."""
+    if voice is None or voice.sound is None:
+        return None if voice is None else voice.latent
+    return encode_sound(models, voice.sound)
+
+
 def encode_sound(models: Models, sound: Waveform) -> torch.Tensor:
     """Normalised latents [1, 8, T, 16] of a sound of any rate, one or two channels."""
     network = models.need("audio_encoder")
@@ -113,11 +123,17 @@ def encode_sound(models: Models, sound: Waveform) -> torch.Tensor:
 
 
 def encode_conditioning(
-    models: Models, request: Request, stages: Sequence[Stage], audio: AudioCondition | None, *, progress: Report = None
+    models: Models,
+    request: Request,
+    stages: Sequence[Stage],
+    audio: AudioCondition | None,
+    *,
+    voice: torch.Tensor | None = None,
+    progress: Report = None,
 ) -> list[Conditioning]:
     """What a request starts from, at the size of each stage; pictures are encoded for all of them while the encoder is
-    there."""
-    conditioning = Conditioning()
+    there. audio, voice: encoded before."""
+    conditioning = Conditioning(voice=voice)
     if audio is not None:
         conditioning = place_audio(conditioning, audio, audio_latents=stages[0].geometry.audio_latents)
     if not (request.images or request.clips or request.latents or request.references):
@@ -187,7 +203,7 @@ def run_stage(
 ) -> AVLatent:
     """Denoise one stage; the latents come back on the transformer's device. noise: in place of the generators'."""
     config, settings, size = models.config, stage.settings, stage.geometry
-    guidance = guidance_of(settings)
+    guidance = stage.guidance
     device = models.placement.device_of(models.transformer)
     start = start.to(device)
     if noise is None:
@@ -213,7 +229,7 @@ def run_stage(
                 None if stage.add_noise else 0.0,
             ),
             clock=ClipClock(size.fps, size.video_offset_seconds),
-            compute=Compute(device, config.transformer, _passes_at_once(models, guidance, stage, len(inputs.seeds))),
+            compute=Compute(device, config.transformer, _passes_at_once(models, stage, len(inputs.seeds))),
             conditioning=conditioning,
             progress=_named(progress, stage.name),
         )
@@ -304,8 +320,8 @@ def generators_of(models: Models, seed: int, batch_size: int) -> list[torch.Gene
     return sampling_noise.generators(seed, batch_size, models.config.noise_device)
 
 
-def _passes_at_once(models: Models, guidance, stage: Stage, batch_size: int) -> int:
-    wanted = len(passes(guidance, audio=stage.geometry.audio_latents > 0))
+def _passes_at_once(models: Models, stage: Stage, batch_size: int) -> int:
+    wanted = pass_count(stage)
     config = models.config
     if config.pass_batching == "always":
         return wanted

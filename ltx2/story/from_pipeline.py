@@ -9,12 +9,13 @@ from typing import Any
 from ..errors import Ltx2Error
 from ..film.reference_film import reference_frames_of, reference_mask_of
 from ..media.images import open_image
+from ..media.sound_reader import read_sound
 from ..stages import pipeline
 from ..stages.given import cut_notes
 from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
-from ..values import ImageCondition, Progress, ReferenceCondition
+from ..values import ImageCondition, Progress, ReferenceCondition, VoiceCondition
 from .script import StoryReference, StoryScript
 from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
@@ -58,6 +59,7 @@ def request_of(task: SegmentTask) -> Request:
         seed=task.seed,
         images=images,
         references=tuple(_reference(one, task) for one in task.references),
+        voice=None if task.voice is None else VoiceCondition(read_sound(task.voice.path), task.voice.identity),
         clips=() if task.clip is None else (task.clip,),
         audio=task.audio,
         audio_latents=task.audio_latents,
@@ -92,7 +94,7 @@ def check_story(models: Models, script: StoryScript, draft: bool = False) -> Non
     checked = set()
     for index, segment in enumerate(script.segments):
         # each segment is shown another piece of its references
-        asked = (segment.frames, segment.images, index if segment.references else None)
+        asked = (segment.frames, segment.images, segment.voice, index if segment.references else None)
         if asked in checked:
             continue
         checked.add(asked)

@@ -176,7 +176,13 @@ class Keys:
             }
             | self._followed(segment, index)
             | self._heard(segment, index)
+            | self._spoken(segment)
         )
+
+    def _spoken(self, segment: SegmentScript) -> dict[str, Any]:
+        """The voice that it is spoken with, where there is one."""
+        voice = segment.voice
+        return {} if voice is None else {"voice": [self._file(segment, voice.path), voice.identity]}
 
     def _heard(self, segment: SegmentScript, index: int) -> dict[str, Any]:
         """Its piece of the film's own track, where there is one."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ..values import AudioCondition, ClipCondition, Waveform
-from .script import SegmentScript, StoryImage, StoryReference, StoryScript
+from .script import SegmentScript, StoryImage, StoryReference, StoryScript, StoryVoice
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class SegmentTask:
 
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
     audio_latents: the exact length of
-    its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on.
+    its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on;
+    voice: what people speak with.
     """
 
     index: int
@@ -37,6 +38,7 @@ class SegmentTask:
     video_offset_seconds: Fraction = Fraction(0)
     references: tuple[StoryReference, ...] = ()
     reference_start: Fraction = Fraction(0)
+    voice: StoryVoice | None = None
 
 
 def task_of(script: StoryScript, index: int) -> SegmentTask:
@@ -55,6 +57,7 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
         overrides=dict(script.overrides),
         images=segment.images,
         references=segment.references,
+        voice=segment.voice,
         audio=None if script.audio is None else audio_of(script, index),
         reference_start=script.start_frame(index) / script.fps if segment.references else Fraction(0),
     )

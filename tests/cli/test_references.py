@@ -1,6 +1,8 @@
-"""``--reference``: a control film beside a clip, with an IC-LoRA that says how large it must be."""
+"""``--reference`` and ``--voice``: a control film beside a clip, with an IC-LoRA that says how large it must be, and a
+voice before it."""
 
 import argparse
+import math
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from safetensors.torch import save_file
 
 from ltx2 import media
 from ltx2.cli import continue_, generate, main
-from ltx2.errors import RequestError
+from ltx2.cli.arguments.voices import with_voice
+from ltx2.errors import MediaError, RequestError
 from ltx2.stages import steps
+from ltx2.stages.request import Request
+from ltx2.values import Waveform
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +28,33 @@ def folder(tiny, tmp_path_factory):
     save_file(tensors, path / "control.safetensors", {"modelspec.reference_downscale_factor": "2"})
     frames = np.random.default_rng(0).integers(0, 255, (17, 48, 48, 3), dtype=np.uint8)
     media.write_video(path / "control.mp4", frames, fps=24)
+    speech = torch.sin(torch.arange(64_000) * (2 * math.pi * 220 / 16_000))
+    media.write_wav(path / "voice.wav", Waveform(speech[None], 16_000))
     return path
 
 
 @pytest.fixture
-def call(tiny, folder, monkeypatch):
+def voices():
+    """The voice that each stage of the last call heard."""
+    return []
+
+
+@pytest.fixture
+def call(tiny, folder, monkeypatch, voices):
     """Runs a verb with tiny models; returns what each stage was shown."""
     files, shown = tiny("2.0"), []
     really = steps.denoise
 
     def denoise(*args, conditioning, **options):
         shown.append(conditioning.references)
+        voices.append(conditioning.voice)
         return really(*args, conditioning=conditioning, **options)
 
     monkeypatch.setattr(steps, "denoise", denoise)
 
     def run(verb, *more):
         shown.clear()
+        voices.clear()
         parser = argparse.ArgumentParser()
         module = {"generate": generate, "continue": continue_}[verb.split()[0]]
         module.add_parser(parser.add_subparsers())
@@ -109,6 +124,8 @@ def test_what_cannot_be_is_said_before_anything_runs(call, folder, tmp_path):
     ):
         with pytest.raises(RequestError, match=said):
             call("generate", *more, *out)
+    with pytest.raises(MediaError, match="has no sound"):
+        call("generate", *SIZE, "--voice", control, *out)
     assert not list(tmp_path.iterdir())
 
 
@@ -117,3 +134,15 @@ def test_an_ic_lora_without_a_reference_and_a_reference_without_one_are_told(cal
     assert "is an IC-LoRA" in capsys.readouterr().err
     assert main(["inspect", str(folder / "control.safetensors")]) == 0
     assert "reference video at the size divided by 2" in capsys.readouterr().out
+
+
+def test_a_clip_and_the_next_one_hear_a_voice(call, folder, tmp_path, voices, capsys):
+    voice, state = folder / "voice.wav", tmp_path / "1.png"
+    size = ("--size", "64x64", "--frames", 17)
+    call("generate", *size, "--voice", voice, "--identity", 0, "--out", tmp_path / "1.mp4", "--save-state", state)
+    assert [one.shape[2] for one in voices] == [101] * 2
+    assert "no ID-LoRA is loaded" in capsys.readouterr().err
+    call(f"continue {state}", "--frames", 17, "--voice", voice, "--out", tmp_path / "2.mp4")
+    assert [one.shape[2] for one in voices] == [101] * 2
+    with pytest.raises(RequestError, match="--identity says how strongly --voice counts"):
+        with_voice(argparse.Namespace(voice=None, identity=3.0), Request())

@@ -72,9 +72,8 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
 
     parts = load(run, names)
     vaes = {"video_vae": parts["video_vae"], "audio_vae": parts["audio_vae"]}
-    positive, negative = run(
-        "EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="short"
-    ).args
+    prompts = {"prompt": "A lake.", "negative_prompt": "short"}
+    positive, negative = run("EncodePrompt", text_encoder=parts["text_encoder"], **prompts).args
     texts = {"positive": positive, "negative": negative}
     preset = first("Preset", preset="ltx2_hq", steps=1, refine_steps=2, sampler="euler", two_stages="on")
 
@@ -93,6 +92,7 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
     pictures = first("AddImage", image=samples.frames(1), frame=24, strength=0.9)
     pictures = first("AddClip", frames=samples.frames(9), frame=9, strength=0.8, conditions=pictures)
     shown = first("ReferenceVideo", frames=samples.frames(25), conditions=pictures, **REFERENCE)
+    shown = first("ReferenceVoice", voice=samples.sound(2), identity=3.0, conditions=shown)
     carried = first("ContinueFrom", state=state, conditions=shown)
     clip = first("PrepareLatent", conditions=carried, **CLIP)
     half, larger, following = in_stages(clip)

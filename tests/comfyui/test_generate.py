@@ -43,6 +43,30 @@ def test_three_segments_join_to_a_film(generated, run):
     assert torch.equal(generated(state=outputs[0].args[2]).args[0], outputs[1].args[0]), "run twice"
 
 
+def test_all_conditions_of_a_chain_reach_the_segment(generated, run, pack, monkeypatch):
+    """Nothing that a chain of nodes holds is left out of what is made."""
+
+    class Seen(Exception):
+        pass
+
+    def seen(models, request, *_, **__):
+        raise Seen(request)
+
+    monkeypatch.setattr(pack.nodes.generate, "segment_job", seen)
+    chain = run("AddImage", image=samples.frames(1), frame=24, strength=0.9).args[0]
+    chain = run("AddClip", frames=samples.frames(9), frame=9, strength=0.8, conditions=chain).args[0]
+    shown = {"frames": samples.frames(25), "strength": 1.0, "attention": 0.5, "stages": "both stages"}
+    chain = run("ReferenceVideo", conditions=chain, **shown).args[0]
+    chain = run("ReferenceVoice", voice=samples.sound(2), identity=1.5, conditions=chain).args[0]
+    with pytest.raises(Seen) as found:
+        generated(conditions=chain)
+    (request,) = found.value.args
+    assert [len(request.images), len(request.clips), len(request.references)] == [1, 1, 1]
+    assert request.voice.identity == 1.5 and float(request.voice.sound.seconds) == 2
+    with pytest.raises(ValueError, match="hold a voice already"):
+        run("ReferenceVoice", voice=samples.sound(2), identity=3.0, conditions=chain)
+
+
 @pytest.mark.slow
 def test_a_picture_starts_a_film_and_ends_a_continuation(generated):
     plain, picture = generated(), samples.frames(1)

@@ -100,6 +100,7 @@ CASES = {
         "frames": m.frames, "strength": 1.0, "attention": 0.5, "stages": "first stage", "mask": m.frames[..., 0],
         "conditions": m.pictures,
     },
+    "ReferenceVoice": lambda m: {"voice": m.sound, "identity": 1.5, "conditions": m.pictures},
     "UseAudio": lambda m: {"audio": m.sound, "conditions": m.pictures},
     "ContinueFrom": lambda m: {"state": m.state, "conditions": m.pictures, "video_overlap": 1},
     "Preset": lambda m: {

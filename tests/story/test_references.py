@@ -1,15 +1,18 @@
-"""``reference:`` of a script: a control film runs along with the film, and what it shows decides a segment."""
+"""``reference:`` and ``voice:`` of a script: a control film runs along with the film, a voice is heard all along,
+and what they hold decides a segment."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from ltx2.errors import StoryError
-from ltx2.media import write_video
+from ltx2.media import write_video, write_wav
 from ltx2.story.chain import run_story
 from ltx2.story.from_pipeline import request_of
 from ltx2.story.script import parse_script
+from ltx2.values import Waveform
 
 from .fake import Fake, frame, number_of
 
@@ -65,6 +68,23 @@ def test_what_is_wrong_names_its_line(control, tmp_path):
         ("reference: {file: control.mp4, strength: 2}", "line 4"),
         ("reference: [[control.mp4]]", "a list in a list"),
         ("reference: {strength: 1}", "no file"),
+        ("voice: none.wav", "the voice 'none.wav' is not there"),
+        ("voice: {identity: 2}", "the voice has no file"),
+        ("voice: {file: control.mp4, identity: 30}", "expected 0 .off. to 20"),
     ):
         with pytest.raises(StoryError, match=said):
             script_of(tmp_path, f"prompt: a, {entry}", head="")
+
+
+def test_a_voice_is_heard_by_every_segment(control, tmp_path):
+    write_wav(tmp_path / "maria.wav", Waveform(torch.full((1, 32_000), 0.25), 16_000))
+    segments = ("prompt: a", "prompt: b, voice: {file: maria.wav, identity: 1.5}", "prompt: c, voice: no")
+    tasks = told(script_of(tmp_path, *segments, head="voice: maria.wav\n"), tmp_path)
+    voices = [request_of(task).voice for task in tasks]
+    assert [None if one is None else one.identity for one in voices] == [3.0, 1.5, None]
+    assert voices[0].sound.seconds == 2
+    assert not told(script_of(tmp_path, *segments, head="voice: maria.wav\n"), tmp_path)
+    other = (segments[0], segments[1].replace("1.5", "2"), segments[2])
+    assert [task.index for task in told(script_of(tmp_path, *other, head="voice: maria.wav\n"), tmp_path)] == [1]
+    write_wav(tmp_path / "maria.wav", Waveform(torch.full((1, 48_000), 0.25), 16_000))
+    assert [task.index for task in told(script_of(tmp_path, *other, head="voice: maria.wav\n"), tmp_path)] == [0, 1]

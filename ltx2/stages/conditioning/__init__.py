@@ -31,7 +31,8 @@ class Conditioning:
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
     [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the latents of a frozen stream are all kept and count
-    as noiseless. references: what the whole clip is shown beside itself, in the order given.
+    as noiseless. references: what the whole clip is shown beside itself, in the order given. voice [1 or B, 8, T, 16]:
+    speech that the sound takes its voice from.
     """
 
     video: torch.Tensor | None = None
@@ -42,11 +43,17 @@ class Conditioning:
     audio_mask: torch.Tensor | None = None
     audio_frozen: bool = False
     video_frozen: bool = False
+    voice: torch.Tensor | None = None
 
     @property
     def extra_tokens(self) -> int:
         """How many tokens all guides and references take beside those of the clip."""
         return sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
+
+    @property
+    def voice_tokens(self) -> int:
+        """How many tokens the voice takes beside those of the sound."""
+        return 0 if self.voice is None else self.voice.shape[2]
 
     def __str__(self) -> str:
         parts = []
@@ -61,6 +68,8 @@ class Conditioning:
             parts.append(f"{len(self.references)} references")
         if self.audio_mask is not None:
             parts.append("own sound" if self.audio_frozen else f"{int((self.audio_mask < 1).sum())} audio latents")
+        if self.voice is not None:
+            parts.append("a voice")
         return f"conditioning: {', '.join(parts) or 'nothing'}"
 
 

@@ -133,7 +133,7 @@ def _check_noise(start: AVLatent, sampling: Sampling, conditioning: Conditioning
         )
     wanted = {
         "video": None if start.video is None else start.video[0, 0].numel() + conditioning.extra_tokens,
-        "audio": None if start.audio is None else start.audio.shape[2],
+        "audio": None if start.audio is None else start.audio.shape[2] + conditioning.voice_tokens,
     }
     for name, tokens in wanted.items():
         drawn = getattr(sampling.noise, name)

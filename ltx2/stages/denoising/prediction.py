@@ -14,9 +14,11 @@ from ...sampling.guidance import (
     NEGATIVE,
     PERTURBED,
     POSITIVE,
+    VOICELESS,
     Guidance,
     StreamGuidance,
     at_sigma,
+    calls,
     combine,
     passes,
     skips,
@@ -103,14 +105,21 @@ class Predictor:
         )
         wanted = passes(guidance, video=streams.video is not None, audio=streams.audio is not None)
         found: dict[str, AVTokens] = {}
-        for first in range(0, len(wanted), self._at_once):
-            found |= _run(self._ready, wanted[first : first + self._at_once], x, sigma, (guidance, active))
+        for names in calls(wanted, self._at_once):
+            found |= _run(self._ready, names, x, sigma, (guidance, active))
         fresh, negative = {}, {}
         for name in ("video", "audio"):
             if getattr(active, name):
-                own, dtype = {n: getattr(p, name) for n, p in found.items()}, getattr(x, name).dtype
-                fresh[name] = combine(own, getattr(guidance, name)).to(dtype)
-                negative[name] = own[NEGATIVE].to(dtype) if NEGATIVE in own else fresh[name]
+                own, state = {n: getattr(p, name) for n, p in found.items()}, getattr(x, name)
+
+                def whole(prediction: torch.Tensor, state: torch.Tensor = state) -> torch.Tensor:
+                    # what is only heard is no part of a prediction, and stays
+                    heard = state[:, prediction.shape[1] :]
+                    prediction = prediction.to(state.dtype)
+                    return torch.cat([prediction, heard], dim=1) if heard.shape[1] else prediction
+
+                fresh[name] = whole(combine(own, getattr(guidance, name)))
+                negative[name] = whole(own[NEGATIVE]) if NEGATIVE in own else fresh[name]
         self._last, self.negative = replace(last, **fresh), replace(self.negative, **negative)
         return self._last
 
@@ -123,7 +132,7 @@ def predictor(model: Model, streams: Streams, prompts: Prompts, compute: Compute
 
 def _contexts(prompts: Prompts, compute: Compute) -> dict[str, TextContext]:
     own = prompts.positive.to(compute.device, compute.dtype)
-    contexts = {POSITIVE: own, PERTURBED: own, ISOLATED: own}
+    contexts = {POSITIVE: own, PERTURBED: own, ISOLATED: own, VOICELESS: own}
     if prompts.negative is not None:
         contexts[NEGATIVE] = prompts.negative.to(compute.device, compute.dtype)
     return contexts
@@ -132,12 +141,17 @@ def _contexts(prompts: Prompts, compute: Compute) -> dict[str, TextContext]:
 def _run(
     ready: _Pass, names: Sequence[str], x: AVTokens, sigma: float, how: tuple[Guidance, _Active]
 ) -> dict[str, AVTokens]:
-    """Predictions of some passes in one call, stacked on the batch axis; how: guidance, and which streams to make."""
+    """Predictions of some passes in one call, stacked on the batch axis, of the sound without the voice's tokens; how:
+    guidance, and which streams to make."""
     guidance, active = how
+    streams = ready.streams
+    if VOICELESS in names and streams.audio is not None and x.audio is not None:
+        streams = replace(streams, audio=streams.audio.alone())
+        x = replace(x, audio=x.audio[:, : streams.audio.own])
     contexts = [ready.contexts[name] for name in names]
     inputs: list[StreamInput | None] = []
     for name in ("video", "audio"):
-        stream = getattr(ready.streams, name)
+        stream = getattr(streams, name)
         if stream is None:
             inputs.append(None)
             continue
@@ -153,8 +167,10 @@ def _run(
     velocities = ready.model(inputs[0], inputs[1], left_out if any(left_out) else None)
     predictions = [
         [None] * len(names) if velocity is None else stream.x0(tokens, velocity, sigma)
-        for stream, tokens, velocity in zip((ready.streams.video, ready.streams.audio), (x.video, x.audio), velocities)
+        for stream, tokens, velocity in zip((streams.video, streams.audio), (x.video, x.audio), velocities)
     ]
+    if streams.audio is not None:
+        predictions[1] = [None if one is None else one[:, : streams.audio.own] for one in predictions[1]]
     return {name: AVTokens(*pair) for name, *pair in zip(names, *predictions)}
 
 

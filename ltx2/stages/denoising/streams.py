@@ -1,6 +1,6 @@
 """Both streams of a stage as tokens, before noise is added: what is generated, what is known, where tokens lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -13,6 +13,7 @@ from ...values import AVLatent
 from ..conditioning import Conditioning
 from ..conditioning.positions import Guide, guide_positions, reference_positions
 from ..conditioning.references import ReferenceLatent, row_strengths
+from ..conditioning.voices import voice_positions
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class ClipClock:
 class StreamTokens:
     """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
 
-    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are neither guides nor references.
-    attention: how strongly tokens look at each other, None where all do in full.
+    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are no guides, references
+    or voice. attention: how strongly tokens look at each other, None where all do in full.
     """
 
     latent: torch.Tensor
@@ -45,6 +46,11 @@ class StreamTokens:
         predicts itself."""
         level = self.mask * self.level(sigma)
         return [tokens.float() - part.float() * level for part in velocity.split(len(tokens))]
+
+    def alone(self) -> "StreamTokens":
+        """The stream's own tokens without those that it only looks at; for a stream that has no strengths by row."""
+        latent, clean, mask = (part[:, : self.own] for part in (self.latent, self.clean, self.mask))
+        return replace(self, latent=latent, clean=clean, mask=mask, positions=self.positions[:, :, : self.own])
 
     def level(self, sigma: float) -> float:
         """The noise level of the stream at a step: a frozen one is clean throughout."""
@@ -74,18 +80,18 @@ class Streams:
         return AVTokens(one(self.video, noise.video), one(self.audio, noise.audio))
 
     def latents(self, tokens: AVTokens, like: AVLatent) -> AVLatent:
-        """Latents in the layout of ``like`` from tokens; guides and references are dropped."""
+        """Latents in the layout of ``like`` from tokens; guides, references and voice are dropped."""
         video, audio = tokens.video, tokens.audio
         if self.video is not None:
             video = unpatchify_video(video[:, : self.video.own], *like.video.shape[2:])
         if self.audio is not None:
-            audio = unpatchify_audio(audio, like.audio.shape[3])
+            audio = unpatchify_audio(audio[:, : self.audio.own], like.audio.shape[3])
         return AVLatent(video, audio)
 
 
 def streams(start: AVLatent, conditioning: Conditioning, clock: ClipClock) -> Streams:
     """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens, references behind
-    these."""
+    these, and the voice behind the sound's own."""
     return Streams(
         None if start.video is None else _video_stream(start.video, conditioning, clock),
         None if start.audio is None else _audio_stream(start.audio, conditioning),
@@ -142,4 +148,11 @@ def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTok
     else:
         clean = patchify_audio(conditioning.audio.to(latent)).expand(batch, -1, -1)
         mask = conditioning.audio_mask.to(device)[:, 0].expand(batch, -1, -1)  # [B, T, 1]
-    return StreamTokens(tokens, clean, mask, audio_positions(own, device=device), own, frozen=conditioning.audio_frozen)
+    positions = audio_positions(own, device=device)
+    if conditioning.voice is not None:
+        voice = patchify_audio(conditioning.voice.to(latent)).expand(batch, -1, -1)
+        tokens = torch.cat([tokens, torch.zeros_like(voice)], dim=1)
+        clean = torch.cat([clean, voice], dim=1)
+        mask = torch.cat([mask, mask.new_zeros(batch, voice.shape[1], 1)], dim=1)
+        positions = torch.cat([positions, voice_positions(voice.shape[1], device=device)], dim=2)
+    return StreamTokens(tokens, clean, mask, positions, own, frozen=conditioning.audio_frozen)

@@ -1,23 +1,30 @@
 """What people and other libraries give, read as what the stages work with: plain numbers, a finite sound, a prompt."""
 
 from .fields import finite_number, read_fields, whole_number
+from .model_notes import draft_notes, lora_notes, unused_lora, without_distilled_lora
 from .own_audio import ready_audio, sound_from, sound_piece
 from .prompts import cut_notes, negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
+from .voice import ready_voice
 
 __all__ = [
     "check_sound_only",
     "cut_notes",
+    "draft_notes",
     "finite_number",
     "is_pictureless",
+    "lora_notes",
     "negative_text",
     "one_stage",
     "read_fields",
     "ready_audio",
+    "ready_voice",
     "sound_from",
     "sound_piece",
     "stages_of",
     "unread_negative",
+    "unused_lora",
     "wants_negative",
     "whole_number",
+    "without_distilled_lora",
 ]

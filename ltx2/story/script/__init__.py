@@ -21,6 +21,7 @@
       - prompt: A street full of people.
         cut: true               # a new scene: starts from nothing
         reference: depth.mp4    # what an IC-LoRA follows; for the whole film it stands above segments
+        voice: maria.wav        # speech that an ID-LoRA takes the voice from; for the whole film above segments
         image: street.jpg       # or {file: street.jpg, frame: last, strength: 0.8}; paths start at the script's folder
 
 Every entry is described in docs/story.md. Plain lines of prose make a script too: one segment a line, or a paragraph.
@@ -29,5 +30,15 @@ Every entry is described in docs/story.md. Plain lines of prose make a script to
 from .audio import StoryAudio
 from .reading import SegmentScript, StoryImage, StoryScript, parse_script, read_script
 from .references import StoryReference
+from .voices import StoryVoice
 
-__all__ = ["SegmentScript", "StoryAudio", "StoryImage", "StoryReference", "StoryScript", "parse_script", "read_script"]
+__all__ = [
+    "SegmentScript",
+    "StoryAudio",
+    "StoryImage",
+    "StoryReference",
+    "StoryScript",
+    "StoryVoice",
+    "parse_script",
+    "read_script",
+]

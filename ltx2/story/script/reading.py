@@ -21,6 +21,7 @@ from .nodes import Mapping as MappingNode
 from .references import StoryReference, read_references
 from .text import MAX_SEGMENTS, as_source, too_many
 from .values import Reader
+from .voices import StoryVoice, read_voice
 
 STORY_ENTRIES = (
     "segments",
@@ -39,6 +40,7 @@ STORY_ENTRIES = (
     "drift",
     "takes",
     "reference",
+    "voice",
     "audio",
     "defaults",
 )
@@ -54,8 +56,10 @@ SEGMENT_ENTRIES = (
     "takes",
     "take",
     "reference",
+    "voice",
 )
-_DEFAULTS = ("seconds", "frames", "negative", "strength", "takes", "reference")
+_DEFAULTS = ("seconds", "frames", "negative", "strength", "takes", "reference", "voice")
+_SHARED = ("negative", "takes", "reference", "voice")  # may stand above the segments as well
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class SegmentScript:
     takes: int = 1
     take: int | None = None
     references: tuple[StoryReference, ...] = ()
+    voice: StoryVoice | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def _beside(path: Path) -> FindImage:
 
 def _defaults(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
     given = reader.mapping(found["defaults"], "defaults", _DEFAULTS) if "defaults" in found else {}
-    return {name: found[name] for name in ("negative", "takes", "reference") if name in found} | given
+    return {name: found[name] for name in _SHARED if name in found} | given
 
 
 def _drift_correction(reader: Reader, found: dict[str, Any]) -> DriftCorrection | None:
@@ -348,6 +353,7 @@ class _Segments:
             takes=max(takes, take or 1),
             take=take,
             references=references,
+            voice=read_voice(reader, merged.get("voice"), self.file),
         )
 
     def _merged(self, own: dict[str, Any]) -> dict[str, Any]:

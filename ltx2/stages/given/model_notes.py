@@ -1,0 +1,64 @@
+"""What is to be told of a job's models: LoRAs without what they were made for, drafts, refinement LoRAs."""
+
+from typing import Any
+
+from ...checkpoint.lora_report import without_reference, without_voice
+from ..conditioning.voices import voice_lora_notes
+from ..models import Models
+from ..presets import Settings
+from .prompts import stages_of
+
+
+def lora_notes(models: Models, request: Any) -> tuple[str, ...]:
+    """What is known of the model's LoRAs, and whether references or a voice are given that none of them was made
+    for."""
+    settled: set[str] = set()
+    if request.references:
+        settled |= {note for lora in models.reference_loras for note in without_reference(lora)}
+    if request.voice is not None:
+        settled |= {note for lora in models.reference_loras for note in without_voice(lora)}
+    notes = [note for note in models.notes if note not in settled]
+    if request.references and not any(lora.reference is not None for lora in models.reference_loras):
+        notes.append("a reference is shown but no IC-LoRA is loaded: the model was not trained to follow it")
+    return (*notes, *voice_lora_notes(request.voice, models.reference_loras))
+
+
+def unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
+    """A note where a refinement LoRA is given and no stage takes it."""
+    if models.distilled_lora is None or any(stage.distilled_lora_strength for stage in stages_of(settings)):
+        return ()
+    name = models.distilled_lora.path.name
+    if settings.draft and settings.half_size:
+        return (f"the refinement LoRA {name} has no effect: a draft has no second stage",)
+    why = "has no second stage" if settings.refine is None else "runs it at strength 0"
+    return (f"the refinement LoRA {name} has no effect: preset {settings.preset.name} {why}",)
+
+
+def draft_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:
+    """Notes on what a draft leaves out."""
+    if not settings.draft:
+        return ()
+    by = "the model's own decoder" if models.tiny_decoder is None else "the tiny autoencoder"
+    made = ": the first stage alone, enlarged," if settings.half_size else ""
+    notes = [f"this is a draft{made} with pictures by {by}"]
+    # what was said of all stages counts in the first
+    said = request.overrides.get("denoise", {})
+    refine = request.overrides.get("refine", {})
+    unused = next((name for name, value in refine.items() if said.get(name) != value), None)
+    if unused is not None:
+        notes.append(f"refine.{unused} has no effect: a draft has no second stage")
+    return tuple(notes)
+
+
+def without_distilled_lora(models: Models, settings: Settings) -> tuple[str, ...]:
+    """What to warn of where a dev model runs in few steps without the LoRA that makes it fit for that."""
+    wanted = any(stage.distilled_lora_strength for stage in stages_of(settings))
+    distilled = any("distilled" in name.lower() for name in models.names)
+    dev = settings.preset.guided or (settings.denoise.distilled_lora_strength and not distilled)
+    if models.distilled_lora is not None or not dev or not wanted:
+        return ()
+    return (
+        f"preset {settings.preset.name} runs a dev model in few steps without its distilled LoRA: the result will be "
+        f"soft; name the release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
+        "distilled_lora_strength to 0",
+    )
