@@ -48,15 +48,13 @@ class EncodePrompt(host.io.ComfyNode):
 def encode(text_encoder, prompt: str, negative: str) -> list:
     """Contexts (sockets.ContextValue) of a prompt and a negative one. Raises RequestError for an empty prompt."""
     from ..ltx2.errors import RequestError
-    from ..ltx2.stages.given import cut_notes
     from ..ltx2.stages.steps import encode_texts
 
     if not prompt.strip():
         raise RequestError("the prompt is empty: say what is seen and heard")
     models = models_of(text_encoder=text_encoder)
     made = encode_texts(models, [prompt, negative_prompt(negative)], progress=host.progress_reporter("text encoding"))
-    tokenizer = models.need("text_encoder").tokenizer
-    notes = cut_notes(tokenizer, prompt), cut_notes(tokenizer, negative_prompt(negative), name="the negative prompt")
+    notes = models.prompt_note(prompt), models.prompt_note(negative_prompt(negative), "the negative prompt")
     return [ContextValue(context, text_encoder.version, text_encoder.loras, told) for context, told in zip(made, notes)]
 
 

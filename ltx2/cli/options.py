@@ -25,6 +25,7 @@ from ..stages.presets import PRESETS, nag_overrides, parse_override
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
+from .arguments.speed import add_cache_arguments, cache_of
 from .drafts import tiny_decoder_of
 from .report import Bars as Bars
 
@@ -77,6 +78,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
     group.add_argument(
         "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
     )
+    add_cache_arguments(group)
     if not pictures:
         parser.set_defaults(upsampler=None, refine_lora=None, video_decoding="auto", tiny_decoder=None, draft=False)
         return
@@ -126,6 +128,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
         sound_only=getattr(args, "sound_only", False),
+        **cache_of(args),
     )
     checkpoints, text_encoder = model_files(args)
     tiny_decoder = tiny_decoder_of(args, checkpoints)

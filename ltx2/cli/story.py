@@ -10,12 +10,13 @@ from ..errors import Ltx2Error, RequestError
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
-from ..story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes
+from ..story.from_pipeline import check_story, files_below, identity_of, pipeline_generator, prompt_notes
 from ..story.script import read_script
 from ..story.segment_job import source_of
 from ..story.status import story_status
 from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from ..story.tasks import Generate
+from ..text.identity import quick_key
 from . import options
 from .drafts import add_draft_arguments, tiny_decoder_of
 from .report import Bars, add_json_argument, print_result
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
             make,
             work=args.work,
             out=args.out,
-            identity=identity_of(weight_files(args), settings_of(args, models)),
+            identity=_identity(args, models),
             source=source_of(models, args.draft),
             options=RunOptions(wishes, jobs, prune=args.prune, metadata=metadata_of(args, models)),
             log=options.log,
@@ -187,6 +188,18 @@ def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
         # segments of before there were drafts are still known
         *(["draft"] if args.draft else []),
     ]
+
+
+def _identity(args: argparse.Namespace, models: Models) -> str:
+    """What tells other weights and settings from those of finished segments; with a cache, the files are looked into
+    only when one of them is another than last time."""
+    files, settings, folder = weight_files(args), settings_of(args, models), models.contexts.folder
+    if folder is None:
+        return identity_of(files, settings)
+    key = f"story {quick_key(files_below(files), settings)}"
+    known = folder.recall(key) or {"identity": identity_of(files, settings)}
+    folder.remember(key, known)
+    return known["identity"]
 
 
 def weight_files(args: argparse.Namespace) -> list[str]:

@@ -1,6 +1,6 @@
 """The networks of a pipeline, loaded from files, and the settings they run with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,12 @@ from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.offload_ops import OFFLOAD_OPS
 from ..text.cache import ContextCache
+from ..text.context_folder import DEFAULT_LIMIT_BYTES, ContextFolder
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
+from ..text.identity import content_identity, quick_key, text_files
 from ..text.layers import with_ops
+from ..text.source import TEXT_PARTS, TextSource
+from ..text.tokenizer import cut_note
 from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
 from .video_decoding import MODES
@@ -41,7 +45,8 @@ class PipelineConfig:
     of quantised files are turned into plain ones at load (``dequantize``), or kept small in linear layers (``on_use``).
     sound_only: of the transformer only the half is loaded that makes sound where there is no picture.
     noise_device: ``cpu`` makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at
-    4096 tokens; None for the models' own.
+    4096 tokens; None for the models' own. cache: a folder that keeps what prompts became for later runs, which then do
+    not open the text encoder for them; cache_bytes: how much it may hold.
     """
 
     device: str = "cpu"
@@ -59,6 +64,8 @@ class PipelineConfig:
     noise_device: str = "cpu"
     sound_only: bool = False
     schedule_shift: tuple[float, float] | None = None
+    cache: str | Path | None = None
+    cache_bytes: int = DEFAULT_LIMIT_BYTES
 
     def __post_init__(self):
         for name, known in (("offload", OFFLOADS), ("video_decoding", MODES), ("pass_batching", BATCHINGS)):
@@ -76,7 +83,8 @@ class Models:
     tiny_decoder: of a tiny autoencoder, for drafts. distilled_lora: for the stages that ask for it, on a copy of the
     transformer. loras: those that are merged in, with strengths and what of them fits; reference_loras: those of them
     that look at a reference video or take up a voice; notes: what the user has to know
-    of them. contexts: prompts encoded so far.
+    of them. contexts: prompts encoded so far. text_source: gives the networks of the text where they were not loaded
+    yet, because prompts that come again need none.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -102,6 +110,7 @@ class Models:
     missing: dict[str, str] = field(default_factory=dict)
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
+    text_source: TextSource | None = None
     host_placement: Placement | None = None
 
     @property
@@ -112,9 +121,31 @@ class Models:
     def need(self, name: str) -> Any:
         """A network by its field's name. Raises CheckpointError saying which file holds it when it was not loaded."""
         found = getattr(self, name)
+        if found is None and name in TEXT_PARTS and self.text_source is not None:
+            found = self.text_source[name]
         if found is None:
             raise CheckpointError(self.missing.get(name) or f"the {name.replace('_', ' ')} was not loaded")
         return found
+
+    def check(self, name: str) -> None:
+        """Raise CheckpointError as ``need`` does, without loading what can be loaded later."""
+        if name not in TEXT_PARTS or self.text_source is None:
+            self.need(name)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether there is a text encoder, loaded or not."""
+        return self.text_encoder is not None or self.text_source is not None
+
+    def prompt_note(self, prompt: str, name: str = "the prompt") -> tuple[str, ...]:
+        """What is to be told of a prompt, which is that the models do not read it to its end. name: what it is called
+        there."""
+        if not self.reads_prompts:
+            return ()
+        known, note = self.contexts.note(self.context_identity, prompt)
+        if not known:
+            note = cut_note(self.need("text_encoder").tokenizer, prompt)
+        return () if note is None else (note.replace("the prompt", name, 1),)
 
 
 def load_models(
@@ -137,16 +168,14 @@ def load_models(
     matching key); other networks may be missing until they are needed.
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
+    cache = ContextCache(folder=None if config.cache is None else ContextFolder(config.cache, config.cache_bytes))
     checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
     read = [(read_lora(path), strength) for path, strength in loras]
     half = {"sound_only": True} if config.sound_only else {}
     transformer = loading.take(
         load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.large
     )
-    encoder = None if text_encoder is None else _text_encoder(loading, text_encoder, read)
-    # the text projection of 2.5 is in the text encoder's file
-    with_encoder = checkpoint if text_encoder is None else open_checkpoint(paths, encoder_files(text_encoder))
-    found = _networks(loading, checkpoint, with_encoder, read)
+    found = _networks(loading, checkpoint)
     if upsampler is not None:
         file = open_checkpoint(upsampler)
         found["upsampler"] = loading.try_to_take("upsampler", load.load_upsampler, file, config.upsampler)
@@ -158,24 +187,20 @@ def load_models(
         found["tiny_decoder"] = load.load_tiny_decoder(
             open_checkpoint(tiny_decoder), dtype=config.video_vae, device=loading.device
         )
-    if encoder is None:
-        loading.missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
+    text = _Text(loading, checkpoint, text_encoder, read)
+    shapes = text.put_in(found, cache.folder)
     loading.report(_Loading.STEPS)
     result = Models(
         config=config,
         release=release(model_version(checkpoint), str(checkpoint)),
         names=tuple(path.name for path in checkpoint.paths),
         transformer=transformer,
-        text_encoder=encoder,
         distilled_lora=None if distilled_lora is None else read_refine_lora(distilled_lora, transformer),
         missing=loading.missing,
+        contexts=cache,
         **found,
     )
-    result = _with_reports(result, read)
-    if encoder is None or result.text_projection is None or result.connectors is None:
-        return result
-    check_gemma_version(encoder, checkpoint.metadata, checkpoint.paths[0].name, result.release.text_encoder)
-    return replace(result, context_identity=context_identity(encoder, result.text_projection, result.connectors))
+    return _with_reports(result, read, shapes)
 
 
 class _Loading:
@@ -216,31 +241,107 @@ class _Loading:
             return None
 
 
-def _text_encoder(loading: _Loading, path: str | Path, loras: list) -> TextEncoder | None:
+def _networks(loading: _Loading, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The autoencoders that these files hold, by their field's name."""
     config = loading.config
-    encoder = loading.try_to_take("text_encoder", load_text_encoder, path, config.text_encoder, loras=loras)
-    if encoder is None or not loading.large:
-        return encoder
-    model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
-    return replace(encoder, model=model, compute_device=torch.device(config.device))
+    table: dict[str, tuple[Callable, torch.dtype]] = {
+        "video_encoder": (load.load_video_encoder, config.video_vae),
+        "video_decoder": (load.load_video_decoder, config.video_vae),
+        "audio_encoder": (load.load_audio_encoder, config.audio_vae),
+        "audio_decoder": (load.load_audio_decoder, config.audio_vae),
+        "vocoder": (load.load_vocoder, config.vocoder),
+    }
+    return {name: loading.try_to_take(name, loader, checkpoint, dtype) for name, (loader, dtype) in table.items()}
 
 
-def _networks(loading: _Loading, checkpoint: Checkpoint, with_encoder: Checkpoint, loras: list) -> dict[str, Any]:
-    """Everything around the transformer that these files hold, by its field's name."""
-    config, text = loading.config, {"loras": loras, **loading.large}
-    table: dict[str, tuple[Callable, Checkpoint, torch.dtype, dict[str, Any]]] = {
-        "text_projection": (load.load_text_projection, with_encoder, config.text_encoder, text),
-        "connectors": (load.load_connectors, checkpoint, config.text_encoder, text),
-        "video_encoder": (load.load_video_encoder, checkpoint, config.video_vae, {}),
-        "video_decoder": (load.load_video_decoder, checkpoint, config.video_vae, {}),
-        "audio_encoder": (load.load_audio_encoder, checkpoint, config.audio_vae, {}),
-        "audio_decoder": (load.load_audio_decoder, checkpoint, config.audio_vae, {}),
-        "vocoder": (load.load_vocoder, checkpoint, config.vocoder, {}),
+@dataclass(frozen=True, eq=False)
+class _Text:
+    """What reads prompts, as files: Gemma, which may be None, and a checkpoint with what joins it to the model."""
+
+    loading: _Loading
+    checkpoint: Checkpoint
+    encoder: str | Path | None
+    loras: Sequence[tuple[Lora, float]]
+
+    def put_in(self, found: dict[str, Any], folder: ContextFolder | None) -> dict[str, Any] | None:
+        """Add the networks to what was found, or what loads them when a prompt is new: such files were loaded before,
+        and are known to fit. Returns their shapes where they were not loaded, for LoRAs."""
+        key = "" if folder is None or self.encoder is None else quick_key(self._files, self._settings)
+        known = folder.recall(key) if folder is not None and key else None
+        if known is not None:
+            found["text_source"] = TextSource(lambda: self._load_known(key))
+            found["context_identity"] = known["identity"]
+            return {
+                name: {one: tuple(shape) for one, shape in of_one.items()} for name, of_one in known["shapes"].items()
+            }
+        found |= self.load()
+        if any(found.get(name) is None for name in TEXT_PARTS):
+            return None
+        if not key:
+            networks = found["text_projection"], found["connectors"]
+            found["context_identity"] = context_identity(found["text_encoder"], *networks)
+            return None
+        found["context_identity"] = content_identity(self._files, self._settings)
+        shapes = {name: weight_shapes(one) for name, one in _text_modules(found).items()} if self.loras else {}
+        folder.remember(key, {"identity": found["context_identity"], "shapes": shapes})
+        return None
+
+    def load(self) -> dict[str, Any]:
+        """The networks by their field's name. Raises CheckpointError for a text encoder of another release."""
+        config, loading, where = self.loading.config, self.loading, self.checkpoint
+        options = {"loras": self.loras, **loading.large}
+        encoder = None
+        if self.encoder is None:
+            loading.missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
+        else:
+            encoder = loading.try_to_take(
+                "text_encoder", load_text_encoder, self.encoder, config.text_encoder, loras=self.loras
+            )
+            # the text projection of 2.5 is in the text encoder's file
+            where = open_checkpoint(self.checkpoint.paths, encoder_files(self.encoder))
+        if encoder is not None and loading.large:
+            model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
+            encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
+        found = {"text_encoder": encoder}
+        for name, loader, file in (
+            ("text_projection", load.load_text_projection, where),
+            ("connectors", load.load_connectors, self.checkpoint),
+        ):
+            found[name] = loading.try_to_take(name, loader, file, config.text_encoder, **options)
+        if not any(found[name] is None for name in TEXT_PARTS):
+            known = release(model_version(self.checkpoint), str(self.checkpoint))
+            name = self.checkpoint.paths[0].name
+            check_gemma_version(encoder, self.checkpoint.metadata, name, known.text_encoder)
+        return found
+
+    def _load_known(self, key: str) -> dict[str, Any]:
+        if quick_key(self._files, self._settings) != key:
+            raise CheckpointError(f"{self.encoder} or a file that goes with it was changed meanwhile: start again")
+        return self.load()
+
+    @property
+    def _files(self) -> list[Path]:
+        loras = (lora.path for lora, _ in self.loras)
+        return text_files(self.encoder, encoder_files(self.encoder), (*self.checkpoint.paths, *loras))
+
+    @property
+    def _settings(self) -> tuple[object, ...]:
+        config = self.loading.config
+        kind = torch.device(config.device).type
+        return 1, config.text_encoder, config.quantized, kind, *(strength for _, strength in self.loras)
+
+
+def _text_modules(found: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The networks of the text under the names that LoRA reports use."""
+    video, audio = found.get("connectors") or (None, None)
+    encoder = found.get("text_encoder")
+    modules = {
+        "video_connector": video,
+        "audio_connector": audio,
+        "text_projection": found.get("text_projection"),
+        "text_encoder": None if encoder is None else encoder.model,
     }
-    return {
-        name: loading.try_to_take(name, loader, source, dtype, **options)
-        for name, (loader, source, dtype, options) in table.items()
-    }
+    return {name: module for name, module in modules.items() if module is not None}
 
 
 def read_refine_lora(path: str | Path, transformer: nn.Module) -> Lora:
@@ -252,16 +353,13 @@ def read_refine_lora(path: str | Path, transformer: nn.Module) -> Lora:
     return lora
 
 
-def _with_reports(models: Models, loras: Sequence[tuple[Lora, float]]) -> Models:
-    """What of the LoRAs took effect in the networks that were loaded."""
-    video, audio = models.connectors or (None, None)
-    networks = {
-        "transformer": models.transformer,
-        "video_connector": video,
-        "audio_connector": audio,
-        "text_projection": models.text_projection,
-        "text_encoder": None if models.text_encoder is None else models.text_encoder.model,
-    }
+def _with_reports(
+    models: Models, loras: Sequence[tuple[Lora, float]], shapes: Mapping[str, Any] | None = None
+) -> Models:
+    """What of the LoRAs took effect in the networks that were loaded, or will be. shapes: of those of the text that
+    were not loaded yet."""
+    text = _text_modules(vars(models)) if shapes is None else shapes
+    networks = {"transformer": models.transformer, **text}
     reports = tuple((report_lora(lora, networks), strength) for lora, strength in loras)
     notes = [note for report, _ in reports for note in report.notes()]
     if models.distilled_lora is not None:

@@ -31,7 +31,6 @@ from .conditioning.voices import check_voice
 from .geometry import Geometry
 from .given import (
     check_sound_only,
-    cut_notes,
     draft_notes,
     is_pictureless,
     lora_notes,
@@ -289,10 +288,9 @@ def _voice_notes(request: Request, geometry: Geometry) -> tuple[str, ...]:
 
 
 def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Collection[str]) -> tuple[str, ...]:
-    if TEXT not in parts or request.positive is not None or models.text_encoder is None:
+    if TEXT not in parts or request.positive is not None or not models.reads_prompts:
         return ()
-    tokenizer = models.text_encoder.tokenizer
-    notes = cut_notes(tokenizer, request.prompt)
+    notes = models.prompt_note(request.prompt)
     if (
         request.negative_prompt is None
         or request.negative is not None
@@ -300,7 +298,7 @@ def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Co
     ):
         return notes
     text = negative_text(request.negative_prompt, settings)
-    return (*notes, *cut_notes(tokenizer, text, name="the negative prompt"))
+    return (*notes, *models.prompt_note(text, "the negative prompt"))
 
 
 def _multiple(settings: Settings) -> int:
@@ -422,7 +420,7 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
     if UPSAMPLING in parts and settings.refine is not None:
         needed.append("upsampler")
     for name in needed:
-        models.need(name)
+        models.check(name)
     if "upsampler" in needed:
         check_upsampler(models.upsampler.config)
     _check_blocks(models, settings)

@@ -72,7 +72,13 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
     with models.placement.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *there):
         connectors = there[0], there[1] if audio is not None else None
         contexts = encode_prompts(
-            replace(encoder, model=language), projection, connectors, prompts, cache=models.contexts, progress=progress
+            replace(encoder, model=language),
+            projection,
+            connectors,
+            prompts,
+            cache=models.contexts,
+            identity=models.context_identity or None,
+            progress=progress,
         )
     # the cache holds them on the CPU; what a stage needs it moves
     return [context.to("cpu") for context in contexts]

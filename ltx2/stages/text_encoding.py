@@ -16,11 +16,13 @@ def encode_prompts(
     prompts: Sequence[str],
     *,
     cache: ContextCache | None = None,
+    identity: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[TextContext]:
     """Contexts of prompts, in order: video [1, 1024, Dv] and audio [1, 1024, Da].
 
-    All modules on one device. cache: contexts of these very weights that were encoded before are not encoded again.
+    All modules on one device. cache: contexts of these very weights that were encoded before are not encoded again;
+    identity: what it knows these weights by.
     progress: called before each prompt and at the end; raising from it stops the work. Raises RequestError and
     CheckpointError.
     """
@@ -28,7 +30,7 @@ def encode_prompts(
     for i, prompt in enumerate(prompts):
         if progress is not None:
             progress(Progress("text encoding", i, len(prompts)))
-        contexts += encode(encoder, projection, connectors, [prompt], cache=cache)
+        contexts += encode(encoder, projection, connectors, [prompt], cache=cache, identity=identity)
     if progress is not None:
         progress(Progress("text encoding", len(prompts), len(prompts)))
     return contexts

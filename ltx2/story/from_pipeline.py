@@ -11,7 +11,6 @@ from ..film.reference_film import reference_frames_of, reference_mask_of
 from ..media.images import open_image
 from ..media.sound_reader import read_sound
 from ..stages import pipeline
-from ..stages.given import cut_notes
 from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
@@ -106,20 +105,22 @@ def check_story(models: Models, script: StoryScript, draft: bool = False) -> Non
 
 def prompt_notes(models: Models, script: StoryScript) -> tuple[str, ...]:
     """What is to be told of prompts of a story that the models do not read to the end, one sentence each."""
-    if models.text_encoder is None:
-        return ()
-    tokenizer = models.text_encoder.tokenizer
-    found = ((number, cut_notes(tokenizer, one.prompt)) for number, one in enumerate(script.segments, 1))
+    found = ((number, models.prompt_note(one.prompt)) for number, one in enumerate(script.segments, 1))
     return tuple(f"segment {number}: {note}" for number, notes in found for note in notes)
+
+
+def files_below(paths: Iterable[str | Path]) -> list[Path]:
+    """Files, and in place of a folder all that are in it and below."""
+    found = ((path, sorted(one for one in path.rglob("*") if one.is_file())) for path in map(Path, paths))
+    return [one for path, inside in found for one in (inside if path.is_dir() else [path])]
 
 
 def identity_of(paths: Iterable[str | Path], settings: Iterable[object] = ()) -> str:
     """A text that differs for other weight files or settings: names do not count, sizes and samples of the content
     do."""
     digest = hashlib.sha256()
-    for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
+    for path in paths:
+        for file in files_below([path]):
             size = file.stat().st_size
             digest.update(f"{size} ".encode())
             with open(file, "rb") as opened:

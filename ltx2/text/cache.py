@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..values import TextContext
+from .context_folder import ContextFolder, KeptContext
 
 MIB = 2**20
 # A context of the released models is 12 to 16 MB. Prompts that come again – the negative one, and the one that is tried
@@ -18,12 +19,18 @@ DEFAULT_LIMIT_CONTEXTS = 8
 class ContextCache:
     """Contexts by model identity and prompt; the longest unused go first when one of the limits is reached.
 
-    Kept on the CPU, so that the cache costs no memory where the models run.
+    Kept on the CPU, so that the cache costs no memory where the models run. folder: keeps them for later runs too.
+    Surrounding blanks of a prompt do not matter.
     """
 
-    def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES, limit_contexts: int = DEFAULT_LIMIT_CONTEXTS):
-        self.limit_bytes, self.limit_contexts = limit_bytes, limit_contexts
-        self._contexts: OrderedDict[tuple[str, str], TextContext] = OrderedDict()
+    def __init__(
+        self,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        limit_contexts: int = DEFAULT_LIMIT_CONTEXTS,
+        folder: ContextFolder | None = None,
+    ):
+        self.limit_bytes, self.limit_contexts, self.folder = limit_bytes, limit_contexts, folder
+        self._contexts: OrderedDict[tuple[str, str], KeptContext] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -31,20 +38,37 @@ class ContextCache:
     @property
     def bytes(self) -> int:
         """How much memory the contexts take."""
-        return sum(_bytes(context) for context in self._contexts.values())
+        return sum(_bytes(kept.context) for kept in self._contexts.values())
 
     def find(self, identity: str, prompt: str, device: torch.device | str = "cpu") -> TextContext | None:
-        """The context of a prompt on ``device``, or None; surrounding blanks of the prompt do not matter."""
+        """The context of a prompt on ``device``, or None."""
         key = (identity, prompt.strip())
         if key not in self._contexts:
-            return None
+            kept = None if self.folder is None else self.folder.find(identity, prompt)
+            if kept is None:
+                return None
+            self._hold(key, kept)
         self._contexts.move_to_end(key)
-        return self._contexts[key].to(device)
+        return self._contexts[key].context.to(device)
 
-    def keep(self, identity: str, prompt: str, context: TextContext) -> None:
-        """Remember the context of a prompt; the longest unused go where there is no room."""
-        self._contexts[identity, prompt.strip()] = context.to("cpu")
-        self._contexts.move_to_end((identity, prompt.strip()))
+    def note(self, identity: str, prompt: str) -> tuple[bool, str | None]:
+        """Whether a prompt's context is known, and what is to be told of it (see ``keep``)."""
+        kept = self._contexts.get((identity, prompt.strip()))
+        if kept is not None:
+            return True, kept.note
+        return (False, None) if self.folder is None else self.folder.note(identity, prompt)
+
+    def keep(self, identity: str, prompt: str, context: TextContext, note: str | None = None) -> None:
+        """Remember the context of a prompt; the longest unused go where there is no room. note: what is to be told of
+        the prompt each time."""
+        kept = KeptContext(context.to("cpu"), note)
+        self._hold((identity, prompt.strip()), kept)
+        if self.folder is not None:
+            self.folder.keep(identity, prompt, kept)
+
+    def _hold(self, key: tuple[str, str], kept: KeptContext) -> None:
+        self._contexts[key] = kept
+        self._contexts.move_to_end(key)
         while len(self) > 1 and (self.bytes > self.limit_bytes or len(self) > self.limit_contexts):
             self._contexts.popitem(last=False)
 

@@ -30,7 +30,15 @@ from .cache import ContextCache, fingerprint
 from .language_model import RELEASES, empty_language_model, family_of, fill_computed_buffers, hugging_face_config
 from .llama_cpp import language_component
 from .prompts import check_text
-from .tokenizer import MAX_TOKENS, PromptTokenizer, from_folder, from_sentencepiece, from_tokenizer_json, prompt_ids
+from .tokenizer import (
+    MAX_TOKENS,
+    PromptTokenizer,
+    cut_note,
+    from_folder,
+    from_sentencepiece,
+    from_tokenizer_json,
+    prompt_ids,
+)
 
 
 @dataclass(frozen=True)
@@ -314,11 +322,13 @@ def encode(
     prompts: Sequence[str],
     *,
     cache: ContextCache | None = None,
+    identity: str | None = None,
 ) -> list[TextContext]:
     """Text contexts of prompts, in order: video [1, 1024, Dv] and audio [1, 1024, Da] each.
 
     connectors: (video, audio or None). Prompts run one at a time, so that a context depends on its prompt alone and
-    not on what it was encoded with. With a cache, a prompt known for these very weights is not run again.
+    not on what it was encoded with. With a cache, a prompt known for these very weights is not run again;
+    identity: what the cache knows them by (default: a digest of files and weights).
     Errors: RequestError (not a text), CheckpointError (encoder and projection do not fit).
     """
     for prompt in prompts:
@@ -326,14 +336,15 @@ def encode(
             raise RequestError(f"a prompt is text, got {type(prompt).__name__}")
         check_text(prompt)
     check_width(encoder, projection)
-    identity = context_identity(encoder, projection, connectors) if cache is not None else ""
+    if identity is None:
+        identity = context_identity(encoder, projection, connectors) if cache is not None else ""
     contexts = []
     for prompt in prompts:
         context = cache.find(identity, prompt, encoder.device) if cache is not None else None
         if context is None:
             context = _encode_one(encoder, projection, connectors, prompt)
             if cache is not None:
-                cache.keep(identity, prompt, context)
+                cache.keep(identity, prompt, context, cut_note(encoder.tokenizer, prompt))
         contexts.append(context)
     return contexts
 

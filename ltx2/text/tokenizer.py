@@ -110,12 +110,15 @@ def from_sentencepiece(proto: bytes, name: str) -> PromptTokenizer:
 def from_folder(folder: Path) -> PromptTokenizer:
     """The tokenizer of a Hugging Face folder: ``tokenizer.json``, else ``tokenizer.model``; also in ``tokenizer/`` in
     or beside it."""
-    places = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
-    for file_name, read in (("tokenizer.json", from_tokenizer_json), ("tokenizer.model", from_sentencepiece)):
-        for place in places:
-            path = place / file_name
-            if path.is_file():
-                return read(path.read_bytes(), str(path))
+    for path in tokenizer_files(folder):
+        return (from_tokenizer_json if path.suffix == ".json" else from_sentencepiece)(path.read_bytes(), str(path))
     raise CheckpointError(
         f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it"
     )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The tokenizers that :func:`from_folder` would take, the first one first."""
+    places = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
+    found = (place / name for name in ("tokenizer.json", "tokenizer.model") for place in places)
+    return [path for path in found if path.is_file()]

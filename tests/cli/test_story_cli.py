@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltx2 import media
+from ltx2 import media, mini
 from ltx2.cli import continue_, generate, main, story
+from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import ContinuationError, RequestError, StoryError
 from ltx2.film import capture_state, first_segment
@@ -244,3 +246,34 @@ def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
             tmp_path / "picture.png",
         )
     assert not (tmp_path / "work" / "segments").exists() and not (tmp_path / "x.mp4").exists()
+
+
+def test_a_second_run_with_a_cache_opens_no_text_encoder(tmp_path, capsys):
+    gemma, cache = tmp_path / "gemma.safetensors", tmp_path / "cache"
+    gemma.write_bytes(mini.TEXT_ENCODER.read_bytes())
+    script = tmp_path / "film.yaml"
+    script.write_text("size: 64x64\ndefaults: {frames: 9}\nsegments: [A red ball jumps.]\n")
+    models = ["--checkpoint", "mini", "--text-encoder", str(gemma), "--device", "cpu", "--cache", str(cache)]
+    told = ["story", str(script), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "film.mp4"), *models]
+    assert main(told) == 0
+    before, size = gemma.stat(), gemma.stat().st_size
+    gemma.write_bytes(b"x" * size)
+    os.utime(gemma, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert main([*told, "--redo", "1:77"]) == 0  # the same prompt, made anew
+    assert main(["generate", "--prompt", "A red ball falls.", "--out", str(tmp_path / "x.mp4"), *models]) == 1
+    assert "gemma.safetensors" in capsys.readouterr().err
+    assert main(["inspect", str(gemma)]) == 1  # it is spoilt indeed
+    without = models[:-2]
+    given = ["generate", "--prompt", "x", "--out", str(tmp_path / "x.mp4"), *without, "--cache-limit", "1GiB"]
+    assert main(given) == 1 and "add --cache DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GiB", 12 << 30), ("1.5 gib", 3 << 29), ("12G", 12 << 30), ("500MB", 500_000_000), ("64k", 65536), ("7", 7)],
+)
+def test_sizes_as_people_write_them(text, size):
+    assert byte_size(text) == size
+    for wrong in (f"-{text}", f"{text}s", "", "GiB", "0G", "1e9", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected one such as"):
+            byte_size(wrong)

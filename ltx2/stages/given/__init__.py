@@ -3,13 +3,12 @@
 from .fields import finite_number, read_fields, whole_number
 from .model_notes import draft_notes, lora_notes, unused_lora, without_distilled_lora
 from .own_audio import ready_audio, sound_from, sound_piece
-from .prompts import cut_notes, negative_text, stages_of, unread_negative, wants_negative
+from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
 from .voice import ready_voice
 
 __all__ = [
     "check_sound_only",
-    "cut_notes",
     "draft_notes",
     "finite_number",
     "is_pictureless",

@@ -2,7 +2,6 @@
 
 from ...sampling.guidance import needs_negative
 from ...text.prompts import negative_prompt
-from ...text.tokenizer import PromptTokenizer, cut_note
 from ..presets import Settings, StageSettings, guidance_of
 
 
@@ -39,9 +38,3 @@ def unread_negative(given: str | None, settings: Settings) -> tuple[str, ...]:
         f"the negative prompt has no effect: preset {settings.preset.name} runs without guidance; nag 11 (--nag on the "
         "command line) makes it count",
     )
-
-
-def cut_notes(tokenizer: PromptTokenizer, prompt: str, *, name: str = "the prompt") -> tuple[str, ...]:
-    """A note where the models do not read a prompt to its end; none else. name: what it calls the prompt."""
-    note = cut_note(tokenizer, prompt)
-    return () if note is None else (note.replace("the prompt", name, 1),)

@@ -1,0 +1,46 @@
+"""Options of how fast and in how much memory: they change neither picture nor sound."""
+
+import argparse
+import re
+from typing import Any
+
+from ...errors import RequestError
+from ...text.context_folder import DEFAULT_LIMIT_BYTES
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{mark}": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for mark, base in (("", 1024), ("iB", 1024), ("B", 1000))
+}
+
+
+def add_cache_arguments(group: argparse._ArgumentGroup) -> None:
+    """Options of every verb that reads prompts."""
+    group.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="folder that keeps what prompts became: one that comes again, in any run, does not open the text encoder",
+    )
+    group.add_argument(
+        "--cache-limit",
+        metavar="SIZE",
+        type=byte_size,
+        help="how much --cache may hold, such as 500MiB; the longest unused goes (default 4GiB)",
+    )
+
+
+def cache_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's settings that a command line means. Raises RequestError."""
+    if args.cache_limit is not None and args.cache is None:
+        raise RequestError("--cache-limit bounds what --cache keeps: add --cache DIR, or leave it out")
+    return {"cache": args.cache, "cache_bytes": args.cache_limit or DEFAULT_LIMIT_BYTES}
+
+
+def byte_size(text: str) -> int:
+    """Bytes of a text such as 12GiB, 12G, 12GB or 1.5 GiB; G alone counts by 1024. Raises ArgumentTypeError."""
+    found = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) ?([KMGT]?(?:i?B)?)", text.strip(), re.IGNORECASE)
+    units = {unit.lower(): size for unit, size in _UNITS.items()}
+    size = int(float(found[1]) * units.get(found[2].lower(), 0)) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, expected one such as 12GiB or 500MB")
+    return size
