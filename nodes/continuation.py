@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
 from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
+from ..ltx2.film.found import Writing
 from ..ltx2.film.provenance import read_provenance
+from ..ltx2.film.saved_film import check_film, film_of, write_after_film
 from ..ltx2.film.timeline import overlap_within
 from . import host
+from .film_before import OUTPUT, film_path, found_film, known_film
 from .shown import save_film, video_of
 from .sockets import FINISHED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
@@ -155,7 +159,7 @@ class SaveState(host.io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.output(State, "state", "The same state."),
+                host.output(State, "state", "The same state, which knows the film that was saved with it."),
                 host.output(io.String, "file", "The saved file's name as Load Continuation State takes it."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -163,23 +167,24 @@ class SaveState(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, state, filename_prefix, form, video=None):
-        file, shown = save_state(state, filename_prefix, cls.hidden, SUFFIXES[form], video)
+        state, file, shown = save_state(state, filename_prefix, cls.hidden, SUFFIXES[form], video)
         return host.io.NodeOutput(state, file, ui=shown)
 
 
-def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=None) -> tuple[str, dict]:
-    """Write a state under a fresh name, and a film beside it: (its name as Load Continuation State takes it, what the
-    page shows of it)."""
+def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=None) -> tuple[Any, str, dict]:
+    """Write a state under a fresh name, and a film beside it: (the state, which knows its film, its name as Load
+    Continuation State takes it, what the page shows of it)."""
     frames = state.video_frames
     size = (frames[0].shape[1], frames[0].shape[0]) if frames else (0, 0)
     target = host.save_target(filename_prefix, hidden, size)
     if video is not None:
         save_film(video, target.path(".mp4"), hidden)
+        state = known_film(state, target.path(".mp4"), target.annotated(".mp4"))
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures: dict[str, Any] = {"images": [target.result(suffix)]} if suffix == ".png" else {}
     if video is not None:
         pictures = {"images": [target.result(".mp4")], "animated": (True,)}
-    return target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}
+    return state, target.annotated(suffix), {"states": [card(state, target, suffix)], **pictures}
 
 
 class LoadState(host.io.ComfyNode):
@@ -221,8 +226,16 @@ class LoadState(host.io.ComfyNode):
 
     @classmethod
     def execute(cls, file):
-        found = load_attachment(host.user_file(file))
-        return host.io.NodeOutput(found.state, ui={"states": [card(found.state, notes=found.notes) | {"file": file}]})
+        state, shown = load_state(file)
+        return host.io.NodeOutput(state, ui={"states": [shown]})
+
+
+def load_state(file: str) -> tuple[LTX2ContinuationState, dict]:
+    """The state in a file of the host's, which knows where its film is now, and what the page shows of it. Raises
+    RequestError and ContinuationError."""
+    found = load_attachment(host.user_file(file))
+    state, told = found_film(found.state, file)
+    return state, card(state, notes=(*found.notes, *told)) | {"file": file}
 
 
 class InspectState(host.io.ComfyNode):
@@ -277,7 +290,22 @@ def in_words(state) -> str:
         lines += [f"model: {producer.source.release}"] if producer.source.release else []
         lines += [f"file: {producer.source.file}"] if producer.source.file else []
         lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
+    film = film_of(state)
+    lines += [f"film: {film.file}, {film.frames} frames"] if film is not None else []
     return "\n".join(lines)
+
+
+def hold_inputs() -> list:
+    """How much of a drift is taken back."""
+    told = {
+        "hold_colour": "How much of a colour drift against the first segment is taken back: 0 none, 1 all.",
+        "hold_contrast": "How much of a contrast drift is taken back: 0 none, 1 all.",
+        "hold_loudness": "How much of a loudness drift is taken back: 0 none, 1 all.",
+    }
+    return [
+        host.field(host.io.Float, name, tooltip, default=0.0, min=0.0, max=1.0, step=0.05)
+        for name, tooltip in told.items()
+    ]
 
 
 class JoinSegments(host.io.ComfyNode):
@@ -287,7 +315,13 @@ class JoinSegments(host.io.ComfyNode):
     def define_schema(cls):
         io = host.io
         more = [
-            host.field(Segment, f"segment_{i}", f"Segment {i} of the film, continuing segment {i - 1}.", optional=True)
+            host.field(
+                Segment,
+                f"segment_{i}",
+                f"Segment {i} of the film, continuing segment {i - 1}.",
+                optional=True,
+                lazy=True,
+            )
             for i in range(2, JOIN_INPUTS + 1)
         ]
         return host.schema(
@@ -295,41 +329,23 @@ class JoinSegments(host.io.ComfyNode):
             "Join Segments",
             "continuation",
             description="Joins segments in order: repeated frames are left out, the sound is crossfaded on the film's clock, and the track has "
-            "exactly as many samples as the picture is long. A segment alone gives what is new in it. For longer films use Story.",
+            "exactly as many samples as the picture is long. A segment alone gives what is new in it; with the state that it goes on from, the film "
+            "that was saved with that comes before it, as it is. For longer films use Story.",
             inputs=[
-                host.field(Segment, "segment_1", "First segment of the film."),
+                # asked for once the film before is known to be there
+                host.field(Segment, "segment_1", "First segment of the film.", lazy=True),
                 *more,
+                *hold_inputs(),
                 host.field(
-                    io.Float,
-                    "hold_colour",
-                    "How much of a colour drift against the first segment is taken back: 0 none, 1 all.",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                ),
-                host.field(
-                    io.Float,
-                    "hold_contrast",
-                    "How much of a contrast drift is taken back: 0 none, 1 all.",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                ),
-                host.field(
-                    io.Float,
-                    "hold_loudness",
-                    "How much of a loudness drift is taken back: 0 none, 1 all.",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
+                    State,
+                    "state",
+                    "The state that segment 1 goes on from: the film that was saved with it comes before segment 1 in video, as it is.",
+                    optional=True,
                 ),
             ],
             outputs=[
-                host.output(io.Image, "images", "All frames of the film."),
-                host.output(io.Audio, "audio", "Its sound."),
+                host.output(io.Image, "images", "All frames of the film; with a state those that are new."),
+                host.output(io.Audio, "audio", "Their sound."),
                 host.output(io.Float, "fps", "Frames per second."),
                 host.output(io.String, "report", "How well each seam joins."),
                 host.output(io.Video, "video", "The film with its sound, for saving."),
@@ -338,14 +354,40 @@ class JoinSegments(host.io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, **others):
+    def check_lazy_status(cls, state=None, **inputs):
+        # before anything is sampled: once it is, a film that is not there costs minutes
+        if state is not None:
+            check_film(film_path(state), state)
+        return [name for name, value in inputs.items() if value is None and name.startswith("segment_")]
+
+    @classmethod
+    def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, state=None, **others):
         names = [f"segment_{i}" for i in range(2, JOIN_INPUTS + 1)]
         given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
         wanted = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
-        images, audio, report = join(given, wanted if wanted != DriftCorrection() else None)
+        correction = wanted if wanted != DriftCorrection() else None
+        images, audio, report = join(given, correction)
         timing = given[0].timing
-        video = video_of(images, audio, timing.fps)
+        if state is None:
+            video = video_of(images, audio, timing.fps)
+        else:
+            video, report = join_behind(state, given, correction)
         return host.io.NodeOutput(images, audio, float(timing.fps), report, video, ui={"text": [report]})
+
+
+def join_behind(state, segments: list[SegmentValue], drift_correction: DriftCorrection | None = None):
+    """The film that was saved with a state with segments behind it, as the host's VIDEO, and a report. Raises
+    RequestError, ContinuationError and MediaError."""
+    before = film_path(state)
+    lines: list[str] = []
+    name = film_of(state).file.removesuffix(OUTPUT)
+    finished = [FinishedSegment(one.timing, list(one.frames.split(PIECE)), one.waveform) for one in segments]
+    target = host.save_target("continuum/joined", kind="temp").path(".mp4")
+    writing = Writing(lines.append, drift_correction=drift_correction, report=lambda seam: lines.append(str(seam)))
+    write_after_film(before, state, finished, target, writing)
+    new = sum(one.timing.new_frames for one in segments)
+    first = f"{name} and {len(segments)} segment{'s' if len(segments) > 1 else ''} behind it, {new} new frames"
+    return host.InputImpl.VideoFromFile(str(target)), "\n".join([first, *lines])
 
 
 def join(segments: list[SegmentValue], drift_correction: DriftCorrection | None = None):

@@ -3,7 +3,7 @@
 from ..ltx2.clock import exact_seconds, parse_fps
 from ..ltx2.errors import RequestError
 from ..ltx2.film import FinishedSegment, new_sound
-from ..ltx2.film.found import write_extended
+from ..ltx2.film.found import Writing, write_extended
 from ..ltx2.film.retake import Part
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
@@ -134,8 +134,7 @@ class ExtendVideo(host.io.ComfyNode):
             start.film,
             FinishedSegment(made.timing, [images], segment.sound),
             target,
-            metadata=host.workflow_values(cls.hidden),
-            note=told.append,
+            Writing(note=told.append, metadata=host.workflow_values(cls.hidden)),
         )
         carried = state_after(made, segment, images)
         sound = None if segment.sound is None else new_sound(made.timing, segment.sound)

@@ -241,7 +241,7 @@ class AVLatentToState(host.io.ComfyNode):
         carried = _state_of(pictures, sound, timing, waveform, overlap, latent.get(SOURCE, Source()))
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
-            _, shown = save_state(carried, filename_prefix, cls.hidden)
+            *_, shown = save_state(carried, filename_prefix, cls.hidden)
         shown["states"][0]["notes"] += notes
         new_images = pictures[timing.video_overlap : timing.frames - timing.end_offset]
         new_audio = audio_value(None if waveform is None else new_sound(timing, waveform))

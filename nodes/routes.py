@@ -5,9 +5,8 @@ import io
 
 import PIL.Image
 
-from ..ltx2.continuation.attachments import load_attachment
 from . import host
-from .continuation import card
+from .continuation import load_state
 from .state_list import STATES
 from .storyboard import storyboard
 
@@ -31,10 +30,8 @@ def state_names(query: dict) -> dict:
 
 def state_card(query: dict) -> dict:
     """What a state file holds, with its last frame as a picture. Raises RequestError and ContinuationError."""
-    file = query.get("file", "")
-    found = load_attachment(host.user_file(file))
-    frames = found.state.video_frames
-    shown = card(found.state, notes=found.notes) | {"file": file}
+    state, shown = load_state(query.get("file", ""))
+    frames = state.video_frames
     return shown | {"thumbnail": thumbnail(frames[-1]) if frames is not None and len(frames) else None}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..continuation import FolderBlobs, save_attachment
 from ..errors import RequestError
 from ..film import FinishedSegment, Handoff, LastFrames
-from ..film.found import write_extended
+from ..film.found import Writing, write_extended
 from ..film.handoff import open_request
 from ..stages.pipeline import Segment
 from ..stages.request import Request
@@ -139,8 +139,10 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             start.film,
             new,
             args.out,
-            metadata=options.metadata_of(segment, made.job.request, models),
-            note=lambda text: options.log(f"note: {text}"),
+            Writing(
+                note=lambda text: options.log(f"note: {text}"),
+                metadata=options.metadata_of(segment, made.job.request, models),
+            ),
         )
     _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
 

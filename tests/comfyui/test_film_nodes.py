@@ -9,7 +9,7 @@ from ltx2.values import Waveform
 
 from ..media.films import grey
 from ..media.test_new_sound import packets_of
-from .test_inputs_kept import filming
+from .test_inputs_kept import HOLD, filming
 
 
 def video_in(folder, frames=40):
@@ -98,3 +98,51 @@ def test_what_is_no_film_or_no_part_of_it_is_refused(run, made, folders, given, 
     with pytest.raises(Exception, match=words) as refused:
         run("Retake", **filming(made, asked.pop("video"), **asked))
     assert type(refused.value).__name__ in ("RequestError", "MediaError")
+
+
+@pytest.fixture
+def yesterday(run, made, folders):
+    """A state that was saved with its film, as a loader takes it."""
+    return run("SaveState", state=made.state, filename_prefix="day/film", form="PNG card", video=made.segment).args[1]
+
+
+def test_a_loaded_state_brings_its_film_into_the_join(run, made, folders, yesterday, nodes):
+    loaded = run("LoadState", file=yesterday)
+    state, before = loaded.args[0], folders / "output/day/film_00001_.mp4"
+    assert loaded.ui["states"][0]["notes"] == ["its film: day/film_00001_.mp4"]
+    # no folder of this machine is in what is sent to others
+    assert str(folders) not in str(state.metadata) and state.metadata["comfy_ltx2"]["film"]["frames"] == 25
+    join = {"segment_1": made.next_segment, "state": state, **dict.fromkeys(HOLD, 0.0)}
+    assert nodes["JoinSegments"].check_lazy_status(state=state, segment_1=None, segment_2=1) == ["segment_1"]
+    images, audio, fps, report, video = run("JoinSegments", **join).args
+    assert len(images) == 16 and audio["waveform"].shape[-1] == round(16 / 24 * audio["sample_rate"]) and fps == 24
+    assert report.startswith("day/film_00001_.mp4 and 1 segment behind it, 16 new frames\nseam before segment 2")
+    again = run("SaveState", state=made.state, filename_prefix="day/film", form="PNG card", video=video).args[0]
+    assert again.metadata["comfy_ltx2"]["film"] == {"file": "day/film_00002_.mp4 [output]", "frames": 25 + 16}
+    second = folders / "output/day/film_00002_.mp4"
+    assert packets_of(second)[:25] == packets_of(before)
+    sound = media.read_sound(second)
+    assert abs(sound.samples.shape[-1] / sound.sample_rate - 41 / 24) < 0.03
+    kept = run("LoadState", file="day/film_00002_.png [output]").args[0]
+    assert kept.metadata["comfy_ltx2"] == again.metadata["comfy_ltx2"]
+
+
+def test_a_film_that_was_moved_with_its_state_is_found_and_one_that_is_gone_is_told_before_anything_is_made(
+    run, made, folders, yesterday, nodes
+):
+    (folders / "input").mkdir(exist_ok=True)
+    before = (folders / "output/day/film_00001_.mp4").rename(folders / "input/film_00001_.mp4")
+    (folders / "input/card.png").write_bytes((folders / "output/day/film_00001_.png").read_bytes())
+    moved = run("LoadState", file="card.png").args[0]
+    assert moved.metadata["comfy_ltx2"]["film"]["file"] == "film_00001_.mp4"
+    assert len(run("JoinSegments", segment_1=made.next_segment, state=moved, **dict.fromkeys(HOLD, 0.0)).args[0]) == 16
+    # another film of its name is not taken for it
+    before.write_bytes(made.card)
+    for name in ("card.png", yesterday):
+        loaded = run("LoadState", file=name)
+        assert "is not in ComfyUI's output folder nor beside" in loaded.ui["states"][0]["notes"][0]
+        for asked in (nodes["JoinSegments"].check_lazy_status, lambda **inputs: run("JoinSegments", **inputs)):
+            with pytest.raises(ValueError, match="day/film_00001_.mp4, the film that was saved with the state, is not"):
+                asked(segment_1=made.next_segment, state=loaded.args[0], **dict.fromkeys(HOLD, 0.0))
+    with pytest.raises(ValueError, match="the state knows no film"):
+        nodes["JoinSegments"].check_lazy_status(state=made.state)
