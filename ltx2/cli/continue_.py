@@ -15,6 +15,7 @@ from ..stages.request import Request
 from ..story.found import go_on, sized_after_film
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
+from .arguments.double_rate import add_double_arguments, with_double_rate
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
 from .arguments.voices import add_voice_arguments, with_voice
@@ -61,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
     add_voice_arguments(parser)
+    add_double_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError("a continuation makes one clip: leave --samples out")
     if args.audio and is_film(args.state):
         raise RequestError("a film is gone on from with the sound that it has: leave --audio out")
+    if is_film(args.state) and (args.double_rate or args.temporal_upsampler):
+        raise RequestError("a film is gone on from at the frame rate that it has: leave --double-rate out")
     (_after_film if is_film(args.state) else _after_state)(args, saved)
 
 
@@ -94,7 +98,8 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
         def opened(asked: Request) -> Request:
             return open_request(asked, state)
 
-        request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
+        asked = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
+        request = with_references(args, models, asked, opened)
         request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
         made = segment_job(models, request, state, Handoff(strength=args.strength))
         notes = options.notes_of(args, models, made.job)

@@ -7,6 +7,7 @@ from ..continuation import save_attachment
 from ..film import LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
+from .arguments.double_rate import add_double_arguments, with_double_rate
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
 from .arguments.voices import add_voice_arguments, with_voice
@@ -35,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     options.add_request_arguments(parser)
     add_reference_arguments(parser)
     add_voice_arguments(parser)
+    add_double_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -47,8 +49,8 @@ def run(args: argparse.Namespace) -> None:
         options.check_state(args.save_state, args.samples)
     with Bars() as bars:
         models = options.load(args, bars)
-        request = with_references(args, models, options.request_from(args, models, args.prompt))
-        request = with_voice(args, request)
+        asked = with_double_rate(args, options.request_from(args, models, args.prompt))
+        request = with_voice(args, with_references(args, models, asked))
         request = with_enhanced_prompt(args, models, request, progress=bars)
         made = segment_job(models, request)
         notes, clips = options.notes_of(args, models, made.job), []
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
                 made.timing,
                 options.numbered(args.out, index, segment.batch_size),
                 index=index,
-                last_frames=last_frames,
+                last_frames=last_frames if args.save_state else None,
                 progress=bars,
                 metadata=options.metadata_of(segment, made.job.request, models, index),
             )

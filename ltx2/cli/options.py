@@ -19,7 +19,7 @@ from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
 from ..stages.given import sound_from
-from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models
+from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models, with_temporal_upsampler
 from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS, nag_overrides, parse_override
 from ..stages.request import Job, Request, make_job
@@ -136,7 +136,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         log(f"the draft is drawn by {Path(tiny_decoder).name}")
     if mini.CHECKPOINT in checkpoints and torch.device(device).type == "cpu":
         torch.set_num_threads(1)  # its layers are too small to be shared: threads would wait for each other
-    return load_models(
+    models = load_models(
         checkpoints,
         text_encoder=text_encoder,
         upsampler=args.upsampler,
@@ -146,6 +146,8 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         config=config,
         progress=progress,
     )
+    temporal = getattr(args, "temporal_upsampler", None)
+    return models if temporal is None else with_temporal_upsampler(models, temporal)
 
 
 def generator(args: argparse.Namespace) -> Callable[..., Segment]:
@@ -342,16 +344,22 @@ def write_segment(
     """Write what one clip of a segment adds to its film, while it is decoded: an MP4, or a folder of PNG with
     ``sound.wav`` in it when ``out`` has no suffix. Returns the path.
 
-    last_frames: sees all its frames. An interruption leaves no half file.
+    timing: as the segment was asked for, before its frame rate was doubled. last_frames: sees all the frames that the
+    next segment goes on from, which are those of before. An interruption leaves no half file.
     """
-    out, sound = Path(out), segment.sounds[index]
-    frames = (last_frames or LastFrames(0)).watch(segment.frames(index, progress=progress))
+    out, sound, timing = Path(out), segment.sounds[index], timing.doubled(segment.rounds)
+    watch, frames = last_frames or LastFrames(0), segment.frames(index, progress=progress)
+    if segment.base is None:
+        frames = watch.watch(frames)
     if out.suffix.lower() in FILM_SUFFIXES:
         write_film(out, [FinishedSegment(timing, frames, sound)], file_format([sound]), metadata=metadata)
     elif out.suffix:
         raise RequestError(f"cannot write {out.name}: expected a name that ends in .mp4, or a folder for PNG files")
     else:
         media.write_png_sequence(out, frames, sound=sound)
+    if segment.base is not None and last_frames is not None:
+        for _ in watch.watch(segment.base.frames(index, progress=progress)):
+            pass
     return out
 
 

@@ -13,7 +13,7 @@ from ..values import Progress
 
 # The time that a step takes, also where it takes less than a second, and what is left of the work.
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_inv_fmt}, {remaining} left"
-UNITS = {"denoising": "step", "refining": "step"}
+UNITS = {"denoising": "step", "refining": "step", "doubling": "step"}
 
 
 class Bars:
@@ -77,7 +77,7 @@ def made_of(job: Job, segment: Segment, clips: Iterable[Mapping[str, Any]], note
 
     clips: of each clip its ``file``, ``seed`` and ``state``; notes: what was adjusted or chosen.
     """
-    size = job.geometry
+    size = segment.geometry
     return {
         "clips": [dict(clip) for clip in clips],
         "preset": job.settings.preset.name,

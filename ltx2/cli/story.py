@@ -82,6 +82,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
+    parser.add_argument(
+        "--temporal-upsampler", metavar="FILE", help="temporal x2 latent upsampler, which double_rate of a script needs"
+    )
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -207,5 +210,5 @@ def weight_files(args: argparse.Namespace) -> list[str]:
     loras = [options.split_strength(text)[0] for text in args.lora]
     checkpoints, text_encoder = options.model_files(args)
     # a draft is made without the upsampler
-    others = [tiny_decoder_of(args, checkpoints)] if args.draft else [args.upsampler]
+    others = [tiny_decoder_of(args, checkpoints)] if args.draft else [args.upsampler, args.temporal_upsampler]
     return [*map(str, checkpoints), str(text_encoder), *map(str, filter(None, [*others, args.refine_lora])), *loras]

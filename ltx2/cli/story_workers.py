@@ -44,10 +44,20 @@ class WorkerGenerator:
         it."""
         request = to_bytes(replace(request_of(task), draft=self._draft))
         answer = from_bytes(self._pool.submit(request, lambda where: self.tell(task, where)).result())
-        frames: Iterable = (answer["frames"],)
-        if self._exchange is not None:
-            frames = _taken(self._exchange / answer["frames"], answer["frames"], tuple(answer["shape"]))
-        return MadeSegment(frames, answer["audio"].audio, answer["sound"], tuple(answer["notes"]))
+        before = None if answer["before"] is None else self._received(answer["before"])
+        return MadeSegment(
+            self._received(answer["frames"]),
+            answer["audio"].audio,
+            answer["sound"],
+            tuple(answer["notes"]),
+            answer["rounds"],
+            before,
+        )
+
+    def _received(self, frames: Any) -> Iterable:
+        if self._exchange is None:
+            return (frames,)
+        return _taken(self._exchange / frames["name"], frames["name"], tuple(frames["shape"]))
 
 
 def local_pool(args: argparse.Namespace, exchange: Path) -> LocalPool:
@@ -106,11 +116,14 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
 
     def make(task: bytes) -> bytes:
         segment = generate(models, make_job(models, from_bytes(task)))
-        if given["exchange"] is None:
-            answer: dict[str, Any] = {"frames": np.concatenate(list(segment.frames()))}
-        else:
-            answer = _left(segment.frames(), Path(given["exchange"]))
-        answer["notes"] = list(segment.notes)
+
+        def sent(frames: Iterable[np.ndarray]) -> Any:
+            exchange = given["exchange"]
+            return np.concatenate(list(frames)) if exchange is None else _left(frames, Path(exchange))
+
+        base = segment.base
+        answer = {"frames": sent(segment.frames()), "before": None if base is None else sent(base.frames())}
+        answer |= {"notes": list(segment.notes), "rounds": segment.rounds}
         return to_bytes(answer | {"audio": AVLatent(None, segment.latent.audio), "sound": segment.sound})
 
     return make
@@ -125,7 +138,7 @@ def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
             file.write(piece.tobytes())
             shape = [shape[0] + len(piece), *piece.shape[1:]]
     os.replace(temp, exchange / digest.hexdigest())
-    return {"frames": digest.hexdigest(), "shape": shape}
+    return {"name": digest.hexdigest(), "shape": shape}
 
 
 if __name__ == "__main__":

@@ -98,6 +98,25 @@ class SegmentTiming:
         """Length on its own clock, offset included: what the model's positions span."""
         return self.video_offset_seconds + seconds_of_frames(self.frames, self.fps)
 
+    def doubled(self, rounds: int) -> "SegmentTiming":
+        """The same segment at twice the frame rate, so many times over: pictures between its own, none after the last.
+
+        Where a segment goes on from another one that was doubled as often, both still meet.
+        """
+        more = (1 << rounds) - 1  # frames between two
+
+        def count(frames: int) -> int:
+            return (frames << rounds) - more if frames else 0
+
+        return replace(
+            self,
+            frames=count(self.frames),
+            fps=self.fps * (1 << rounds),
+            video_overlap=count(self.video_overlap),
+            end_offset=self.end_offset << rounds,
+            first_frame=count(self.first_frame),
+        )
+
     def total_samples(self, sample_rate: int) -> int:
         """Samples per channel of the film up to and with this segment."""
         return samples_of_frames(self.total_frames, self.fps, sample_rate)

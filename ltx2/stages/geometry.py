@@ -35,6 +35,10 @@ class Geometry:
         """How long the clip is shown."""
         return clock.seconds_of_frames(self.frames, self.fps)
 
+    def doubled(self, rounds: int) -> "Geometry":
+        """The same clip at twice the frame rate, so many times over."""
+        return replace(self, frames=((self.frames - 1) << rounds) + 1, fps=self.fps * (1 << rounds))
+
     def half(self) -> "Geometry":
         """The first stage's size when a second one doubles it."""
         return replace(self, width=self.width // 2, height=self.height // 2)

@@ -26,10 +26,18 @@ from ..text.source import TEXT_PARTS, TextSource
 from ..text.tokenizer import cut_note
 from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
+from .refinement import check_temporal_upsampler
 from .video_decoding import MODES
 
 OFFLOADS = ("stage", "layers", "none")
 BATCHINGS = ("auto", "always", "never")
+
+
+# What is said of a network that is needed and was not named.
+NOT_NAMED = {
+    "upsampler": "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file",
+    "temporal_upsampler": "double_rate needs the temporal upsampler: load the release's temporal-upscaler-x2 file",
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class Models:
     audio_decoder: Network | None = None
     vocoder: Network | None = None
     upsampler: Network | None = None
+    temporal_upsampler: Network | None = None
     tiny_decoder: Network | None = None
     distilled_lora: Lora | None = None
     loras: tuple[tuple[LoraReport, float], ...] = ()
@@ -179,10 +188,6 @@ def load_models(
     if upsampler is not None:
         file = open_checkpoint(upsampler)
         found["upsampler"] = loading.try_to_take("upsampler", load.load_upsampler, file, config.upsampler)
-    else:
-        loading.missing["upsampler"] = (
-            "two stages need the latent upsampler: load the release's spatial-upscaler-x2 file"
-        )
     if tiny_decoder is not None:
         found["tiny_decoder"] = load.load_tiny_decoder(
             open_checkpoint(tiny_decoder), dtype=config.video_vae, device=loading.device
@@ -203,6 +208,15 @@ def load_models(
     return _with_reports(result, read, shapes)
 
 
+def with_temporal_upsampler(models: Models, path: str | Path) -> Models:
+    """The same models with the temporal x2 latent upsampler of a file. Raises CheckpointError for another file, and
+    RequestError for an upsampler of another kind."""
+    loading = _Loading(models.config, None)
+    network = loading.take(load.load_upsampler, open_checkpoint(path), models.config.upsampler)
+    check_temporal_upsampler(network.config)
+    return replace(models, temporal_upsampler=network)
+
+
 class _Loading:
     """One network after another as a configuration asks for, counted for the bar.
 
@@ -214,7 +228,7 @@ class _Loading:
 
     def __init__(self, config: PipelineConfig, progress: Callable[[Progress], None] | None) -> None:
         self.config, self._progress, self._done = config, progress, 0
-        self.missing: dict[str, str] = {}
+        self.missing: dict[str, str] = dict(NOT_NAMED)
         self.large: dict[str, Any] = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
 
     @property

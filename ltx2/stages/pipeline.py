@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ..sampling.tokens import AVTokens
 from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
 from . import steps
 from .conditioning import Conditioning, place_audio
+from .doubling.rounds import double_rate
 from .models import Models
 from .presets import Settings
 from .request import Geometry, Job, Request, Stage, make_job
@@ -37,7 +39,8 @@ class Segment:
     latent: of the whole batch, on the CPU: the last stage's video and the audio that is heard. sounds: one a clip, None
     in a silent film. rng_state: of each clip's generator, which decoding draws on from, each time from the same place.
     seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on
-    a GPU, None elsewhere.
+    a GPU, None elsewhere. base: of a clip whose frame rate was doubled the clip as it was before, which the next
+    segment goes on from.
     """
 
     latent: AVLatent
@@ -50,6 +53,12 @@ class Segment:
     peak_bytes: int | None = None
     rng_state: tuple[torch.Tensor, ...] = ()
     decoder: Callable[..., Iterator[torch.Tensor]] | None = None
+    base: "Segment | None" = None
+
+    @property
+    def rounds(self) -> int:
+        """How often its frame rate was doubled."""
+        return 0 if self.base is None else self.settings.rounds
 
     @property
     def batch_size(self) -> int:
@@ -110,34 +119,45 @@ def generate(
             larger = steps.upsample_latent(models, latent, progress=progress)
             latent = second_pass(models, job, inputs, larger, conditioning=conditioning[1], progress=progress)
     latent = latent.to("cpu")
+    rng_state = tuple(generator.get_state() for generator in inputs.generators)
+    base = None
+    if job.settings.rounds:
+        before = partial(_decoded, models, job, latent.video, rng_state)
+        with clock.running("doubling"):
+            doubled = double_rate(models, job, latent, lambda index: before(index, progress), inputs, progress=progress)
+        base, latent = (latent, before), doubled.to("cpu")
     with clock.running("audio decoding"):
         sounds = decode_sounds(models, latent, inputs.audio, progress=progress)
-    rng_state = tuple(generator.get_state() for generator in inputs.generators)
-
-    def decode(index: int, report: Report) -> Iterator[torch.Tensor]:
-        if not 0 <= index < request.batch_size:
-            raise RequestError(
-                f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}"
-            )
-        if request.sound_only:
-            raise RequestError("only the sound was made: there are no pictures to decode")
-        video, state = latent.video[index : index + 1], rng_state[index]
-        if job.settings.draft:
-            return steps.decode_draft(models, video, state, job.geometry, progress=report)
-        return steps.decode_pixels(models, video, state, progress=report)
-
-    return Segment(
+    segment = Segment(
         latent=latent,
         sounds=sounds,
-        geometry=job.geometry,
+        geometry=job.geometry.doubled(job.settings.rounds),
         settings=job.settings,
         seed=job.seed,
         notes=job.notes,
         seconds=clock.seconds,
         peak_bytes=torch.cuda.max_memory_allocated(config.device) if on_cuda else None,
         rng_state=rng_state,
-        decoder=decode,
+        decoder=partial(_decoded, models, job, latent.video, rng_state),
     )
+    if base is None:
+        return segment
+    return replace(segment, base=replace(segment, latent=base[0], geometry=job.geometry, decoder=base[1]))
+
+
+def _decoded(
+    models: Models, job: Job, video: torch.Tensor | None, rng_state: Sequence[torch.Tensor], index: int, report: Report
+) -> Iterator[torch.Tensor]:
+    """Pictures of one clip of a batch, drawn from the same place each time."""
+    request = job.request
+    if not 0 <= index < request.batch_size:
+        raise RequestError(f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}")
+    if video is None or request.sound_only:
+        raise RequestError("only the sound was made: there are no pictures to decode")
+    one, state = video[index : index + 1], rng_state[index]
+    if job.settings.draft:
+        return steps.decode_draft(models, one, state, job.geometry, progress=report)
+    return steps.decode_pixels(models, one, state, progress=report)
 
 
 def inputs_of(models: Models, job: Job, positive: TextContext, negative: TextContext | None) -> Inputs:

@@ -24,10 +24,24 @@ from .memory import copy_to, is_on, on_device, temporary_copy
 def check_upsampler(config: UpsamplerConfig) -> None:
     """Raise RequestError for an upsampler that does more or less than to double height and width."""
     if (config.spatial, config.temporal, config.scale) != (True, False, (2, 1)):
-        does = "adds frames" if config.temporal else f"enlarges {config.scale[0] / config.scale[1]:g} times"
         raise RequestError(
-            f"the upsampler {does}, expected one that doubles height and width: load the spatial x2 upsampler"
+            f"the upsampler {_does(config)}, expected one that doubles height and width: load the spatial x2 upsampler"
         )
+
+
+def check_temporal_upsampler(config: UpsamplerConfig) -> None:
+    """Raise RequestError for an upsampler that does more or less than to double the frame rate."""
+    if (config.spatial, config.temporal) != (False, True):
+        raise RequestError(
+            f"the temporal upsampler {_does(config)}, expected one that doubles the frame rate: load the release's "
+            "temporal-upscaler-x2 file"
+        )
+
+
+def _does(config: UpsamplerConfig) -> str:
+    if config.temporal:
+        return "enlarges and adds frames" if config.spatial else "adds frames"
+    return f"enlarges {config.scale[0] / config.scale[1]:g} times"
 
 
 def upsample_video(
@@ -38,14 +52,15 @@ def upsample_video(
     device: torch.device | str,
     progress: Callable[[Progress], None] | None = None,
 ) -> AVLatent:
-    """The first stage's latents with the picture at twice the height and width; the sound stays as it is.
+    """The latents with the picture at twice the height and width, or with twice the frames, as the upsampler does; the
+    sound stays as it is.
 
     statistics: of the video VAE, on ``device`` like the upsampler. Runs in the upsampler's own type, one clip after the
     other; the result has the latent's. Raises RequestError when there is no video or the upsampler is of another kind.
     """
     if latent.video is None:
         raise RequestError("there is no video latent to upsample")
-    check_upsampler(upsampler.config)
+    (check_temporal_upsampler if upsampler.config.temporal else check_upsampler)(upsampler.config)
     clips = []
     with torch.no_grad():
         for i, clip in enumerate(latent.video.to(device).split(1)):

@@ -28,6 +28,7 @@ from . import memory
 from .conditioning import check_places
 from .conditioning.references import check_references, expected_reference, reference_tokens
 from .conditioning.voices import check_voice
+from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes, doubling_tokens
 from .geometry import Geometry
 from .given import (
     check_sound_only,
@@ -66,7 +67,8 @@ class Request:
     positive, negative: contexts encoded before, in place of prompts. overrides: by stage and name (presets.resolve).
     draft: a quick look at what the request would make (presets.draft), enlarged to its size. references: what IC-LoRAs
     look at beside the whole clip; voice: what an ID-LoRA makes people speak with. sound_only: of a clip that is one
-    frozen ClipCondition, or that is heard alone; it then has no size.
+    frozen ClipCondition, or that is heard alone; it then has no size. double_rate: how often the frame rate is doubled
+    when the clip is made (stages.doubling); frames, fps and all places are those of before.
     """
 
     prompt: str = ""
@@ -95,6 +97,7 @@ class Request:
     references: tuple[ReferenceCondition, ...] = ()
     sound_only: bool = False
     voice: VoiceCondition | None = None
+    double_rate: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,8 @@ class Job:
 
 # What may be done of a job.
 TEXT, FIRST_PASS, UPSAMPLING, SECOND_PASS, DECODING = "text", "first pass", "upsampling", "second pass", "decoding"
-EVERYTHING = (TEXT, FIRST_PASS, UPSAMPLING, SECOND_PASS, DECODING)
+DOUBLING = "doubling"
+EVERYTHING = (TEXT, FIRST_PASS, UPSAMPLING, SECOND_PASS, DOUBLING, DECODING)
 
 
 def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHING) -> Job:
@@ -193,7 +197,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         chosen = (f"preset {preset.name} was chosen by the checkpoint's name",)
     else:
         preset = find_preset(request.preset, request.preset_version)
-    settings = resolve(preset, models.release, request.overrides)
+    settings = resolve(preset, models.release, request.overrides, rounds=check_double_rate(request))
     settings = one_stage(settings) if request.sound_only else settings
     if request.draft:
         settings = drafted(settings, request.overrides)
@@ -209,6 +213,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *lora_notes(models, request),
         *unused_lora(models, settings),
         *draft_notes(models, request, settings),
+        *doubling_notes(request, settings),
         *adjusted,
         *check_references(request.references, geometry.frames),
         *_voice_notes(request, geometry),
@@ -423,6 +428,8 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
         models.check(name)
     if "upsampler" in needed:
         check_upsampler(models.upsampler.config)
+    if DOUBLING in parts and settings.rounds:
+        check_doubling_models(models)
     _check_blocks(models, settings)
 
 
@@ -454,7 +461,7 @@ def _warn_of_memory(models: Models, job: Job) -> None:
         weights = 0  # mapped from the file
     needed = weights + memory.denoising_bytes(
         width=models.transformer.config.width,
-        video_tokens=max(stage.tokens for stage in job.stages),
+        video_tokens=max(doubling_tokens(job.geometry, job.settings.rounds), *(stage.tokens for stage in job.stages)),
         batch_size=job.request.batch_size,
         dtype=config.transformer,
     )

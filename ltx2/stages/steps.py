@@ -22,7 +22,7 @@ from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
 from .conditioning.references import encode_reference
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
-from .given import negative_text, wants_negative
+from .given import negative_text, stages_of, wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
 from .presets import sigmas_of
@@ -89,7 +89,7 @@ def encode_request_texts(
 ) -> tuple[TextContext, TextContext | None]:
     """Positive and, where some stage's guidance needs it, negative context; ready ones are taken as they are."""
     request = job.request
-    wanted = any(wants_negative(stage.settings) for stage in job.stages)
+    wanted = any(map(wants_negative, stages_of(job.settings)))
     prompts = [] if request.positive is not None else [request.prompt]
     if wanted and request.negative is None:
         prompts.append(negative_text(request.negative_prompt, job.settings))
@@ -246,9 +246,10 @@ def _named(progress: Report, stage: str) -> Report:
     return None if progress is None else lambda report: progress(replace(report, stage=stage))
 
 
-def upsample_latent(models: Models, latent: AVLatent, *, progress: Report = None) -> AVLatent:
-    """The first stage's latents with the picture at twice the height and width."""
-    network = models.need("upsampler")
+def upsample_latent(models: Models, latent: AVLatent, *, kind: str = "upsampler", progress: Report = None) -> AVLatent:
+    """Latents with the picture at twice the height and width, or with kind ``temporal_upsampler`` with twice the
+    frames."""
+    network = models.need(kind)
     coder = models.video_decoder if models.video_decoder is not None else models.video_encoder
     coder = models.need("video_decoder") if coder is None else coder
     room = 0 if latent.video is None else UPSAMPLER_BYTES_PER_VALUE * latent.video.numel()

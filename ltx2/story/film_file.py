@@ -140,8 +140,10 @@ def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) ->
     with as_story_error(f"the segments in {shown(work)} cannot be read"):
         track = None if script.audio is None else script.audio.piece(Fraction(0), script.total_frames / script.fps)
         audio = file_format(map(read_sound, folders) if track is None else [track])
+        placed = place_on_film(script, records)
+        fps = placed[0].fps  # the script's, or what it became when it was doubled
         pieces = join_segments(
-            _stored(place_on_film(script, records), folders, silent=track is not None),
+            _stored(placed, folders, silent=track is not None),
             audio=audio,
             drift_correction=script.drift_correction,
             report=seams.append,
@@ -149,8 +151,8 @@ def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) ->
         )
         # the name it has for now would tell nobody anything
         if track is not None and audio is not None:
-            pieces = _with_track(pieces, in_format(track, audio, "the film", log), script.fps)
-        with film_writer(temp, script.fps, audio, metadata=metadata, name=shown(out)) as writer:
+            pieces = _with_track(pieces, in_format(track, audio, "the film", log), fps)
+        with film_writer(temp, fps, audio, metadata=metadata, name=shown(out)) as writer:
             write_pieces(writer, pieces)
     return seams
 

@@ -36,7 +36,11 @@ def pipeline_generator(
     def make(task: SegmentTask) -> MadeSegment:
         request = replace(request_of(task), draft=draft)
         segment = generate(models, make_job(models, request), progress=progress)
-        return MadeSegment(segment.frames(progress=progress), segment.latent.audio, segment.sound, segment.notes)
+        frames, base = segment.frames(progress=progress), segment.base
+        before = None if base is None else base.frames(progress=progress)
+        return MadeSegment(
+            frames, segment.latent.audio, segment.sound, segment.notes, rounds=segment.rounds, before=before
+        )
 
     return make
 
@@ -64,6 +68,7 @@ def request_of(task: SegmentTask) -> Request:
         audio_latents=task.audio_latents,
         video_offset_seconds=task.video_offset_seconds,
         overrides=nested_overrides(task.overrides),
+        double_rate=task.double_rate,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..atomic_files import sync_folder
 from ..errors import Ltx2Error, StoryError
-from ..film.handoff import Handoff, NextSegment, capture_state, condition_next
+from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
 from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
 from .journal import Journal, now, whereabouts
@@ -149,6 +149,13 @@ def _as_made(frames: Iterable) -> Iterator:
         raise _NotOurs from error
 
 
+def _last_of(frames: Iterable, count: int) -> np.ndarray:
+    last = LastFrames(count)
+    for _ in last.watch(_as_made(frames)):
+        pass
+    return last.frames
+
+
 def _stored(
     shop: Workshop,
     order: Order,
@@ -161,11 +168,13 @@ def _stored(
     if made.audio_latents is not None:
         timing = dataclasses.replace(timing, audio_latents=made.audio_latents.shape[2])
 
+    shown_timing = timing.doubled(made.rounds)
+
     def state_of(tail: np.ndarray, count: int):
-        if count != timing.frames:
-            raise StoryError(f"{name} came out with {count} frames, {timing.frames} were asked for")
+        if count != shown_timing.frames:
+            raise StoryError(f"{name} came out with {count} frames, {shown_timing.frames} were asked for")
         return capture_state(
-            tail,
+            tail if made.before is None else _last_of(made.before, script.video_overlap),
             made.audio_latents,
             timing,
             overlap=Overlap(min(script.video_overlap, timing.frames), script.audio_overlap),
@@ -176,7 +185,9 @@ def _stored(
 
     try:
         with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
-            files = write_segment(temp, _as_made(made.frames), made.sound, script.fps, script.video_overlap, state_of)
+            files = write_segment(
+                temp, _as_made(made.frames), made.sound, shown_timing.fps, script.video_overlap, state_of
+            )
             if older is not None and older.files == files and is_whole(shop.segments / older.folder, files):
                 return older
             folder = free_name(shop.segments, f"{order.index + 1:04d}-{order.key[:12]}")
@@ -193,7 +204,7 @@ def _stored(
             folder=folder,
             temp=temp.name,
             files={file: dataclasses.asdict(stored) for file, stored in files.items()},
-            plan=write_timing(timing),
+            plan=write_timing(shown_timing),
             seed=order.seed,
         )
     )

@@ -161,6 +161,7 @@ class Keys:
 
     def _described(self, index: int) -> dict[str, Any]:
         script, segment = self._script, self._script.segments[index]
+        at = script.start_seconds(index) if script.audio is not None or segment.references else None
         return (
             {
                 "identity": self._identity,
@@ -177,6 +178,8 @@ class Keys:
             | self._followed(segment, index)
             | self._heard(segment, index)
             | self._spoken(segment)
+            # only where it is asked for, so that other keys stay as they were
+            | ({"double_rate": script.double_rate, "at_seconds": str(at)} if script.double_rate else {})
         )
 
     def _spoken(self, segment: SegmentScript) -> dict[str, Any]:

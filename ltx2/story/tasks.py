@@ -18,7 +18,7 @@ class SegmentTask:
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
     audio_latents: the exact length of
     its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on;
-    voice: what people speak with.
+    voice: what people speak with. double_rate: how often its frame rate is doubled when it is made.
     """
 
     index: int
@@ -37,6 +37,7 @@ class SegmentTask:
     audio: AudioCondition | Waveform | None = None
     video_offset_seconds: Fraction = Fraction(0)
     references: tuple[StoryReference, ...] = ()
+    double_rate: int = 0
     reference_start: Fraction = Fraction(0)
     voice: StoryVoice | None = None
 
@@ -59,7 +60,8 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
         references=segment.references,
         voice=segment.voice,
         audio=None if script.audio is None else audio_of(script, index),
-        reference_start=script.start_frame(index) / script.fps if segment.references else Fraction(0),
+        double_rate=script.double_rate,
+        reference_start=script.start_seconds(index) if segment.references else Fraction(0),
     )
 
 
@@ -67,18 +69,21 @@ def audio_of(script: StoryScript, index: int) -> Waveform:
     """A segment's piece of the film's own track, its repeated frames included. Raises MediaError."""
     assert script.audio is not None  # asked only then
     segment = script.segments[index]
-    return script.audio.piece(script.start_frame(index) / script.fps, segment.frames / script.fps)
+    return script.audio.piece(script.start_seconds(index), segment.frames / script.fps)
 
 
 @dataclass(frozen=True)
 class MadeSegment:
     """What a generator gives back: frames in chunks (see media.uint8_frames), the normalised audio latent [1, 8, T, 16]
-    and the decoded sound (both None in a silent film), and what to tell the user."""
+    and the decoded sound (both None in a silent film), and what to tell the user. rounds: how often the frame rate of
+    the frames was doubled; before: the frames without it, which its state carries."""
 
     frames: Iterable
     audio_latents: torch.Tensor | None
     sound: Waveform | None
     notes: tuple[str, ...] = ()
+    rounds: int = 0
+    before: Iterable | None = None
 
 
 Generate = Callable[[SegmentTask], MadeSegment]

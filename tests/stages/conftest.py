@@ -3,7 +3,7 @@ import functools
 import pytest
 import torch
 
-from ltx2.stages.models import PipelineConfig, load_models
+from ltx2.stages.models import PipelineConfig, load_models, with_temporal_upsampler
 
 # Single precision is faster than bfloat16 on a CPU.
 FAST = PipelineConfig(
@@ -26,12 +26,13 @@ def models(tiny):
     @functools.cache
     def load(version):
         files = tiny(version)
-        return load_models(
+        loaded = load_models(
             checkpoints_of(files),
             text_encoder=files["text_encoder"],
             upsampler=files["spatial_upsampler"],
             distilled_lora=files["distilled_lora"],
             config=FAST,
         )
+        return with_temporal_upsampler(loaded, files["temporal_upsampler"])
 
     return load

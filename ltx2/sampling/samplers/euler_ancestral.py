@@ -22,8 +22,8 @@ def euler_ancestral(
     """Euler that steps further down and adds fresh noise, for rectified flow: signal 1 − σ and noise σ stay in
     proportion.
 
-    generators: one per sample, drawing video then audio at every step but the last. The 2.5 distilled model's first
-    stage.
+    generators: one per sample, drawing video then audio at every step but the last. eta: 1 renews all noise that a step
+    may, 0 none of it (Euler). The 2.5 distilled model's first stage.
     """
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:])):
         x0 = restore(denoise(x, float(sigma), step))
@@ -45,4 +45,4 @@ def euler_ancestral(
     return x
 
 
-SAMPLER = Sampler("euler_ancestral", euler_ancestral, {"generators": STEP_SEED_OFFSET}, rank=10)
+SAMPLER = Sampler("euler_ancestral", euler_ancestral, {"generators": STEP_SEED_OFFSET}, rank=10, uses_eta=True)

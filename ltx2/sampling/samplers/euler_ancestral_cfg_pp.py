@@ -56,5 +56,10 @@ def _ancestral(sigma: torch.Tensor, sigma_next: torch.Tensor, eta: float) -> tup
 
 
 SAMPLER = Sampler(
-    "euler_ancestral_cfg_pp", euler_ancestral_cfg_pp, {"generators": STEP_SEED_OFFSET}, rank=50, uses_negative=True
+    "euler_ancestral_cfg_pp",
+    euler_ancestral_cfg_pp,
+    {"generators": STEP_SEED_OFFSET},
+    rank=50,
+    uses_negative=True,
+    uses_eta=True,
 )

@@ -21,7 +21,7 @@ class Sampler:
     ``restore(x0) -> x0``, which puts known tokens back into a prediction, and ``after_step(step, x0)``, called after
     every step. noise: argument of ``run`` → what is added to the seeds of the clips for the generators that it gets;
     empty for samplers that add no noise. rank: place in lists. uses_negative: ``run`` also takes ``negative() -> x0``,
-    the last prediction for the negative prompt.
+    the last prediction for the negative prompt. uses_eta: ``run`` also takes ``eta``, how much of the noise is fresh.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Sampler:
     noise: Mapping[str, int] = field(default_factory=dict)
     rank: int = 100
     uses_negative: bool = False
+    uses_eta: bool = False
 
     def sources(self, seeds: Sequence[int], device: torch.device | str) -> dict[str, list[torch.Generator]]:
         """The generators that ``run`` takes, one a sample each. device: where they draw."""

@@ -6,6 +6,7 @@ clean. Each step: predict, guide, put the known tokens back, step. Checked again
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ class Sampling:
 
     sigmas: [steps + 1], falling. noise: see latent_preparation. sampler: its name. seeds: of the batch's clips, for
     the samplers that add noise; noise_device: where that noise is drawn. noise_scale: how much noise the start is mixed
-    with, the first sigma unless given.
+    with, the first sigma unless given. eta: how much of the noise these samplers renew, 0…1.
     """
 
     sigmas: torch.Tensor | Sequence[float]
@@ -38,6 +39,7 @@ class Sampling:
     seeds: Sequence[int] | None = None
     noise_device: torch.device | str = "cpu"
     noise_scale: float | None = None
+    eta: float = 1.0
 
 
 def denoise(
@@ -76,7 +78,9 @@ def denoise(
 
         report(0, None)
         predict = predictor(model, both, prompts, compute)
-        extra = {"negative": lambda: predict.negative} if sampler.uses_negative else {}
+        extra: dict[str, Any] = {"negative": lambda: predict.negative} if sampler.uses_negative else {}
+        if sampler.uses_eta:
+            extra["eta"] = sampling.eta
         x = sampler.run(
             predict,
             x,

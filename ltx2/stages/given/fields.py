@@ -25,7 +25,7 @@ from ...values import (
 
 Fields = TypeVar("Fields")
 _SHOWN = 40  # letters of a value that is refused
-_WHOLE = ("preset_version", "width", "height", "frames", "seed", "batch_size", "audio_latents")
+_WHOLE = ("preset_version", "width", "height", "frames", "seed", "batch_size", "audio_latents", "double_rate")
 _EXPECTED = {
     "width": "a whole number of pixels",
     "height": "a whole number of pixels",

@@ -25,8 +25,9 @@ def uses_nag(settings: Settings) -> bool:
 
 
 def stages_of(settings: Settings) -> list[StageSettings]:
-    """The settings of the one or two stages."""
-    return [settings.denoise, *([] if settings.refine is None else [settings.refine.stage])]
+    """The settings of the stages that run."""
+    refine = [] if settings.refine is None else [settings.refine.stage]
+    return [settings.denoise, *refine, *([settings.double] if settings.rounds else [])]
 
 
 def unread_negative(given: str | None, settings: Settings) -> tuple[str, ...]:

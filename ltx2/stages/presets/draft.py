@@ -16,9 +16,9 @@ LENGTHS = ("num_inference_steps", "sigmas")  # settings that say how many steps 
 def drafted(settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Settings:
     """Settings of a draft. overrides: steps that they ask for stay as they are."""
     if settings.refine is not None:
-        return replace(settings, refine=None, draft=True, half_size=True)
+        return replace(settings, refine=None, draft=True, half_size=True, rounds=0)
     asked = overrides.get("denoise", {})
     if any(asked.get(name) is not None for name in LENGTHS):
-        return replace(settings, draft=True)
+        return replace(settings, draft=True, rounds=0)
     steps = (settings.denoise.num_inference_steps + 1) // 2
-    return replace(settings, denoise=replace(settings.denoise, num_inference_steps=steps), draft=True)
+    return replace(settings, denoise=replace(settings.denoise, num_inference_steps=steps), draft=True, rounds=0)

@@ -33,13 +33,19 @@ _REFINE_ONLY = {"enabled": bool, "add_noise": bool, "video_position_offset_sec":
 
 
 def resolve(
-    preset: Preset, release: ModelVersion | None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    preset: Preset,
+    release: ModelVersion | None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    rounds: int = 0,
 ) -> Settings:
-    """Settings of each stage. overrides: by stage (``denoise``, ``refine``) and name, each reaching that stage only.
+    """Settings of each stage. overrides: by stage (``denoise``, ``refine``, ``double``) and name, each reaching that
+    stage only.
 
-    release: the checkpoint's, None when it is unknown. ``guidance_scale``, ``modality_scale``, ``stg_scale``,
-    ``stg_blocks``, ``rescale_scale``, ``skip_step`` and ``nag_scale`` set both streams where the same mapping does not
-    set one by itself. None leaves a setting alone. Raises RequestError for unknown stages, names and values.
+    release: the checkpoint's, None when it is unknown. rounds: how often the frame rate is doubled. ``guidance_scale``,
+    ``modality_scale``, ``stg_scale``, ``stg_blocks``, ``rescale_scale``, ``skip_step`` and ``nag_scale`` set both
+    streams where the same mapping does not set one by itself. None leaves a setting alone. Raises RequestError for
+    unknown stages, names and values.
     """
     overrides = overrides or {}
     for stage, given in overrides.items():
@@ -58,8 +64,12 @@ def resolve(
     }
     settings = replace(preset.refine, stage=refine, **top)
     settings = replace(settings, stage=_with_blocks(refine, release))
-    resolved = Settings(preset, _with_blocks(denoise, release), settings if settings.enabled else None)
+    double = _with_blocks(_override(preset.double, overrides.get("double", {}), "double"), release)
+    refined = settings if settings.enabled else None
+    resolved = Settings(preset, _with_blocks(denoise, release), refined, double=double, rounds=rounds)
     _check(resolved.denoise, "denoise")
+    if rounds:
+        _check(resolved.double, "double")
     if resolved.refine is not None:
         _check(resolved.refine.stage, "refine")
     return resolved
@@ -185,6 +195,8 @@ def _check(settings: StageSettings, stage: str) -> None:
         raise RequestError(f"{stage}.nag_alpha is {settings.nag_alpha:g}, expected 0 (off) to 1")
     if settings.nag_tau < 1:
         raise RequestError(f"{stage}.nag_tau is {settings.nag_tau:g}, expected 1 or more")
+    if not 0 <= settings.eta <= 1:
+        raise RequestError(f"{stage}.eta is {settings.eta:g}, expected 0 (no fresh noise) to 1")
     if not 0 <= settings.image_strength <= 1:
         raise RequestError(f"{stage}.image_strength is {settings.image_strength:g}, expected 0 (no effect) to 1")
     if not 0 <= settings.image_crf <= 51:

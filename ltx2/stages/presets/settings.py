@@ -9,7 +9,7 @@ from ... import clock
 from ...sampling import schedules
 from ...sampling.guidance import Guidance, StreamGuidance, passes
 
-STAGES = ("denoise", "refine")
+STAGES = ("denoise", "refine", "double")
 SCHEDULES = ("dev", "distilled", "refine")
 
 
@@ -23,7 +23,7 @@ class StageSettings:
     strength is multiplied with in this stage. distilled_lora_strength: of the
     LoRA that makes a dev model fit for few steps, on this stage's copy of the transformer. nag_scale: of the negative
     prompt within the text attention, which needs no further pass; 0 and 1 are off. nag_alpha, nag_tau: see
-    networks.transformer.nag.
+    networks.transformer.nag. eta: how much of the noise an ancestral sampler renews at each step, 0 (none) to 1.
     """
 
     num_inference_steps: int = 8
@@ -50,6 +50,7 @@ class StageSettings:
     nag_scale_audio: float = 0.0
     nag_alpha: float = 0.25
     nag_tau: float = 2.5
+    eta: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,24 @@ class RefineSettings:
     stage: StageSettings = StageSettings(num_inference_steps=3, schedule="refine", distilled_lora_strength=1.0)
 
 
+# How a round that doubles the frame rate denoises: the last four distilled steps, half of the noise fresh at each.
+DOUBLE = StageSettings(
+    num_inference_steps=4,
+    schedule="refine",
+    sigmas=(0.975, 0.909375, 0.725, 0.421875, 0.0),
+    sampler="euler_ancestral",
+    eta=0.5,
+    distilled_lora_strength=1.0,
+)
+
+
 @dataclass(frozen=True)
 class Preset:
     """A named set of defaults.
 
     from_checkpoint: settings of the first stage that the checkpoint's release overrules, refine_from_checkpoint: of the
     second. audio_from: the stage whose
-    sound is heard when there are two.
+    sound is heard when there are two. double: how rounds that double the frame rate denoise, where these are asked for.
     """
 
     name: str
@@ -89,6 +101,7 @@ class Preset:
     frames: int = 121
     fps: Fraction = clock.DEFAULT_FPS
     seed: int = 10
+    double: StageSettings = DOUBLE
 
     @property
     def guided(self) -> bool:
@@ -100,7 +113,8 @@ class Preset:
 class Settings:
     """What a request's stages run with, after all defaults: refine is None when there is one stage only.
 
-    draft: a quick look (presets.draft); half_size: of the first of two stages, whose second it leaves out.
+    draft: a quick look (presets.draft); half_size: of the first of two stages, whose second it leaves out. rounds: how
+    often the frame rate is doubled at the end, each time as ``double`` says.
     """
 
     preset: Preset
@@ -108,6 +122,8 @@ class Settings:
     refine: RefineSettings | None
     draft: bool = False
     half_size: bool = False
+    double: StageSettings = DOUBLE
+    rounds: int = 0
 
     @property
     def audio_from(self) -> str:

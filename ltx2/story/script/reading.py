@@ -42,6 +42,7 @@ STORY_ENTRIES = (
     "reference",
     "voice",
     "audio",
+    "double_rate",
     "defaults",
 )
 SEGMENT_ENTRIES = (
@@ -92,7 +93,8 @@ class SegmentScript:
 
 @dataclass(frozen=True)
 class StoryScript:
-    """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input."""
+    """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input.
+    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before."""
 
     path: Path
     segments: tuple[SegmentScript, ...]
@@ -108,6 +110,7 @@ class StoryScript:
     relaxing: RelaxingStrength | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     audio: StoryAudio | None = None
+    double_rate: int = 0
 
     @property
     def total_frames(self) -> int:
@@ -123,6 +126,13 @@ class StoryScript:
             if number < index:
                 frames += segment.frames
         return frames
+
+    def start_seconds(self, index: int) -> Fraction:
+        """When on the film a segment's clip begins. A doubled scene ends with its last frame, of half the length or
+        less."""
+        cuts = sum(segment.cut for segment in self.segments[1 : index + 1])
+        gap = (1 - Fraction(1, 1 << self.double_rate)) / self.fps
+        return self.start_frame(index) / self.fps - cuts * gap
 
     def with_image(self, path: Path, frame: int | None, strength: float = 1.0) -> "StoryScript":
         """The same story with one more picture, at a frame of the film (None: its last one), in the segment that shows
@@ -199,6 +209,7 @@ def parse_script(
     overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}
     noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
     video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)
+    double_rate = reader.value(found, "double_rate", 0, values.rounds)
     segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, find_image or _beside(path), image_place)
     return StoryScript(
         path=path,
@@ -214,7 +225,8 @@ def parse_script(
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
         audio=read_audio(reader, found.get("audio"), segments.file),
         relaxing=_relaxing(reader, found.get("drift")),
-        overrides=_nag(reader, found.get("nag")) | _overrides(reader, found.get("override")),
+        double_rate=double_rate,
+        overrides=_nag(reader, found.get("nag"), double_rate) | _overrides(reader, found.get("override")),
     )
 
 
@@ -286,7 +298,7 @@ def _relaxing(reader: Reader, node: Node | None) -> RelaxingStrength | None:
     return RelaxingStrength(start, reader.value(given, "settles", start, values.share))
 
 
-def _nag(reader: Reader, node: Node | None) -> dict[str, Any]:
+def _nag(reader: Reader, node: Node | None, double_rate: int = 0) -> dict[str, Any]:
     """Overrides of all stages for a negative prompt within the text attention: its scale, or a mapping."""
     if node is None:
         return {}
@@ -295,7 +307,8 @@ def _nag(reader: Reader, node: Node | None) -> dict[str, Any]:
     if "scale" not in given:
         raise reader.error(node, "nag has no scale: add `scale: 11`")
     said = {names[name]: reader.value(given, name, 0.0, values.number) for name in given}
-    return {f"{stage}.{name}": value for stage in ("denoise", "refine") for name, value in said.items()}
+    stages = ("denoise", "refine", *(("double",) if double_rate else ()))
+    return {f"{stage}.{name}": value for stage in stages for name, value in said.items()}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ...clock import is_valid_frame_count, parse_fps, snap_frames
 from ...errors import Ltx2Error, StoryError
+from ...stages.doubling.tiles import MOST_ROUNDS
 from .nodes import Mapping, Node, Scalar, Sequence, meaning
 
 MOST_TAKES = 100
@@ -98,6 +99,13 @@ def take_number(value: Any) -> int:
     """A take's number, or a number of takes."""
     if not 1 <= whole(value) <= MOST_TAKES:
         raise ValueError(f"expected a whole number from 1 to {MOST_TAKES}")
+    return value
+
+
+def rounds(value: Any) -> int:
+    """How often a frame rate is doubled."""
+    if whole(value) > MOST_ROUNDS:
+        raise ValueError(f"expected 0 (off) to {MOST_ROUNDS} rounds")
     return value
 
 
