@@ -29,7 +29,7 @@ from .sockets import (
     picture_of,
     waveform_of,
 )
-from .text import NEGATIVE_TOOLTIP
+from .text import NEGATIVE_TOOLTIP, enhance_input, with_enhanced_prompt
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
 
@@ -235,6 +235,7 @@ class Generate(host.io.ComfyNode):
                 *audio_inputs(),
                 bundle_input(),
                 *picture_inputs(),
+                enhance_input(),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),
@@ -274,6 +275,7 @@ class Generate(host.io.ComfyNode):
         settings=None,
         audio=None,
         audio_start=0.0,
+        enhance=False,
         **single,
     ):
         models = everything(gathered(models, **single))
@@ -294,13 +296,14 @@ class Generate(host.io.ComfyNode):
             voice=given.voice,
         )
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
+        request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)
         overlap = Overlap(video_overlap, audio_overlap)
         made = segment_job(models, request, given.state, replace(given.handoff, seed=seed), overlap=overlap)
         report = host.progress_reporter(*STAGES)
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
         carried = state_after(made, segment, images)
-        told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
+        told = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
         info = "\n".join((str(made.timing), *told))
         return host.io.NodeOutput(
             images,

@@ -15,6 +15,7 @@ from .continuation import card
 from .generate import STAGES, audio_inputs, conditions_of, own_audio
 from .sockets import State
 from .story_pictures import story_pictures, with_pictures
+from .text import enhance_input, story_enhancer
 
 FILM = "film.mp4"
 LONGEST_PART = 120  # bytes of one folder's name
@@ -70,6 +71,7 @@ class Story(host.io.ComfyNode):
                 *audio_inputs(),
                 bundle_input(),
                 *story_pictures(),
+                enhance_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -103,19 +105,22 @@ class Story(host.io.ComfyNode):
         conditions=None,
         audio=None,
         audio_start=0.0,
+        enhance=False,
         **single,
     ):
         from ..ltx2.story.chain import RunOptions, run_story
-        from ..ltx2.story.from_pipeline import check_story, identity_of, pipeline_generator, prompt_notes
+        from ..ltx2.story.from_pipeline import check_story, pipeline_generator, prompt_notes
         from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
 
-        story = with_audio(read(script), audio, audio_start)
+        story = read(script)
+        story = replace(with_audio(story, audio, audio_start), enhance=enhance or story.enhance)
         story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
         wired = gathered(models, **single)
-        models, model = everything(wired), wired.model
+        models = everything(wired)
         check_story(models, story)
+        enhancer = story_enhancer(models, story)
         target = target_of(folder, cls.hidden, size_of(models, story))
         lines = []
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
@@ -124,18 +129,15 @@ class Story(host.io.ComfyNode):
             progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments))
             return pipeline_generator(models, progress=progress)(task)
 
-        loras = [(path.name, strength) for path, strength in model.loras]
-        settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models)]
-        files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
         with named_as(target):
             result = run_story(
                 story,
                 make,
                 work=target.folder,
                 out=target.folder / FILM,
-                identity=identity_of(files, settings),
+                identity=identity_of_wires(wired, models),
                 source=source_of(models),
-                options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts),
+                options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts, enhancer=enhancer),
                 log=lambda line: lines.append(as_named(line, target)),
             )
         state, told = read_state(result.last), told_of(result, target)
@@ -248,6 +250,17 @@ def wishes(text: str) -> tuple:
     from ..ltx2.story.takes import parse_redo
 
     return tuple(parse_redo(part) for part in re.split(r"[,;\s]+", str(text)) if part)
+
+
+def identity_of_wires(wired, models) -> str:
+    """A text that differs for other models, LoRAs and settings."""
+    from ..ltx2.story.from_pipeline import identity_of
+
+    model = wired.model
+    loras = [(path.name, strength) for path, strength in model.loras]
+    settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models)]
+    files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
+    return identity_of(files, settings)
 
 
 def weights(models) -> list[str]:

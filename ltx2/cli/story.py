@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
@@ -18,6 +19,7 @@ from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from ..story.tasks import Generate
 from ..text.identity import quick_key
 from . import options
+from .arguments.enhance import add_enhance_arguments, check_enhancer, story_enhancer
 from .drafts import add_draft_arguments, tiny_decoder_of
 from .report import Bars, add_json_argument, print_result
 from .story_workers import HERE, WorkerGenerator, local_pool, ray_pool
@@ -85,6 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--temporal-upsampler", metavar="FILE", help="temporal x2 latent upsampler, which double_rate of a script needs"
     )
+    add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -127,6 +130,8 @@ def run(args: argparse.Namespace) -> None:
         return
     options.check_film(args.out)
     script = read_script(args.script)
+    script = replace(script, enhance=script.enhance or args.enhance)
+    check_enhancer(args, script.is_enhanced)
     wishes = wishes_of(args.redo, args.pick, args.takes)
     check_wishes(script, wishes)
     check_workers(args)
@@ -151,7 +156,13 @@ def run(args: argparse.Namespace) -> None:
             out=args.out,
             identity=_identity(args, models),
             source=source_of(models, args.draft),
-            options=RunOptions(wishes, jobs, prune=args.prune, metadata=metadata_of(args, models)),
+            options=RunOptions(
+                wishes,
+                jobs,
+                prune=args.prune,
+                metadata=metadata_of(args, models),
+                enhancer=story_enhancer(args, models, script, bars),
+            ),
             log=options.log,
         )
     for seam in result.seams:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
+from .enhancing import Enhancer, enhanced_script
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
 from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segment, settle
@@ -38,13 +39,14 @@ from .tasks import Elsewhere, Generate, SegmentTask
 class RunOptions:
     """How a story is carried out. wishes: of takes, besides the script. jobs: how many scenes and takes are made at
     once. prune: remove the segments that the script no longer asks for. numbered: a film that is there stays, and
-    another gets a number. metadata: tags of the film."""
+    another gets a number. metadata: tags of the film. enhancer: what writes the prompts out before all else."""
 
     wishes: Wishes = field(default_factory=Wishes)
     jobs: int = 1
     prune: bool = False
     numbered: bool = False
     metadata: Mapping[str, Any] | None = None
+    enhancer: Enhancer | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,11 @@ def run_story(
             check_replaceable(real_out, recorded_films(journal), work)
         if not is_there(real_out):
             check_writable(journal, real_out)
+        given = script  # as it was typed, which is how people know it
+        if options.enhancer is not None:
+            script = enhanced_script(script, journal, options.enhancer, log)
         cast = cast_of(script, journal, options.wishes)
-        _announce(journal, script, cast, out)
+        _announce(journal, given, cast, out)
         if isinstance(generate, Elsewhere):
             generate.tell = _teller(journal, len(script.segments), log)
         run = _Run(Workshop(script, generate, journal, source, log), cast, Keys(script, identity), options.wishes)
@@ -130,7 +135,7 @@ def run_story(
             real_out,
             numbered=options.numbered,
             log=log,
-            metadata=dict(options.metadata) if options.metadata else None,
+            metadata=_metadata(options, script),
         )
         unused = _remove_unused(journal, run.used, options.prune, log)
         journal.append("end", durable=False, at=now())
@@ -139,6 +144,12 @@ def run_story(
     last = work / SEGMENTS_FOLDER / film_records[-1].folder
     film = out.with_name(result.path.name) if options.numbered else out
     return StoryResult(film, made, kept, result.seams, result.written, last, unused)
+
+
+def _metadata(options: RunOptions, script: StoryScript) -> dict[str, Any] | None:
+    """What the film says of itself: the prompts too where they were written out."""
+    written = {} if options.enhancer is None else {"enhanced_prompts": [one.prompt for one in script.segments]}
+    return {**(options.metadata or {}), **written} or None
 
 
 class _Run:

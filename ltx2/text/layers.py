@@ -34,6 +34,10 @@ class RowsAtUse(nn.Module):
         # the scale is rounded to the rows' type first, as in the published model
         return (rows * torch.tensor(self.scale, dtype=self.dtype, device=rows.device)).to(ids.device)
 
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """How likely each id comes next, of hidden states [B, D]: [B, ids], computed where the table lies."""
+        return F.linear(states.to(self.table.device, self.table.dtype), self.table)
+
 
 class OnInputDevice(nn.Module):
     """A small layer, such as a norm, whose weights go to its input wherever they were left."""

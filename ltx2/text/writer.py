@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import CheckpointError, MissingPackageError, RequestError, is_out_of_memory
 from .gemma import TextEncoder, encoder_files, files_identity, load_text_encoder
 from .language_model import GEMMA3, GEMMA4, RELEASES
+from .layers import RowsAtUse
 from .tokenizer import PromptTokenizer, from_folder
 
 # How a conversation is written down, by the kind of Gemma: system and user text → text that its answer follows.
@@ -72,7 +73,9 @@ def writer_of(encoder: TextEncoder) -> PromptWriter:
     def step(ids: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
         output = model(input_ids=ids, past_key_values=memory, use_cache=True)
         # the output head is the embedding matrix, so nothing more needs loading
-        logits = nn.functional.linear(output.last_hidden_state[:, -1], model.embed_tokens.weight)[0].float().cpu()
+        last, words = output.last_hidden_state[:, -1], model.embed_tokens
+        found = words.logits(last) if isinstance(words, RowsAtUse) else nn.functional.linear(last, words.weight)
+        logits = found[0].float().cpu()
         if softcap:
             logits = softcap * torch.tanh(logits / softcap)
         return logits[:size], output.past_key_values

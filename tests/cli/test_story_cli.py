@@ -17,8 +17,10 @@ from ltx2 import media, mini
 from ltx2.cli import continue_, generate, main, story
 from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
-from ltx2.errors import ContinuationError, RequestError, StoryError
+from ltx2.errors import CheckpointError, ContinuationError, RequestError, StoryError
 from ltx2.film import capture_state, first_segment
+from ltx2.stages.given import enhanced
+from ltx2.text.writer import TextSampling
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -277,3 +279,22 @@ def test_sizes_as_people_write_them(text, size):
     for wrong in (f"-{text}", f"{text}s", "", "GiB", "0G", "1e9", "nan"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected one such as"):
             byte_size(wrong)
+
+
+@pytest.mark.slow
+def test_prompts_are_written_out_once_and_kept(call, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(enhanced.SAMPLING, "prose", TextSampling(max_new_tokens=5))
+    (tmp_path / "s.yaml").write_text(SCRIPT.format(more=", enhance: false").replace("  - birds\n", ""))
+    arguments = (story, tmp_path / "s.yaml", "--work", tmp_path / "w", "--out", tmp_path / "film.mp4", "--enhance")
+    call(*arguments)
+    told = [line for line in capsys.readouterr().err.splitlines() if "prompt by" in line]
+    film = (tmp_path / "film.mp4").read_bytes()
+    prompts = json.loads(media.video_info(tmp_path / "film.mp4").metadata["enhanced_prompts"])
+    assert len(told) == 1 and told[0].endswith(f"seed 10: {prompts[0]}") and prompts[1] == "wind rises"
+    assert prompts[0] != "a lake"
+    call(*arguments)
+    assert "prompt by" not in capsys.readouterr().err and (tmp_path / "film.mp4").read_bytes() == film
+    with pytest.raises(CheckpointError, match="does not exist: name a Gemma"):
+        call(*arguments, "--enhancer", tmp_path / "none")
+    assert main(["story", *map(str, arguments[1:]), "--checkpoint", "mini"]) == 1
+    assert "mini reads prompts and cannot write them" in capsys.readouterr().err

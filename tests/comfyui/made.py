@@ -73,7 +73,7 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
     parts = load(run, names)
     vaes = {"video_vae": parts["video_vae"], "audio_vae": parts["audio_vae"]}
     prompts = {"prompt": "A lake.", "negative_prompt": "short"}
-    positive, negative = run("EncodePrompt", text_encoder=parts["text_encoder"], **prompts).args
+    positive, negative, _ = run("EncodePrompt", text_encoder=parts["text_encoder"], **prompts).args
     texts = {"positive": positive, "negative": negative}
     preset = first("Preset", preset="ltx2_hq", steps=1, refine_steps=2, sampler="euler", two_stages="on")
 

@@ -116,7 +116,7 @@ def test_an_ic_lora_is_shown_its_reference(run, loaded, shelf, folders):  # noqa
         folders, "ic2.safetensors", pair(TO_Q, *shape_of(folders, names, TO_Q)), {"reference_downscale_factor": "2"}
     )
     model = run("ApplyLora", model=parts["model"], lora=file, strength=1.0).args[0]
-    texts = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args
+    texts = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args[:2]
     preset = run("Preset", preset="ltx2_fast", steps=1, refine_steps=2, sampler="euler", two_stages="on").args[0]
     shown = run("ReferenceVideo", frames=torch.rand(10, 40, 40, 3), strength=1.0, attention=1.0, stages="first stage")
 
@@ -152,7 +152,7 @@ def test_text_weights_of_a_lora_act_or_are_told(run, loaded, shelf, folders):  #
     contexts = {}
     for name, encoder in (("before", parts["text_encoder"]), ("after", with_it)):
         prompts = {"prompt": "A lake.", "negative_prompt": ""}
-        contexts[name], _ = run("EncodePrompt", text_encoder=encoder, **prompts).args
+        contexts[name], *_ = run("EncodePrompt", text_encoder=encoder, **prompts).args
         made = run("Denoise", model=model, positive=contexts[name], latent=clip, seed=1, preset=preset).args[0]
         told = [note for note in made.notes if "both.safetensors also changes how prompts are encoded" in note]
         assert bool(told) == (name == "before"), made.notes

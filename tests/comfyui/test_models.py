@@ -140,7 +140,7 @@ def test_quantised_files_stay_small_and_take_loras(run, loaded, shelf, tmp_path)
     added = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=1.0).args[0]
     assert added.patcher.model is not model.patcher.model and not added.patcher.patches and added.loras[0][1] == 1.0
     twice = run("ApplyLora", model=added, lora=names["distilled_lora"], strength=-1.0).args[0]
-    positive, negative = run(
+    positive, negative, _ = run(
         "EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt=""
     ).args
     clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0).args[0]

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from ... import mini
+from ...errors import RequestError
 from ...text.enhancement import DEFAULT_SEED, SAMPLING, EnhancedPrompt, enhance_prompt, style_for
+from ...text.gemma import TextEncoder
 from ...text.writer import PromptWriter, TextSampling, writer_of
 from ...values import Progress
 from ..models import Models
@@ -53,8 +56,16 @@ def enhanced_request(
     if writer is not None:
         made = write(writer)
     else:
-        encoder = models.need("text_encoder")
-        writer_of(encoder)  # tells one that only reads before it is brought to the device
+        encoder = reader_and_writer(models)  # tells one that only reads before it is brought to the device
         with models.placement.on(encoder.model, activation_bytes=WRITING_BYTES) as (language,):
             made = write(writer_of(replace(encoder, model=language)))
     return replace(asked, prompt=made.text), made
+
+
+def reader_and_writer(models: Models) -> TextEncoder:
+    """The models' own text encoder where it can write. Raises RequestError for one that reads only."""
+    encoder = models.need("text_encoder")
+    if encoder.name == mini.TEXT_ENCODER.name:
+        raise RequestError("mini reads prompts and cannot write them: use a Gemma of LTX-2 or 2.3")
+    writer_of(encoder)
+    return encoder

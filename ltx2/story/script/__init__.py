@@ -8,6 +8,7 @@
     overlap: {video: 9, audio: 49}       # in frames; what each segment repeats of the one before
     drift_correction: {colour: 0.5, contrast: 0.5, loudness: 0.5}    # 0…1; off by default
     noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
+    enhance: true               # a language model writes the prompts out, each with the ones before in mind
     override: {denoise.num_inference_steps: 6}
     audio: song.wav             # your own track over the whole film; or {file: song.wav, start: 12.5}
     defaults: {seconds: 5}      # for every segment that does not say otherwise

@@ -39,6 +39,7 @@ STORY_ENTRIES = (
     "nag",
     "drift",
     "takes",
+    "enhance",
     "reference",
     "voice",
     "audio",
@@ -56,6 +57,7 @@ SEGMENT_ENTRIES = (
     "cut",
     "takes",
     "take",
+    "enhance",
     "reference",
     "voice",
 )
@@ -75,7 +77,8 @@ class StoryImage:
 @dataclass(frozen=True)
 class SegmentScript:
     """One segment as the script asks for it. seed None: the story's, counted up. takes: how many are made; take: the
-    one that the film shows, None where the script leaves it open."""
+    one that the film shows, None where the script leaves it open. enhance: whether its prompt is written out, None: as
+    the others."""
 
     line: int
     prompt: str
@@ -87,6 +90,7 @@ class SegmentScript:
     cut: bool = False
     takes: int = 1
     take: int | None = None
+    enhance: bool | None = None
     references: tuple[StoryReference, ...] = ()
     voice: StoryVoice | None = None
 
@@ -94,7 +98,8 @@ class SegmentScript:
 @dataclass(frozen=True)
 class StoryScript:
     """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input.
-    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before."""
+    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before. enhance: whether a
+    language model writes its prompts out."""
 
     path: Path
     segments: tuple[SegmentScript, ...]
@@ -109,8 +114,14 @@ class StoryScript:
     noise: ContextNoise | None = None
     relaxing: RelaxingStrength | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    enhance: bool = False
     audio: StoryAudio | None = None
     double_rate: int = 0
+
+    @property
+    def is_enhanced(self) -> bool:
+        """Whether a language model is to write some of its prompts out."""
+        return any(self.enhance if one.enhance is None else one.enhance for one in self.segments)
 
     @property
     def total_frames(self) -> int:
@@ -225,6 +236,7 @@ def parse_script(
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
         audio=read_audio(reader, found.get("audio"), segments.file),
         relaxing=_relaxing(reader, found.get("drift")),
+        enhance=reader.value(found, "enhance", False, values.flag),
         double_rate=double_rate,
         overrides=_nag(reader, found.get("nag"), double_rate) | _overrides(reader, found.get("override")),
     )
@@ -365,6 +377,7 @@ class _Segments:
             cut=cut,
             takes=max(takes, take or 1),
             take=take,
+            enhance=reader.value(merged, "enhance", None, values.flag),
             references=references,
             voice=read_voice(reader, merged.get("voice"), self.file),
         )
