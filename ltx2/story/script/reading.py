@@ -98,8 +98,8 @@ class SegmentScript:
 @dataclass(frozen=True)
 class StoryScript:
     """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input.
-    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before. enhance: whether a
-    language model writes its prompts out."""
+    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before. enhance:
+    whether a language model writes its prompts out."""
 
     path: Path
     segments: tuple[SegmentScript, ...]
