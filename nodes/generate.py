@@ -299,22 +299,27 @@ class Generate(host.io.ComfyNode):
         request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)
         overlap = Overlap(video_overlap, audio_overlap)
         made = segment_job(models, request, given.state, replace(given.handoff, seed=seed), overlap=overlap)
-        report = host.progress_reporter(*STAGES)
-        segment = generate(models, made.job, progress=report)
-        images = images_of(frames_of(segment, report), segment.latent)
-        carried = state_after(made, segment, images)
-        told = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
-        info = "\n".join((str(made.timing), *told))
-        return host.io.NodeOutput(
-            images,
-            audio_value(segment.sound),
-            carried,
-            SegmentValue(images, segment.sound, made.timing),
-            info,
-            float(segment.geometry.fps),
-            new_video(images, segment.sound, made.timing),
-            ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
-        )
+        return carried_out(models, made, written)
+
+
+def carried_out(models, made, written: list[str]):
+    """The node's outputs: a segment sampled and decoded, and what it leaves. written: what to tell before the rest."""
+    report = host.progress_reporter(*STAGES)
+    segment = generate(models, made.job, progress=report)
+    images = images_of(frames_of(segment, report), segment.latent)
+    carried = state_after(made, segment, images)
+    told = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
+    info = "\n".join((str(made.timing), *told))
+    return host.io.NodeOutput(
+        images,
+        audio_value(segment.sound),
+        carried,
+        SegmentValue(images, segment.sound, made.timing),
+        info,
+        float(segment.geometry.fps),
+        new_video(images, segment.sound, made.timing),
+        ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
+    )
 
 
 def frames_of(segment, report):
