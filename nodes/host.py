@@ -29,10 +29,9 @@ from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
 from ..ltx2.networks.layers.attention import by_rows
-from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import OnInputDevice
-from ..ltx2.values import AVLatent, Progress, Waveform
+from ..ltx2.values import AVLatent, Progress
 from .console import ConsoleBar
 from .names import resolve_name
 from .paths import SaveTarget, below, inside, names_something
@@ -124,6 +123,11 @@ WeightAdapter = comfy.weight_adapter.WeightAdapterBase
 def attention(q, k, v, *, heads: int, mask=None):
     """The attention the user chose for this host (sdpa, sage, flash, xformers). q, k, v: [B, T, heads * dim]."""
     return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, mask=mask)
+
+
+def attention_name() -> str:
+    """Of the way that the user chose, or the host by itself."""
+    return comfy.ldm.modules.attention.optimized_attention.__name__
 
 
 def patcher(network: torch.nn.Module, kind: str = "transformer"):
@@ -364,6 +368,13 @@ def user_folder(kind: str) -> Path:
     return Path(_BASES[kind]())
 
 
+def own_folder(name: str) -> Path | None:
+    """A folder of the pack's own among the user's files, where no request of a page reaches it; None on hosts without
+    such folders."""
+    system = getattr(folder_paths, "get_system_user_directory", None)
+    return None if system is None else Path(system("ltx2_continuum")) / name
+
+
 def changed_at(value: str) -> str:
     """What a file loader gives as its fingerprint: name, size and time of the file, or why it cannot be read."""
     try:
@@ -481,16 +492,3 @@ def native_shapes(model) -> dict[str, tuple[int, ...]]:
     if not isinstance(network, torch.nn.Module):
         return {}
     return {name: tuple(weight.shape) for name, weight in network.named_parameters()}
-
-
-def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:
-    """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had;
-    those behind the sound's end are of silence."""
-    samples = mix_to_stereo(waveform).samples.expand(2, -1)
-    # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing
-    # before
-    samples = torch.nn.functional.pad(samples, (0, waveform.sample_rate // 4))
-    if hasattr(audio_vae, "first_stage_model"):  # 0.20 on: like any other VAE, at a rate it names
-        rate = int(getattr(audio_vae, "audio_sample_rate", 44100))
-        return audio_vae.encode(resample(samples[:2].float(), waveform.sample_rate, rate).movedim(0, -1)[None])
-    return audio_vae.encode({"waveform": samples[None, :2].float(), "sample_rate": waveform.sample_rate})

@@ -29,12 +29,12 @@ from .sockets import (
     ModelsValue,
     ModelValue,
     TextEncoder,
-    TextEncoderValue,
     Upsampler,
     UpsamplerValue,
     VideoVae,
     VideoVaeValue,
 )
+from .text_networks import load_text
 
 NONE = "none"
 TRANSFORMERS = ("diffusion_models", "unet_gguf", "checkpoints")
@@ -357,36 +357,6 @@ def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
     )
     rate = None if vocoder is None else vocoder.model.sample_rate
     return AudioVaeValue(encoder, decoder, vocoder, sample_rate=rate, name=file.paths[0].stem, missing=missing)
-
-
-def load_text(path: Path, model: ModelValue) -> TextEncoderValue:
-    """A text encoder for a model. Raises CheckpointError when the two do not belong together."""
-    from ..ltx2.text.gemma import check_gemma_version, check_width, context_identity, encoder_files, load_text_encoder
-    from ..ltx2.text.layers import with_ops
-
-    files = open_checkpoint(*model.files, *encoder_files(path))
-    dtype = host.text_dtype()
-    loras = [(read_lora(lora), strength) for lora, strength in model.loras]
-    encoder = load_text_encoder(path, quantized="on_use", loras=loras)
-    checkpoint = open_checkpoint(*model.files)
-    check_gemma_version(encoder, checkpoint.metadata, model.files[0].name)
-    options = {"dtype": dtype, "ops": host.OPS, "loras": loras}
-    projection = load.load_text_projection(files, **options)
-    check_width(encoder, projection)
-    connectors = load.load_connectors(files, attention=host.attention, **options)
-    identity = context_identity(encoder, projection, connectors)
-    host.adopt(with_ops(encoder.model, host.OPS, dtype=dtype))
-    patcher = host.patcher(encoder.model, "text")
-    return TextEncoderValue(
-        patcher,
-        projection=host.patcher(projection, "text"),
-        connectors=tuple(host.patcher(connector, "text") for connector in connectors),
-        encoder=replace(encoder, compute_device=patcher.load_device),
-        identity=identity,
-        version=model.version,
-        name=encoder.name,
-        loras=model.loras,
-    )
 
 
 def load_upsampler(path: Path) -> UpsamplerValue:

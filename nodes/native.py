@@ -16,6 +16,7 @@ from ..ltx2.film.handoff import fps_after, on_grid, source_of_state
 from ..ltx2.film.timeline import found_segment, overlap_within
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents
+from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
@@ -306,7 +307,7 @@ class ImagesToState(host.io.ComfyNode):
                 raise RequestError(
                     "sound is to be carried but no audio VAE is connected: connect the host's LTX-2 audio VAE, or set audio_overlap to 0"
                 )
-            latents = fit_latents(host.encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
+            latents = fit_latents(encode_audio(audio_vae, waveform), clock.audio_latents(frames, rate, "ceil"))
         timing = found_segment(frames, rate, audio_latents=0 if latents is None else latents.shape[2])
         overlap, adjusted = overlap_within(timing, Overlap(video_overlap, audio_overlap))
         carried = _state_of(pictures, latents, timing, waveform, overlap, Source())
@@ -423,6 +424,19 @@ def _empty(following: NextSegment, divide: int) -> _Streams:
         audio_latents=following.audio_latents,
     )
     return _Streams(latent.video, latent.audio, *masks_of({}, latent.video, latent.audio))
+
+
+def encode_audio(audio_vae, waveform: Waveform) -> torch.Tensor:
+    """Normalised latents [1, 8, T, 16] of a sound by the host's LTX-2 audio VAE, in either of the forms it has had;
+    those behind the sound's end are of silence."""
+    samples = mix_to_stereo(waveform).samples.expand(2, -1)
+    # some hosts cut what does not fill a step of their own; the encoder is causal, so silence behind changes nothing
+    # before
+    samples = torch.nn.functional.pad(samples, (0, waveform.sample_rate // 4))
+    if hasattr(audio_vae, "first_stage_model"):  # 0.20 on: like any other VAE, at a rate it names
+        rate = int(getattr(audio_vae, "audio_sample_rate", 44100))
+        return audio_vae.encode(resample(samples[:2].float(), waveform.sample_rate, rate).movedim(0, -1)[None])
+    return audio_vae.encode({"waveform": samples[None, :2].float(), "sample_rate": waveform.sample_rate})
 
 
 NODES = [StateToAVLatent, AVLatentToState, ImagesToState]

@@ -11,10 +11,13 @@ from ..ltx2.checkpoint.lora import Lora, read_lora
 from ..ltx2.config.versions import release
 from ..ltx2.stages import memory
 from ..ltx2.stages.models import Models, PipelineConfig
+from ..ltx2.text.cache import ContextCache
+from ..ltx2.text.source import TextSource
 from . import host
 from .models import lora_patcher
 from .releases import check_text_encoder, check_video_vae, text_lora_notes
 from .sockets import AudioVaeValue, ContextValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
+from .text_networks import contexts_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +99,21 @@ class _Connected:
             self.missing |= value.missing
 
     def add_text(self, text_encoder: TextEncoderValue) -> None:
-        self.found["text_encoder"] = text_encoder.encoder
-        self.patchers[id(text_encoder.encoder.model)] = text_encoder.patcher
-        self.found["text_projection"] = self.network(text_encoder.projection)
-        self.found["connectors"] = tuple(self.network(one) for one in text_encoder.connectors)
-        self.found["context_identity"] = text_encoder.identity
+        self.found["context_identity"] = text_encoder.contexts
+        self.found["contexts"] = ContextCache(folder=contexts_folder())
+        if text_encoder.source.is_loaded:
+            self.found |= self.text_networks(text_encoder)
+        else:
+            self.found["text_source"] = TextSource(lambda: self.text_networks(text_encoder))
+
+    def text_networks(self, text_encoder: TextEncoderValue) -> dict[str, Any]:
+        encoder = text_encoder.encoder  # loads them
+        self.patchers[id(encoder.model)] = text_encoder.patcher
+        return {
+            "text_encoder": encoder,
+            "text_projection": self.network(text_encoder.projection),
+            "connectors": tuple(self.network(one) for one in text_encoder.connectors),
+        }
 
 
 def models_of(

@@ -15,6 +15,7 @@ from ..ltx2.film.timeline import check_overlap
 from ..ltx2.media.sound_reader import check_finite
 from ..ltx2.resampling import check_rate
 from ..ltx2.stages.request import Geometry, Request
+from ..ltx2.text.source import TextSource
 from ..ltx2.values import (
     AudioCondition,
     AVLatent,
@@ -84,23 +85,38 @@ class ModelValue:
 @dataclass(frozen=True)
 class TextEncoderValue:
     """Language model, text projection and connectors in the host's hands; ``encoder`` knows the tokenizer and the
-    language model.
+    language model. They stay in their files until a prompt is new.
 
-    identity: changes with the files and weights; version: of the model that it was loaded for; loras: those that were
-    on that model.
+    source: gives them. identity: changes with the files and weights; contexts: what cached contexts of theirs are known
+    by; version: of the model that it was loaded for; loras: those that were on that model.
     """
 
-    patcher: Any
-    projection: Any
-    connectors: tuple[Any, Any]
-    encoder: Any
+    source: TextSource
     identity: str
+    contexts: str
     version: tuple[int, ...]
     name: str
     loras: tuple[tuple[Path, float], ...] = ()
 
+    @property
+    def patcher(self) -> Any:
+        """Of the language model, which the host looks for at every value; None while it is not loaded."""
+        return self.source["patcher"] if self.source.is_loaded else None
+
+    @property
+    def projection(self) -> Any:
+        return self.source["projection"]
+
+    @property
+    def connectors(self) -> tuple[Any, Any]:
+        return self.source["connectors"]
+
+    @property
+    def encoder(self) -> Any:
+        return self.source["encoder"]
+
     def get_models(self) -> list:
-        return [self.patcher, self.projection, *self.connectors]
+        return [self.patcher, self.projection, *self.connectors] if self.source.is_loaded else []
 
     def __str__(self) -> str:
         return f"text encoder {self.name}"

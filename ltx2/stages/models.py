@@ -20,9 +20,9 @@ from ..networks.layers.offload_ops import OFFLOAD_OPS
 from ..text.cache import ContextCache
 from ..text.context_folder import DEFAULT_LIMIT_BYTES, ContextFolder
 from ..text.gemma import TextEncoder, check_gemma_version, context_identity, encoder_files, load_text_encoder
-from ..text.identity import content_identity, quick_key, text_files
+from ..text.identity import text_files
 from ..text.layers import with_ops
-from ..text.source import TEXT_PARTS, TextSource
+from ..text.source import TEXT_PARTS, TextFiles, TextSource, text_source
 from ..text.tokenizer import cut_note
 from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
@@ -280,25 +280,27 @@ class _Text:
     def put_in(self, found: dict[str, Any], folder: ContextFolder | None) -> dict[str, Any] | None:
         """Add the networks to what was found, or what loads them when a prompt is new: such files were loaded before,
         and are known to fit. Returns their shapes where they were not loaded, for LoRAs."""
-        key = "" if folder is None or self.encoder is None else quick_key(self._files, self._settings)
-        known = folder.recall(key) if folder is not None and key else None
-        if known is not None:
-            found["text_source"] = TextSource(lambda: self._load_known(key))
-            found["context_identity"] = known["identity"]
-            return {
-                name: {one: tuple(shape) for one, shape in of_one.items()} for name, of_one in known["shapes"].items()
-            }
-        found |= self.load()
-        if any(found.get(name) is None for name in TEXT_PARTS):
+        if folder is None or self.encoder is None:
+            found |= self.load()
+            if not any(found.get(name) is None for name in TEXT_PARTS):
+                networks = found["text_projection"], found["connectors"]
+                found["context_identity"] = context_identity(found["text_encoder"], *networks)
             return None
-        if not key:
-            networks = found["text_projection"], found["connectors"]
-            found["context_identity"] = context_identity(found["text_encoder"], *networks)
+        source, facts = text_source(self._files, folder, self.load, self._facts)
+        if facts is not None:
+            found["context_identity"] = facts["contexts"]
+        if source.is_loaded or facts is None:
+            found |= source.parts
             return None
-        found["context_identity"] = content_identity(self._files, self._settings)
-        shapes = {name: weight_shapes(one) for name, one in _text_modules(found).items()} if self.loras else {}
-        folder.remember(key, {"identity": found["context_identity"], "shapes": shapes})
-        return None
+        found["text_source"] = source
+        return {name: {one: tuple(shape) for one, shape in of_one.items()} for name, of_one in facts["shapes"].items()}
+
+    def _facts(self, parts: Mapping[str, Any]) -> dict[str, Any] | None:
+        if any(parts.get(name) is None for name in TEXT_PARTS):
+            return None
+        return {
+            "shapes": {name: weight_shapes(one) for name, one in _text_modules(parts).items()} if self.loras else {}
+        }
 
     def load(self) -> dict[str, Any]:
         """The networks by their field's name. Raises CheckpointError for a text encoder of another release."""
@@ -328,21 +330,14 @@ class _Text:
             check_gemma_version(encoder, self.checkpoint.metadata, name, known.text_encoder)
         return found
 
-    def _load_known(self, key: str) -> dict[str, Any]:
-        if quick_key(self._files, self._settings) != key:
-            raise CheckpointError(f"{self.encoder} or a file that goes with it was changed meanwhile: start again")
-        return self.load()
-
     @property
-    def _files(self) -> list[Path]:
-        loras = (lora.path for lora, _ in self.loras)
-        return text_files(self.encoder, encoder_files(self.encoder), (*self.checkpoint.paths, *loras))
-
-    @property
-    def _settings(self) -> tuple[object, ...]:
+    def _files(self) -> TextFiles:
         config = self.loading.config
         kind = torch.device(config.device).type
-        return 1, config.text_encoder, config.quantized, kind, *(strength for _, strength in self.loras)
+        settings = config.text_encoder, config.quantized, kind, *(strength for _, strength in self.loras)
+        others = (*self.checkpoint.paths, *(lora.path for lora, _ in self.loras))
+        files = text_files(str(self.encoder), encoder_files(str(self.encoder)), others)
+        return TextFiles(tuple(files), settings)
 
 
 def _text_modules(found: Mapping[str, Any]) -> dict[str, nn.Module]:

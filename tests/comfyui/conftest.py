@@ -27,6 +27,10 @@ def import_pack():
         import comfy.options
 
         comfy.options.enable_args_parsing()
+        import folder_paths
+
+        # tests encode alike prompts and mean it; test_text_cache.py has the folder back
+        del folder_paths.get_system_user_directory
     else:
         sys.path.insert(0, str(Path(__file__).parent / "standin"))
     where = hosting.ROOT / "__init__.py"
