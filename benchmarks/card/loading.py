@@ -1,0 +1,94 @@
+"""Weights on their way to the card: from a file, and layer by layer while the transformer runs."""
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from ltx2.checkpoint.models import load_transformer
+from ltx2.checkpoint.reader import open_checkpoint
+from ltx2.networks.layers.offload_ops import OFFLOAD_OPS
+from ltx2.networks.transformer.model import Transformer
+
+from .denoising import stages
+from .networks import inputs, random_weight
+from .session import Session, rounded
+
+HALF = torch.bfloat16
+
+
+def loading(session: Session) -> None:
+    """A file of a few blocks: from the page cache, and read from the disk; then run layer by layer."""
+    with tempfile.TemporaryDirectory(dir=session.out) as folder:
+        path = Path(folder) / "transformer.safetensors"
+        _write(session, path)
+        size = path.stat().st_size
+        _load(session, path, "from the page cache", size)
+        _load(session, path, "from the page cache, again", size)
+        if _forget(path):
+            _load(session, path, "from the disk", size)
+        session.attempt("layer by layer", partial(_offloaded, session, path), 30 * session.cuda)
+
+
+def _write(session: Session, path: Path) -> None:
+    config = replace(session.sizes.transformer, layers=session.sizes.file_blocks)
+    shapes = {name: tensor.shape for name, tensor in Transformer(config, device="meta").state_dict().items()}
+    tensors = {
+        f"model.diffusion_model.{name}": random_weight(shape, name, session.device, HALF).cpu()
+        for name, shape in shapes.items()
+    }
+    about = {"num_attention_heads": config.heads, "attention_head_dim": config.head_dim}
+    about |= {"audio_num_attention_heads": config.audio_heads, "audio_attention_head_dim": config.audio_head_dim}
+    about |= {"cross_attention_dim": config.context_width, "audio_cross_attention_dim": config.audio_context_width}
+    about |= {"apply_gated_attention": True, "cross_attention_adaln": True, "caption_proj_before_connector": True}
+    about |= {"frequencies_precision": "float64", "rope_type": "split"}
+    save_file(tensors, path, {"model_version": "2.3.0", "config": json.dumps({"transformer": about})})
+
+
+def _load(session: Session, path: Path, how: str, size: int) -> None:
+    def work():
+        return load_transformer(open_checkpoint(path), dtype=HALF, device=session.device)
+
+    seconds = session.time(work, rounds=1, warm=0).seconds
+    gigabytes = size / 1e9
+    figures = {"GB": rounded(gigabytes), "s": rounded(seconds), "GB/s": rounded(gigabytes / seconds)}
+    session.record("load", how, **figures)
+
+
+def _forget(path: Path) -> bool:
+    """Take a file out of the page cache, where the system can."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True
+
+
+def _offloaded(session: Session, path: Path) -> None:
+    """A step whose weights come from main memory, beside one on the card and beside what the bus allows."""
+    checkpoint = open_checkpoint(path)
+    resident = load_transformer(checkpoint, dtype=HALF, device=session.device)
+    layered = load_transformer(checkpoint, dtype=HALF, device="cpu", ops=OFFLOAD_OPS)
+    weights = sum(p.nbytes for p in resident.transformer_blocks.parameters())
+    rate = session.facts.get("host to card GB/s, pinned") or session.facts.get("host to card GB/s, plain")
+    chosen = stages(session)
+    for name, clip in session.few((chosen[0], chosen[-1])):
+        streams = inputs(session, clip)
+        figures = {"blocks": len(resident.transformer_blocks), "weights GB": rounded(weights / 1e9)}
+        own = session.time(lambda streams=streams: resident(*streams))
+        session.record("offload", f"{name}, resident", **figures, **own.figures)
+        found = session.time(lambda streams=streams: layered(*streams), rounds=2)
+        ratio = {"to resident": rounded(found.seconds / own.seconds)}
+        bound = {"bus allows s": rounded(max(own.seconds, weights / 1e9 / rate))} if rate else {}
+        session.record("offload", f"{name}, layer by layer", **figures, **found.figures, **ratio, **bound)
+        expected, given = resident(*streams)[0].float(), layered(*streams)[0].float()
+        worst = float((expected - given).abs().max())
+        session.record("offload", f"{name}, layer by layer: difference", difference=worst, right=worst == 0)
+        if worst:
+            session.failures.append(f"offload: {name} differs from resident by {worst:.3g}, expected nothing")
