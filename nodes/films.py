@@ -1,13 +1,13 @@
-"""Videos that are there: one gone on with, and a part of one made anew."""
+"""Videos that are there: one gone on with, a part of one made anew, and one spoken in other words."""
 
 from ..ltx2.clock import exact_seconds, parse_fps
 from ..ltx2.errors import RequestError
-from ..ltx2.film import FinishedSegment, new_sound
+from ..ltx2.film import FinishedSegment, file_format, new_sound, write_film
 from ..ltx2.film.found import Writing, write_extended
 from ..ltx2.film.retake import Part
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
-from ..ltx2.story.found import FilmFile, FilmInMemory, film_retaken, go_on, retaking, write_retaken
+from ..ltx2.story.found import FilmFile, FilmInMemory, dubbing, film_retaken, go_on, retaking, write_retaken
 from ..ltx2.story.segment_job import state_after
 from . import host
 from .continuation import card
@@ -284,6 +284,57 @@ class Retake(host.io.ComfyNode):
         return host.io.NodeOutput(video, "\n".join(told), None, None, ui={"text": told})
 
 
+class Dub(host.io.ComfyNode):
+    """A video spoken in other words with its own voice."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "Dub",
+            "Dub Video",
+            "story",
+            description="Makes a video anew in which the same person says other words, such as in another language, with the same voice and lips "
+            "that move with them. Put a LoRA that dubs on the model with Apply LoRA.",
+            inputs=[
+                *_networks(),
+                host.field(io.Video, "video", "The video, with its sound: one speaker, 1 to 20 seconds."),
+                *_asked("What is seen, and the new words in their own script."),
+            ],
+            outputs=[
+                host.output(io.Video, "video", "The new video with its new sound."),
+                host.output(io.String, "info", "What was made, and what was adjusted."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            search_aliases=["dub", "dub-it", "lip sync", "translate video", "voice", "language"],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        text_encoder,
+        video_vae,
+        audio_vae,
+        video,
+        prompt,
+        negative_prompt,
+        preset,
+        seed,
+        upsampler=None,
+    ):
+        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
+        made = dubbing(models, request, _file_of(video, cls.hidden))
+        report = host.progress_reporter(*STAGES)
+        segment = generate(models, made.job, progress=report)
+        told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
+        target = host.save_target("continuum/dubbed", kind="temp").path(".mp4")
+        film = FinishedSegment(made.timing, frames_of(segment, report), segment.sound)
+        write_film(target, [film], file_format([segment.sound]), crf=10, metadata=host.workflow_values(cls.hidden))
+        return host.io.NodeOutput(host.InputImpl.VideoFromFile(str(target)), "\n".join(told), ui={"text": told})
+
+
 def _check_given(video, images, audio) -> None:
     """Raises RequestError unless there is one film: a video, or images, which may have a sound."""
     if video is None and images is None:
@@ -317,4 +368,4 @@ def _file_of(video, hidden):
     return path
 
 
-NODES = [ExtendVideo, Retake]
+NODES = [ExtendVideo, Retake, Dub]

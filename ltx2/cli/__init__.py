@@ -10,7 +10,7 @@ from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
 from .ranks import is_lost_rank, run_verb
 
 # The order of the help page.
-VERBS = ("generate", "story", "continue_", "films.retake", "sound", "inspect", "state", "tiny", "demo")
+VERBS = ("generate", "story", "continue_", "films.retake", "films.dub", "sound", "inspect", "state", "tiny", "demo")
 
 
 def main(argv: list[str] | None = None) -> int:

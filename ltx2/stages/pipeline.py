@@ -218,8 +218,8 @@ def _pass(models, job: Job, number: int, inputs: Inputs, start: AVLatent, condit
 
 
 def _conditioning(models, job: Job, stages: Sequence[Stage], inputs: Inputs, progress: Report) -> list[Conditioning]:
-    given = {"voice": inputs.voice, "progress": progress}
-    return steps.encode_conditioning(models, job.request, stages, inputs.audio, **given)
+    audio, voice = inputs.audio, inputs.voice
+    return steps.encode_conditioning(models, job.request, stages, audio, voice=voice, progress=progress)
 
 
 def _keeps_sound(job: Job) -> bool:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ltx2.media import VideoWriter
+from ltx2.values import Waveform
 
 from .made import CLIP, GUIDANCE, KEPT
 from .shelf import digest, shelf  # noqa: F401
@@ -57,13 +58,15 @@ def filming(m, video, **others):
     return {**m.parts, **asked, "video": video, **others}
 
 
-def a_film():
+def a_film(sound=False):
     """A host's VIDEO of its own file, which is none of the folders that are looked at."""
     from comfy_api.latest import InputImpl
 
     path = Path(tempfile.mkdtemp()) / "film.mp4"
-    with VideoWriter(path, fps=24) as writer:
+    with VideoWriter(path, fps=8 if sound else 24, sample_rate=8000 if sound else None) as writer:
         writer.write_frames(np.zeros((20, 64, 64, 3), np.uint8))
+        if sound:
+            writer.write_sound(Waveform(torch.sin(torch.arange(20_000) / 9).repeat(2, 1), 8000))
     return InputImpl.VideoFromFile(str(path))
 
 
@@ -138,6 +141,7 @@ CASES = {
     "Retake": lambda m: filming(m, a_film(), start=0.2, end=0.5, what="picture", mask=torch.ones(1, 64, 64)),
     "Retake, frames": lambda m: filming(m, None, start=0.2, end=0.5, what="picture and sound", images=m.images,
     audio=m.audio),
+    "Dub": lambda m: filming(m, a_film(sound=True)),
     "GenerateSound": lambda m: {**sounding(m), "state": m.state},
     "StateToAVLatent": lambda m: to_latent(m, latent=m.latent),
     "StateToAVLatent, masked": lambda m: to_latent(m, latent=m.masked),

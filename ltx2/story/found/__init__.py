@@ -1,14 +1,17 @@
-"""Films that were found, in the hands of a model: gone on from, and mended."""
+"""Films that were found, in the hands of a model: gone on from, mended, and spoken anew."""
 
+from .dubbing import Dubbing, dubbing
 from .films import FilmFile, FilmInMemory
 from .going_on import GoingOn, go_on, sized_after_film
 from .retaking import Retaking, film_retaken, retaking, write_retaken
 
 __all__ = [
+    "Dubbing",
     "FilmFile",
     "FilmInMemory",
     "GoingOn",
     "Retaking",
+    "dubbing",
     "film_retaken",
     "go_on",
     "retaking",

@@ -12,6 +12,7 @@ from ...film.handoff import Handoff
 from ...media import FoundFilm, read_found_film, video_info
 from ...media.found.found_film import CONTEXT_FRAMES, LEAST_FRAMES, model_rate, model_size
 from ...stages import steps
+from ...stages.conditioning.references import expected_reference
 from ...stages.models import Models
 from ...stages.request import Request, make_job
 from ..segment_job import SegmentJob, segment_job
@@ -50,8 +51,11 @@ def sized_like(models: Models, request: Request, width: int, height: int) -> Req
     preset is made for."""
     if request.width is not None or request.height is not None:
         return request
-    usual = make_job(models, replace(request, frames=None, seconds=None, images=(), clips=(), audio=None), parts=())
-    multiple = PIXELS_PER_LATENT * (1 if usual.settings.refine is None else 2)
+    nothing: dict[str, Any] = {"images": (), "clips": (), "audio": None, "references": (), "voice": None}
+    usual = make_job(models, replace(request, frames=None, seconds=None, **nothing), parts=())
+    multiple = PIXELS_PER_LATENT * (1 if usual.settings.refine is None and not usual.settings.half_size else 2)
+    expected = expected_reference(models.reference_loras) if request.references else None
+    multiple *= 1 if expected is None else expected.downscale
     width, height = model_size(width, height, multiple, usual.geometry.width * usual.geometry.height)
     return replace(request, width=width, height=height)
 
