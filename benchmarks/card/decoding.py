@@ -1,5 +1,6 @@
 """Pictures and sound in and out: the video VAE at each piece size, the diffusion decoder, the sound networks."""
 
+import copy
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from .session import GIB, Session, Timing, rounded
 from .sizes import Clip
 
 HALF = torch.bfloat16
+WAYS = ("fastest convolutions searched for", "channels last")
 
 
 def _drain(stream: Iterable[Any]) -> None:
@@ -51,6 +53,10 @@ def video(session: Session) -> None:
             case = f"{clip}, {'whole' if pieces is None else f'pieces of {pieces}'}"
             session.attempt(f"decode {case}", partial(_decode, session, decoder, clip, pieces), 20 * session.cuda)
             session.attempt(f"encode {case}", partial(_encode, session, encoder, clip, pieces), 20 * session.cuda)
+    clip, pieces = session.sizes.clips[len(session.sizes.clips) // 2], session.sizes.pieces[0]
+    for way in session.few(WAYS):
+        case = f"decode {clip.width}×{clip.height}, pieces of {pieces}, {way}"
+        session.attempt(case, partial(_decode_otherwise, session, way, decoder, (clip, pieces)), 15 * session.cuda)
     session.attempt("kernels of decoding", partial(_decode_kernels, session, decoder), 10 * session.cuda)
 
 
@@ -58,7 +64,7 @@ def _latent(session: Session, clip: Clip) -> torch.Tensor:
     return torch.randn(1, session.sizes.video_vae.latent_channels, *clip.grid, device=session.device, dtype=HALF)
 
 
-def _decode(session: Session, decoder: VideoDecoder, clip: Clip, pieces: int | None) -> None:
+def _decode(session: Session, decoder: VideoDecoder, clip: Clip, pieces: int | None, way: str = "") -> None:
     latent = _latent(session, clip)
 
     def work() -> None:
@@ -69,8 +75,21 @@ def _decode(session: Session, decoder: VideoDecoder, clip: Clip, pieces: int | N
 
     timing = session.time(work, rounds=1)
     estimate = decode_bytes(decoder.config, tuple(latent.shape), HALF, pieces)
-    case = f"decode {clip.width}×{clip.height}, {'whole' if pieces is None else f'pieces of {pieces}'}"
+    case = f"decode {clip.width}×{clip.height}, {'whole' if pieces is None else f'pieces of {pieces}'}{way}"
     session.record("video VAE", case, **_figures(timing, clip, estimate))
+
+
+def _decode_otherwise(session: Session, way: str, decoder: VideoDecoder, what: tuple[Clip, int]) -> None:
+    """The same with a search for the fastest convolution, or with weights whose channels lie together."""
+    before = torch.backends.cudnn.benchmark
+    try:
+        if way == WAYS[0]:
+            torch.backends.cudnn.benchmark = True
+        else:
+            decoder = copy.deepcopy(decoder).to(memory_format=torch.channels_last_3d)
+        _decode(session, decoder, *what, f", {way}")
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _encode(session: Session, encoder: VideoEncoder, clip: Clip, pieces: int | None) -> None:

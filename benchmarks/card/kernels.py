@@ -54,7 +54,7 @@ def launches(work: Callable[[], Any], *, cuda: bool) -> Launches:
     spans = [
         (event.time_range.start / 1e6, event.time_range.end / 1e6, event.name)
         for event in profiled.events()
-        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
     ]
     return of_spans(spans)
 

@@ -24,7 +24,7 @@ HALF = torch.bfloat16
 
 def loading(session: Session) -> None:
     """A file of a few blocks: from the page cache, and read from the disk; then run layer by layer."""
-    with tempfile.TemporaryDirectory(dir=session.out) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "transformer.safetensors"
         _write(session, path)
         size = path.stat().st_size
