@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -78,13 +78,14 @@ class ImageCondition:
 
     image: RGB uint8 [H, W, 3] (numpy) or float [H, W, 3] in 0…1 (torch); frame: picture frame index, 0 = first, LAST =
     the last; strength: 0…1, 1 keeps it exactly; crf: H.264 round-trip quality, None = the model version's default, 0 =
-    off.
+    off. guide: it is looked at beside the clip, also at frame 0, where others are put in place.
     """
 
     image: Any
     frame: int = 0
     strength: float = 1.0
     crf: float | None = None
+    guide: bool = False
 
 
 def placed(images: tuple[ImageCondition, ...], frames: int) -> tuple[ImageCondition, ...]:
@@ -156,12 +157,35 @@ class AudioCondition:
     latent: [B, 8, K, 16] placed from audio latent 0 on; mask: 0 keeps them, 1 generates anew (one value for all K, or
     a float tensor [K]);
     frozen: the whole track is given (own audio): sigma 0 throughout, and ``waveform`` is what is heard in the end.
+    gain: how much louder the sound is to be than these latents say; 1 leaves them as they are.
     """
 
     latent: torch.Tensor
     mask: float | torch.Tensor = 0.0
     frozen: bool = False
     waveform: Waveform | None = None
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStatistics:
+    """Mean and standard deviation of each channel of video latents, [C] float32 on the CPU; first_deviation: of the
+    scene's first segment, beyond which a moving reference does not grow."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    first_deviation: torch.Tensor
+
+    NAMES: ClassVar = ("mean", "deviation", "first_deviation")
+
+
+@dataclass(frozen=True, eq=False)
+class LatentDrift:
+    """What is done against drift in the first stage's video latents: a share (0…1) of each channel's difference to a
+    reference is taken back. Without a reference they are only measured, to be one."""
+
+    amount: float
+    reference: ChannelStatistics | None = None
 
 
 @dataclass(frozen=True)

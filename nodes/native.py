@@ -12,7 +12,8 @@ from ..ltx2 import clock
 from ..ltx2.config.versions import release, version_of_shapes
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, condition_next, first_segment, new_sound
-from ..ltx2.film.handoff import fps_after, on_grid, source_of_state
+from ..ltx2.film.handoff import fps_after, source_of_state
+from ..ltx2.film.sizes import on_grid
 from ..ltx2.film.timeline import found_segment, overlap_within
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents

@@ -16,6 +16,7 @@ from ..story.found import go_on, sized_after_film
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .arguments.double_rate import add_double_arguments, with_double_rate
+from .arguments.drift import add_drift_argument, drift_from
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
 from .arguments.voices import add_voice_arguments, with_voice
@@ -57,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=options.number,
         help="how firmly it starts from the last frames, 0 to 1 (default: the state's)",
     )
+    add_drift_argument(parser)
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
     options.add_request_arguments(parser)
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError("a film is gone on from with the sound that it has: leave --audio out")
     if is_film(args.state) and (args.double_rate or args.temporal_upsampler):
         raise RequestError("a film is gone on from at the frame rate that it has: leave --double-rate out")
+    drift_from(args)  # told before anything is read
     (_after_film if is_film(args.state) else _after_state)(args, saved)
 
 
@@ -86,6 +89,10 @@ def is_film(name: str | Path) -> bool:
     """Whether a name is that of a film and not of a state."""
     path = Path(name)
     return path.suffix.lower() not in ("", *options.STATE_SUFFIXES) and not path.is_dir()
+
+
+def _handoff(args: argparse.Namespace) -> Handoff:
+    return Handoff(strength=args.strength, drift=drift_from(args))
 
 
 def _after_state(args: argparse.Namespace, saved: Path) -> None:
@@ -101,7 +108,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
         asked = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
         request = with_references(args, models, asked, opened)
         request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
-        made = segment_job(models, request, state, Handoff(strength=args.strength))
+        made = segment_job(models, request, state, _handoff(args))
         notes = options.notes_of(args, models, made.job)
         options.log_notes(notes)
         options.log(f"{made.job.settings}; {made.timing}")
@@ -131,7 +138,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
 
         request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
         request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
-        start = go_on(models, request, args.state, context=args.context, handoff=Handoff(strength=args.strength))
+        start = go_on(models, request, args.state, context=args.context, handoff=_handoff(args))
         made = start.made
         notes = (*start.film.notes, *options.notes_of(args, models, made.job))
         options.log_notes(notes)

@@ -19,6 +19,7 @@ from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
 from ..story.tasks import Generate
 from ..text.identity import quick_key
 from . import options
+from .arguments.drift import add_drift_argument, said_of_drift, with_drift
 from .arguments.enhance import add_enhance_arguments, check_enhancer, story_enhancer
 from .drafts import add_draft_arguments, tiny_decoder_of
 from .report import Bars, add_json_argument, print_result
@@ -78,6 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
     )
+    add_drift_argument(parser)
     _add_places(parser)
     parser.add_argument(
         "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
         print_result(args, status.as_json(), [status])
         return
     options.check_film(args.out)
-    script = read_script(args.script)
+    script = with_drift(args, read_script(args.script))
     script = replace(script, enhance=script.enhance or args.enhance)
     check_enhancer(args, script.is_enhanced)
     wishes = wishes_of(args.redo, args.pick, args.takes)
@@ -188,7 +190,12 @@ def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:
     """What the film says about how it was made."""
     script = Path(args.script).read_text("utf-8")
     notes = prompt_notes(models, read_script(args.script))
-    told = ({"draft": True} if args.draft else {}) | ({"notes": list(notes)} if notes else {})
+    drift = said_of_drift(args)
+    told = (
+        ({"drift": drift} if drift else {})
+        | ({"draft": True} if args.draft else {})
+        | ({"notes": list(notes)} if notes else {})
+    )
     return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **told}}
 
 

@@ -52,6 +52,7 @@ class WorkerGenerator:
             tuple(answer["notes"]),
             answer["rounds"],
             before,
+            answer["drift"],
         )
 
     def _received(self, frames: Any) -> Iterable:
@@ -123,7 +124,7 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
 
         base = segment.base
         answer = {"frames": sent(segment.frames()), "before": None if base is None else sent(base.frames())}
-        answer |= {"notes": list(segment.notes), "rounds": segment.rounds}
+        answer |= {"notes": list(segment.notes), "rounds": segment.rounds, "drift": segment.drift_reference}
         return to_bytes(answer | {"audio": AVLatent(None, segment.latent.audio), "sound": segment.sound})
 
     return make

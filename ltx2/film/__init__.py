@@ -1,7 +1,7 @@
 """Film: segments on the film's clock, from a state to the next segment's conditions, and the joins."""
 
 from .audio_format import AudioFormat, file_format
-from .drift import DriftCorrection
+from .drift import DriftControl, DriftCorrection
 from .handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next, continue_request
 from .join import FinishedSegment, join_segments, new_sound, write_film
 from .provenance import Source
@@ -12,6 +12,7 @@ from .timeline import Overlap, SegmentTiming, SoundJoin, cut_segment, first_segm
 __all__ = [
     "AudioFormat",
     "ContextNoise",
+    "DriftControl",
     "DriftCorrection",
     "FinishedSegment",
     "Handoff",

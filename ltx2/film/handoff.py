@@ -13,7 +13,6 @@ import torch
 from ..clock import (
     AUDIO_LATENTS_PER_SECOND,
     DEFAULT_FPS,
-    PIXELS_PER_LATENT,
     WINDOW_SECONDS,
     audio_latents_for,
     exact_seconds,
@@ -22,13 +21,14 @@ from ..clock import (
     parse_fps,
     round_half_up,
     seconds_of_frames,
-    snap_size,
 )
 from ..continuation.state import LTX2ContinuationState, audio_mask
 from ..errors import ContinuationError, Ltx2Warning, RequestError
 from ..media import uint8_frames
-from ..values import AudioCondition, ClipCondition
+from ..values import AudioCondition, ClipCondition, ImageCondition, LatentDrift
+from .drift import DriftControl, DriftReference, read_reference, take_up
 from .provenance import METADATA_KEY, Provenance, Source, provenance_metadata, read_provenance
+from .sizes import size_after, sizes_on_grid
 from .state_content import ContextNoise, StateContent, check_latents, read_content, with_noise
 from .timeline import AUDIO_RULE, Overlap, SegmentTiming, check_carried, clock_shift, next_segment
 
@@ -41,7 +41,8 @@ class Handoff:
     """How a state is taken up; what is None is done as the state says.
 
     video_overlap, audio_overlap: how much of it, in video frames; ``audio_overlap=0`` takes no sound. strength: of its
-    frames, 0…1. seed: of the whole chain, the segment gets seed + its index. noise: on what is taken.
+    frames, 0…1. seed: of the whole chain, the segment gets seed + its index. noise: on what is taken. drift: what is
+    done against it.
     """
 
     video_overlap: int | None = None
@@ -49,6 +50,7 @@ class Handoff:
     strength: float | None = None
     seed: int | None = None
     noise: ContextNoise | None = None
+    drift: DriftControl | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class NextSegment:
     clip: the frames it starts from, or None; audio: the sound it starts from, or None.
     video_offset_seconds: to add to its picture times in every stage; audio_latents: how long its audio latent is.
     notes: what was adjusted or assumed, one sentence each.
+    anchor, latent_drift: what is done against drift besides; drift_reference: what the scene is held to.
     """
 
     index: int
@@ -69,6 +72,9 @@ class NextSegment:
     audio_latents: int
     seed: int | None = None
     notes: tuple[str, ...] = ()
+    anchor: ImageCondition | None = None
+    latent_drift: LatentDrift | None = None
+    drift_reference: DriftReference | None = None
 
     def __str__(self) -> str:
         return f"{self.timing}; seed {self.seed}"
@@ -180,28 +186,6 @@ def fps_after(state: LTX2ContinuationState | None, fps: Any = None) -> Fraction:
     return DEFAULT_FPS if producer is None else producer.timing.fps
 
 
-def size_after(state: LTX2ContinuationState) -> tuple[int, int] | None:
-    """Width and height of the segment after a state: those of its frames, brought to the grid where they lie off it;
-    None when it carries no frames."""
-    if not state.video_frames:
-        return None
-    height, width = state.video_frames[0].shape[:2]
-    return on_grid(width, height)
-
-
-def on_grid(width: int, height: int) -> tuple[int, int]:
-    """The size itself where the models take it, else the nearest one that every preset takes."""
-    if width % PIXELS_PER_LATENT or height % PIXELS_PER_LATENT:
-        return snap_size(width, 2 * PIXELS_PER_LATENT), snap_size(height, 2 * PIXELS_PER_LATENT)
-    return width, height
-
-
-def sizes_on_grid(width: int, height: int) -> set[tuple[int, int]]:
-    """Sizes that a state's frames of this size may be brought to: the nearest that one stage takes, or two."""
-    sides = (PIXELS_PER_LATENT, 2 * PIXELS_PER_LATENT)
-    return {(snap_size(width, side), snap_size(height, side)) for side in sides}
-
-
 def open_request(request: RequestLike, state: LTX2ContinuationState) -> RequestLike:
     """A request whose rate, length and size are the state's where it leaves them open."""
     producer, asked = read_provenance(state.metadata, state.segment_index), cast(Any, request)
@@ -233,6 +217,7 @@ def continue_request(
     if asked.audio is not None or asked.audio_latents == 0:
         # a track of one's own begins with the picture: no sound is carried then
         handoff = replace(handoff, audio_overlap=0)
+        _check_own_track(asked, handoff.drift)
     following = condition_next(
         state,
         asked.frames,
@@ -254,13 +239,22 @@ def continue_request(
             asked,
             fps=following.timing.fps,
             seed=following.seed if asked.seed is None else asked.seed,
+            images=(*asked.images, *(() if following.anchor is None else (following.anchor,))),
             clips=(*(() if following.clip is None else (following.clip,)), *asked.clips),
             audio=following.audio if asked.audio is None else asked.audio,
             audio_latents=following.audio_latents,
             video_offset_seconds=following.video_offset_seconds,
+            latent_drift=following.latent_drift,
         ),
         following,
     )
+
+
+def _check_own_track(request: Any, drift: DriftControl | None) -> None:
+    if request.audio is not None and drift is not None and drift.loudness:
+        raise RequestError(
+            "drift: loudness is of the sound that is made, but a sound of your own is given: leave loudness out"
+        )
 
 
 def condition_next(
@@ -289,21 +283,20 @@ def condition_next(
         _check_rate(producer, rate)
         notes += check_source(producer.source, source)
     _check_size(held, size, notes)
-    if handoff.audio_overlap == 0:
-        held = replace(held, audio=None)
+    held = replace(held, audio=None) if handoff.audio_overlap == 0 else held
     wanted = _Wanted(frames, rate, audio_rule, audio_latents)
     timing, held = (
         _foreign(state, held, wanted, notes)
         if producer is None
         else _own(state, producer.timing, producer.overlap, held, wanted, handoff, notes)
     )
-    seed = producer.seed + 1 if producer is not None and producer.seed is not None else None
-    seed = seed if handoff.seed is None else handoff.seed + timing.index
+    seed = _seed(producer, handoff, timing.index)
     mask, note = audio_mask(state)
     if note and held.audio is not None:
         notes.append(note)
-    if handoff.noise is not None:
-        held = with_noise(held, handoff.noise, seed or 0)
+    taken = take_up(handoff.drift, read_reference(state.metadata), held.frames, sound=held.audio is not None)
+    notes += taken.notes
+    held = with_noise(replace(held, frames=taken.frames), handoff.noise or ContextNoise(), seed or 0)
     if state.video_conditioning_frame_idx and held.frames is not None:
         notes.append(
             f"the frames go to latent frame {state.video_conditioning_frame_idx}; the join takes them to start the "
@@ -311,18 +304,36 @@ def condition_next(
         )
     for note in notes:
         warnings.warn(note, Ltx2Warning, stacklevel=2)
-    place = latent_frame_span(state.video_conditioning_frame_idx)[0]
-    strength = float(state.video_conditioning_strength if handoff.strength is None else handoff.strength)
     return NextSegment(
         index=timing.index,
         timing=timing,
-        clip=None if held.frames is None else ClipCondition(frames=held.frames, frame=place, strength=strength),
-        audio=None if held.audio is None else AudioCondition(latent=held.audio, mask=mask),
+        clip=None if held.frames is None else _clip(held.frames, state, handoff),
+        audio=None if held.audio is None else AudioCondition(held.audio, mask, gain=taken.gain),
         video_offset_seconds=timing.video_offset_seconds,
         audio_latents=timing.audio_latents,
         seed=seed,
         notes=tuple(notes),
+        anchor=taken.anchor,
+        latent_drift=taken.latent,
+        drift_reference=taken.reference,
     )
+
+
+def _seed(producer: Provenance | None, handoff: Handoff, index: int) -> int | None:
+    """Of a segment with this index."""
+    if handoff.seed is not None:
+        return handoff.seed + index
+    return None if producer is None or producer.seed is None else producer.seed + 1
+
+
+def _clip(frames: np.ndarray, state: LTX2ContinuationState, handoff: Handoff) -> ClipCondition:
+    """Where the frames of a state go in a segment, and how firmly it starts from them."""
+    place = latent_frame_span(state.video_conditioning_frame_idx)[0]
+    relaxing = None if handoff.drift is None else handoff.drift.relaxing
+    strength = state.video_conditioning_strength if handoff.strength is None else handoff.strength
+    if handoff.strength is None and relaxing is not None:
+        strength = relaxing.at(state.segment_index)
+    return ClipCondition(frames, place, float(strength))
 
 
 def _could_be_made(timing: SegmentTiming) -> bool:

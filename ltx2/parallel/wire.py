@@ -19,9 +19,11 @@ from ..stages.request import Request
 from ..values import (
     AudioCondition,
     AVLatent,
+    ChannelStatistics,
     ClipCondition,
     ImageCondition,
     LatentCondition,
+    LatentDrift,
     ReferenceCondition,
     TextContext,
     VoiceCondition,
@@ -33,9 +35,11 @@ KINDS = {
     for kind in (
         AudioCondition,
         AVLatent,
+        ChannelStatistics,
         ClipCondition,
         ImageCondition,
         LatentCondition,
+        LatentDrift,
         ReferenceCondition,
         Request,
         TextContext,

@@ -16,9 +16,10 @@ import torch
 from ..errors import RequestError
 from ..media.frames import uint8_frames
 from ..sampling.tokens import AVTokens
-from ..values import AudioCondition, AVLatent, Progress, TextContext, Waveform
+from ..values import AudioCondition, AVLatent, ChannelStatistics, Progress, TextContext, Waveform
 from . import steps
 from .conditioning import Conditioning, place_audio
+from .denoising.drift import against_drift
 from .doubling.rounds import double_rate
 from .models import Models
 from .presets import Settings
@@ -40,7 +41,7 @@ class Segment:
     in a silent film. rng_state: of each clip's generator, which decoding draws on from, each time from the same place.
     seconds: wall time by stage. notes: what was adjusted or chosen, one sentence each. peak_bytes: most memory taken on
     a GPU, None elsewhere. base: of a clip whose frame rate was doubled the clip as it was before, which the next
-    segment goes on from.
+    segment goes on from. drift_reference: what the latents of the segment after are held to, where that was asked for.
     """
 
     latent: AVLatent
@@ -54,6 +55,7 @@ class Segment:
     rng_state: tuple[torch.Tensor, ...] = ()
     decoder: Callable[..., Iterator[torch.Tensor]] | None = None
     base: "Segment | None" = None
+    drift_reference: ChannelStatistics | None = None
 
     @property
     def rounds(self) -> int:
@@ -114,6 +116,7 @@ def generate(
         conditioning = _conditioning(models, job, job.stages, inputs, progress)
     with clock.running("denoising"):
         latent = first_pass(models, job, inputs, conditioning=conditioning[0], progress=progress)
+        latent, drift_reference = against_drift(latent, conditioning[0], request.latent_drift)
     if job.settings.refine is not None:
         with clock.running("refining"):
             larger = steps.upsample_latent(models, latent, progress=progress)
@@ -139,6 +142,7 @@ def generate(
         peak_bytes=torch.cuda.max_memory_allocated(config.device) if on_cuda else None,
         rng_state=rng_state,
         decoder=partial(_decoded, models, job, latent.video, rng_state),
+        drift_reference=drift_reference,
     )
     if base is None:
         return segment

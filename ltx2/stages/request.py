@@ -18,6 +18,7 @@ from ..values import (
     ClipCondition,
     ImageCondition,
     LatentCondition,
+    LatentDrift,
     ReferenceCondition,
     TextContext,
     VoiceCondition,
@@ -28,6 +29,7 @@ from . import memory
 from .conditioning import check_places
 from .conditioning.references import check_references, expected_reference, reference_tokens
 from .conditioning.voices import check_voice
+from .denoising.drift import check_drift
 from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes, doubling_tokens
 from .geometry import Geometry
 from .given import (
@@ -68,7 +70,8 @@ class Request:
     draft: a quick look at what the request would make (presets.draft), enlarged to its size. references: what IC-LoRAs
     look at beside the whole clip; voice: what an ID-LoRA makes people speak with. sound_only: of a clip that is one
     frozen ClipCondition, or that is heard alone; it then has no size. double_rate: how often the frame rate is doubled
-    when the clip is made (stages.doubling); frames, fps and all places are those of before.
+    when the clip is made (stages.doubling); frames, fps and all places are those of before. latent_drift: what the
+    first stage does against drift.
     """
 
     prompt: str = ""
@@ -98,6 +101,7 @@ class Request:
     sound_only: bool = False
     voice: VoiceCondition | None = None
     double_rate: int = 0
+    latent_drift: LatentDrift | None = None
 
 
 @dataclass(frozen=True)
@@ -371,6 +375,7 @@ def _size(request: Request, preset: Preset | None, multiple: int, notes: list[st
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:
     """Places and strengths of everything to start from, before a model is loaded for it."""
     check_sound_only(request, geometry.frames)
+    check_drift(request.latent_drift)
     check_places(request.images, request.clips, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError(
@@ -418,6 +423,8 @@ def _check_models(models: Models, job: Job, parts: Collection[str]) -> None:
     voiced = request.voice is not None and request.voice.sound is not None
     if FIRST_PASS in parts and (isinstance(request.audio, Waveform) or voiced):
         needed.append("audio_encoder")
+    if FIRST_PASS in parts and isinstance(request.audio, AudioCondition) and request.audio.gain != 1:
+        needed += ["audio_encoder", "audio_decoder", "vocoder"]
     if {FIRST_PASS, SECOND_PASS} & set(parts) and (request.images or request.clips or request.references):
         needed.append("video_encoder")
     if DECODING in parts:

@@ -108,7 +108,10 @@ def pass_count(stage: Stage) -> int:
 def encode_audio_condition(
     models: Models, audio: AudioCondition | Waveform | None, *, audio_latents: int
 ) -> AudioCondition | None:
-    """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip."""
+    """A request's sound as latents: a track of one's own is encoded, padded or cut to the clip; latents to be heard
+    louder or softer are made so."""
+    if isinstance(audio, AudioCondition) and audio.gain != 1:
+        return replace(audio, latent=_at_gain(models, audio.latent, audio.gain), gain=1.0)
     if not isinstance(audio, Waveform):
         return audio
     return encode_own_audio(audio, lambda sound: encode_sound(models, sound), audio_latents=audio_latents)
@@ -119,6 +122,19 @@ def encode_voice(models: Models, voice: VoiceCondition | None) -> torch.Tensor |
     if voice is None or voice.sound is None:
         return None if voice is None else voice.latent
     return encode_sound(models, voice.sound)
+
+
+def _at_gain(models: Models, latent: torch.Tensor, gain: float) -> torch.Tensor:
+    """Latents [1, 8, T, 16] of the same sound, so much louder: they change by as much as those of its waveform do, so
+    that nothing of them is lost on the way through the codec."""
+    (sound,) = decode_sounds(models, AVLatent(None, latent))
+    assert sound is not None  # there are latents to decode
+    louder = Waveform((sound.samples * gain).clamp(-1, 1), sound.sample_rate)
+    change = encode_sound(models, louder) - encode_sound(models, sound)
+    missing = latent.shape[2] - change.shape[2]
+    if missing > 0:  # the last latent may lack a part of a mel frame
+        change = torch.cat([change, change[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
+    return latent + change[:, :, : latent.shape[2]].to(latent)
 
 
 def encode_sound(models: Models, sound: Waveform) -> torch.Tensor:

@@ -37,9 +37,14 @@ def pipeline_generator(
         request = replace(request_of(task), draft=draft)
         segment = generate(models, make_job(models, request), progress=progress)
         frames, base = segment.frames(progress=progress), segment.base
-        before = None if base is None else base.frames(progress=progress)
         return MadeSegment(
-            frames, segment.latent.audio, segment.sound, segment.notes, rounds=segment.rounds, before=before
+            frames,
+            segment.latent.audio,
+            segment.sound,
+            segment.notes,
+            rounds=segment.rounds,
+            before=None if base is None else base.frames(progress=progress),
+            drift_reference=segment.drift_reference,
         )
 
     return make
@@ -60,7 +65,7 @@ def request_of(task: SegmentTask) -> Request:
         frames=task.frames,
         fps=task.fps,
         seed=task.seed,
-        images=images,
+        images=images if task.anchor is None else (*images, task.anchor),
         references=tuple(_reference(one, task) for one in task.references),
         voice=None if task.voice is None else VoiceCondition(read_sound(task.voice.path), task.voice.identity),
         clips=() if task.clip is None else (task.clip,),
@@ -69,6 +74,7 @@ def request_of(task: SegmentTask) -> Request:
         video_offset_seconds=task.video_offset_seconds,
         overrides=nested_overrides(task.overrides),
         double_rate=task.double_rate,
+        latent_drift=task.latent_drift,
     )
 
 

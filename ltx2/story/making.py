@@ -15,6 +15,9 @@ import numpy as np
 
 from ..atomic_files import sync_folder
 from ..errors import Ltx2Error, StoryError
+from ..film.drift import handed_on, with_reference
+from ..film.drift.look import loudness_of
+from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
 from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
@@ -96,7 +99,8 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
     script, segment = shop.script, shop.script.segments[order.index]
     if order.before is None:
         timing = first_segment(segment.frames, script.fps)
-        return NextSegment(0, timing, None, None, timing.video_offset_seconds, timing.audio_latents)
+        own, offset = timing.audio_latents, timing.video_offset_seconds
+        return NextSegment(0, timing, None, None, offset, own, latent_drift=latent_drift(script.drift))
     with as_story_error(f"the state of segment {order.index} cannot be read"):
         state = read_state(shop.segments / order.before.folder)
     size = (script.width, script.height) if script.width is not None else None
@@ -110,19 +114,14 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
             # to which the segment's number in its scene is added
             handoff=Handoff(
                 audio_overlap=None if script.audio is None else 0,  # a track of one's own begins with the picture
-                strength=_strength(script, order.index, state.segment_index),
+                strength=segment.strength,
                 seed=order.seed - state.segment_index - 1,
                 noise=script.noise,
+                drift=script.drift,
             ),
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
-
-
-def _strength(script: StoryScript, index: int, before: int) -> float | None:
-    """How firmly a segment starts from the one before, which is number ``before`` of its scene."""
-    own, relaxing = script.segments[index].strength, script.relaxing
-    return relaxing.at(before) if own is None and relaxing is not None else own
 
 
 def task_for(script: StoryScript, order: Order, following: NextSegment) -> SegmentTask:
@@ -135,6 +134,8 @@ def task_for(script: StoryScript, order: Order, following: NextSegment) -> Segme
         clip=following.clip,
         audio=following.audio if script.audio is None else task.audio,
         video_offset_seconds=following.video_offset_seconds,
+        anchor=following.anchor,
+        latent_drift=following.latent_drift,
     )
 
 
@@ -173,7 +174,7 @@ def _stored(
     def state_of(tail: np.ndarray, count: int):
         if count != shown_timing.frames:
             raise StoryError(f"{name} came out with {count} frames, {shown_timing.frames} were asked for")
-        return capture_state(
+        state = capture_state(
             tail if made.before is None else _last_of(made.before, script.video_overlap),
             made.audio_latents,
             timing,
@@ -182,6 +183,9 @@ def _stored(
             sample_rate=made.sound.sample_rate if made.sound else None,
             seed=order.seed,
         )
+        loudness = None if made.sound is None else loudness_of(made.sound.samples)
+        held = handed_on(script.drift, following.drift_reference, loudness, made.drift_reference)
+        return with_reference(state, held)
 
     try:
         with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):

@@ -141,10 +141,19 @@ class Keys:
         if before is not None:
             described["before"] = before.state_sha256
             described["strength"] = segment.strength
-            if script.relaxing is not None and segment.strength is None:
-                described["relaxing"] = dataclasses.asdict(script.relaxing)
+            if script.drift is not None and script.drift.relaxing is not None and segment.strength is None:
+                described["relaxing"] = dataclasses.asdict(script.drift.relaxing)
             described["noise"] = dataclasses.asdict(script.noise) if script.noise else None
-        return _hash(described)
+        return _hash(described | self._against_drift(before is None))
+
+    def _against_drift(self, begins: bool) -> dict[str, Any]:
+        """What is done against drift; the first segment of a scene is only measured."""
+        drift = self._script.drift
+        corrections = {} if drift is None else drift.corrections
+        if begins:
+            measured = sorted({"loudness", "latent"} & set(corrections))
+            return {"measured": measured} if measured else {}
+        return {"drift": corrections} if corrections else {}
 
     def older_key(self, index: int, before: SegmentRecord | None) -> str:
         """The key that version 0.1.0 gave the same segment; before: the segment before it on the film."""

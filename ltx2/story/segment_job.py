@@ -8,6 +8,9 @@ import numpy as np
 
 from ..clock import seconds_of_frames
 from ..continuation.state import LTX2ContinuationState
+from ..film.drift import DriftControl, DriftReference, handed_on, with_reference
+from ..film.drift.look import loudness_of
+from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, capture_state, continue_request, open_request, overlap_of
 from ..film.provenance import Source
 from ..film.timeline import Overlap, SegmentTiming, check_carried, first_segment
@@ -25,7 +28,8 @@ class SegmentJob:
     """A segment that will be made.
 
     job: what the pipeline does; timing: its place on the film; overlap: what its own state will carry; source: the
-    models; notes: what was adjusted or assumed of the state before, one sentence each.
+    models; notes: what was adjusted or assumed of the state before, one sentence each. drift: what is done against it,
+    drift_reference: what its scene is held to.
     """
 
     job: Job
@@ -33,6 +37,8 @@ class SegmentJob:
     overlap: Overlap
     source: Source
     notes: tuple[str, ...] = ()
+    drift: DriftControl | None = None
+    drift_reference: DriftReference | None = None
 
     def __str__(self) -> str:
         return f"{self.job.settings}; {self.job.geometry}; {self.timing}"
@@ -60,7 +66,10 @@ def segment_job(
     """
     source = source_of(models, request.draft)
     notes: tuple[str, ...] = ()
+    reference = None
     if state is None:
+        if handoff.drift is not None:
+            request = replace(request, latent_drift=latent_drift(handoff.drift))
         job = make_job(models, request)
         size = job.geometry
         timing = first_segment(size.frames, size.fps, audio_latents=size.audio_latents)
@@ -75,12 +84,13 @@ def segment_job(
             place = following.timing.start, seconds_of_frames(following.timing.frames, following.timing.fps)
             continued = replace(continued, audio=sound_piece(continued.audio, *place))
         job, timing, notes = make_job(models, continued), following.timing, following.notes
+        reference = following.drift_reference
         job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes))))
     if overlap is None:
         overlap = overlap_of(state)
         overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))
     check_carried(timing, overlap)
-    return SegmentJob(job, timing, overlap, source, notes)
+    return SegmentJob(job, timing, overlap, source, notes, handoff.drift, reference)
 
 
 def _with_its_piece(job: Job, timing: SegmentTiming) -> Job:
@@ -98,7 +108,7 @@ def state_after(made: SegmentJob, segment: Segment, last_frames: np.ndarray, ind
     """The state that one clip of a finished segment leaves. last_frames: [n, H, W, 3], at least as many as its overlap
     has."""
     audio, sound = segment.latent.audio, segment.sounds[index]
-    return capture_state(
+    state = capture_state(
         last_frames,
         None if audio is None else audio[index : index + 1],
         made.timing,
@@ -107,3 +117,5 @@ def state_after(made: SegmentJob, segment: Segment, last_frames: np.ndarray, ind
         sample_rate=None if sound is None else sound.sample_rate,
         seed=segment.seed + index,
     )
+    loudness = None if sound is None else loudness_of(sound.samples)
+    return with_reference(state, handed_on(made.drift, made.drift_reference, loudness, segment.drift_reference))

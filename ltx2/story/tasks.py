@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..values import AudioCondition, ClipCondition, Waveform
+from ..values import AudioCondition, ChannelStatistics, ClipCondition, ImageCondition, LatentDrift, Waveform
 from .script import SegmentScript, StoryImage, StoryReference, StoryScript, StoryVoice
 
 
@@ -18,7 +18,8 @@ class SegmentTask:
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
     audio_latents: the exact length of
     its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on;
-    voice: what people speak with. double_rate: how often its frame rate is doubled when it is made.
+    voice: what people speak with. double_rate: how often its frame rate is doubled when it is made. anchor,
+    latent_drift: against drift, with all that they need of the scene so far.
     """
 
     index: int
@@ -40,6 +41,8 @@ class SegmentTask:
     double_rate: int = 0
     reference_start: Fraction = Fraction(0)
     voice: StoryVoice | None = None
+    anchor: ImageCondition | None = None
+    latent_drift: LatentDrift | None = None
 
 
 def task_of(script: StoryScript, index: int) -> SegmentTask:
@@ -76,7 +79,8 @@ def audio_of(script: StoryScript, index: int) -> Waveform:
 class MadeSegment:
     """What a generator gives back: frames in chunks (see media.uint8_frames), the normalised audio latent [1, 8, T, 16]
     and the decoded sound (both None in a silent film), and what to tell the user. rounds: how often the frame rate of
-    the frames was doubled; before: the frames without it, which its state carries."""
+    the frames was doubled; before: the frames without it, which its state carries. drift_reference: what the latents of
+    the segment after are held to, where the task asks for that."""
 
     frames: Iterable
     audio_latents: torch.Tensor | None
@@ -84,6 +88,7 @@ class MadeSegment:
     notes: tuple[str, ...] = ()
     rounds: int = 0
     before: Iterable | None = None
+    drift_reference: ChannelStatistics | None = None
 
 
 Generate = Callable[[SegmentTask], MadeSegment]

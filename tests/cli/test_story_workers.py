@@ -1,4 +1,5 @@
-"""``ltx2 story --workers``: the same film as one process makes, whoever dies meanwhile."""
+"""``ltx2 story --workers``: the same film as one process makes, whoever dies meanwhile; what a scene is held
+to goes with its tasks."""
 
 import os
 import signal
@@ -15,11 +16,13 @@ pytestmark = pytest.mark.slow
 SCRIPT = """size: 64x64
 defaults: {frames: 17}
 overlap: {video: 9, audio: 15}
+drift: {colour: 0.5, contrast: 0.5, loudness: 0.5, latent: 0.4, anchor: 0.5}
 segments:
   - A red ball jumps up and down over the sea.
   - {prompt: It circles around., takes: 2}
   - {prompt: A blue star rolls from side to side at night., cut: true}
   - It jumps up and down.
+  - It rests.
 """
 
 

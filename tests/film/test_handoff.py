@@ -18,8 +18,9 @@ from ltx2.film import (
     continue_request,
     first_segment,
 )
-from ltx2.film.handoff import fps_after, open_request, overlap_of, size_after, source_of_state
+from ltx2.film.handoff import fps_after, open_request, overlap_of, source_of_state
 from ltx2.film.provenance import read_provenance
+from ltx2.film.sizes import size_after
 from ltx2.film.timeline import check_carried
 from ltx2.stages.request import Request
 from ltx2.values import ClipCondition, ImageCondition, Waveform

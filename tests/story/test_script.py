@@ -12,7 +12,7 @@ from ltx2.story.script import StoryImage, parse_script, read_script
 
 def test_the_documented_example(tmp_path):
     text = "\n".join(line[4:] for line in story_script.__doc__.splitlines() if line.startswith("    "))
-    for name in ("street.jpg", "depth.mp4", "song.wav"):
+    for name in ("street.jpg", "depth.mp4", "song.wav", "maria.wav"):
         (tmp_path / name).write_bytes(b"x")
     script = parse_script(text, tmp_path / "story.yaml")
     assert (

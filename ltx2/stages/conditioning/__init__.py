@@ -204,7 +204,8 @@ def condition_video(
 
     shape: of the clip's latent [B, 128, F, h, w]. encode_pixels: pictures [1, 3, n, 32h, 32w] in -1…1 → latents.
     image_crf: for images that name none themselves.
-    conditioning: what to add to. What stands at frame 0 is put in place; what comes later becomes guides. Raises
+    conditioning: what to add to. What stands at frame 0 is put in place, unless it is to be a guide; what comes later
+    becomes guides. Raises
     RequestError and MediaError.
     """
     check_places(images, clips, clock.frames_of_latents(shape[2]))
@@ -215,12 +216,16 @@ def condition_video(
             result, latent.latent, latent_frame=latent.latent_frame, strength=latent.strength, shape=shape
         )
     encoded: dict[tuple, torch.Tensor] = {}
+    shown: list[Guide] = []  # beside what is in place at their frames
     for image in images:
         crf = image_crf if image.crf is None else image.crf
         key = (str(image.image) if isinstance(image.image, (str, Path)) else id(image.image), crf)
         if key not in encoded:
             encoded[key] = encode_pixels(prepare_image(image.image, height, width, crf=crf))
-        result = _place(result, encoded[key], image.frame, image.strength, shape)
+        if not image.guide:
+            result = _place(result, encoded[key], image.frame, image.strength, shape)
+        else:
+            shown.append(Guide(encoded[key], image.frame, image.strength))
     for clip in clips:
         pixels = prepare_clip(clip.frames, height, width)
         if fills_latent_frames(clip):
@@ -234,7 +239,7 @@ def condition_video(
         if clip.mask is not None:
             result = _with_mask(result, latent_mask(clip.mask, *shape[3:]))
         result = replace(result, video_frozen=result.video_frozen or clip.frozen)
-    return result
+    return replace(result, guides=(*result.guides, *shown)) if shown else result
 
 
 def fills_latent_frames(clip: ClipCondition) -> bool:

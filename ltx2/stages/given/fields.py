@@ -18,6 +18,7 @@ from ...values import (
     ClipCondition,
     ImageCondition,
     LatentCondition,
+    LatentDrift,
     ReferenceCondition,
     TextContext,
     Waveform,
@@ -41,6 +42,7 @@ _SINGLE = {
     "positive": (TextContext,),
     "negative": (TextContext,),
     "overrides": (Mapping,),
+    "latent_drift": (LatentDrift,),
 }
 
 
@@ -133,6 +135,8 @@ def _condition(condition: Any, kind: type) -> Any:
         found["frozen"] = truth_value(condition.frozen, "frozen")
     if kind is ImageCondition and condition.crf is not None:
         found["crf"] = finite_number(condition.crf, "crf of an image")
+    if kind is ImageCondition:
+        found["guide"] = truth_value(condition.guide, "guide of an image")
     return replace(condition, **found)
 
 

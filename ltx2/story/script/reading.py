@@ -10,7 +10,7 @@ from typing import Any
 from ...atomic_files import file_path
 from ...clock import frames_for_seconds, snap_frames
 from ...errors import StoryError
-from ...film.drift import DriftCorrection, RelaxingStrength
+from ...film.drift import DRIFT_NAMES, DriftControl, DriftCorrection, control_of
 from ...film.handoff import ContextNoise
 from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
 from ..sentences import as_story_error, shown
@@ -112,7 +112,7 @@ class StoryScript:
     audio_overlap: int = AUDIO_OVERLAP_FRAMES
     drift_correction: DriftCorrection | None = None
     noise: ContextNoise | None = None
-    relaxing: RelaxingStrength | None = None
+    drift: DriftControl | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     enhance: bool = False
     audio: StoryAudio | None = None
@@ -235,7 +235,7 @@ def parse_script(
         drift_correction=_drift_correction(reader, found),
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
         audio=read_audio(reader, found.get("audio"), segments.file),
-        relaxing=_relaxing(reader, found.get("drift")),
+        drift=_drift(reader, found),
         enhance=reader.value(found, "enhance", False, values.flag),
         double_rate=double_rate,
         overrides=_nag(reader, found.get("nag"), double_rate) | _overrides(reader, found.get("override")),
@@ -299,15 +299,22 @@ def _overrides(reader: Reader, node: Node | None) -> dict[str, Any]:
     return found
 
 
-def _relaxing(reader: Reader, node: Node | None) -> RelaxingStrength | None:
-    """``drift: {strength: 0.95, settles: 0.9}``; without ``settles`` it stays."""
+def _drift(reader: Reader, found: dict[str, Any]) -> DriftControl | None:
+    """``drift: {strength: 0.95, settles: 0.9, colour: 0.5}``."""
+    node = found.get("drift")
     if node is None:
         return None
-    given = reader.mapping(node, "drift", ("strength", "settles"))
-    if "strength" not in given:
+    given = reader.mapping(node, "drift", DRIFT_NAMES)
+    if "strength" not in given and "settles" in given:
         raise reader.error(node, "drift has no strength: add `strength: 0.95`, and `settles: 0.9`")
-    start = reader.value(given, "strength", 1.0, values.share)
-    return RelaxingStrength(start, reader.value(given, "settles", start, values.share))
+    if not given:
+        raise reader.error(node, f"drift is empty: say how much of {', '.join(DRIFT_NAMES)}")
+    control = control_of({name: reader.value(given, name, 0.0, values.share) for name in given})
+    if "loudness" in given and "audio" in found:
+        raise reader.error(
+            given["loudness"], "loudness is of sound that is made, and the film has its own: leave it out"
+        )
+    return control
 
 
 def _nag(reader: Reader, node: Node | None, double_rate: int = 0) -> dict[str, Any]:

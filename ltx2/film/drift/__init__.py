@@ -1,0 +1,22 @@
+"""Against drift: looks of segments, corrections of a film, and what a scene's segments are held to from one to the
+next. Optional; nothing of it runs by default."""
+
+from .control import DRIFT_NAMES, DriftControl, RelaxingStrength, control_of
+from .correction import Corrections, DriftCorrection, DriftCorrector
+from .reference import DriftReference, TakenUp, handed_on, read_reference, take_up, with_reference
+
+__all__ = [
+    "DRIFT_NAMES",
+    "Corrections",
+    "DriftControl",
+    "DriftCorrection",
+    "DriftCorrector",
+    "DriftReference",
+    "RelaxingStrength",
+    "TakenUp",
+    "control_of",
+    "handed_on",
+    "read_reference",
+    "take_up",
+    "with_reference",
+]

@@ -1,0 +1,54 @@
+"""What the first stage does against drift: its new video latents are measured, and brought nearer to a reference."""
+
+import torch
+
+from ...errors import RequestError
+from ...sampling.channel_statistics import moved, statistics_of, toward
+from ...values import AVLatent, ChannelStatistics, LatentDrift
+from ..conditioning import Conditioning
+from ..latent_preparation import VIDEO_CHANNELS
+
+
+def check_drift(drift: LatentDrift | None) -> None:
+    """Raises RequestError for an amount or a reference that cannot be."""
+    if drift is None:
+        return
+    if isinstance(drift.amount, bool) or not isinstance(drift.amount, (int, float)) or not 0 <= drift.amount <= 1:
+        raise RequestError(f"drift: latent is {str(drift.amount)[:40]}, expected 0 to 1")
+    if drift.reference is not None:
+        for name in ChannelStatistics.NAMES:
+            values = getattr(drift.reference, name)
+            if values.shape != (VIDEO_CHANNELS,) or not bool(torch.isfinite(values).all()):
+                raise RequestError(
+                    f"drift: the {name} of the reference has shape {list(values.shape)}, expected {VIDEO_CHANNELS} "
+                    "finite numbers: begin a new scene"
+                )
+
+
+def against_drift(
+    latent: AVLatent, conditioning: Conditioning, drift: LatentDrift | None
+) -> tuple[AVLatent, ChannelStatistics | None]:
+    """The first stage's latents with drift taken back, and the reference for the segment after.
+
+    What is known in advance stays as it is and does not count: only the latent frames that were made anew throughout.
+    """
+    if drift is None or latent.video is None:
+        return latent, None
+    new = _new_frames(latent.video, conditioning)
+    made = latent.video[:, :, new]
+    if not made.shape[2]:
+        return latent, drift.reference
+    if drift.reference is not None and drift.amount:
+        made = toward(made, drift.reference, drift.amount)
+        video = latent.video.clone()
+        video[:, :, new] = made
+        latent = AVLatent(video, latent.audio)
+    return latent, moved(drift.reference, statistics_of(made))
+
+
+def _new_frames(video: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """Indices of the latent frames of which nothing was known."""
+    if conditioning.video_mask is None:
+        return torch.arange(video.shape[2], device=video.device)
+    wholly = conditioning.video_mask.amin(dim=(0, 1, 3, 4)) >= 1
+    return wholly.nonzero()[:, 0].to(video.device)
