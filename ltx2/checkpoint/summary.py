@@ -1,7 +1,6 @@
 """What weight files hold, in words and numbers, for people who wonder what they downloaded."""
 
 import math
-import os
 from collections import Counter
 from typing import Any
 
@@ -9,7 +8,8 @@ from ..config.versions import RELEASES, release
 from ..errors import CheckpointError
 from .adapters.unread import unread_kind
 from .layout import components, model_version, released_file
-from .lora import Lora, adapter_part, read_lora
+from .lora import Lora, adapter_part
+from .lora_purpose import Purpose
 from .lora_report import PREFIXES, network_of, report_lora
 from .reader import Checkpoint, CheckpointFile
 
@@ -50,14 +50,14 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
     return summary
 
 
-def summarise_lora(path: str | os.PathLike, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def summarise_lora(lora: Lora, purpose: Purpose, checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Kinds, ranks, scales, what it is for and, where networks are at hand, how much of an adapter fits them."""
-    lora = read_lora(path)
     ranks = Counter(rank for found in lora.differences.values() if (rank := found.rank) is not None)
     scales = Counter(scale for found in lora.differences.values() if (scale := _scale(found.kind)) is not None)
     summary: dict[str, Any] = {
-        "file": str(path),
-        "kind": "LoRA" if lora.reference is None else "IC-LoRA",
+        "file": str(lora.path),
+        "kind": purpose.kind,
+        "use": purpose.use,
         "weights": lora.kinds,
         "modules": len(lora.differences),
         "ranks": {str(rank): count for rank, count in sorted(ranks.items())},

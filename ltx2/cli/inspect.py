@@ -2,16 +2,22 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from .. import mini
-from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.layout import model_version
+from ..checkpoint.lora import read_lora
+from ..checkpoint.lora_purpose import purpose_of
+from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..checkpoint.summary import is_lora, summarise, summarise_lora
+from ..stages.presets.for_loras import preset_for_lora
 from .report import add_json_argument, print_result
 
 STATE_SUFFIXES = (".png", ".json")
 HEADER_PEEK_BYTES = 1 << 16
+_FIRST_RELEASE = re.compile(r"ltx[-_]?2[-_.](0|19b)", re.IGNORECASE)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,8 +52,22 @@ def run(args: argparse.Namespace) -> None:
     found = [_state(path) for path in states]
     if checkpoint is not None:
         found.append(summarise(checkpoint))
-    found += [summarise_lora(path, checkpoint) for path in loras]
+    found += [_lora(path, checkpoint) for path in loras]
     print_result(args, found, (line for summary in found for line in lines(summary)))
+
+
+def _lora(path: Path, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """What a LoRA holds, is for, and runs with."""
+    lora = read_lora(path)
+    purpose = purpose_of(lora)
+    summary = summarise_lora(lora, purpose, checkpoint)
+    version = None if checkpoint is None else model_version(checkpoint)
+    old = version[:2] == (2, 0) if version else bool(_FIRST_RELEASE.search(path.name))
+    wanted = preset_for_lora(purpose, first_release=old)
+    if wanted is not None:
+        name, model = wanted
+        summary |= {"preset": name, "model": model}
+    return summary
 
 
 def is_state(path: Path) -> bool:

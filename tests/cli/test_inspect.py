@@ -8,6 +8,7 @@ import torch
 
 from ltx2.cli import inspect
 from ltx2.errors import CheckpointError
+from ltx2.stages.presets import find_preset
 from tests.checkpoint import gguf_files, small
 from tests.checkpoint.files import save
 from tests.checkpoint.test_lora import pair
@@ -66,6 +67,36 @@ def test_what_a_lora_is_and_is_for(tmp_path, capsys):
     out = said(capsys, model, lora)
     assert "fit: 2 of 3 LoRA weights fit the model; not in the model: transformer_blocks.9.attn1.to_q" in out
     assert "reference: reference video at the size divided by 2" in out and "kind: IC-LoRA" in out
+
+
+@pytest.mark.parametrize(
+    "name, metadata, kind, use, preset",
+    [
+        ("ltx-2.3-22b-ic-lora-union-control-ref0.5", {"reference_downscale_factor": "2"}, "IC-LoRA",
+         "depth, edges (canny) or poses", "ltx2_3_distilled"),
+        ("ltx-2-19b-ic-lora-depth-control", {}, "IC-LoRA", "a depth film", "ltx2_distilled"),
+        ("ltx-2.3-22b-ic-lora-ingredients-0.9", {}, "IC-LoRA", "a reference sheet", "ltx2_3_distilled"),
+        ("mine", {"reference_downscale_factor": "1"}, "IC-LoRA", "a film or picture", "ltx2_3_distilled"),
+        ("ltx-2.3-ic-lora-dub-it", {}, "dubbing IC-LoRA", "ltx2 dub", "ltx2_quality"),
+        ("ltx-2.3-id-lora-talkvid-3k", {}, "ID-LoRA", "--voice", "ltx2_3_template"),
+        ("ltx-2.3-22b-distilled-lora-384", {}, "distilled LoRA", "--refine-lora", "ltx2_3_template"),
+        ("squish", {"modelspec.title": "distilled squish"}, "distilled LoRA", "--refine-lora", "ltx2_3_template"),
+        ("squish", {}, "LoRA", "style, subject or motion", None),
+    ],
+)  # fmt: skip
+def test_what_each_kind_is_for_and_runs_with(tmp_path, capsys, name, metadata, kind, use, preset):
+    to_q = "diffusion_model.transformer_blocks.0.attn1.to_q"
+    path = save(tmp_path / f"{name}.safetensors", pair(to_q, torch.ones(2, 8), torch.ones(8, 2)), metadata)
+    (found,) = json.loads(said(capsys, path, "--json"))
+    assert (found["kind"], found.get("preset")) == (kind, preset) and use in found["use"]
+    assert preset is None or find_preset(preset)
+
+
+def test_a_lora_of_the_text_encoder(tmp_path, capsys):
+    name = "text_encoders.model.layers.0.self_attn.q_proj"
+    path = save(tmp_path / "abliterated.safetensors", pair(name, torch.ones(2, 8), torch.ones(8, 2)))
+    out = said(capsys, path)
+    assert "kind: text-encoder LoRA" in out and "preset" not in out
 
 
 def test_kinds_that_are_not_read_are_named(tmp_path, capsys):
