@@ -72,6 +72,13 @@ class Story(host.io.ComfyNode):
                 bundle_input(),
                 *story_pictures(),
                 enhance_input(),
+                host.field(
+                    io.Boolean,
+                    "bridge",
+                    "What redo names is made to fit both the segment before it and the one behind it, which stays as it is with all after it.",
+                    default=False,
+                    optional=True,
+                ),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -106,6 +113,7 @@ class Story(host.io.ComfyNode):
         audio=None,
         audio_start=0.0,
         enhance=False,
+        bridge=False,
         **single,
     ):
         from ..ltx2.story.chain import RunOptions, run_story
@@ -137,7 +145,7 @@ class Story(host.io.ComfyNode):
                 out=target.folder / FILM,
                 identity=identity_of_wires(wired, models),
                 source=source_of(models),
-                options=RunOptions(Wishes(redo=wishes(redo)), numbered=True, metadata=texts, enhancer=enhancer),
+                options=RunOptions(Wishes(redo=wishes(redo, bridge)), numbered=True, metadata=texts, enhancer=enhancer),
                 log=lambda line: lines.append(as_named(line, target)),
             )
         state, told = read_state(result.last), told_of(result, target)
@@ -245,11 +253,13 @@ def films_in(folder: str | None) -> list[tuple[str, int, int]]:
         return []
 
 
-def wishes(text: str) -> tuple:
-    """What is to be made again, of a text such as ``2, 5:new``. Raises StoryError."""
-    from ..ltx2.story.takes import parse_redo
+def wishes(text: str, bridge: bool = False) -> tuple:
+    """What is to be made again, of a text such as ``2, 5:new``; bridge: each to fit what is behind it. Raises
+    StoryError."""
+    from ..ltx2.story.takes import bridged, parse_redo
 
-    return tuple(parse_redo(part) for part in re.split(r"[,;\s]+", str(text)) if part)
+    found = tuple(parse_redo(part) for part in re.split(r"[,;\s]+", str(text)) if part)
+    return bridged(found) if bridge and found else found
 
 
 def identity_of_wires(wired, models) -> str:

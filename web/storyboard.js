@@ -169,26 +169,28 @@ export class Storyboard {
     remove.disabled = last === 0;
     const redo = button("redo", say.redo, say.redo_hint, (one) => this.again(one, segment, index, `${index + 1}`, say.redo_note));
     const take = button("new-take", say.new_take, say.new_take_hint, (one) => this.again(one, segment, index, `${index + 1}:new`, say.take_note));
+    const fit = button("bridge", say.bridge, say.bridge_hint, (one) => this.again(one, segment, index, `${index + 1}:new`, say.bridge_note, true));
     redo.disabled = take.disabled = !segment.file;
-    return make("div", {}, make("div", { className: "buttons" }, redo, take), make("div", { className: "buttons" }, left, right, add, remove));
+    fit.disabled = !segment.file || !segment.later;
+    return make("div", {}, make("div", { className: "buttons" }, redo, take, fit), make("div", { className: "buttons" }, left, right, add, remove));
   }
 
   set(index, values) { return this.refresh({ op: "set", index, values }); }
 
   // Says what else it makes anew, and does it when it is pressed again.
-  async again(button, segment, index, wish, note) {
+  async again(button, segment, index, wish, note, bridge = false) {
     if (this.armed !== button) {
       this.armed = button;
       this.tell(note(index + 1, segment.later));
       return;
     }
     this.armed = null;
-    const before = widgetOf(this.node, "redo").value;
-    setWidget(this.node, "redo", wish);
+    const wished = Object.entries({ redo: wish, bridge }).map(([name, value]) => [name, value, widgetOf(this.node, name).value]);
+    for (const [name, value] of wished) setWidget(this.node, name, value);
     try {
       await app.queuePrompt(0, 1);
     } finally {
-      setWidget(this.node, "redo", before); // it was for this run
+      for (const [name, , before] of wished) setWidget(this.node, name, before); // it was for this run
     }
   }
 }

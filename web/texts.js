@@ -15,6 +15,8 @@ const TEXTS = {
     redo_note: (n) => `Segment ${n} is made again with its seed; the ones behind it stay if it comes out the same. Press again to run.`,
     take_note: (n, later) => later ? `Segment ${n} gets a fresh seed, and ${later === 1 ? `segment ${n + 1}, which goes on from it, is` : `segments ${n + 1} to ${n + later}, which go on from it, are`} made anew. Press again to run.`
       : `Segment ${n} gets a fresh seed; all others stay. Press again to run.`,
+    bridge: "fit", bridge_hint: "make this segment with a fresh seed to fit the ones on both sides, which stay",
+    bridge_note: (n, later) => `Segment ${n} gets a fresh seed and leads into segment ${n + 1}; ${later === 1 ? "that stays" : `segments ${n + 1} to ${n + later} stay`} as made. Press again to run.`,
   },
   zh: {
     none: "尚无状态", segment: (n) => `第 ${n} 段`, picture: (s) => `${s.width}×${s.height}，携带 ${s.frames} 帧`,
@@ -28,6 +30,8 @@ const TEXTS = {
     redo: "重做", redo_hint: "用相同种子重新生成此段", new_take: "新版本", new_take_hint: "用新种子生成此段",
     redo_note: (n) => `第 ${n} 段将用其种子重新生成；若结果相同，后面的段保持不变。再按一次以运行。`,
     take_note: (n, later) => later ? `第 ${n} 段使用新种子，其后续接的 ${later} 段将重新生成。再按一次以运行。` : `第 ${n} 段使用新种子，其余保持不变。再按一次以运行。`,
+    bridge: "衔接", bridge_hint: "用新种子重新生成此段，使其与前后两段衔接，前后段保持不变",
+    bridge_note: (n, later) => `第 ${n} 段使用新种子并衔接到第 ${n + 1} 段，其后 ${later} 段保持不变。再按一次以运行。`,
   },
 };
 

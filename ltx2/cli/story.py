@@ -15,7 +15,7 @@ from ..story.from_pipeline import check_story, files_below, identity_of, pipelin
 from ..story.script import read_script
 from ..story.segment_job import source_of
 from ..story.status import story_status
-from ..story.takes import Redo, Wishes, check_wishes, parse_pick, parse_redo
+from ..story.takes import Redo, Wishes, bridged, check_wishes, parse_pick, parse_redo
 from ..story.tasks import Generate
 from ..text.identity import quick_key
 from . import options
@@ -60,6 +60,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help=(
             "make segment K (from 1) again: as it is with its own seed, K:new for another take with a fresh seed, K:77 "
             "for one with seed 77; the new take is kept; may be repeated"
+        ),
+    )
+    parser.add_argument(
+        "--bridge",
+        action="store_true",
+        help=(
+            "with --redo: the segment is made to fit both the one before and the one behind it, which stays as it is "
+            "with all after it"
         ),
     )
     parser.add_argument(
@@ -134,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
     script = with_drift(args, read_script(args.script))
     script = replace(script, enhance=script.enhance or args.enhance)
     check_enhancer(args, script.is_enhanced)
-    wishes = wishes_of(args.redo, args.pick, args.takes)
+    wishes = wishes_of(args.redo, args.pick, args.takes, args.bridge)
     check_wishes(script, wishes)
     check_workers(args)
     with Bars() as bars, contextlib.ExitStack() as held:
@@ -181,9 +189,9 @@ def check_workers(args: argparse.Namespace) -> None:
         raise RequestError(f"{args.workers} workers, expected 1 to {MOST_WORKERS}")
 
 
-def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None) -> Wishes:
-    """What the command line asks of takes."""
-    return Wishes(tuple(redo), dict(picks), takes)
+def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None, bridge: bool = False) -> Wishes:
+    """What the command line asks of takes. Raises RequestError for a bridge that has no segment."""
+    return Wishes(bridged(redo) if bridge else tuple(redo), dict(picks), takes)
 
 
 def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:

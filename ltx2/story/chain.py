@@ -6,18 +6,21 @@ on where it was, a changed segment is made anew together with what depends on it
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoryError
 from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
+from .bridging.bridges import Bridge, bridge_seeds, standing_bridges, write_bridge
+from .bridging.ends import Ends
 from .enhancing import Enhancer, enhanced_script
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
-from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, make_segment, settle
+from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, conditions_of, make_segment, settle
 from .owned_files import (
     check_replaceable,
     check_writable,
@@ -31,7 +34,7 @@ from .records import Keys, SegmentRecord, older_records, read_record, read_recor
 from .script import StoryScript
 from .segment_files import STATE
 from .sentences import as_story_error, shown
-from .takes import Cast, Wishes, cast_of, check_wishes, entries_of
+from .takes import NEW, Cast, Wishes, cast_of, check_wishes, entries_of, fresh_seed
 from .tasks import Elsewhere, Generate, SegmentTask
 
 
@@ -158,7 +161,9 @@ class _Run:
     def __init__(self, shop: Workshop, cast: Cast, keys: Keys, wishes: Wishes) -> None:
         self._shop, self._cast, self._keys = shop, cast, keys
         self._entries = entries_of(shop.script)
-        self._redo = {redo.index for redo in wishes.redo if redo.seed is None}
+        self._redo = {redo.index for redo in wishes.redo if redo.seed is None and not redo.bridge}
+        self._wished = {redo.index: redo for redo in wishes.redo if redo.bridge}
+        self._bridges = standing_bridges(shop.journal)
         self._known = read_records(shop.journal.of("segment"))
         self._known |= older_records(shop.script, keys, self._known)
         self._whole: set[str] = set()  # keys of segments that were looked at or made in this run
@@ -168,6 +173,7 @@ class _Run:
         self._own = threading.Lock()  # of all of these
         self._jobs, self._done = 1, set[tuple[int, int]]()
         self._at_once: dict[str, threading.Lock] = {}  # by key: what is asked for twice is made once
+        self._ends = {index: ends for scene in cast.scenes for index, ends in self._wished_ends(scene)}
 
     def make_all(self, jobs: int = 1) -> list[SegmentRecord]:
         """Every scene as the film shows it, and its other takes, ``jobs`` of them at once. Returns the film's records.
@@ -212,7 +218,13 @@ class _Run:
         """A scene as the film shows it: records by index."""
         film: dict[int, SegmentRecord] = {}
         for index in scene:
-            film[index] = self._ensure(index, self._cast.kept[index], film.get(index - 1), again=index in self._redo)
+            before = film.get(index - 1)
+            bridge = self._bridge_order(index, before)
+            if bridge is None:
+                film[index] = self._ensure(index, self._cast.kept[index], before, again=index in self._redo)
+            else:
+                asked = self._wished.get(index)
+                film[index] = self._made(bridge, again=asked is not None and asked.seed is None)
         return film
 
     def _takes_of(self, scene: range) -> range:
@@ -230,7 +242,20 @@ class _Run:
     def _ensure(self, index: int, take: int, before: SegmentRecord | None, again: bool = False) -> SegmentRecord:
         """The record of a take, made where it is missing."""
         seed = self._cast.seed(index, take)
-        order = Order(index, take, seed, self._keys.key(index, seed, before), before, self._entries[index])
+        key = self._key(index, seed, before, again)
+        return self._made(Order(index, take, seed, key, before, self._entries[index]), again)
+
+    def _key(self, index: int, seed: int, before: SegmentRecord | None, again: bool) -> str:
+        """The key of a take. What was made before a bridge was put in front of it stays."""
+        key = self._keys.key(index, seed, before)
+        if before is None or before.known_as is None or again or key in self._known:
+            return key
+        older = self._known.get(self._keys.key(index, seed, before, as_known=True))
+        return key if older is None or not self._is_there(older) else older.key
+
+    def _made(self, order: Order, again: bool = False) -> SegmentRecord:
+        """The record of an order, carried out where that is missing."""
+        index, take = order.index, order.take
         with self._own:
             turn = self._at_once.setdefault(order.key, threading.Lock())
         with turn:
@@ -249,6 +274,118 @@ class _Run:
                     total = sum(map(len, self._cast.seeds))
                     self._shop.log(f"{len(self._done)} of {total} done")
         return record
+
+    # --- bridges
+
+    def _wished_ends(self, scene: range) -> Iterator[tuple[int, Ends]]:
+        """What the segments of a scene that are to become bridges lead to. Raises StoryError where that, or what is
+        before them, is not finished: it is asked before anything is made."""
+        wished = [index for index in scene if index in self._wished]
+        before: SegmentRecord | None = None
+        left: list[SegmentRecord] = []  # what may have been at a bridge's place when the segment behind was made
+        for index in range(scene.start, wished[-1] + 2) if wished else ():
+            if index - 1 in wished:
+                found = ((one, *self._finished(index, one)) for one in left)
+                stood, record, known_as = next((one for one in found if one[1] is not None), (None, None, None))
+                if stood is not None and record is not None and known_as is not None:
+                    yield index - 1, Ends(record, self._with_state(known_as) or stood, known_as)
+            else:
+                record, _ = self._finished(index, before)
+            if record is None and (index not in wished or index - 1 in wished):
+                raise StoryError(
+                    f"segment {index + 1} is not finished as the script has it, so segment {wished[-1] + 1} cannot be "
+                    "made to fit it: run the story first, then bridge"
+                )
+            if index in wished:
+                left = [*([] if record is None else [record]), *self._at_its_place(index, before)]
+            before = record
+
+    def _with_state(self, sha256: str) -> SegmentRecord | None:
+        """A whole record that left a state."""
+        return next((one for one in self._known.values() if one.state_sha256 == sha256 and self._is_there(one)), None)
+
+    def _at_its_place(self, index: int, before: SegmentRecord | None) -> Iterator[SegmentRecord]:
+        """Whole records of whatever text that lie where a segment does, newest first."""
+        seed = self._cast.seed(index, self._cast.kept[index])
+        wanted = conditions_of(self._shop, Order(index, 1, seed, "", before)).timing
+        for record in reversed(self._known.values()):
+            own = record.timing
+            same = (own.frames, own.start, own.video_offset_seconds, own.video_overlap)
+            if same == (wanted.frames, wanted.start, wanted.video_offset_seconds, wanted.video_overlap):
+                if self._is_there(record):
+                    yield record
+
+    def _finished(self, index: int, before: SegmentRecord | None) -> tuple[SegmentRecord | None, str | None]:
+        """What the film shows of a segment, where that is whole, and the state that it went on from."""
+        seed = self._cast.seed(index, self._cast.kept[index])
+        bridge = self._bridges.get((self._entries[index], seed))
+        wanted: list[tuple[int, str | None]] = [(seed, None)]
+        if bridge is not None:
+            wanted.insert(0, (bridge.seed, bridge.ahead))
+        for own, ahead in wanted:
+            for as_known in self._ways(before):
+                record = self._known.get(self._keys.key(index, own, before, as_known=as_known, ahead=ahead))
+                if record is not None and self._is_there(record):
+                    state = None if before is None else before.known_as if as_known else before.state_sha256
+                    return record, state
+        return None, None
+
+    def _ways(self, before: SegmentRecord | None) -> tuple[bool, ...]:
+        """By what a segment may know the one before it: by itself, or, of a bridge, by what that stands for."""
+        return (False,) if before is None or before.known_as is None else (False, True)
+
+    def _bridge_order(self, index: int, before: SegmentRecord | None) -> Order | None:
+        """A bridge where one is wished or stands, else None."""
+        seed = self._cast.seed(index, self._cast.kept[index])
+        standing, ends = self._bridges.get((self._entries[index], seed)), self._ends.get(index)
+        if ends is not None:
+            standing = self._asked_for(index, before, standing, ends)
+        elif standing is not None:
+            ways = {
+                self._keys.key(index, standing.seed, before, as_known=way, ahead=standing.ahead): way
+                for way in self._ways(before)
+            }
+            if standing.inputs not in ways:
+                return None  # made for another segment before it, or for another text
+            record = self._known.get(standing.inputs)
+            ends = self._ends_of(standing)
+            if record is None or not self._is_there(record):
+                if ends is None or ways[standing.inputs]:
+                    self._shop.log(f"segment {index + 1}: what its bridge was made of is gone, another take is shown")
+                    return None
+        if standing is None:
+            return None
+        if ends is not None:
+            with self._own:
+                self.used.add(ends.stood.folder)  # for who wants the film without the bridge
+        take, entry = self._cast.kept[index], self._entries[index]
+        return Order(index, take, standing.seed, standing.inputs, before, entry, ends)
+
+    def _ends_of(self, bridge: Bridge) -> Ends | None:
+        after, stood = self._known.get(bridge.after), self._known.get(bridge.stood)
+        if after is None or stood is None or not self._is_there(after) or not self._is_there(stood):
+            return None
+        return Ends(after, stood, bridge.known_as)
+
+    def _asked_for(self, index: int, before: SegmentRecord | None, standing: Bridge | None, ends: Ends) -> Bridge:
+        """The bridge that this run asks for, known to the journal."""
+        entry, wish = self._entries[index], self._wished[index]
+        of = self._cast.seed(index, self._cast.kept[index])
+        seed = wish.seed
+        if seed is None:
+            seed = of if standing is None else standing.seed
+        elif seed == NEW:
+            seeds = bridge_seeds(self._shop.journal, entry)
+            unfinished = standing is not None and standing.inputs not in self._known
+            seed = seeds[-1] if unfinished and seeds else fresh_seed([*self._cast.seeds[index], *seeds])
+        key = self._keys.key(index, int(seed), before, ahead=ends.identity)
+        bridge = Bridge(entry, of, int(seed), key, ends.identity, ends.known_as, ends.stood.key, ends.after.key)
+        if bridge != standing:
+            write_bridge(self._shop.journal, bridge, index + 1)
+        last = next(scene for scene in self._cast.scenes if index in scene).stop
+        stay = "it stays as it is" if last == index + 2 else f"segments {index + 2} to {last} stay as they are"
+        self._shop.log(f"segment {index + 1} is made to lead into segment {index + 2}: {stay}")
+        return bridge
 
     def _note_kept(self, index: int, take: int) -> None:
         with self._own:

@@ -68,7 +68,7 @@ def request_of(task: SegmentTask) -> Request:
         images=images if task.anchor is None else (*images, task.anchor),
         references=tuple(_reference(one, task) for one in task.references),
         voice=None if task.voice is None else VoiceCondition(read_sound(task.voice.path), task.voice.identity),
-        clips=() if task.clip is None else (task.clip,),
+        clips=tuple(clip for clip in (task.clip, task.end) if clip is not None),
         audio=task.audio,
         audio_latents=task.audio_latents,
         video_offset_seconds=task.video_offset_seconds,

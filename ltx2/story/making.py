@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
 from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
+from .bridging.ends import Ends, led_into
 from .journal import Journal, now, whereabouts
 from .owned_files import free_name, unfinished
 from .records import SegmentRecord, read_record, write_timing
@@ -35,7 +37,7 @@ SEGMENTS_FOLDER = "segments"
 @dataclass(frozen=True)
 class Order:
     """One take of one segment to make. index: in the script, from 0; take: from 1; before: what it goes on from, None
-    in a new scene; entry: what its takes are remembered by."""
+    in a new scene; entry: what its takes are remembered by; ends: what it leads to, for a bridge."""
 
     index: int
     take: int
@@ -43,6 +45,7 @@ class Order:
     key: str
     before: SegmentRecord | None = None
     entry: str = ""
+    ends: Ends | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,12 @@ def make_segment(shop: Workshop, order: Order, older: SegmentRecord | None = Non
     """Make one segment, put it on disk, record it. older: an earlier record of the same key, which stays where the
     same comes out again."""
     following = conditions_of(shop, order)
-    task = task_for(shop.script, order, following)
+    task, notes = task_for(shop.script, order, following), following.notes
+    if order.ends is not None:
+        with as_story_error(f"what segment {order.index + 1} is to lead to cannot be read"):
+            own_track = shop.script.audio is not None
+            task, told = led_into(task, following.timing, order.ends, shop.segments, sound=not own_track)
+        notes = (*notes, *told)
     shop.journal.append(
         "start", durable=False, index=order.index, take=order.take, seed=order.seed, where=whereabouts(), at=now()
     )
@@ -73,7 +81,7 @@ def make_segment(shop: Workshop, order: Order, older: SegmentRecord | None = Non
     # first of all the folder: a disk that refuses says so before anything long is done
     with unfinished(shop.journal, shop.segments, name) as temp:
         made = shop.generate(task)
-        for note in (*following.notes, *made.notes):
+        for note in (*notes, *made.notes):
             shop.log(f"{name}: {note}")
         return _stored(shop, order, made, following, temp, older)
 
@@ -210,12 +218,18 @@ def _stored(
             files={file: dataclasses.asdict(stored) for file, stored in files.items()},
             plan=write_timing(shown_timing),
             seed=order.seed,
+            **_bridging(order),
         )
     )
     with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
         if not settle(shop.segments, record):
             raise FileExistsError(errno.EEXIST, "something else came to lie under its name")
     return record
+
+
+def _bridging(order: Order) -> dict[str, Any]:
+    """What the journal says of a bridge beside what it says of every segment."""
+    return {} if order.ends is None else {"known_as": order.ends.known_as}
 
 
 def settle(segments: Path, record: SegmentRecord) -> bool:

@@ -33,7 +33,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class SegmentRecord:
     """A finished segment. index: its place in the script when it was made, from 0; key: hash of all that decided what
     it became; folder: its name below the work folder's segments, temp: the name it has until it is there; timing: on
-    the clock of its scene; seed: that it was made with."""
+    the clock of its scene; seed: that it was made with; known_as: for a bridge, the state that the segment behind
+    it goes on from."""
 
     index: int
     key: str
@@ -42,6 +43,7 @@ class SegmentRecord:
     timing: SegmentTiming
     seed: int
     temp: str | None = None
+    known_as: str | None = None
 
     @property
     def state_sha256(self) -> str:
@@ -61,7 +63,7 @@ def read_record(entry: dict[str, Any]) -> SegmentRecord:
             _matching(_FILE_NAME, name): StoredFile(_whole(file["bytes"]), _matching(_SHA256, file["sha256"]))
             for name, file in entry["files"].items()
         }
-        temp = entry.get("temp")
+        temp, known_as = entry.get("temp"), entry.get("known_as")
         record = SegmentRecord(
             index=_whole(entry["index"]),
             key=_matching(_SHA256, entry["inputs"]),
@@ -70,6 +72,7 @@ def read_record(entry: dict[str, Any]) -> SegmentRecord:
             timing=read_timing(entry["plan"]),
             seed=_whole(entry["seed"]),
             temp=None if temp is None else _matching(TEMP_NAME, temp),
+            known_as=None if known_as is None else _matching(_SHA256, known_as),
         )
         if STATE not in files:
             raise ValueError(f"no {STATE}")
@@ -134,16 +137,30 @@ class Keys:
         self._script, self._identity = script, identity
         self._files: dict[Path, str] = {}
 
-    def key(self, index: int, seed: int, before: SegmentRecord | None) -> str:
-        """Hash of all that decides what a segment becomes; before: what it goes on from, None in a new scene."""
+    def key(
+        self,
+        index: int,
+        seed: int,
+        before: SegmentRecord | None,
+        *,
+        as_known: bool = False,
+        ahead: str | None = None,
+    ) -> str:
+        """Hash of all that decides what a segment becomes.
+
+        before: what it goes on from, None in a new scene; as_known: that is a bridge, and the segment goes on from what
+        the bridge stands for. ahead: hash of what it leads to, where it is a bridge itself.
+        """
         script, segment = self._script, self._script.segments[index]
         described = self._described(index) | {"version": _KEY_VERSION, "seed": seed, "before": None}
         if before is not None:
-            described["before"] = before.state_sha256
+            described["before"] = before.known_as if as_known else before.state_sha256
             described["strength"] = segment.strength
             if script.drift is not None and script.drift.relaxing is not None and segment.strength is None:
                 described["relaxing"] = dataclasses.asdict(script.drift.relaxing)
             described["noise"] = dataclasses.asdict(script.noise) if script.noise else None
+        if ahead is not None:
+            described["ahead"] = ahead
         return _hash(described | self._against_drift(before is None))
 
     def _against_drift(self, begins: bool) -> dict[str, Any]:

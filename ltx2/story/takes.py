@@ -10,10 +10,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import StoryError
+from .bridging.bridges import check_bridges, end_bridges
 from .journal import Journal
 from .script import StoryScript
 from .script.values import MOST_TAKES
@@ -24,10 +25,12 @@ NEW = "new"
 
 @dataclass(frozen=True)
 class Redo:
-    """A segment to make again. index: from 0. seed None: the one it has; NEW: a fresh one."""
+    """A segment to make again. index: from 0. seed None: the one it has; NEW: a fresh one. bridge: it is made to fit
+    the segment behind it, which stays with all after it."""
 
     index: int
     seed: int | str | None = None
+    bridge: bool = False
 
 
 def parse_redo(text: str) -> Redo:
@@ -40,6 +43,14 @@ def parse_redo(text: str) -> Redo:
         )
     seed = found[2] if found[2] in (None, NEW) else int(found[2])
     return Redo(int(found[1]) - 1, seed)
+
+
+def bridged(redo: Iterable[Redo]) -> tuple[Redo, ...]:
+    """Segments to make again, each to fit the one behind it. Raises StoryError where there are none."""
+    found = tuple(replace(one, bridge=True) for one in redo)
+    if not found:
+        raise StoryError("a bridge is wished but no segment is to be made again: name it with redo, such as 2 or 2:new")
+    return found
 
 
 def parse_pick(text: str) -> tuple[int, int]:
@@ -109,12 +120,14 @@ def check_wishes(script: StoryScript, wishes: Wishes) -> None:
     for what, index in [*(("made again", r.index) for r in wishes.redo), *(("picked", i) for i in wishes.picks)]:
         if not 0 <= index < count:
             raise StoryError(f"segment {index + 1} cannot be {what}: the script has segments 1 to {count}")
-    named = {r.index for r in wishes.redo if r.seed is not None} | set(wishes.picks)
+    named = {r.index for r in wishes.redo if r.seed is not None and not r.bridge} | set(wishes.picks)
     for index in sorted(named):
         if script.segments[index].take is not None:
             raise script.error(script.segments[index], "the script names the take to keep: change it there")
     if wishes.takes is not None and not 1 <= wishes.takes <= MOST_TAKES:
         raise StoryError(f"takes is {wishes.takes}, expected 1 to {MOST_TAKES}")
+    scene_of = {index: scene for scene in scenes_of(script) for index in scene}
+    check_bridges(script, {redo.index for redo in wishes.redo if redo.bridge}, scene_of)
 
 
 def cast_of(script: StoryScript, journal: Journal, wishes: Wishes) -> Cast:
@@ -122,9 +135,13 @@ def cast_of(script: StoryScript, journal: Journal, wishes: Wishes) -> Cast:
     entries = entries_of(script)
     extra, picked = _remembered(journal.entries)
     base = [_base_seeds(script, index, wishes.takes) for index in range(len(entries))]
-    made = {(str(e.get("entry")), str(e.get("seed"))) for e in journal.of("segment")}
+    made = {(str(e.get("entry")), str(e.get("seed"))) for e in journal.of("segment") if "known_as" not in e}
     for redo in wishes.redo:
-        if redo.seed is not None:
+        if redo.bridge:
+            continue  # is a take in another one's place
+        if redo.seed is None:
+            end_bridges(journal, entries[redo.index])
+        else:
             entry = entries[redo.index]
             have = _with_extra(base[redo.index], extra.get(entry, []))
             seed = _fresh(entry, have, made) if redo.seed == NEW else int(redo.seed)
@@ -176,6 +193,11 @@ def _fresh(entry: str, have: list[int], made: set[tuple[str, str]]) -> int:
     """The newest further take where it was not finished, so that a stopped run goes on with it; else the next one."""
     if len(have) > 1 and (entry, str(have[-1])) not in made:
         return have[-1]
+    return fresh_seed(have)
+
+
+def fresh_seed(have: list[int]) -> int:
+    """A seed that none of a segment's takes has; have: their seeds, the segment's own first."""
     take = len(have) + 1
     while (seed := take_seed(have[0], take)) in have:
         take += 1

@@ -16,10 +16,10 @@ class SegmentTask:
     """One segment to make, with all that is known in advance.
 
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
-    audio_latents: the exact length of
-    its sound, None as long as the picture. references: what it follows, from ``reference_start`` seconds of them on;
-    voice: what people speak with. double_rate: how often its frame rate is doubled when it is made. anchor,
-    latent_drift: against drift, with all that they need of the scene so far.
+    audio_latents: the exact length of its sound, None as long as the picture. references: what it follows, from
+    ``reference_start`` seconds of them on; voice: what people speak with. double_rate: how often its frame rate is
+    doubled when it is made. anchor, latent_drift: against drift, with all that they need of the scene so far. end: the
+    pictures that it leads to; their sound is the end of ``audio``.
     """
 
     index: int
@@ -43,6 +43,7 @@ class SegmentTask:
     voice: StoryVoice | None = None
     anchor: ImageCondition | None = None
     latent_drift: LatentDrift | None = None
+    end: ClipCondition | None = None
 
 
 def task_of(script: StoryScript, index: int) -> SegmentTask:

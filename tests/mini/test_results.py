@@ -1,5 +1,6 @@
 """What the whole way from a script to a film shows and sounds like, on the trained demonstration model."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def test_a_redo_changes_its_part_alone(story, capsys):
     for segment in again.verdict(STORY).segments:
         assert min(segment[name] for name in ("cell", "motion", "colour", "scene", "tone")) == 1
     run(TOLD, folder, "--pick", "3=1", out="again.mp4")
+
+
+def test_a_bridge_fits_on_both_sides(story, capsys):
+    """The middle is made anew, and the seams on both sides are no worse than before; what is behind is not touched."""
+    film, folder = story
+    run(TOLD, folder)
+    before = json.loads((folder / "work/seams.json").read_text())
+    again = run(TOLD, folder, "--redo", "2:50", "--bridge", out="again.mp4")
+    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    for old, new in zip(before, json.loads((folder / "work/seams.json").read_text()), strict=True):
+        assert new["frame_difference"] < old["frame_difference"] + 0.3 and new["correlation"] > 0.99
+        assert abs(new["loudness_step_db"]) < 1
+    verdict = again.verdict(STORY)
+    assert min(verdict.segments[1][name] for name in ("cell", "motion", "colour", "scene", "tone")) == 1
+    assert verdict.level_step < 1
+    moved = np.abs(again.frames - film.frames).mean((1, 2, 3))
+    joint = world.STEP * sum(STEPS[:2]) + 1
+    assert moved[joint - 14 : joint - 9].max() > moved[joint:].max() / 2
+    run(TOLD, folder, "--redo", "2")
 
 
 def test_a_draft_is_of_the_same_film_and_stands_beside_it(story, capsys):

@@ -51,6 +51,8 @@ class Fake:
         shade = hashlib.sha256(f"{task.prompt} {task.seed}".encode() + past).digest()[0]
         known = 0 if task.clip is None else len(task.clip.frames)
         frames = [task.clip.frames[i] if i < known else frame(first_frame + i, shade) for i in range(task.frames)]
+        if task.end is not None:
+            frames[task.end.frame : task.end.frame + len(task.end.frames)] = task.end.frames
         latents = (
             torch.arange(first_latent, first_latent + task.audio_latents)
             .float()
