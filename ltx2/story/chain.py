@@ -308,6 +308,7 @@ class _Run:
         """Whole records of whatever text that lie where a segment does, newest first."""
         seed = self._cast.seed(index, self._cast.kept[index])
         wanted = conditions_of(self._shop, Order(index, 1, seed, "", before)).timing
+        wanted = wanted.doubled(self._shop.script.double_rate)
         for record in reversed(self._known.values()):
             own = record.timing
             same = (own.frames, own.start, own.video_offset_seconds, own.video_overlap)

@@ -1,5 +1,7 @@
 """``--bridge``: a segment of a finished story made anew between its neighbours, which stay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -155,3 +157,21 @@ def test_what_cannot_be_bridged_is_refused_before_anything_is_made(tell, tmp_pat
     assert segments(tmp_path) == before and len(str(refused.value)) <= 300
     with pytest.raises(StoryError, match="name it with redo"):
         bridged([])
+
+
+def test_a_bridge_of_a_story_at_twice_its_rate_is_made_at_its_own(tmp_path):
+    script, fake = script_of("a", "b", "c", head="double_rate: 1\n"), Fake()
+
+    def make(task):
+        made = fake(task)
+        own = np.concatenate(list(made.frames))
+        return replace(made, frames=[np.repeat(own, 2, axis=0)[:-1]], before=[own], rounds=1)
+
+    def run(*redo):
+        options = RunOptions(Wishes(bridged(redo) if redo else ()))
+        return run_story(script, make, work=tmp_path / "work", out=tmp_path / "film.mp4", options=options)
+
+    run()
+    assert run(Redo(1, 5)).made == (1,) and run().made == ()
+    _, third = frames_of(tmp_path, 2)
+    assert len(third) == 49 and np.array_equal(fake.tasks[-1].end.frames, third[2:18:2])

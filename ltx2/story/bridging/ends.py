@@ -47,9 +47,11 @@ def led_into(
     timing: of the segment; segments: the folder of all; sound: whether its sound is to be led over too. Pictures lie in
     place on the segment's own grid of latent frames; of the sound as much is known as of the pictures.
     """
-    overlap = ends.after.timing.video_overlap
+    step = int(ends.after.timing.fps / timing.fps)  # more than one where it is stored at a doubled rate
+    overlap = -(-ends.after.timing.video_overlap // step)
     count = frames_ahead(overlap)
-    stored = itertools.islice(_frames(StoredFrames(segments / ends.after.folder)), overlap - count, overlap)
+    first, last = (overlap - count) * step, (overlap - 1) * step
+    stored = itertools.islice(_frames(StoredFrames(segments / ends.after.folder)), first, last + 1, step)
     begin = task.frames - count
     clip = ClipCondition(np.stack(list(stored)), frame=begin)
     last = task.frames - 1
