@@ -51,6 +51,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("script", help="the story: YAML, or one prompt a line")
     parser.add_argument("--work", required=True, metavar="DIR", help="folder for finished segments and the journal")
     parser.add_argument("--out", required=True, metavar="FILE", help="the film, ending in .mp4")
+    _add_takes(parser)
+    parser.add_argument(
+        "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
+    )
+    add_drift_argument(parser)
+    _add_places(parser)
+    parser.add_argument(
+        "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
+    )
+    options.add_model_arguments(parser)
+    add_draft_arguments(parser)
+    parser.add_argument(
+        "--temporal-upsampler", metavar="FILE", help="temporal x2 latent upsampler, which double_rate of a script needs"
+    )
+    add_enhance_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_takes(parser: argparse.ArgumentParser) -> None:
+    """Options of what is made again, and of which takes."""
     parser.add_argument(
         "--redo",
         action="append",
@@ -84,22 +105,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="SEGMENT=TAKE",
         help="keep this take of a segment in the film from now on, both from 1; may be repeated",
     )
-    parser.add_argument(
-        "--prune", action="store_true", help="remove finished segments that the script no longer asks for"
-    )
-    add_drift_argument(parser)
-    _add_places(parser)
-    parser.add_argument(
-        "--status", action=_Status, metavar="DIR", help="tell how far the story in a work folder is, and end"
-    )
-    options.add_model_arguments(parser)
-    add_draft_arguments(parser)
-    parser.add_argument(
-        "--temporal-upsampler", metavar="FILE", help="temporal x2 latent upsampler, which double_rate of a script needs"
-    )
-    add_enhance_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
