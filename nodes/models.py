@@ -1,15 +1,14 @@
 """Model files from ComfyUI's folders to networks in the host's hands."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ..ltx2.checkpoint import models as load
-from ..ltx2.checkpoint.layout import MissingComponent, components, model_version
-from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
-from ..ltx2.checkpoint.lora_report import PREFIXES, LoraReport, report_lora
+from ..ltx2.checkpoint.layout import MissingComponent, model_version
+from ..ltx2.checkpoint.lora import Lora
+from ..ltx2.checkpoint.lora_report import report_lora
 from ..ltx2.checkpoint.quantization.linear import QuantizedLinear
 from ..ltx2.checkpoint.reader import Checkpoint, open_checkpoint
 from ..ltx2.config.upsampler import UpsamplerConfig, upsampler_config
@@ -19,7 +18,7 @@ from ..ltx2.networks.layers.ops import compute_dtype
 from ..ltx2.stages.memory import on_device
 from ..ltx2.stages.models import read_refine_lora
 from ..ltx2.stages.refinement import check_upsampler
-from . import host, patches
+from . import host
 from .releases import check_video_vae
 from .sockets import (
     AudioVae,
@@ -223,55 +222,13 @@ class LoadUpsampler(host.io.ComfyNode):
         return host.io.NodeOutput(load_upsampler(host.model_path(upsampler, *UPSAMPLERS)))
 
 
-class ApplyLora(host.io.ComfyNode):
-    """A LoRA on a model."""
-
-    @classmethod
-    def define_schema(cls):
-        io = host.io
-        return host.schema(
-            "ApplyLora",
-            "Apply LTX-2 LoRA",
-            "models",
-            description="Adds a LoRA to a model. The model that was given stays as it is; several can be chained.",
-            inputs=[
-                host.field(Model, "model", "The model to add to."),
-                host.field(
-                    io.Combo, "lora", "A LoRA for this model, in models/loras.", options=host.model_names(*LORAS)
-                ),
-                host.field(
-                    io.Float,
-                    "strength",
-                    "How much of it: 1 as trained, 0 none, below 0 the opposite.",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                ),
-            ],
-            outputs=[
-                host.output(Model, "model", "The model with the LoRA."),
-                host.output(io.String, "report", "What of the LoRA fits the model, and what it needs."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, model, lora, strength):
-        path = host.model_path(lora, *LORAS)
-        if strength == 0:
-            return host.io.NodeOutput(model, f"LoRA {path.name}: strength 0, the model is as it was")
-        added, report, notes = with_lora(model, path, strength)
-        lines = dict.fromkeys((f"LoRA {path.name}: {report}", *notes))
-        return host.io.NodeOutput(added, "\n".join(lines), ui=host.tell(notes))
-
-
 # ---------------------------------------------------------------------------------------------------------------
 
 
 def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelValue:
     """The transformer of a checkpoint. Quantised weights stay small; plain ones are mapped from the file in their own
     type."""
-    network = _transformer(file)
+    network = transformer_of(file)
     if distilled_lora is not None:
         refining = read_refine_lora(distilled_lora, network)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -285,48 +242,6 @@ def load_model(file: Checkpoint, distilled_lora: Path | None = None) -> ModelVal
         distilled_lora=distilled_lora,
         notes=() if distilled_lora is None else report_lora(refining, {"transformer": network}).notes(),
     )
-
-
-def with_lora(model: ModelValue, path: Path, strength: float) -> tuple[ModelValue, LoraReport, tuple[str, ...]]:
-    """A model with one more LoRA, what of it fits, and what to tell; the given model stays as it is. Raises
-    CheckpointError for a LoRA of another model."""
-    lora = read_lora(path)
-    found = components(open_checkpoint(*model.files))
-    report = report_lora(lora, {name: found[name].shapes for name in PREFIXES if name in found})
-    if not report.fitted and not report.elsewhere:
-        match_lora(lora, found["transformer"].shapes)  # says what does not fit
-    notes = report.notes()
-    if report.for_text:
-        notes += (
-            f"LoRA {path.name}: {report.for_text} of its weights act where prompts are encoded: connect the model with the LoRA to Load "
-            "LTX-2 Text Encoder",
-        )
-    patcher = lora_patcher(model, lora, strength) if report.fitted.get("transformer") else model.patcher
-    added = replace(
-        model,
-        patcher=patcher,
-        loras=(*model.loras, (path, strength)),
-        text_loras=(*model.text_loras, *([(path, strength)] if report.for_text else [])),
-        notes=(*model.notes, *report.notes()),
-    )
-    return added, report, notes
-
-
-def lora_patcher(model: ModelValue, lora: Lora, strength: float):
-    """A patcher of the same transformer with one more LoRA.
-
-    Weights that keep their quantised form are read anew from the file with all LoRAs beside them; they share no memory
-    that the host may move. Raises CheckpointError for a LoRA of another model and for numbers that are not finite.
-    """
-    network = model.patcher.model
-    if _keeps_quantized(network):
-        loras = [*((read_lora(path), amount) for path, amount in model.loras), (lora, strength)]
-        return host.patcher(_transformer(open_checkpoint(*model.files), loras))
-    matched = match_lora(lora, weight_shapes(network)).matched
-    tables = [name for name in matched if any(network.get_submodule(name.rpartition(".")[0]).children())]
-    layers = {name: Scaled(found, 1.0).load("cpu") for name, found in matched.items() if name not in tables}
-    clone, _ = patches.with_lora(model.patcher, layers, strength)
-    return patches.with_tables(clone, lambda name, table: merged(table, [Scaled(matched[name], strength)]), tables)
 
 
 def load_video_vae(file: Checkpoint) -> VideoVaeValue:
@@ -416,13 +331,15 @@ class _Adapted(torch.nn.Module):
             return network(latent)
 
 
-def _transformer(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
+def transformer_of(file: Checkpoint, loras: Sequence[tuple[Lora, float]] = ()):
+    """The transformer of a checkpoint in the host's hands, with LoRAs at strengths."""
     return host.adopt(
         load.load_transformer(file, ops=host.OPS, attention=host.attention, loras=loras, quantized="on_use")
     )
 
 
-def _keeps_quantized(network: torch.nn.Module) -> bool:
+def keeps_quantized(network: torch.nn.Module) -> bool:
+    """Whether some of its weights stay packed until they are used."""
     return any(isinstance(layer, QuantizedLinear) for layer in network.modules())
 
 
@@ -447,4 +364,4 @@ def _model_outputs() -> list:
     ]
 
 
-NODES = [LoadCheckpoint, LoadSplitFiles, LoadTextEncoder, LoadUpsampler, ApplyLora]
+NODES = [LoadCheckpoint, LoadSplitFiles, LoadTextEncoder, LoadUpsampler]

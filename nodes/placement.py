@@ -1,6 +1,6 @@
 """Networks in the host's hands: what the engine's steps ask for is loaded, streamed and unloaded by the host."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from ..ltx2.stages.models import Models, PipelineConfig
 from ..ltx2.text.cache import ContextCache
 from ..ltx2.text.source import TextSource
 from . import host
-from .models import lora_patcher
+from .loras import lora_patcher, stage_loras_of
 from .releases import check_text_encoder, check_video_vae, text_lora_notes
 from .sockets import AudioVaeValue, ContextValue, ModelValue, TextEncoderValue, UpsamplerValue, VideoVaeValue
 from .text_networks import contexts_folder
@@ -24,11 +24,11 @@ from .text_networks import contexts_folder
 class HostPlacement:
     """The engine's placement (ltx2.stages.placement) over the host's patchers.
 
-    patchers: by id of the network they wrap; with_lora: a patcher of the transformer with one more LoRA at a strength.
+    patchers: by id of the network they wrap; with_loras: a patcher of the transformer with more LoRAs at strengths.
     """
 
     patchers: Mapping[int, Any]
-    with_lora: Callable[[Lora, float], Any]
+    with_loras: Callable[[Sequence[tuple[Lora, float]]], Any]
 
     def device_of(self, module: torch.nn.Module | None) -> torch.device:
         patcher = self.patchers.get(id(module))
@@ -49,11 +49,9 @@ class HostPlacement:
 
     @contextmanager
     def transformer(
-        self, module: torch.nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+        self, module: torch.nn.Module, loras: Sequence[tuple[Lora, float]], *, activation_bytes: int = 0
     ) -> Iterator[torch.nn.Module]:
-        patcher = self.patchers[id(module)]
-        if lora is not None and strength:
-            patcher = self.with_lora(lora, strength)
+        patcher = self.with_loras(loras) if loras else self.patchers[id(module)]
         (network,) = host.load(patcher, activation_bytes=activation_bytes)
         yield network
 
@@ -159,14 +157,15 @@ def models_of(
         names=() if model is None else model.names,
         transformer=None if model is None else connected.network(model.patcher),
         distilled_lora=distilled,
+        stage_loras=() if model is None else stage_loras_of(model),
         reference_loras=() if model is None else _reference_loras(model),
         missing=connected.missing,
         notes=() if model is None else (*model.notes, *text_lora_notes(model, text_encoder or prompt)),
-        host_placement=HostPlacement(connected.patchers, lambda lora, strength: lora_patcher(model, lora, strength)),
+        host_placement=HostPlacement(connected.patchers, lambda loras: lora_patcher(model, loras)),
         **connected.found,
     )
 
 
 def _reference_loras(model: ModelValue) -> tuple[Lora, ...]:
-    loras = (read_lora(path) for path, _ in model.loras)
+    loras = (read_lora(path) for path in model.lora_files)
     return tuple(lora for lora in loras if lora.reference is not None or lora.takes_voice)

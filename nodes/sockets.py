@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..ltx2.checkpoint.stage_loras import LoraChoice
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.errors import MediaError, RequestError
 from ..ltx2.film import Handoff, SegmentTiming, Source
@@ -58,7 +59,7 @@ class ModelValue:
     """A transformer in the host's hands. ``patcher`` is how the host finds it; version: of the release, such as (2, 3).
 
     dtype: it computes in; files: it was read from; loras: that are on it, with strengths; distilled_lora: the one that
-    stages of few steps put on a dev model. text_loras: those of them that also change networks of the text; notes: what the
+    stages of few steps put on a dev model; stage_loras: that one stage alone runs with. text_loras: those of them that also change networks of the text; notes: what the
     user has to know of them.
     """
 
@@ -71,6 +72,13 @@ class ModelValue:
     distilled_lora: Path | None = None
     text_loras: tuple[tuple[Path, float], ...] = ()
     notes: tuple[str, ...] = ()
+    stage_loras: tuple[LoraChoice, ...] = ()
+
+    @property
+    def lora_files(self) -> tuple[Path, ...]:
+        """Every LoRA's file once."""
+        paths = (*(path for path, _ in self.loras), *(Path(one.path) for one in self.stage_loras))
+        return tuple(dict.fromkeys(paths))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,6 +87,8 @@ class ModelValue:
 
     def __str__(self) -> str:
         added = "".join(f" + {path.stem} × {strength:g}" for path, strength in self.loras)
+        for one in self.stage_loras:
+            added += f" + {Path(one.path).stem} × {one.strength:g} in stage {one.stage}"
         return f"LTX-{'.'.join(map(str, self.version[:2]))} {self.name}{added}"
 
 

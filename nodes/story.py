@@ -13,7 +13,9 @@ from . import host
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .generate import STAGES, audio_inputs, conditions_of, own_audio
-from .sockets import State
+from .loras import with_lora
+from .models import LORAS
+from .sockets import ModelsValue, State
 from .story_pictures import story_pictures, with_pictures
 from .text import enhance_input, story_enhancer
 
@@ -125,7 +127,7 @@ class Story(host.io.ComfyNode):
         story = read(script)
         story = replace(with_audio(story, audio, audio_start), enhance=enhance or story.enhance)
         story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
-        wired = gathered(models, **single)
+        wired = with_loras(gathered(models, **single), story.loras)
         models = everything(wired)
         check_story(models, story)
         enhancer = story_enhancer(models, story)
@@ -160,6 +162,13 @@ class Story(host.io.ComfyNode):
             f"{target.subfolder}/{result.film.name} [output]",
             ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
         )
+
+
+def with_loras(models: ModelsValue, loras) -> ModelsValue:
+    """Models with the LoRAs of a script on them."""
+    for choice in loras if models.model is not None else ():
+        models = replace(models, model=with_lora(models.model, choice)[0])
+    return models
 
 
 def as_named(text: str, target: host.SaveTarget) -> str:
@@ -199,7 +208,14 @@ def read(script: str):
         path = base / name
         return path if host.inside(base, path) and path.is_file() else None
 
-    return parse_script(script, "script", find_image=find, image_place="in ComfyUI's input folder")
+    def find_lora(name: str) -> Path | None:
+        try:
+            return host.model_path(name, *LORAS)
+        except Ltx2Error:
+            return None
+
+    places = {"image_place": "in ComfyUI's input folder", "lora_place": "in ComfyUI's models/loras"}
+    return parse_script(script, "script", find_image=find, find_lora=find_lora, **places)
 
 
 def told_of(result, target) -> list[str]:
@@ -267,9 +283,11 @@ def identity_of_wires(wired, models) -> str:
     from ..ltx2.story.from_pipeline import identity_of
 
     model = wired.model
-    loras = [(path.name, strength) for path, strength in model.loras]
+    loras: list[tuple] = [(path.name, strength) for path, strength in model.loras]
+    loras += [(Path(one.path).name, one.strength, one.stage) for one in model.stage_loras]
     settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models)]
-    files = [*model.files, *(path for path, _ in model.loras), *filter(None, [model.distilled_lora])]
+    added = [*(path for path, _ in model.loras), *(Path(one.path) for one in model.stage_loras)]
+    files = [*model.files, *added, *filter(None, [model.distilled_lora])]
     return identity_of(files, settings)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .. import __version__, media, mini
 from ..atomic_files import file_path
+from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
@@ -52,9 +53,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
         metavar="PATH",
         help="Gemma: one file, or a Hugging Face folder (the checkpoint mini brings its own)",
     )
-    group.add_argument(
-        "--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="LoRA for all stages; may be repeated"
-    )
+    _add_lora_argument(group)
     group.add_argument("--device", help="where networks run (default: cuda or mps if there is one, else cpu)")
     group.add_argument(
         "--dtype",
@@ -93,6 +92,16 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
     )
     group.add_argument(
         "--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)"
+    )
+
+
+def _add_lora_argument(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH][@STAGE]",
+        help="LoRA for both stages, or with @1 or @2 for one of them alone; may be repeated, also with the same file",
     )
 
 
@@ -140,7 +149,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         checkpoints,
         text_encoder=text_encoder,
         upsampler=args.upsampler,
-        loras=[split_strength(text) for text in args.lora],
+        loras=[lora_choice(text) for text in args.lora],
         distilled_lora=args.refine_lora,
         tiny_decoder=tiny_decoder,
         config=config,
@@ -448,9 +457,12 @@ def said_of(request: Request, models: Models, notes: Iterable[str] = ()) -> dict
         said["draft"] = True
     if notes:
         said["notes"] = list(notes)
-    if models.loras:
+    if models.loras or models.stage_loras:
         said["loras"] = [
-            {"file": report.lora.path.name, "strength": strength, "fit": str(report)}
-            for report, strength in models.loras
+            *(
+                {"file": report.lora.path.name, "strength": strength, "fit": str(report)}
+                for report, strength in models.loras
+            ),
+            *({"file": o.lora.path.name, "strength": o.strength, "stage": o.stage} for o in models.stage_loras),
         ]
     return {"ltx2": said}

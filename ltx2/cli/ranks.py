@@ -70,6 +70,8 @@ def _follow(args, ranks: Ranks) -> int:
     warnings.simplefilter("ignore")
     args.text_encoder, args.follows = None, True
     try:
+        if hasattr(args, "before_loading"):
+            args.before_loading(args)
         follow(options.load(args), ranks)
     except Ltx2Error as error:
         print(f"ltx2: rank {ranks.rank}: {error}", file=sys.stderr)

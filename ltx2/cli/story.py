@@ -7,12 +7,13 @@ from pathlib import Path
 
 from .. import __version__
 from ..atomic_files import held_folder
+from ..checkpoint.stage_loras import lora_choice, lora_text
 from ..errors import Ltx2Error, RequestError
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
 from ..story.from_pipeline import check_story, files_below, identity_of, pipeline_generator, prompt_notes
-from ..story.script import read_script
+from ..story.script import StoryScript, read_script
 from ..story.segment_job import source_of
 from ..story.status import story_status
 from ..story.takes import Redo, Wishes, bridged, check_wishes, parse_pick, parse_redo
@@ -67,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_enhance_arguments(parser)
     add_json_argument(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, before_loading=with_script_loras)
 
 
 def _add_takes(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
         print_result(args, status.as_json(), [status])
         return
     options.check_film(args.out)
-    script = with_drift(args, read_script(args.script))
+    script = with_drift(args, with_script_loras(args))
     script = replace(script, enhance=script.enhance or args.enhance)
     check_enhancer(args, script.is_enhanced)
     wishes = wishes_of(args.redo, args.pick, args.takes, args.bridge)
@@ -188,6 +189,13 @@ def run(args: argparse.Namespace) -> None:
     print_result(args, result.as_json(), [result.film])
 
 
+def with_script_loras(args: argparse.Namespace) -> StoryScript:
+    """The script, whose LoRAs are now behind those of the command line."""
+    script = read_script(args.script)
+    args.lora = [*args.lora, *map(lora_text, script.loras)]
+    return script
+
+
 def check_workers(args: argparse.Namespace) -> None:
     """Raises RequestError for a number of workers that cannot be."""
     if not 1 <= args.workers <= MOST_WORKERS:
@@ -217,7 +225,7 @@ def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
     it."""
     return [
         args.dtype,
-        [options.split_strength(text)[1] for text in args.lora],
+        [one.strength if one.stage is None else [one.strength, one.stage] for one in map(lora_choice, args.lora)],
         preset_for(models.names, models.release).name,
         # segments of before there were drafts are still known
         *(["draft"] if args.draft else []),
@@ -238,7 +246,7 @@ def _identity(args: argparse.Namespace, models: Models) -> str:
 
 def weight_files(args: argparse.Namespace) -> list[str]:
     """Every file that decides what the models make."""
-    loras = [options.split_strength(text)[0] for text in args.lora]
+    loras = [str(lora_choice(text).path) for text in args.lora]
     checkpoints, text_encoder = options.model_files(args)
     # a draft is made without the upsampler
     others = [tiny_decoder_of(args, checkpoints)] if args.draft else [args.upsampler, args.temporal_upsampler]

@@ -48,9 +48,9 @@ class ParallelPlacement:
 
     @contextlib.contextmanager
     def transformer(
-        self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+        self, module: nn.Module, loras: Sequence[tuple[Lora, float]], *, activation_bytes: int = 0
     ) -> Iterator[Any]:
-        with self.own.transformer(module, lora, strength, activation_bytes=activation_bytes) as network:
+        with self.own.transformer(module, loras, activation_bytes=activation_bytes) as network:
             yield ParallelTransformer(network, self.ranks)
 
     def free_bytes(self, module: nn.Module | None = None) -> int:

@@ -14,6 +14,7 @@ from ..checkpoint.layout import MissingComponent, model_version
 from ..checkpoint.lora import Lora, check_lora, match_lora, read_lora, weight_shapes
 from ..checkpoint.lora_report import LoraReport, report_lora
 from ..checkpoint.reader import Checkpoint, open_checkpoint
+from ..checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, report_notes
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.offload_ops import OFFLOAD_OPS
@@ -89,10 +90,10 @@ class Models:
     it.
 
     tiny_decoder: of a tiny autoencoder, for drafts. distilled_lora: for the stages that ask for it, on a copy of the
-    transformer. loras: those that are merged in, with strengths and what of them fits; reference_loras: those of them
-    that look at a reference video or take up a voice; notes: what the user has to know
-    of them. contexts: prompts encoded so far. text_source: gives the networks of the text where they were not loaded
-    yet, because prompts that come again need none.
+    transformer. loras: those that are merged in, with strengths and what of them fits; stage_loras: those that one
+    stage alone runs with; reference_loras: those of both that look at a reference video or take up a voice; notes: what
+    the user has to know of them. contexts: prompts encoded so far. text_source: gives the networks of the text where
+    they were not loaded yet, because prompts that come again need none.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -114,6 +115,7 @@ class Models:
     tiny_decoder: Network | None = None
     distilled_lora: Lora | None = None
     loras: tuple[tuple[LoraReport, float], ...] = ()
+    stage_loras: tuple[StageLora, ...] = ()
     reference_loras: tuple[Lora, ...] = ()
     notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
@@ -162,7 +164,7 @@ def load_models(
     *,
     text_encoder: str | Path | None = None,
     upsampler: str | Path | None = None,
-    loras: Sequence[tuple[str | Path, float]] = (),
+    loras: Sequence[LoraChoice | tuple[str | Path, float]] = (),
     distilled_lora: str | Path | None = None,
     tiny_decoder: str | Path | None = None,
     config: PipelineConfig = PipelineConfig(),  # noqa: B008 (frozen)
@@ -171,15 +173,15 @@ def load_models(
     """Load every network that the files hold.
 
     checkpoints: one file that holds all, or the split files of a release. text_encoder: Gemma, a file or folder.
-    upsampler: the spatial x2 latent upsampler. loras: files with strengths, merged into the transformer.
-    distilled_lora: the one that a dev model refines with; the transformer itself never has it. tiny_decoder: a tiny
-    autoencoder, whose decoder draws drafts. Raises CheckpointError (not a checkpoint, no transformer, LoRA with no
-    matching key); other networks may be missing until they are needed.
+    upsampler: the spatial x2 latent upsampler. loras: files with strengths, merged into the transformer, or on the copy
+    of the stage that they name. distilled_lora: the one that a dev model refines with; the transformer itself never has
+    it. tiny_decoder: a tiny autoencoder, whose decoder draws drafts. Raises CheckpointError (not a checkpoint, no
+    transformer, LoRA with no matching key); other networks may be missing until they are needed.
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     cache = ContextCache(folder=None if config.cache is None else ContextFolder(config.cache, config.cache_bytes))
     checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
-    read = [(read_lora(path), strength) for path, strength in loras]
+    read, of_stages = _read_loras(loras)
     half = {"sound_only": True} if config.sound_only else {}
     transformer = loading.take(
         load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.large
@@ -201,6 +203,7 @@ def load_models(
         names=tuple(path.name for path in checkpoint.paths),
         transformer=transformer,
         distilled_lora=None if distilled_lora is None else read_refine_lora(distilled_lora, transformer),
+        stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
         missing=loading.missing,
         contexts=cache,
         **found,
@@ -215,6 +218,15 @@ def with_temporal_upsampler(models: Models, path: str | Path) -> Models:
     network = loading.take(load.load_upsampler, open_checkpoint(path), models.config.upsampler)
     check_temporal_upsampler(network.config)
     return replace(models, temporal_upsampler=network)
+
+
+def _read_loras(
+    loras: Sequence[LoraChoice | tuple[str | Path, float]],
+) -> tuple[list[tuple[Lora, float]], list[LoraChoice]]:
+    """The LoRAs of both stages, opened, and those of one."""
+    chosen = [one if isinstance(one, LoraChoice) else LoraChoice(*one) for one in loras]
+    read = [(read_lora(one.path), one.strength) for one in chosen if one.stage is None]
+    return read, [one for one in chosen if one.stage is not None]
 
 
 class _Loading:
@@ -373,5 +385,8 @@ def _with_reports(
     notes = [note for report, _ in reports for note in report.notes()]
     if models.distilled_lora is not None:
         notes += report_lora(models.distilled_lora, {"transformer": models.transformer}).notes()
-    references = tuple(lora for lora, _ in loras if lora.reference is not None or lora.takes_voice)
+    for lora in {one.lora.path: one.lora for one in models.stage_loras}.values():
+        notes += report_notes(report_lora(lora, {"transformer": models.transformer}))
+    all_loras = (*(lora for lora, _ in loras), *(one.lora for one in models.stage_loras))
+    references = tuple(lora for lora in all_loras if lora.reference is not None or lora.takes_voice)
     return replace(models, loras=reports, reference_loras=references, notes=tuple(notes))

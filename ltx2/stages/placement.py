@@ -1,6 +1,6 @@
 """Where networks are while they work: the pipeline asks a placement for them, and a host may have one of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,9 +27,9 @@ class Placement(Protocol):
         about."""
 
     def transformer(
-        self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+        self, module: nn.Module, loras: Sequence[tuple[Lora, float]], *, activation_bytes: int = 0
     ) -> AbstractContextManager[Network]:
-        """The transformer of one stage on its device, with a LoRA on top for this block alone where there is one."""
+        """The transformer of one stage on its device, with LoRAs at strengths on top for this block alone."""
 
     def free_bytes(self, module: nn.Module | None = None) -> int:
         """Memory that can still be taken on the device of a network."""
@@ -51,9 +51,9 @@ class DevicePlacement:
 
     @contextmanager
     def transformer(
-        self, module: nn.Module, lora: Lora | None, strength: float, *, activation_bytes: int = 0
+        self, module: nn.Module, loras: Sequence[tuple[Lora, float]], *, activation_bytes: int = 0
     ) -> Iterator[Network]:
-        with stage_transformer(module, lora, strength, device=self.device) as there:
+        with stage_transformer(module, loras, device=self.device) as there:
             yield there
 
     def free_bytes(self, module: nn.Module | None = None) -> int:

@@ -4,13 +4,13 @@ Its start is ``upsample_video``; conditions are encoded again at full size, and 
 the refine schedule, whose first sigma says how much noise is mixed in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from ..checkpoint.lora import Lora, Scaled, match_lora, merge_loras, merged, weight_shapes
+from ..checkpoint.lora import Lora, differences_for, merge_loras, merged, weight_shapes
 from ..checkpoint.quantization.linear import QuantizedLinear
 from ..config.upsampler import UpsamplerConfig
 from ..errors import RequestError
@@ -75,16 +75,17 @@ def upsample_video(
 
 @contextmanager
 def stage_transformer(
-    transformer: nn.Module, lora: Lora | None, strength: float, *, device: torch.device | str
+    transformer: nn.Module, loras: Sequence[tuple[Lora, float]], *, device: torch.device | str
 ) -> Iterator[nn.Module]:
-    """The transformer of one stage, on ``device`` for as long as the block runs, with a LoRA on top where there is one.
+    """The transformer of one stage, on ``device`` for as long as the block runs, with LoRAs at strengths on top.
 
     The given module, with whatever LoRAs the user merged into it, is left as it is: no other stage sees this one. Where
-    it has to be copied to the device anyway, each weight gets its difference on the way, so that there is one copy
+    it has to be copied to the device anyway, each weight gets its differences on the way, so that there is one copy
     only.
     Raises CheckpointError for a LoRA of another model.
     """
-    if lora is None or strength == 0:
+    loras = [(lora, strength) for lora, strength in loras if strength]
+    if not loras:
         with on_device(transformer, device) as there:
             yield there
         return
@@ -92,12 +93,12 @@ def stage_transformer(
     if quantised or is_on(transformer, device) or is_offloaded(transformer):
         with on_device(transformer, device) as there:
             # shares what the LoRA leaves alone with the given one
-            yield merge_loras(there, [(lora, strength)])
+            yield merge_loras(there, loras)
         return
-    matched = match_lora(lora, weight_shapes(transformer)).matched
+    additions = differences_for(loras, weight_shapes(transformer), needed=True)
 
     def change(name: str, weight: torch.Tensor) -> torch.Tensor:
-        return merged(weight, [Scaled(matched[name], strength)]) if name in matched else weight
+        return merged(weight, additions[name]) if name in additions else weight
 
     with temporary_copy(copy_to(transformer, device, change=change)) as changed:
         yield changed

@@ -42,6 +42,7 @@ from .given import (
     read_fields,
     ready_audio,
     ready_voice,
+    stage_lora_notes,
     stages_of,
     unread_negative,
     unused_lora,
@@ -215,6 +216,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     notes = (
         *chosen,
         *lora_notes(models, request),
+        *stage_lora_notes(models.stage_loras, settings),
         *unused_lora(models, settings),
         *draft_notes(models, request, settings),
         *doubling_notes(request, settings),

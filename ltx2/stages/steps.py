@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoint.stage_loras import loras_of
 from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import VOICELESS, passes
@@ -236,8 +237,10 @@ def run_stage(
         batch_size=len(inputs.seeds),
         dtype=config.transformer,
     )
-    lora, strength = models.distilled_lora, settings.distilled_lora_strength
-    with models.placement.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
+    loras = loras_of(models.stage_loras, stage.name)
+    if models.distilled_lora is not None:
+        loras.append((models.distilled_lora, settings.distilled_lora_strength))
+    with models.placement.transformer(models.transformer, loras, activation_bytes=room) as transformer:
         return denoise(
             transformer,
             start,

@@ -3,6 +3,7 @@ import io
 import json
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,14 +95,16 @@ def test_a_film_from_a_photograph(call, photo, tmp_path, capsys):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_pictures_and_sound_in_a_folder_and_several_samples(call, tmp_path, capsys):
-    call("--out", tmp_path / "shots", "--samples", "2", "--seed", "4", "--json")
+def test_pictures_and_sound_in_a_folder_and_several_samples(call, tiny, tmp_path, capsys):
+    lora = tiny("2.0")["distilled_lora"]
+    call("--out", tmp_path / "shots", "--samples", "2", "--seed", "4", "--json", "--lora", f"{lora}:0.5@2")
     told = json.loads(capsys.readouterr().out)
     assert [(clip["file"], clip["seed"], clip["state"]) for clip in told["clips"]] == [
         (str(tmp_path / f"shots_{i}"), 3 + i, None) for i in (1, 2)
     ]
     assert (told["preset"], told["width"], told["frames"], told["fps"]) == ("ltx2_fast", 64, 9, "24")
-    assert told["spent_seconds"]["denoising"] > 0 and isinstance(told["notes"], list)
+    assert told["spent_seconds"]["denoising"] > 0
+    assert f"LoRA {Path(lora).name}: strength 0 in stage 1 and 0.5 in stage 2" in told["notes"]
     for i in (1, 2):
         names = sorted(path.name for path in (tmp_path / f"shots_{i}").iterdir())
         assert names == [*(f"frame_{k:06d}.png" for k in range(9)), "sound.wav"]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ltx2 import media, mini
+from ltx2.checkpoint.stage_loras import lora_choice
 from ltx2.cli import continue_, generate, main, story
 from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
@@ -298,3 +299,17 @@ def test_prompts_are_written_out_once_and_kept(call, tmp_path, capsys, monkeypat
         call(*arguments, "--enhancer", tmp_path / "none")
     assert main(["story", *map(str, arguments[1:]), "--checkpoint", "mini"]) == 1
     assert "mini reads prompts and cannot write them" in capsys.readouterr().err
+
+
+def test_loras_of_a_script_come_behind_those_of_the_command_line(tmp_path):
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "s.yaml").write_text("lora: ['a.safetensors:0.5@2', b.safetensors]\nsegments: [one]\n")
+    parser = argparse.ArgumentParser()
+    story.add_parser(parser.add_subparsers())
+    given = ["story", tmp_path / "s.yaml", "--work", "w", "--out", "f.mp4", "--checkpoint", "c", "--text-encoder", "t"]
+    args = parser.parse_args([str(word) for word in [*given, "--lora", "x.safetensors:0.25"]])
+    args.before_loading(args)  # as every rank of a run does
+    assert story.weight_files(args)[2:] == ["x.safetensors", *(str(tmp_path / f"{n}.safetensors") for n in "ab")]
+    found = [(one.strength, one.stage) for one in map(lora_choice, args.lora)]
+    assert found == [(0.25, None), (0.5, 2), (1.0, None)]

@@ -137,6 +137,29 @@ def test_an_ic_lora_is_shown_its_reference(run, loaded, shelf, folders):  # noqa
         denoised(64, shown.args[0])
 
 
+def test_a_lora_of_one_stage_is_there_and_not_in_the_other(run, loaded, shelf, folders):  # noqa: F811
+    parts, names = loaded(), shelf("2.3")
+    file = lora(folders, "one-stage.safetensors", pair(TO_Q, *shape_of(folders, names, TO_Q), gain=20))
+    texts = run("EncodePrompt", text_encoder=parts["text_encoder"], prompt="A lake.", negative_prompt="").args
+    clip = run("PrepareLatent", width=64, height=64, length=9, unit="frames", fps=24.0).args[0]
+    preset = run("Preset", preset="ltx2_fast", steps=1, refine_steps=0, sampler="euler", two_stages="off").args[0]
+    made = {"none": run("Denoise", model=parts["model"], positive=texts[0], latent=clip, seed=1, preset=preset).args[0]}
+    for stages in ("both stages", "first stage", "second stage"):
+        added = run("ApplyLora", model=parts["model"], lora=file, strength=0.5, stages=stages).args
+        model = added[0]
+        assert (added[1].endswith("in the first stage alone"), str(model).endswith(" × 0.5 in stage 1")) == (
+            (stages == "first stage",) * 2
+        )
+        made[stages] = run("Denoise", model=model, positive=texts[0], latent=clip, seed=1, preset=preset).args[0]
+    videos = {name: one.latent.video for name, one in made.items()}
+    assert torch.equal(videos["first stage"], videos["both stages"])
+    assert torch.equal(videos["second stage"], videos["none"]) and not torch.equal(
+        videos["none"], videos["both stages"]
+    )
+    assert any("one-stage.safetensors: strength 0.5 in the one stage" in note for note in made["first stage"].notes)
+    assert any("has no effect at stage 2" in note for note in made["second stage"].notes)
+
+
 def test_text_weights_of_a_lora_act_or_are_told(run, loaded, shelf, folders):  # noqa: F811
     """Whatever the order of the nodes."""
     parts, names = loaded(), shelf("2.3")

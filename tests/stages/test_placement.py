@@ -26,9 +26,9 @@ class Recording:
         yield modules
 
     @contextmanager
-    def transformer(self, module, lora, strength, *, activation_bytes=0):
-        self.asked.append((("Transformer", lora is not None, strength), activation_bytes))
-        with stage_transformer(module, lora, strength, device="cpu") as there:
+    def transformer(self, module, loras, *, activation_bytes=0):
+        self.asked.append((("Transformer", *(strength for _, strength in loras)), activation_bytes))
+        with stage_transformer(module, loras, device="cpu") as there:
             yield there
 
     def free_bytes(self, module=None):
@@ -59,9 +59,9 @@ def test_a_host_is_asked_for_every_network(models):
         ("Gemma3TextModel", "TextProjection", "Connector", "Connector"),
         ("AudioEncoder",),
         ("VideoEncoder",),
-        ("Transformer", True, 0.25),
+        ("Transformer", 0.25),
         ("LatentUpsampler",),
-        ("Transformer", True, 0.5),
+        ("Transformer", 0.5),
         ("VideoDecoder",),
     ]
     assert all(room > 0 for name, room in host.asked if name != ("VideoEncoder",))

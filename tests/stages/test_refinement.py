@@ -21,11 +21,11 @@ def lora(tiny):
 def test_a_lora_goes_on_a_transformer_of_its_own(models, lora):
     home = models("2.3").transformer
     before = weights(home)
-    with stage_transformer(home, None, 1.0, device="cpu") as same:
+    with stage_transformer(home, [], device="cpu") as same:
         assert same is home
-    with stage_transformer(home, lora, 0.0, device="cpu") as same:
+    with stage_transformer(home, [(lora, 0.0)], device="cpu") as same:
         assert same is home
-    with stage_transformer(home, lora, 0.5, device="cpu") as changed:
+    with stage_transformer(home, [(lora, 0.5)], device="cpu") as changed:
         assert any(not torch.equal(tensor, before[name]) for name, tensor in changed.state_dict().items())
     assert all(torch.equal(tensor, before[name]) for name, tensor in home.state_dict().items())
 
@@ -34,10 +34,10 @@ def test_a_copy_gets_the_lora_on_its_way(models, lora, monkeypatch):
     """What happens where the transformer is brought to another device, here with one device only."""
     home = models("2.3").transformer
     before = weights(home)
-    with stage_transformer(home, lora, 0.5, device="cpu") as there:
+    with stage_transformer(home, [(lora, 0.5)], device="cpu") as there:
         expected = weights(there)
     monkeypatch.setattr(refinement, "is_on", lambda module, device: False)
-    with stage_transformer(home, lora, 0.5, device="cpu") as copied:
+    with stage_transformer(home, [(lora, 0.5)], device="cpu") as copied:
         found = weights(copied)
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
     assert not any(tensor.numel() for tensor in copied.parameters())
@@ -46,7 +46,7 @@ def test_a_copy_gets_the_lora_on_its_way(models, lora, monkeypatch):
 
 def test_a_lora_of_another_model_is_told(lora):
     with pytest.raises(CheckpointError, match="fits none"):
-        with stage_transformer(nn.Linear(2, 2), lora, 1.0, device="cpu"):
+        with stage_transformer(nn.Linear(2, 2), [(lora, 1.0)], device="cpu"):
             pass
 
 

@@ -12,7 +12,7 @@ from ltx2.story.script import StoryImage, parse_script, read_script
 
 def test_the_documented_example(tmp_path):
     text = "\n".join(line[4:] for line in story_script.__doc__.splitlines() if line.startswith("    "))
-    for name in ("street.jpg", "depth.mp4", "song.wav", "maria.wav"):
+    for name in ("street.jpg", "depth.mp4", "song.wav", "detail.safetensors", "maria.wav"):
         (tmp_path / name).write_bytes(b"x")
     script = parse_script(text, tmp_path / "story.yaml")
     assert (
@@ -168,3 +168,28 @@ def test_the_example_in_the_documentation():
         and script.segments[2].negative == "night"
         and script.segments[2].cut
     )
+
+
+def test_loras_of_a_film(tmp_path):
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).write_bytes(b"x")
+    text = (
+        "lora: [a.safetensors, 'a.safetensors:0.5@1', {file: b.safetensors, strength: -1, stage: 2}]\nsegments: [one]\n"
+    )
+    found = parse_script(text, tmp_path / "s.yaml").loras
+    assert [(one.path.name, one.strength, one.stage) for one in found] == [
+        ("a.safetensors", 1.0, None),
+        ("a.safetensors", 0.5, 1),
+        ("b.safetensors", -1.0, 2),
+    ]
+    elsewhere = parse_script(text, tmp_path / "s.yaml", find_image=lambda name: None, find_lora=lambda name: Path(name))
+    assert elsewhere.loras[0].path == Path("a.safetensors")
+    for lora, words in (
+        ("c.safetensors", "the LoRA 'c.safetensors' is not there: check its name"),
+        ("a.safetensors@3", "for stage 3, expected 1 or 2"),
+        ("{file: a.safetensors, stage: 3}", "stage is '3', expected 1 or 2"),
+        ("{strength: 1}", "the LoRA has no file: add `file:`"),
+        ("{file: a.safetensors, strenght: 1}", "did you mean strength"),
+    ):
+        with pytest.raises(StoryError, match=words):
+            parse_script(f"lora: {lora}\nsegments: [one]\n", tmp_path / "s.yaml")

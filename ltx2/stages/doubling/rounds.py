@@ -121,9 +121,10 @@ def _denoised(
         width=models.transformer.config.width, video_tokens=tokens, batch_size=len(video), dtype=config.transformer
     )
     prompts = Prompts(_seen(inputs.positive), _seen(inputs.negative), guidance_of(settings))
-    lora, strength = models.distilled_lora, settings.distilled_lora_strength
+    strength = settings.distilled_lora_strength
+    loras = [] if models.distilled_lora is None else [(models.distilled_lora, strength)]
     made = []
-    with models.placement.transformer(models.transformer, lora, strength, activation_bytes=room) as transformer:
+    with models.placement.transformer(models.transformer, loras, activation_bytes=room) as transformer:
         for index, tile in enumerate(tiles):
             start, conditioning = AVLatent(video[:, :, tile.latents].to(device), None), _conditioning(held, tile)
             seeds = [seed + ROUND_SEED * number + index for seed in inputs.seeds]

@@ -1,18 +1,22 @@
 """What people and other libraries give, read as what the stages work with: plain numbers, a finite sound, a prompt."""
 
+from ...checkpoint.stage_loras import LoraChoice, lora_choice, lora_text
 from .fields import finite_number, read_fields, whole_number
-from .model_notes import draft_notes, lora_notes, unused_lora, without_distilled_lora
+from .model_notes import draft_notes, lora_notes, stage_lora_notes, unused_lora, without_distilled_lora
 from .own_audio import ready_audio, sound_from, sound_piece
 from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
 from .voice import ready_voice
 
 __all__ = [
+    "LoraChoice",
     "check_sound_only",
     "draft_notes",
     "finite_number",
     "is_pictureless",
+    "lora_choice",
     "lora_notes",
+    "lora_text",
     "negative_text",
     "one_stage",
     "read_fields",
@@ -20,6 +24,7 @@ __all__ = [
     "ready_voice",
     "sound_from",
     "sound_piece",
+    "stage_lora_notes",
     "stages_of",
     "unread_negative",
     "unused_lora",

@@ -1,8 +1,10 @@
 """What is to be told of a job's models: LoRAs without what they were made for, drafts, refinement LoRAs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...checkpoint.lora_report import without_reference, without_voice
+from ...checkpoint.stage_loras import StageLora
 from ..conditioning.voices import voice_lora_notes
 from ..models import Models
 from ..presets import Settings
@@ -62,3 +64,20 @@ def without_distilled_lora(models: Models, settings: Settings) -> tuple[str, ...
         f"soft; name the release's distilled LoRA (rank {models.release.distilled_lora_rank}), or override "
         "distilled_lora_strength to 0",
     )
+
+
+def stage_lora_notes(loras: Sequence[StageLora], settings: Settings) -> tuple[str, ...]:
+    """The strength of each LoRA in each stage, and that one has no effect where its stage is not run."""
+    notes = []
+    for path in dict.fromkeys(one.lora.path for one in loras):
+        strengths = {stage: [o.strength for o in loras if o.lora.path == path and o.stage == stage] for stage in (1, 2)}
+        if settings.refine is None:
+            if strengths[1]:
+                notes.append(f"LoRA {path.name}: strength {sum(strengths[1]):g} in the one stage")
+            if strengths[2]:
+                only = "a draft" if settings.draft and settings.half_size else f"preset {settings.preset.name}"
+                notes.append(f"LoRA {path.name} has no effect at stage 2: {only} has no second stage")
+            continue
+        told = " and ".join(f"{sum(strengths[stage]):g} in stage {stage}" for stage in (1, 2))
+        notes.append(f"LoRA {path.name}: strength {told}")
+    return tuple(notes)

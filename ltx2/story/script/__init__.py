@@ -11,6 +11,7 @@
     enhance: true               # a language model writes the prompts out, each with the ones before in mind
     override: {denoise.num_inference_steps: 6}
     audio: song.wav             # your own track over the whole film; or {file: song.wav, start: 12.5}
+    lora: detail.safetensors:0.8@2       # for the whole film, here in the second stage alone; or a list
     defaults: {seconds: 5}      # for every segment that does not say otherwise
     segments:
       - A harbour at dawn, gulls call.       # a prompt alone, or

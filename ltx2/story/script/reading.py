@@ -13,9 +13,11 @@ from ...errors import StoryError
 from ...film.drift import DRIFT_NAMES, DriftControl, DriftCorrection, control_of
 from ...film.handoff import ContextNoise
 from ...film.timeline import AUDIO_OVERLAP_FRAMES, VIDEO_OVERLAP_FRAMES
+from ...stages.given import LoraChoice
 from ..sentences import as_story_error, shown
 from . import values
 from .audio import StoryAudio, read_audio
+from .loras import read_loras
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
 from .references import StoryReference, read_references
@@ -44,6 +46,7 @@ STORY_ENTRIES = (
     "voice",
     "audio",
     "double_rate",
+    "lora",
     "defaults",
 )
 SEGMENT_ENTRIES = (
@@ -117,6 +120,7 @@ class StoryScript:
     enhance: bool = False
     audio: StoryAudio | None = None
     double_rate: int = 0
+    loras: tuple[LoraChoice, ...] = ()
 
     @property
     def is_enhanced(self) -> bool:
@@ -205,11 +209,14 @@ def parse_script(
     *,
     find_image: FindImage | None = None,
     image_place: str = "there",
+    find_lora: FindImage | None = None,
+    lora_place: str = "there",
 ) -> StoryScript:
     """Check a script's text. Raises StoryError naming line and column.
 
     path: what errors call the script, and where relative image paths start; find_image: the file of an image's name,
-    None when there is none, for scripts whose images lie elsewhere, and image_place: how errors call that.
+    None when there is none, for scripts whose images lie elsewhere, and image_place: how errors call that; find_lora,
+    lora_place: the same of LoRAs, which lie where images do unless given.
     """
     path = Path(path)
     reader = Reader(shown(path))
@@ -221,7 +228,9 @@ def parse_script(
     noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
     video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)
     double_rate = reader.value(found, "double_rate", 0, values.rounds)
-    segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, find_image or _beside(path), image_place)
+    files = _Files(reader, find_image or _beside(path), image_place)
+    loras = files if find_lora is None else _Files(reader, find_lora, lora_place)
+    segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, files)
     return StoryScript(
         path=path,
         segments=tuple(segments.read(found["segments"])),
@@ -234,7 +243,8 @@ def parse_script(
         audio_overlap=reader.value(overlap, "audio", AUDIO_OVERLAP_FRAMES, values.whole),
         drift_correction=_drift_correction(reader, found),
         noise=ContextNoise(**{name: reader.value(noise, name, 0.0, values.share) for name in noise}) if noise else None,
-        audio=read_audio(reader, found.get("audio"), segments.file),
+        audio=read_audio(reader, found.get("audio"), files.file),
+        loras=read_loras(reader, found.get("lora"), loras.file),
         drift=_drift(reader, found),
         enhance=reader.value(found, "enhance", False, values.flag),
         double_rate=double_rate,
@@ -338,8 +348,7 @@ class _Segments:
     defaults: dict[str, Any]
     fps: Fraction
     overlap: int
-    find_image: FindImage
-    image_place: str
+    files: "_Files"
     lengths: dict[Fraction, int] = field(default_factory=dict)  # frames by seconds
 
     def read(self, node: Node) -> Iterator[SegmentScript]:
@@ -370,7 +379,7 @@ class _Segments:
         if continues and any(image.frame is not None and image.frame < self.overlap for image in images):
             message = "the segment starts from the one before: give the image a later frame, or say cut: true"
             raise reader.error(merged["image"], message)
-        references = read_references(reader, merged.get("reference"), self.file)
+        references = read_references(reader, merged.get("reference"), self.files.file)
         takes = reader.value(merged, "takes", 1, values.take_number)
         take = reader.value(merged, "take", None, values.take_number)
         return SegmentScript(
@@ -386,7 +395,7 @@ class _Segments:
             take=take,
             enhance=reader.value(merged, "enhance", None, values.flag),
             references=references,
-            voice=read_voice(reader, merged.get("voice"), self.file),
+            voice=read_voice(reader, merged.get("voice"), self.files.file),
         )
 
     def _merged(self, own: dict[str, Any]) -> dict[str, Any]:
@@ -422,21 +431,30 @@ class _Segments:
         found = {"file": node} if isinstance(node, Scalar) else reader.mapping(node, "image", known)
         if "file" not in found:
             raise reader.error(node, "the image has no file: add `file:`")
-        path = self.file(found["file"], reader.text(found, "file", "", values.file_name), "image")
+        path = self.files.file(found["file"], reader.text(found, "file", "", values.file_name), "image")
         frame = reader.value(found, "frame", 0, values.frame_place)
         if frame is not None and frame >= frames:
             message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"
             raise reader.error(found["frame"], message)
         return StoryImage(path, frame, reader.value(found, "strength", 1.0, values.share))
 
+
+@dataclass(frozen=True)
+class _Files:
+    """Finds the files that a script names. place: how errors call where they lie."""
+
+    reader: Reader
+    find: FindImage
+    place: str
+
     def file(self, node: Node, name: str, what: str) -> Path:
         """The file that an entry names; what: that is to be in it."""
         try:
-            path = self.find_image(name)
+            path = self.find(name)
         except (OSError, ValueError):  # a name that no file system takes
             path = None
         if path is not None:
             return path
         near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
         fix = "write {file: …, frame: …}" if near else "check its name"
-        raise self.reader.error(node, f"the {what} {shown(name, 80)!r} is not {self.image_place}: {fix}")
+        raise self.reader.error(node, f"the {what} {shown(name, 80)!r} is not {self.place}: {fix}")

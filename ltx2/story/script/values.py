@@ -109,6 +109,13 @@ def rounds(value: Any) -> int:
     return value
 
 
+def stage_number(value: Any) -> int:
+    """The first or the second stage."""
+    if whole(value) not in (1, 2):
+        raise ValueError("expected 1 or 2")
+    return value
+
+
 def overlap(value: Any) -> int:
     """Frames of picture to repeat."""
     if not is_valid_frame_count(whole(value)):
