@@ -22,7 +22,7 @@ from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
 from .continuation import SOUND_SLACK_SECONDS, card, check_frames, check_sound, save_state
-from .native_masks import guide_frames, masks_of
+from .native_masks import guide_frames, guides_of, masks_of
 from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, waveform_of
 
 # Keys of the latent dictionary, which the host hands on untouched: the segment's timing, and what it is made with.
@@ -225,15 +225,19 @@ class AVLatentToState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
-        timing = latent.get(PLAN)
+        timing, guides = latent.get(PLAN), guides_of(latent, video)
         if timing is None:
             count = None if sound is None else sound.shape[2]
-            guides = 0 if sound is None else guide_frames(masks_of(latent, video, sound)[0])
             frames = clock.frames_of_latents(video.shape[2] - guides)
             if state is not None:
                 timing = condition_next(state, frames, audio_latents=count).timing
             else:
                 timing = first_segment(frames, fps_after(None, fps), audio_latents=0 if count is None else count)
+        if guides and len(images) == clock.frames_of_latents(video.shape[2]):
+            raise RequestError(
+                f"the images hold {len(images) - timing.frames} frames of guides or references behind the clip's {timing.frames}: put "
+                "LTXVCropGuides in front of the decoder"
+            )
         check_frames(len(images), timing)
         waveform, pictures = waveform_of(audio), images[..., :3]
         check_sound(waveform, timing)

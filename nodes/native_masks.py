@@ -28,12 +28,24 @@ def _of_stream(given: torch.Tensor | None, samples: torch.Tensor) -> torch.Tenso
 
 
 def guide_frames(video_mask: torch.Tensor) -> int:
-    """How many latent frames at the end are guides, which the host's LTXVAddGuide hangs on there and crops after
-    sampling.
+    """How many latent frames at the end are guides or references, which the host's LTXVAddGuide hangs on there and
+    LTXVCropGuides takes off after sampling.
 
-    They are known, and the frames before them are not all known.
+    They are known, and the frames before them are not all known. Those of a smaller reference lie on every second cell
+    or so; the cells between, which are no tokens, have a mask below 0.
     """
-    known = (video_mask.movedim(2, 0).flatten(1).amax(1) < 1).tolist()
-    if all(known):
-        return 0
-    return known[::-1].index(False)
+    frames = video_mask.movedim(2, 0).flatten(1)
+    spread = frames.amin(1) < 0
+    known = (spread | (frames.amax(1) < 1)).tolist()
+    return _at_the_end(spread.tolist() if all(known) else known)
+
+
+def guides_of(latent: dict, video: torch.Tensor) -> int:
+    """The same of a latent's video stream [B, 128, F, h, w], whether or not it has a mask."""
+    given = latent.get("noise_mask")
+    return 0 if given is None else guide_frames(_of_stream(host.streams(given)[0], video))
+
+
+def _at_the_end(marked: list[bool]) -> int:
+    """How many at the end are marked."""
+    return (marked[::-1] + [False]).index(False)

@@ -363,5 +363,31 @@ def test_guides_are_no_frames_of_the_segment(run, pack, folders):
     given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
     _, made, images, _ = run("AVLatentToState", latent=latent, images=samples.frames(33), **given).args
     assert made.timing.frames == len(images) == 33
-    with pytest.raises(ValueError, match="49 images, the latent decodes to 33"):
+    with pytest.raises(ValueError, match="hold 16 frames of guides .* behind the clip's 33: put LTXVCropGuides"):
         run("AVLatentToState", latent=latent, images=samples.frames(49), **given)
+    with pytest.raises(ValueError, match="41 images, the latent decodes to 33"):
+        run("AVLatentToState", latent=latent, images=samples.frames(41), **given)
+
+
+@pytest.mark.parametrize("known", [0, 2, 5])
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_references_at_half_the_size_are_no_frames_of_the_segment(run, pack, folders, strength, known):
+    """As the host lays them out for an IC-LoRA, on every second cell, at whatever strength; picture that is known
+    before them stays picture."""
+    video_mask = torch.ones(1, 1, 8, 2, 4)
+    video_mask[:, :, :known] = 0
+    video_mask[:, :, 5:] = -1 - strength
+    video_mask[:, :, 5:, ::2, ::2] = 1 - strength
+    video, audio = torch.randn(1, 128, 8, 2, 4), torch.zeros(1, 8, 35, 16)
+    latent = {"samples": nested(pack, video, audio), "noise_mask": nested(pack, video_mask, torch.ones(1, 1, 35, 1))}
+    given = {"fps": 24.0, "video_overlap": 9, "audio_overlap": 9}
+    state, made, _, _ = run("AVLatentToState", latent=latent, images=samples.frames(33), **given).args
+    assert made.timing.frames == 33
+    # of the picture alone as well
+    alone = {"samples": video, "noise_mask": video_mask}
+    assert run("AVLatentToState", latent=alone, images=samples.frames(33), **given).args[1].timing.frames == 33
+    begin = {"vae": samples.FakeVae(), "seconds": 9.0, "divide": 1, "strength": 1.0, "audio_overlap": -1}
+    filled, _, frames, _ = run("StateToAVLatent", state=state, latent=latent, **begin).args
+    samples_, mask = filled["samples"].unbind()[0], filled["noise_mask"].unbind()[0]
+    assert frames == 33 and torch.equal(samples_[:, :, 5:], video[:, :, 5:])
+    assert torch.equal(mask[:, :, 5:], video_mask[:, :, 5:])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from . import hosting, pages, real
 from .test_real_runs import film_facts, outputs_of
@@ -13,12 +15,18 @@ from .test_real_runs import film_facts, outputs_of
 pytestmark = pages.pytestmark
 WHERE = "import importlib.resources as r; print(r.files('comfyui_workflow_templates_json') / 'templates')"
 TWO_STAGES = ("video_ltx2_t2v", "video_ltx2_t2v_distilled", "video_ltx2_3_t2v", "video_ltx2_3_i2v", "video_ltx2_5_t2v")
-NAMES = (*TWO_STAGES, "video_ltx2_3_flf2v")  # with one stage, and guides
+VOICE = "video_ltx2_3_id_lora"  # in two stages, with a reference voice
+# in one stage, with guides, and with the references of an IC-LoRA: a control film at half the size, a reference sheet
+ONE_STAGE = ("video_ltx2_3_flf2v", "video_ltx2_3_ic_lora", "template_ltx2_3_ic_lora_ingredients")
+NAMES = (*TWO_STAGES, VOICE, *ONE_STAGE)
 FRAMES, OVERLAP = 25, 9
+IC_LORA = "ic-lora-of-half-size.safetensors"
 # what a person types into the template, by the node's title
 SETTINGS = {
     **dict.fromkeys(("Width", "Height", "height"), 128), **dict.fromkeys(("Length", "Frame Count"), FRAMES),
     **dict.fromkeys(("Frame Rate", "Frame Rate(int)"), 24), "Duration": 1,
+    # the sheet is repeated to as many frames as the clip has
+    "Int (duration)": 1, "Int (fps)": FRAMES,
 }  # fmt: skip
 # which tiny file an input takes, by its name and what the template names there
 ROLES = {
@@ -26,6 +34,13 @@ ROLES = {
     "model_name": "spatial_upsampler",
     "text_encoder": "text_encoder", "clip_name": "text_encoder", "vae_name": "video_vae",
 }  # fmt: skip
+FILES = {"LoadImage": ("image", "first.png"), "LoadVideo": ("file", "film.mp4"), "LoadAudio": ("audio", "song.wav")}
+
+
+def ic_lora(path: Path, source: Path) -> None:
+    """A LoRA that wants its reference at half the size."""
+    with safe_open(source, "pt") as file:
+        save_file({name: file.get_tensor(name) for name in file.keys()}, path, {"reference_downscale_factor": "2"})
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +57,7 @@ def extended(host, browser, tiny):
         link.parent.mkdir(exist_ok=True)
         if not link.exists():
             link.symlink_to(path)
+    ic_lora(host.base / "models/loras" / IC_LORA, tiny("2.3")["distilled_lora"])
     workflows = [{"name": name, "path": str(path), "continued": True} for name, path in paths.items()]
     return browser.visit(host, workflows=workflows)["workflows"]
 
@@ -54,7 +70,9 @@ def cut_down(workflow: dict, files: dict[str, Path], state: str = "") -> dict:
     for key, node in workflow.items():
         kind, inputs, title = node["class_type"], node["inputs"], node["_meta"]["title"]
         for name, role in ROLES.items():
-            if name in inputs:
+            if name in inputs and "union-control" in str(inputs[name]):
+                inputs[name] = IC_LORA
+            elif name in inputs:
                 inputs[name] = files["audio_vae" if "audio" in inputs[name] else role].name
         if kind == "CLIPTextEncode":
             node.update(
@@ -70,8 +88,11 @@ def cut_down(workflow: dict, files: dict[str, Path], state: str = "") -> dict:
             inputs["bit_depth"] = 8
         if "Enhance" in title:  # by Gemma
             inputs["value"] = False
-        if kind == "LoadImage":
-            inputs["image"] = "first.png"
+        if kind in FILES:
+            inputs[FILES[kind][0]] = FILES[kind][1]
+        if kind == "MoGeRender":  # its depth needs a model of its own: edges in its place
+            frames = next(key for key, one in workflow.items() if one["class_type"] == "GetVideoComponents")
+            node.update(class_type="Canny", inputs={"image": [frames, 0], "low_threshold": 0.2, "high_threshold": 0.5})
         if kind == real.PREFIX + "LoadState":
             inputs["file"] = state
     return workflow
@@ -85,8 +106,12 @@ def film_of(host, outputs: dict) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_four_nodes_continue_picture_and_sound(host, tiny, extended, name):
     found, files = extended[name], tiny("2.5" if "2_5" in name else "2.3")
-    samplers = ["StateToAVLatent"] * (1 + (name in TWO_STAGES))
+    samplers = ["StateToAVLatent"] * (1 + (name not in ONE_STAGE))
     assert not found["unknown"] and sorted(found["added"]) == ["AVLatentToState", "LoadState", *samplers]
+    for node in found["api"].values():  # the host's own references go to its sampler as they are
+        if node["class_type"] == "KSampler":
+            given = {found["api"][node["inputs"][part][0]]["class_type"] for part in ("positive", "negative")}
+            assert given == {"LTXVAddGuide"}
     outputs = host.run(cut_down(found["start"], files))
     (first,) = outputs_of(outputs, "states")
     assert first["segment_index"] == 0 and film_facts(film_of(host, outputs))[0] == FRAMES

@@ -285,14 +285,15 @@ function run(changes) {
 }
 
 async function bypassed() {
-  const graph = [...window.app.graph.subgraphs.values()][0] ?? window.app.graph;
-  for (const node of graph._nodes.filter((n) => /LoadState|StateToAVLatent/.test(n.type))) node.mode = 4;
+  const graphs = [window.app.graph, ...window.app.graph.subgraphs.values()];
+  for (const node of graphs.flatMap((graph) => graph._nodes).filter((n) => /LoadState|StateToAVLatent/.test(n.type))) node.mode = 4;
   return (await window.app.graphToPrompt()).output;
 }
 
-// what a person does to go on in the stock two-stage graph: returns the types of the nodes that were added
+// what a person does to go on in a stock graph, before each of its samplers: returns the types of the nodes that were added
 function addContinuation() {
-  const graph = [...window.app.graph.subgraphs.values()][0] ?? window.app.graph;
+  const samplers = /^(SamplerCustomAdvanced|KSampler)$/;
+  const graph = [...window.app.graph.subgraphs.values()].find((g) => g._nodes.some((n) => samplers.test(n.type))) ?? window.app.graph;
   const types = [];
   const all = (type) => graph._nodes.filter((n) => n.type === type);
   const add = (name, pos) => {
@@ -317,8 +318,9 @@ function addContinuation() {
 
   const load = add("LoadState", [-900, 0]);
   const upsampler = all("LTXVLatentUpsampler")[0] ?? all("VAEDecodeTiled")[0];
-  for (const sampler of all("SamplerCustomAdvanced")) {
-    const node = add("StateToAVLatent", [sampler.pos[0] - 400, sampler.pos[1]]), [guider] = source(sampler, "guider");
+  for (const sampler of graph._nodes.filter((n) => samplers.test(n.type))) {
+    const node = add("StateToAVLatent", [sampler.pos[0] - 400, sampler.pos[1]]);
+    const guider = sampler.type === "KSampler" ? sampler : source(sampler, "guider")[0];
     connect(output(load, "state"), node, "state");
     connect(source(upsampler, "vae"), node, "vae");
     connect(source(sampler, "latent_image"), node, "latent");
