@@ -10,6 +10,9 @@ const CARD_NODES = new Set(["MakeState", "SaveState", "LoadState", "InspectState
 const PLAYERS = new Set(["Generate", "Story", "SaveState"].map((n) => PREFIX + n));
 const [LINE, TALLEST_TEXT, PICTURE, TALLEST_FILM, MARGIN] = [17, 12, 72, 320, 8]; // px, lines, px, px, px
 
+// The widgets of nodes that begin with a prompt and a negative one, which gets two lines; the rest of the room is the prompt's.
+const PROMPTED = `.lg-node-widgets:is(${["Generate", "ExtendVideo", "Retake", "GenerateSound", "EncodePrompt"].map((n) => `:has([node-type=${PREFIX}${n}])`)})`;
+
 export const CARD_STYLE = `
 .continuum-card { display: flex; flex-direction: column; gap: 6px; font: 12px/${LINE}px sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .continuum-film { flex: 1 1 0; min-height: 0; display: flex; justify-content: center; background: #0006; border-radius: 4px; overflow: hidden; }
@@ -19,7 +22,9 @@ export const CARD_STYLE = `
 .continuum-told div { flex: 1; max-height: 100%; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
 .continuum-card [hidden] { display: none; }
 [data-node-id]:has(.continuum-card) textarea { min-height: 84px; }
-[data-node-id]:has(.continuum-Story) textarea { min-height: 176px; }`;
+[data-node-id]:has(.continuum-Story) textarea { min-height: 176px; }
+${PROMPTED} { grid-template-rows: minmax(84px, auto) min-content !important; grid-auto-rows: min-content; }
+${PROMPTED} > :nth-child(2) textarea { min-height: 52px; height: 52px; }`;
 
 export function viewUrl(file) {
   const query = new URLSearchParams({ filename: file.filename, subfolder: file.subfolder ?? "", type: file.type ?? "output" });

@@ -16,12 +16,22 @@ from typing import Any
 from ltx2 import __version__
 
 from . import hosting, mini_templates, real
-from .workflow_texts import MODELS, OURS, WORKFLOWS, Link, Node, Workflow
+from .workflow_texts import MODELS, NEGATIVE, OURS, WORKFLOWS, Link, Node, Workflow
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 COLUMN, GAP_X, GAP_Y = 380, 70, 50
 TITLE, MARGIN = 70, 20  # of a frame
-SCREEN_WIDTH = 2400  # of a row, beside the note, at 60 percent
+TEXT, SMALL_TEXT = 160, 70  # of a box to type in
+CARD, PICTURE, FILM = 90, 280, 330  # what nodes show below their inputs
+RESULTS = {
+    **dict.fromkeys(("MakeState", "AVLatentToState"), CARD),
+    **dict.fromkeys(("LoadState", "LoadAudio"), CARD + SMALL_TEXT),
+    **dict.fromkeys(("Generate", "SaveState"), CARD + FILM),
+    **dict.fromkeys(("LoadImage", "LoadVideo", "SaveVideo", "DecodeToFile"), PICTURE),
+    "JoinSegments": 2 * CARD,
+    "Story": CARD + 2 * PICTURE,
+}
+SCREEN_WIDTH = 2640  # of a row, beside the note, at 60 percent
 REGISTRY_ID = "ltx2-continuum"
 
 
@@ -74,91 +84,60 @@ def api_form(info: dict, workflow: Workflow) -> dict:
     return form
 
 
-def depths(workflow: Workflow) -> dict[str, int]:
-    """Column of every node: the one it names, or one behind the last of those it needs."""
-    if any(node.column is not None for node in workflow.nodes):
-        return {node.name: node.column or 0 for node in workflow.nodes}
-    found: dict[str, int] = {}
-    for node in workflow.nodes:  # they are listed in order of use
-        before = [found[given.node] for given in node.inputs.values() if isinstance(given, Link)]
-        found[node.name] = 1 + max(before, default=-1)
-    # a source stands just before its first user
-    for node in reversed(workflow.nodes):
-        if not any(isinstance(given, Link) for given in node.inputs.values()):
-            users = [
-                found[n.name]
-                for n in workflow.nodes
-                if any(isinstance(g, Link) and g.node == node.name for g in n.inputs.values())
-            ]
-            found[node.name] = max(0, min(users, default=1) - 1)
-    return found
-
-
 def height_of(info: dict, node: Node) -> int:
+    """Of a node with its card, and room for what a run shows on it."""
     sockets, height = 0, 40
-    for _, kind, options, _ in inputs_of(info, node.kind):
+    for name, kind, options, _ in inputs_of(info, node.kind):
         if is_widget(kind, options):
-            height += 160 if options.get("multiline") else 54 if options.get("control_after_generate") else 26
+            small = name == "negative_prompt" or node.title == NEGATIVE
+            text = SMALL_TEXT if small else TEXT
+            height += text if options.get("multiline") else 54 if options.get("control_after_generate") else 26
         else:
             sockets += 1
     height += 22 * max(sockets, len(info[node.kind]["output_name"]))
-    state = node.kind.removeprefix(OURS) in (
-        "MakeState",
-        "SaveState",
-        "LoadState",
-        "Generate",
-        "Story",
-        "AVLatentToState",
-        "JoinSegments",
-    )
-    return (
-        height
-        + (90 if state else 0)
-        + (230 if node.kind in ("LoadImage", "SaveVideo", OURS + "DecodeToFile", OURS + "Story") else 0)
-    )
+    return height + RESULTS.get(node.kind.removeprefix(OURS), 0)
 
 
 def in_groups(info: dict, workflow: Workflow) -> tuple[dict[str, list[int]], list[dict]]:
     """Places of nodes by name, and their frames as the page saves them: frames from left to right, in rows that fit
-    a screen; none where nodes name no groups."""
-    stacks: dict[str, list[Node]] = {}
+    a screen, each with its nodes in columns."""
+    stacks: dict[str, list[list[Node]]] = {}
     for node in workflow.nodes:
-        if node.group is not None:
-            stacks.setdefault(node.group, []).append(node)
+        columns = stacks.setdefault(node.group or "", [])
+        columns += [[] for _ in range(node.column + 1 - len(columns))]
+        columns[node.column].append(node)
     places: dict[str, list[int]] = {}
     frames: list[dict] = []
     left, top, row = 0, 0, 0
-    for number, (title, nodes) in enumerate(stacks.items(), 1):
-        height = TITLE + sum(height_of(info, node) + GAP_Y for node in nodes)
-        if left + COLUMN > SCREEN_WIDTH:
+    for number, (title, columns) in enumerate(stacks.items(), 1):
+        width = len(columns) * (COLUMN + GAP_X) - GAP_X
+        if left + width > SCREEN_WIDTH:
             left, top, row = 0, top + row + GAP_Y, 0
-        y = top + TITLE
-        for node in nodes:
-            places[node.name] = [left, y]
-            y += height_of(info, node) + GAP_Y
-        box = [left - MARGIN, top - MARGIN, COLUMN + 2 * MARGIN, height]
+        height = 0
+        for column, nodes in enumerate(columns):
+            y = top + TITLE
+            for node in nodes:
+                places[node.name] = [left + column * (COLUMN + GAP_X), y]
+                y += height_of(info, node) + GAP_Y
+            height = max(height, y - top)
+        box = [left - MARGIN, top - MARGIN, width + 2 * MARGIN, height]
         frames.append({"id": number, "title": title, "bounding": box, "color": "#3f789e", "font_size": 24, "flags": {}})
-        left, row = left + COLUMN + GAP_X, max(row, height)
+        left, row = left + width + GAP_X, max(row, height)
     return places, frames
 
 
 def page_form(info: dict, workflow: Workflow) -> dict:
     """What the page saves: positions, links by number, widget values in order."""
     ids = {node.name: index for index, node in enumerate(workflow.nodes, 1)}
-    columns, filled = depths(workflow), {}
     places, groups = in_groups(info, workflow)
     nodes, links = [], _Links(info, workflow, ids)
     for node in workflow.nodes:
         sockets, values = _sockets(info, node, links)
-        column, height = columns[node.name], height_of(info, node)
-        top = filled.get(column, 0)
-        filled[column] = top + height + GAP_Y
-        place = places.get(node.name, [column * (COLUMN + GAP_X), top])
         entry = {
             "id": ids[node.name],
             "type": node.kind,
-            "pos": place,
-            "size": [COLUMN, height],
+            "pos": places[node.name],
+            "size": [COLUMN, height_of(info, node)],
             "flags": {},
             "order": ids[node.name] - 1,
             "mode": 0,
@@ -211,7 +190,7 @@ def _sockets(info: dict, node: Node, links: _Links) -> tuple[list[dict], list]:
             socket["widget"] = {"name": name}
             values.append(default_of(kind, options) if given is None or isinstance(given, Link) else given)
             if options.get("control_after_generate"):
-                values.append("fixed")
+                values.append(node.control)
             if options.get("image_upload"):
                 values.append("image")
         if isinstance(given, Link):

@@ -15,7 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ltx2.cli import main
-from ltx2.media import VideoWriter, write_wav
+from ltx2.continuation.attachments import load_attachment, save_attachment
+from ltx2.film.saved_film import SavedFilm, with_film
+from ltx2.media import VideoWriter, video_info, write_wav
 from ltx2.mini import CHECKPOINT, NAME
 from ltx2.values import Waveform
 from training import world
@@ -81,6 +83,8 @@ WORDS = {
     "image_to_video": Words("It jumps up and down.", inputs=lambda folder: _drawn(folder, example=(BOX, (1, 3)))),
     "keyframes": Words(STAR.but(motion="up").prompt, inputs=_keyframes),
     "continue_from_state": Words(second="It rolls from side to side.", before=BALL.prompt),
+    "yesterdays_film": Words(second="It rolls from side to side.", before=BALL.prompt),
+    "batch_of_takes": Words(second="It jumps up and down.", before=BALL.prompt),
     "own_audio": Words(third=BALL.prompt, inputs=_own_sound),
     "extend_a_video": Words(third="It circles around.", inputs=_silent_film),
     "retake_a_video": Words(third=BALL.but(colour="red").prompt, inputs=_film),
@@ -116,7 +120,15 @@ def prepare(name: str, base: Path) -> Path | None:
     state.unlink(missing_ok=True)
     given = ["--checkpoint", NAME, "--prompt", words.before, "--out", film, "--save-state", state]
     assert main(["generate", *map(str, given)]) == 0
-    return film
+    if name != "yesterdays_film":
+        return film
+    # the film is not beside what is made but in it
+    kept = base / "output/continuum/yesterday.mp4"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    film.replace(kept)
+    known = SavedFilm("continuum/yesterday.mp4 [output]", video_info(kept).frames)
+    save_attachment(with_film(load_attachment(state).state, known), state)
+    return None
 
 
 def _for_the_host(path: Path) -> None:

@@ -31,6 +31,7 @@ STAND_INS = {
 # smallest that the models take, by input name
 SMALL = {"width": 64, "height": 64, "fps": 24.0}
 SMALL_FRAMES = 17
+TAKE_FRAMES = 96  # of the film that a part is made anew of
 # what the examples that go on from a state load
 STATE_INPUT = "continuum_state.png"
 OLDEST = "0.16.4"  # of the hosts that the pack says it runs on
@@ -65,6 +66,9 @@ def put_inputs(folder: Path) -> None:
         Image.fromarray((frame.numpy() * 255).astype(np.uint8)).save(folder / "input" / name)
     with VideoWriter(folder / "input" / "film.mp4", fps=24) as writer:
         writer.write_frames(samples.frames(25, 64, 96))
+    with VideoWriter(folder / "input" / "take.mp4", fps=24, sample_rate=24000) as writer:
+        writer.write_frames(samples.frames(TAKE_FRAMES, 64, 96))
+        writer.write_sound(Waveform(samples.sound(TAKE_FRAMES / 24)["waveform"][0], 24000))
     sound = samples.sound(2.0)
     write_wav(folder / "input" / "song.wav", Waveform(sound["waveform"][0], sound["sample_rate"]))
 

@@ -18,6 +18,7 @@ EXPECTED = {
     "first_steps": STORY,
     "story": STORY,
     "continue_from_state": [BALL, BALL.but(motion="side")],
+    "yesterdays_film": [BALL, BALL.but(motion="side")],
     "native_continuation": [BOX, BOX.but(motion="round", colour="red")],
 }
 

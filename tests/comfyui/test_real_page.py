@@ -1,5 +1,6 @@
 """The pack on ComfyUI's page in a headless browser, with both renderers: every template, cards, colours, uploads."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from .pages import SHOTS
 from .workflow_texts import OURS, WORKFLOWS
 
 pytestmark = pages.pytestmark
+# as they were saved with 0.1.0, whose nodes took each model by itself, with their API forms of then
+OLDER, SAVED_BEFORE = Path(__file__).parent / "data/older", ("three_segment_film", "story", "native_continuation")
 # the one that is queued on the page, cut down to size
 QUEUED = "three_segment_film"
 # what people type after a double click on the canvas
@@ -39,6 +42,7 @@ def seen(request, host, browser, tmp_path_factory):
     small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in WORKFLOWS]
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
+    workflows += [{"name": f"older {name}", "path": str(OLDER / f"{name}.json")} for name in SAVED_BEFORE]
     dropped = str(host.base / f"output/continuum/film_0000{1 + request.param}_.png")
     given = {"workflows": workflows, "uploads": [str(path) for path in uploads], "dropped": dropped, "search": SEARCHED}
     given["story"] = {"script": SCRIPT, "folder": f"board/{request.param}"}
@@ -64,6 +68,45 @@ def test_every_template_opens_and_says_the_same_as_its_api_form(seen, name):
             assert (kind, inputs) == expected[key]
         else:  # the host's own nodes gain inputs from release to release
             assert expected[key][1].items() <= inputs.items() and kind == expected[key][0]
+
+
+@pytest.mark.parametrize("name", SAVED_BEFORE)
+def test_a_workflow_that_was_saved_before_keeps_its_links_and_values(seen, name):
+    found = seen["workflows"][f"older {name}"]
+    before = json.loads((OLDER / f"api/{name}.json").read_text("utf-8"))
+    assert not found["unknown"] and set(found["api"]) == set(before)
+    for key, node in before.items():
+        assert found["api"][key]["class_type"] == node["class_type"]
+        assert node["inputs"].items() <= found["api"][key]["inputs"].items(), node["class_type"]
+
+
+SCREEN = (3200, 1800)  # of 1920 × 1080 at 60 percent
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_template_is_seen_whole_and_nothing_in_it_is_covered(seen, name):
+    """Nodes at the size that the page gives them, in their frames, before a run and with its results."""
+    found = seen["workflows"][name]
+    for places in filter(None, (found["places"], found.get("done"))):
+        nodes, frames = places["nodes"], places["frames"]
+        right, bottom = (max(one["box"][i] + one["box"][2 + i] for one in nodes + frames) for i in (0, 1))
+        left, top = (min(one["box"][i] for one in nodes + frames) for i in (0, 1))
+        assert right - left <= SCREEN[0] and bottom - top <= SCREEN[1]
+        for i, one in enumerate(nodes):
+            assert not [other["title"] for other in nodes[:i] if shared(one["box"], other["box"])], one["title"]
+            framed = [frame for frame in frames if shared(one["box"], frame["box"])]
+            if one["title"] != "Markdown Note":
+                assert len(framed) == 1 and inside(one["box"], framed[0]["box"]), one["title"]
+        assert not [text for text in places["texts"] if text["text"] == "full" and not 30 < text["height"] < 100]
+
+
+def shared(one: list[float], other: list[float]) -> bool:
+    """Whether boxes [left, top, width, height] have more than an edge in common."""
+    return all(one[i] + 1 < other[i] + other[2 + i] and other[i] + 1 < one[i] + one[2 + i] for i in (0, 1))
+
+
+def inside(one: list[float], other: list[float]) -> bool:
+    return all(one[i] >= other[i] - 1 and one[i] + one[2 + i] <= other[i] + other[2 + i] + 1 for i in (0, 1))
 
 
 def test_a_template_runs_from_the_page_and_cards_tell_of_its_states(seen):

@@ -32,9 +32,12 @@ EXAMPLES = {
     "three_segment_film": FILM,
     "story": FILM,
     "continue_from_state": FRAMES - OVERLAP,
+    "yesterdays_film": 2 * FRAMES - OVERLAP,
+    "batch_of_takes": FRAMES - OVERLAP,
     "native_continuation": FRAMES - OVERLAP,
     "sound_for_a_film": 25,
     "extend_a_video": 25 + FRAMES - OVERLAP,
+    "retake_a_video": real.TAKE_FRAMES,
 }
 
 

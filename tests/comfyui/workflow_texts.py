@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 OURS = "LTX2Continuum"
+NEGATIVE = "Negative prompt"  # a title
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
-    """column: where it stands from the left; None: one right of what it needs. group: the frame that it stands in, with
-    others below each other; where nodes name groups they flow from left to right in rows."""
+    """group: the frame that it stands in, below the others of the same column of that frame; frames flow from left to
+    right in rows. control: what the page does with its seed after each run."""
 
     name: str
     kind: str
     inputs: dict[str, Any] = field(default_factory=dict)
     title: str | None = None
-    column: int | None = None
+    column: int = 0
     group: str | None = None
+    control: str = "fixed"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Workflow:
     nodes: tuple[Node, ...]
 
 
-def ours(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
+def ours(name: str, kind: str, title: str | None = None, column: int = 0, **inputs) -> Node:
     return Node(name, OURS + kind, inputs, title, column)
 
 
@@ -45,7 +47,7 @@ def grouped(group: str, *nodes: Node) -> tuple[Node, ...]:
     return tuple(replace(node, group=group) for node in nodes)
 
 
-def native(name: str, kind: str, title: str | None = None, column: int | None = None, **inputs) -> Node:
+def native(name: str, kind: str, title: str | None = None, column: int = 0, **inputs) -> Node:
     return Node(name, kind, inputs, title, column)
 
 
@@ -76,29 +78,35 @@ _WIDTH, _HEIGHT, _SECONDS = 1280, 704, 5.0
 
 
 def _loaders() -> tuple[Node, ...]:
-    return (
+    """Models one by one, for nodes that take them so."""
+    return grouped(
+        "1 Models",
         ours("load", "LoadCheckpoint", checkpoint=CHECKPOINT),
         ours("gemma", "LoadTextEncoder", text_encoder=GEMMA, model=Link("load", "model")),
         ours("upscaler", "LoadUpsampler", upsampler=UPSAMPLER),
     )
 
 
-def _stages(
-    prompt: str, conditions: Link | None = None, preset: str = "ltx2_quality", own_audio: bool = False
-) -> tuple[Node, ...]:
+def _stages(prompt: str) -> tuple[Node, ...]:
     """From the prompt to a finished latent in two stages."""
-    vae = {"video_vae": Link("load", "video_vae")} if conditions else {}
-    sound = {"audio_vae": Link("load", "audio_vae")} if own_audio else {}
-    given = {"conditions": conditions} if conditions else {}
     return (
-        ours("preset", "Preset", preset=preset),
-        ours("text", "EncodePrompt", text_encoder=Link("gemma", "text_encoder"), prompt=prompt),
-        ours("clip", "PrepareLatent", width=_WIDTH, height=_HEIGHT, length=_SECONDS, **given),
-        ours("denoise", "Denoise", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("clip", "latent"),
-             preset=Link("preset", "preset"), **vae, **sound),
-        ours("upsample", "Upsample", latent=Link("denoise", "latent"), upsampler=Link("upscaler", "upsampler"),
-             video_vae=Link("load", "video_vae")),
-        ours("refine", "Refine", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("upsample", "latent"), **vae),
+        *grouped(
+            "2 Prompt and clip",
+            ours("text", "EncodePrompt", text_encoder=Link("gemma", "text_encoder"), prompt=prompt),
+            ours("clip", "PrepareLatent", width=_WIDTH, height=_HEIGHT, length=_SECONDS),
+        ),
+        *grouped(
+            "3 First stage",
+            ours("preset", "Preset", preset="ltx2_quality"),
+            ours("denoise", "Denoise", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("clip", "latent"),
+                 preset=Link("preset", "preset")),
+        ),
+        *grouped(
+            "4 Second stage",
+            ours("upsample", "Upsample", latent=Link("denoise", "latent"), upsampler=Link("upscaler", "upsampler"),
+                 video_vae=Link("load", "video_vae")),
+            ours("refine", "Refine", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("upsample", "latent")),
+        ),
     )  # fmt: skip
 
 
@@ -185,7 +193,7 @@ WORKFLOWS = {
         "Text to video with sound, two stages",
         "Picture and sound from a prompt: denoise at half size, upsample, refine at full size, then decode straight into an MP4 in "
         "**output/continuum**. Lengths are in seconds; nothing needs to be calculated.",
-        (*_loaders(), *_stages(HARBOUR), _to_file("continuum/text_to_video")),
+        (*_loaders(), *_stages(HARBOUR), *grouped("5 Film", _to_file("continuum/text_to_video"))),
     ),
     "image_to_video": Workflow(
         "Image to video with sound",
@@ -233,6 +241,33 @@ WORKFLOWS = {
             *grouped("4 What is new, and its state", _saved(Link("next", "state"), Link("next", "segment"), "continuum/continued")),
         ),
     ),
+    "yesterdays_film": Workflow(
+        "Yesterday's film and today's",
+        "Choose the card that yesterday's run saved beside its film: the state in it knows which film that is. Today's segment goes on from it and "
+        "comes behind it; yesterday's part stays bit for bit as it is. Film and state are saved together again, for tomorrow.",
+        (
+            *_WHOLE,
+            *grouped("2 Yesterday", ours("before", "LoadState", file="continuum_state.png")),
+            *grouped("3 Today", _segment("next", ROOFS, "before")),
+            *grouped(
+                "4 Film so far",
+                ours("join", "JoinSegments", segment_1=Link("next", "segment"), state=Link("before", "state")),
+                _saved(Link("next", "state"), Link("join", "video"), "continuum/film"),
+            ),
+        ),
+    ),
+    "batch_of_takes": Workflow(
+        "A batch of takes",
+        "The same segment as often as you like, each time with the next seed: set the number beside *Run* to ten for ten takes. Each is saved as a "
+        "film with its state, its seed in the name. Look at them in **output/continuum/takes**, and open *yesterdays_film* or *continue_from_state* "
+        "with the card of the one you like: *Load Continuation State* lists the newest first.",
+        (
+            *_WHOLE,
+            *grouped("2 What was before", ours("before", "LoadState", file="continuum_state.png")),
+            *grouped("3 Takes", replace(_segment("next", ROOFS, "before"), title="Take", control="increment")),
+            *grouped("4 Each with its state", _saved(Link("next", "state"), Link("next", "segment"), "continuum/takes/seed_%Take.seed%")),
+        ),
+    ),
     "three_segment_film": Workflow(
         "Film of three segments with sound",
         "Three segments, each going on from the one before, joined to one film with one gap-free sound track. The report says how well each "
@@ -261,11 +296,11 @@ WORKFLOWS = {
         "Its *state* goes into *Generate LTX-2 Segment* or *Save Continuation State* for more.",
         (
             *_loaders(),
-            native("film", "LoadVideo", file="film.mp4"),
-            ours("longer", "ExtendVideo", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+            *grouped("2 Video", native("film", "LoadVideo", file="film.mp4")),
+            *grouped("3 What comes next", ours("longer", "ExtendVideo", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
                  video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality"),
-            native("save", "SaveVideo", video=Link("longer", "video"), filename_prefix="continuum/extended", format="auto", codec="auto"),
+                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality")),
+            *grouped("4 Longer video", native("save", "SaveVideo", video=Link("longer", "video"), filename_prefix="continuum/extended", format="auto", codec="auto")),
         ),
     ),
     "retake_a_video": Workflow(
@@ -275,11 +310,11 @@ WORKFLOWS = {
         "and a sound go into *images* and *audio* instead of a video.",
         (
             *_loaders(),
-            native("film", "LoadVideo", file="take.mp4"),
-            ours("again", "Retake", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+            *grouped("2 Video", native("film", "LoadVideo", file="take.mp4")),
+            *grouped("3 New part", ours("again", "Retake", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
                  video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality", start=2.0, end=3.5),
-            native("save", "SaveVideo", video=Link("again", "video"), filename_prefix="continuum/retake", format="auto", codec="auto"),
+                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality", start=2.0, end=3.5)),
+            *grouped("4 Mended video", native("save", "SaveVideo", video=Link("again", "video"), filename_prefix="continuum/retake", format="auto", codec="auto")),
         ),
     ),
     "sound_for_a_film": Workflow(
@@ -287,13 +322,12 @@ WORKFLOWS = {
         "A film gets a sound that goes with its picture, which stays as it is; what sound it had is left out. The prompt says what is heard. "
         "Any length: long films are heard in windows that overlap.",
         (
-            ours("load", "LoadCheckpoint", checkpoint=CHECKPOINT),
-            ours("gemma", "LoadTextEncoder", text_encoder=GEMMA, model=Link("load", "model")),
-            native("film", "LoadVideo", file="film.mp4"),
-            ours("sound", "GenerateSound", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
+            *_loaders()[:2],
+            *grouped("2 Film", native("film", "LoadVideo", file="film.mp4")),
+            *grouped("3 Sound", ours("sound", "GenerateSound", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
                  audio_vae=Link("load", "audio_vae"), video_vae=Link("load", "video_vae"), video=Link("film", "VIDEO"), prompt=SQUARE,
-                 preset="ltx2_sound_fast"),
-            native("save", "SaveVideo", video=Link("sound", "video"), filename_prefix="continuum/sound", format="auto", codec="auto"),
+                 preset="ltx2_sound_fast")),
+            *grouped("4 Film with its sound", native("save", "SaveVideo", video=Link("sound", "video"), filename_prefix="continuum/sound", format="auto", codec="auto")),
         ),
     ),
     "native_continuation": Workflow(
@@ -302,48 +336,71 @@ WORKFLOWS = {
         "AV Latent* stands right before each sampler, with the latent and the model going through it; *AV Latent → Continuation* saves the state "
         "for the next run and gives the new frames and their sound, without what repeats the clip before. To start a film, bypass the first three.",
         (
-            native("load", "CheckpointLoaderSimple", column=0, ckpt_name=CHECKPOINT),
-            native("audio_vae", "LTXVAudioVAELoader", column=0, ckpt_name=CHECKPOINT),
-            native("gemma", "LTXAVTextEncoderLoader", column=0, text_encoder=GEMMA, ckpt_name=CHECKPOINT, device="default"),
-            native("upscaler", "LatentUpscaleModelLoader", column=0, model_name=UPSAMPLER),
-            native("positive", "CLIPTextEncode", column=1, title="Prompt", clip=Link("gemma", "CLIP"), text=ROOFS),
-            native("negative", "CLIPTextEncode", column=1, title="Negative prompt", clip=Link("gemma", "CLIP"), text="blurry, watermark, subtitles"),
-            native("rate", "LTXVConditioning", column=2, positive=Link("positive", "CONDITIONING"), negative=Link("negative", "CONDITIONING"),
-                   frame_rate=24.0),
-            native("picture", "EmptyLTXVLatentVideo", column=2, width=_WIDTH // 2, height=_HEIGHT // 2, length=121),
-            native("sound", "LTXVEmptyLatentAudio", column=2, audio_vae=Link("audio_vae", "Audio VAE"), frames_number=121, frame_rate=24),
-            native("empty", "LTXVConcatAVLatent", column=2, video_latent=Link("picture", "LATENT"), audio_latent=Link("sound", "Latent")),
-            ours("before", "LoadState", column=3, file="continuum_state.png"),
-            ours("start", "StateToAVLatent", column=3, title="Continuation → AV Latent, first stage", state=Link("before", "state"),
-                 vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("empty", "latent")),
-            native("noise", "RandomNoise", column=3, noise_seed=42),
-            native("guider", "CFGGuider", column=4, model=Link("start", "model"), positive=Link("rate", "positive"),
-                   negative=Link("rate", "negative"), cfg=1.0),
-            native("sampler", "KSamplerSelect", column=4, sampler_name="euler"),
-            native("sigmas", "ManualSigmas", column=3, sigmas="1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"),
-            native("sample", "SamplerCustomAdvanced", column=4, title="First stage", noise=Link("noise", "NOISE"), guider=Link("guider", "GUIDER"),
-                   sampler=Link("sampler", "SAMPLER"), sigmas=Link("sigmas", "SIGMAS"), latent_image=Link("start", "latent")),
-            native("half", "LTXVSeparateAVLatent", column=4, av_latent=Link("sample", "output")),
-            native("upsample", "LTXVLatentUpsampler", column=5, samples=Link("half", "video_latent"),
-                   upscale_model=Link("upscaler", "LATENT_UPSCALE_MODEL"), vae=Link("load", "VAE")),
-            native("larger", "LTXVConcatAVLatent", column=5, video_latent=Link("upsample", "LATENT"), audio_latent=Link("half", "audio_latent")),
-            ours("again", "StateToAVLatent", column=5, title="Continuation → AV Latent, second stage", state=Link("before", "state"),
-                 vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("larger", "latent")),
-            native("refine_noise", "RandomNoise", column=6, noise_seed=43),
-            native("refine_guider", "CFGGuider", column=6, model=Link("again", "model"), positive=Link("rate", "positive"),
-                   negative=Link("rate", "negative"), cfg=1.0),
-            native("refine_sigmas", "ManualSigmas", column=6, sigmas="0.85, 0.725, 0.4219, 0.0"),
-            native("refine", "SamplerCustomAdvanced", column=6, title="Second stage", noise=Link("refine_noise", "NOISE"),
-                   guider=Link("refine_guider", "GUIDER"), sampler=Link("sampler", "SAMPLER"), sigmas=Link("refine_sigmas", "SIGMAS"),
-                   latent_image=Link("again", "latent")),
-            native("apart", "LTXVSeparateAVLatent", column=7, av_latent=Link("refine", "output")),
-            native("frames", "VAEDecodeTiled", column=7, samples=Link("apart", "video_latent"), vae=Link("load", "VAE"), tile_size=512, overlap=64,
-                   temporal_size=64, temporal_overlap=8),
-            native("track", "LTXVAudioVAEDecode", column=7, samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
-            ours("after", "AVLatentToState", column=8, latent=Link("refine", "output"), images=Link("frames", "IMAGE"), audio=Link("track", "Audio"),
-                 state=Link("before", "state"), fps=24.0, filename_prefix="continuum/state"),
-            native("video", "CreateVideo", column=9, images=Link("after", "new_images"), audio=Link("after", "new_audio"), fps=24.0),
-            native("save", "SaveVideo", column=9, video=Link("video", "VIDEO"), filename_prefix="continuum/native", format="auto", codec="auto"),
+            *grouped(
+                "1 Models",
+                native("load", "CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+                native("audio_vae", "LTXVAudioVAELoader", ckpt_name=CHECKPOINT),
+                native("gemma", "LTXAVTextEncoderLoader", text_encoder=GEMMA, ckpt_name=CHECKPOINT, device="default"),
+                native("upscaler", "LatentUpscaleModelLoader", model_name=UPSAMPLER),
+            ),
+            *grouped(
+                "2 Prompt",
+                native("positive", "CLIPTextEncode", title="Prompt", clip=Link("gemma", "CLIP"), text=ROOFS),
+                native("negative", "CLIPTextEncode", title=NEGATIVE, clip=Link("gemma", "CLIP"), text="blurry, watermark, subtitles"),
+                native("rate", "LTXVConditioning", positive=Link("positive", "CONDITIONING"), negative=Link("negative", "CONDITIONING"), frame_rate=24.0),
+            ),
+            *grouped(
+                "3 Size and length",
+                native("picture", "EmptyLTXVLatentVideo", width=_WIDTH // 2, height=_HEIGHT // 2, length=121),
+                native("sound", "LTXVEmptyLatentAudio", audio_vae=Link("audio_vae", "Audio VAE"), frames_number=121, frame_rate=24),
+                native("empty", "LTXVConcatAVLatent", video_latent=Link("picture", "LATENT"), audio_latent=Link("sound", "Latent")),
+            ),
+            *grouped("4 What was before", ours("before", "LoadState", file="continuum_state.png")),
+            *grouped(
+                "5 First stage",
+                ours("start", "StateToAVLatent", title="Continuation → AV Latent, first stage", state=Link("before", "state"),
+                     vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("empty", "latent")),
+                native("sigmas", "ManualSigmas", sigmas="1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"),
+                native("noise", "RandomNoise", noise_seed=42),
+                native("guider", "CFGGuider", column=1, model=Link("start", "model"), positive=Link("rate", "positive"),
+                       negative=Link("rate", "negative"), cfg=1.0),
+                native("sampler", "KSamplerSelect", column=1, sampler_name="euler"),
+                native("sample", "SamplerCustomAdvanced", column=1, title="First stage", noise=Link("noise", "NOISE"), guider=Link("guider", "GUIDER"),
+                       sampler=Link("sampler", "SAMPLER"), sigmas=Link("sigmas", "SIGMAS"), latent_image=Link("start", "latent")),
+            ),
+            *grouped(
+                "6 Twice the size",
+                native("half", "LTXVSeparateAVLatent", av_latent=Link("sample", "output")),
+                native("upsample", "LTXVLatentUpsampler", samples=Link("half", "video_latent"),
+                       upscale_model=Link("upscaler", "LATENT_UPSCALE_MODEL"), vae=Link("load", "VAE")),
+                native("larger", "LTXVConcatAVLatent", video_latent=Link("upsample", "LATENT"), audio_latent=Link("half", "audio_latent")),
+            ),
+            *grouped(
+                "7 Second stage",
+                ours("again", "StateToAVLatent", title="Continuation → AV Latent, second stage", state=Link("before", "state"),
+                     vae=Link("load", "VAE"), model=Link("load", "MODEL"), latent=Link("larger", "latent")),
+                native("refine_sigmas", "ManualSigmas", sigmas="0.85, 0.725, 0.4219, 0.0"),
+                native("refine_noise", "RandomNoise", noise_seed=43),
+                native("refine_guider", "CFGGuider", column=1, model=Link("again", "model"), positive=Link("rate", "positive"),
+                       negative=Link("rate", "negative"), cfg=1.0),
+                native("refine", "SamplerCustomAdvanced", column=1, title="Second stage", noise=Link("refine_noise", "NOISE"),
+                       guider=Link("refine_guider", "GUIDER"), sampler=Link("sampler", "SAMPLER"), sigmas=Link("refine_sigmas", "SIGMAS"),
+                       latent_image=Link("again", "latent")),
+            ),
+            *grouped(
+                "8 Decoding",
+                native("apart", "LTXVSeparateAVLatent", av_latent=Link("refine", "output")),
+                native("frames", "VAEDecodeTiled", samples=Link("apart", "video_latent"), vae=Link("load", "VAE"), tile_size=512, overlap=64,
+                       temporal_size=64, temporal_overlap=8),
+                native("track", "LTXVAudioVAEDecode", samples=Link("apart", "audio_latent"), audio_vae=Link("audio_vae", "Audio VAE")),
+            ),
+            *grouped(
+                "9 State and what is new",
+                ours("after", "AVLatentToState", latent=Link("refine", "output"), images=Link("frames", "IMAGE"), audio=Link("track", "Audio"),
+                     state=Link("before", "state"), fps=24.0, filename_prefix="continuum/state"),
+                native("video", "CreateVideo", column=1, images=Link("after", "new_images"), audio=Link("after", "new_audio"), fps=24.0),
+                native("save", "SaveVideo", column=1, video=Link("video", "VIDEO"), filename_prefix="continuum/native", format="auto", codec="auto"),
+            ),
         ),
     ),
 }  # fmt: skip

@@ -105,6 +105,7 @@ async function workflow(page, plan, one) {
     api: (await window.app.graphToPrompt()).output,
   }));
   await show(page, plan, one.name, plan.thumbnails ? 12 : null);
+  found.places = await page.evaluate(places, plan.vue);
   if (one.continued) found.added = added, found.start = await page.evaluate(bypassed);
   if (one.queue) {
     found.run = await page.evaluate(run, one.queue);
@@ -113,8 +114,22 @@ async function workflow(page, plan, one) {
       text: card.innerText, picture: card.querySelector(".continuum-told img")?.naturalWidth ?? 0, film: card.querySelector("video")?.videoWidth ?? 0,
       clipped: [card, ...card.querySelectorAll("div")].some((box) => box.clientHeight && getComputedStyle(box).overflowY === "hidden" && box.scrollHeight > box.clientHeight + 2) })));
     await show(page, plan, `${one.name}-done`);
+    found.done = await page.evaluate(places, plan.vue);
   }
   return found;
+}
+
+// where nodes and frames are, [left, top, width, height], and how high texts, in the graph's pixels; with Nodes 2.0 as the page draws them
+function places(vue) {
+  const { canvas, graph } = window.app, { scale, offset } = canvas.ds, area = canvas.canvas.getBoundingClientRect();
+  const nodes = graph._nodes.map((n) => {
+    const drawn = vue && document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect();
+    const box = drawn ? [(drawn.x - area.x) / scale - offset[0], (drawn.y - area.y) / scale - offset[1], drawn.width / scale, drawn.height / scale]
+      : [...(n.boundingRect ?? n.getBounding())];
+    return { title: n.title, box };
+  });
+  const texts = [...document.querySelectorAll("textarea")].map((t) => ({ text: t.value, height: t.getBoundingClientRect().height / scale }));
+  return { nodes, texts: texts.filter((t) => t.height), frames: graph._groups.map((g) => ({ title: g.title, box: [...(g._bounding ?? g.boundingRect)] })) };
 }
 
 async function upload(page, plan) {
@@ -243,7 +258,7 @@ function storyGraph(given) {
 async function show(page, plan, name, margin = null) {
   await page.evaluate(async () => {
     const { canvas, graph } = window.app;
-    const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
+    const boxes = [...graph._nodes, ...graph._groups].map((n) => n.boundingRect ?? n.getBounding?.() ?? n._bounding);
     const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
     const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
     canvas.ds.fitToBounds?.([left - 30, top - 30, right - left + 60, bottom - top + 60]);
@@ -254,7 +269,7 @@ async function show(page, plan, name, margin = null) {
   await page.waitForTimeout(700);
   const clip = margin === null ? null : await page.evaluate((margin) => {
     const { canvas, graph } = window.app, { scale, offset } = canvas.ds, rect = canvas.canvas.getBoundingClientRect();
-    const boxes = graph._nodes.map((n) => n.boundingRect ?? n.getBounding());
+    const boxes = [...graph._nodes, ...graph._groups].map((n) => n.boundingRect ?? n.getBounding?.() ?? n._bounding);
     const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
     const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
     return { x: rect.x + (left + offset[0]) * scale - margin, y: rect.y + (top + offset[1]) * scale - margin,
