@@ -430,7 +430,7 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
     """Denoise an empty clip; what it draws afterwards is kept for the next step."""
     request = replace(clip.request, positive=positive, negative=negative)
     job = make_job(models, request, parts=(FIRST_PASS,))
-    report = host.progress_reporter("video encoding", "denoising")
+    report = host.progress_reporter("video encoding", "denoising", names=models.names)
     inputs = inputs_of(models, job, positive, negative)
     latent = first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
     # encoded here once: later stages have no audio VAE
@@ -453,7 +453,7 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
     """Denoise an enlarged clip again at full size; a seed below 0 goes on with what the first stage drew."""
     request = replace(clip.request, positive=positive, negative=negative)
     job = make_job(models, request, parts=(SECOND_PASS,))
-    report = host.progress_reporter("video encoding", "refining")
+    report = host.progress_reporter("video encoding", "refining", names=models.names)
     generators = steps.generators_of(models, job.seed if seed < 0 else seed, 1)
     if seed < 0:
         generators[0].set_state(clip.rng_state)

@@ -124,7 +124,7 @@ class ExtendVideo(host.io.ComfyNode):
         request = Request(prompt=prompt, negative_prompt=negative_prompt, seconds=exact_seconds(seconds), seed=seed)
         start = go_on(models, with_preset(request, _preset(preset)), source, context=context or None)
         made = start.made
-        report = host.progress_reporter(*STAGES)
+        report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
         told = [str(made.timing), f"{segment.geometry}, seed {segment.seed}", *start.notes]
@@ -261,7 +261,7 @@ class Retake(host.io.ComfyNode):
         )
         request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
         made = retaking(models, request, film, part)
-        report = host.progress_reporter(*STAGES)
+        report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [str(made.window), *film.notes, *made.job.notes]
         new = frames_of(segment, report) if made.window.picture else ()
@@ -326,7 +326,7 @@ class Dub(host.io.ComfyNode):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
         request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
         made = dubbing(models, request, _file_of(video, cls.hidden))
-        report = host.progress_reporter(*STAGES)
+        report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
         target = host.save_target("continuum/dubbed", kind="temp").path(".mp4")

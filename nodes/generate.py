@@ -304,7 +304,7 @@ class Generate(host.io.ComfyNode):
 
 def carried_out(models, made, written: list[str]):
     """The node's outputs: a segment sampled and decoded, and what it leaves. written: what to tell before the rest."""
-    report = host.progress_reporter(*STAGES)
+    report = host.progress_reporter(*STAGES, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
     carried = state_after(made, segment, images)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import comfy.ops
 import comfy.utils
 import comfy.weight_adapter
 import folder_paths
-import PIL.Image
 import torch
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui
 
@@ -29,10 +29,7 @@ from ..ltx2.checkpoint.quantization.linear import PackedParameter
 from ..ltx2.checkpoint.reader import gguf_names
 from ..ltx2.errors import CheckpointError, Ltx2Error, RequestError
 from ..ltx2.networks.layers.attention import by_rows
-from ..ltx2.stages.preview import latent_picture
 from ..ltx2.text.layers import OnInputDevice
-from ..ltx2.values import AVLatent, Progress
-from .console import ConsoleBar
 from .names import resolve_name
 from .paths import SaveTarget, below, inside, names_something
 
@@ -235,51 +232,38 @@ def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-STEPS = 1000  # of a bar
+def progress_reporter(*stages: str, part: int = 0, parts: int = 1, names: Sequence[str] = ()):
+    """A callback for the engine's progress: see ``progress.reporter``."""
+    from .progress import reporter  # which asks this file
+
+    return reporter(stages, part, parts, names)
 
 
-def progress_reporter(*stages: str, part: int = 0, parts: int = 1):
-    """A callback for the engine's progress: moves the node's bar and the console's, shows what denoising sees and stops
-    when the user cancels.
-
-    stages: those that this node goes through, in order; the one bar spans them all, the denoising ones with most of it.
-    part, parts: this is one of so many equal parts of the node's work.
-    """
-    bars: dict = {}
-    console = ConsoleBar(getattr(comfy.utils, "PROGRESS_BAR_ENABLED", True))
-    weights = [20 if stage in ("denoising", "refining") else 5 if stage == "video decoding" else 1 for stage in stages]
-
-    def report(progress: Progress) -> None:
-        try:
-            mm.throw_exception_if_processing_interrupted()
-        except BaseException:
-            console.close()
-            raise
-        console(progress)
-        bar = bars.setdefault("bar", comfy.utils.ProgressBar(STEPS))
-        if progress.stage in stages:
-            place = stages.index(progress.stage)
-            share = progress.done / progress.total if progress.total else 1.0
-            through = (sum(weights[:place]) + min(share, 1.0) * weights[place]) / sum(weights)
-            bars["done"] = round(STEPS * (part + through) / parts)
-        image = _preview(progress.preview)
-        bar.update_absolute(
-            bars.get("done", STEPS * part // parts), STEPS, ("JPEG", image, 512) if image is not None else None
-        )
-
-    return report
+def progress_bar(total: int):
+    """The bar of the node that is at work."""
+    return comfy.utils.ProgressBar(total)
 
 
-def _preview(latent):
-    """A picture of a latent for the page, or None where there is nothing to see or the host cannot tell its colours."""
-    if not isinstance(latent, AVLatent):
-        return None
+def console_is_on() -> bool:
+    """Whether the host's own samplers print their progress."""
+    return getattr(comfy.utils, "PROGRESS_BAR_ENABLED", True)
+
+
+def latent_colours() -> tuple[Any, Any] | None:
+    """Shares of red, green and blue of the latents' channels, and a bias, as the host keeps them for previews."""
     known = comfy.latent_formats.LTXV()
     factors = getattr(known, "latent_rgb_factors", None)
-    found = (
-        None if factors is None else latent_picture(latent, factors, getattr(known, "latent_rgb_factors_bias", None))
-    )
-    return None if found is None else PIL.Image.fromarray(found)
+    return None if factors is None else (factors, getattr(known, "latent_rgb_factors_bias", None))
+
+
+def tiny_autoencoders() -> list[Path]:
+    """Files of tiny autoencoders for LTX-2 in the host's folder for previews, newest release first; none where the user
+    wants plain previews."""
+    method = getattr(comfy.cli_args.args, "preview_method", None)
+    if getattr(method, "value", method) == "latent2rgb":
+        return []
+    names = [name for name in model_names("vae_approx") if Path(name).name.startswith("taeltx")]
+    return [model_path(name, "vae_approx") for name in sorted(names, reverse=True)]
 
 
 # --- model files -------------------------------------------------------------------------------------------------

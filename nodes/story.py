@@ -136,7 +136,7 @@ class Story(host.io.ComfyNode):
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
         def make(task):
-            progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments))
+            progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments), names=models.names)
             return pipeline_generator(models, progress=progress)(task)
 
         with named_as(target):

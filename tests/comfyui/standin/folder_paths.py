@@ -25,7 +25,16 @@ def get_temp_directory():
 
 # GGUF files are not among what a plain host lists
 SUFFIXES = (".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft")
-KINDS = {"checkpoints", "diffusion_models", "text_encoders", "vae", "loras", "latent_upscale_models", "model_patches"}
+KINDS = {
+    "checkpoints",
+    "diffusion_models",
+    "text_encoders",
+    "vae",
+    "loras",
+    "latent_upscale_models",
+    "model_patches",
+    "vae_approx",
+}
 
 
 def get_filename_list(kind):
