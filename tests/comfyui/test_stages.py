@@ -222,8 +222,8 @@ def test_a_cancelled_run_leaves_the_host_usable(run, whole_run, folders, pack, m
     host = pack.nodes.host
     original = host.progress_reporter
 
-    def cancelling(*stages):
-        report = original(*stages)
+    def cancelling(*stages, **more):
+        report = original(*stages, **more)
 
         def hook(progress):
             if progress.stage == stage and progress.done >= (stage in ("denoising", "refining")):

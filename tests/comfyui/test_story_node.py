@@ -71,11 +71,11 @@ def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
     host, seen = pack.nodes.host, []
     reporter = host.progress_reporter
 
-    def stopping(*stages, part=0, parts=1):
+    def stopping(*stages, part=0, parts=1, **more):
         seen.append((part, parts))
         if part == 1 and len(seen) == 2:
             raise Stopped
-        return reporter(*stages, part=part, parts=parts)
+        return reporter(*stages, part=part, parts=parts, **more)
 
     monkeypatch.setattr(host, "progress_reporter", stopping)
     with pytest.raises(Stopped):
