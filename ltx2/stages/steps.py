@@ -27,7 +27,7 @@ from .given import negative_text, stages_of, wants_negative
 from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
 from .models import Models
 from .presets import sigmas_of
-from .refinement import upsample_video
+from .refinement import check_temporal_upsampler, check_upsampler, upsample_video
 from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
 from .video_decoding import decode_tiny, decode_video, enlarged, plan_video, room_to_decode, tiny_bytes
@@ -273,6 +273,7 @@ def upsample_latent(models: Models, latent: AVLatent, *, kind: str = "upsampler"
     coder = models.need("video_decoder") if coder is None else coder
     room = 0 if latent.video is None else UPSAMPLER_BYTES_PER_VALUE * latent.video.numel()
     with models.placement.on(network, activation_bytes=room) as (upsampler,):
+        (check_upsampler if kind == "upsampler" else check_temporal_upsampler)(upsampler.config)
         device = models.placement.device_of(network)
         with memory.on_device(coder.per_channel_statistics, device) as statistics:
             return upsample_video(upsampler, statistics, latent, device=device, progress=progress)
