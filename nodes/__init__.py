@@ -7,6 +7,7 @@ from . import (
     decode,
     denoise,
     films,
+    frame_rate,
     generate,
     latents,
     loras,
@@ -34,6 +35,7 @@ MODULES = (
     text,
     latents,
     denoise,
+    frame_rate,
     decode,
     native,
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..ltx2.errors import RequestError
 from . import host
 from .models import upsampler_of
-from .placement import models_of
+from .placement import models_of, with_temporal_upsampler
 from .sockets import (
     AnyAudioVae,
     AnyModel,
@@ -67,7 +67,16 @@ class ModelsNode(host.io.ComfyNode):
             "LTX-2 Models",
             "models",
             description="Puts models on one wire, changes single ones of it, such as a model with a LoRA, and gives them one by one.",
-            inputs=[*pipeline_inputs(), bundle_input()],
+            inputs=[
+                *pipeline_inputs(),
+                bundle_input(),
+                host.field(
+                    AnyUpsampler,
+                    "temporal_upsampler",
+                    "The temporal x2 latent upsampler, for double_rate of Generate and of scripts.",
+                    optional=True,
+                ),
+            ],
             outputs=[
                 host.output(Bundle, "models", "All models on one wire, for Generate and Story."),
                 host.output(Model, "model", "The transformer."),
@@ -75,6 +84,7 @@ class ModelsNode(host.io.ComfyNode):
                 host.output(VideoVae, "video_vae", "Pictures to latents and back."),
                 host.output(AudioVae, "audio_vae", "Sound to latents and back."),
                 host.output(Upsampler, "upsampler", "The spatial x2 latent upsampler."),
+                host.output(Upsampler, "temporal_upsampler", "The temporal x2 latent upsampler."),
             ],
             search_aliases=["model pipe", "bundle", "pipe", "unpack models"],
         )
@@ -83,7 +93,13 @@ class ModelsNode(host.io.ComfyNode):
     def execute(cls, models=None, **single):
         found = gathered(models, **single)
         return host.io.NodeOutput(
-            found, found.model, found.text_encoder, found.video_vae, found.audio_vae, found.upsampler
+            found,
+            found.model,
+            found.text_encoder,
+            found.video_vae,
+            found.audio_vae,
+            found.upsampler,
+            found.temporal_upsampler,
         )
 
 
@@ -97,8 +113,9 @@ def gathered(models: ModelsValue | None = None, **single) -> ModelsValue:
                 f"{name} is ComfyUI's own, which Continuum's engine cannot run: connect models of Load LTX-2 Checkpoint, or keep "
                 "ComfyUI's model and samplers and put Continuation → AV Latent before each of them"
             )
-    if "upsampler" in given:
-        given["upsampler"] = upsampler_of(given["upsampler"])
+    for name in ("upsampler", "temporal_upsampler"):
+        if name in given:
+            given[name] = upsampler_of(given[name])
     return replace(models or ModelsValue(), **given)
 
 
@@ -111,7 +128,10 @@ def everything(models: ModelsValue):
         raise RequestError(
             "there is no text encoder: choose it in the loader whose models are connected, or connect text_encoder"
         )
-    return models_of(**models.parts)
+    parts = dict(models.parts)
+    temporal = parts.pop("temporal_upsampler", None)
+    found = models_of(**parts)
+    return found if temporal is None else with_temporal_upsampler(found, temporal)
 
 
 NODES = [ModelsNode]

@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from ..ltx2.values import Progress
 
-SHOWN = ("denoising", "refining", "video decoding")  # the stages that take long
+SHOWN = ("denoising", "refining", "doubling", "video decoding")  # the stages that take long
 
 
 class ConsoleBar:

@@ -79,13 +79,19 @@ class MakeState(host.io.ComfyNode):
     def execute(cls, latent, images, video_overlap, audio_overlap, audio=None):
         waveform = waveform_of(audio)
         overlap, notes = overlap_within(latent.timing, Overlap(video_overlap, audio_overlap))
+        doubled = latent.rounds and len(images) != latent.timing.frames
         state = make_state(latent, images[..., :3], waveform, overlap)
-        segment = SegmentValue(images[..., :3], waveform, latent.timing)
+        timing = latent.timing.doubled(latent.rounds) if doubled else latent.timing
+        segment = SegmentValue(images[..., :3], waveform, timing)
         return host.io.NodeOutput(state, segment, ui={"states": [card(state, notes=notes)]})
 
 
 def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):
     """The state of a finished clip. Raises RequestError when the clip is not finished."""
+    if latent.rounds and len(frames) != latent.timing.frames:
+        # the state is of the rate before, whose frames stand where every so many of these do
+        check_frames(len(frames), latent.timing.doubled(latent.rounds))
+        frames = frames[:: 1 << latent.rounds]
     check_frames(len(frames), latent.timing)
     check_sound(waveform, latent.timing)
     if latent.stage != FINISHED:

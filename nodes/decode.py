@@ -180,7 +180,8 @@ def sound_of(models: Models, clip: LatentValue) -> Waveform | None:
 
 def whole_clip(clip: LatentValue, pieces, sound: Waveform | None) -> FinishedSegment:
     """A clip as a film of its own, with the frames that repeat the one before."""
-    return FinishedSegment(replace(clip.timing, video_overlap=0, end_offset=0), pieces, sound)
+    timing = replace(clip.timing, video_overlap=0, end_offset=0).doubled(clip.rounds)
+    return FinishedSegment(timing, pieces, sound)
 
 
 NODES = [DecodeVideo, DecodeAudio, DecodeToFile]

@@ -5,7 +5,8 @@ from dataclasses import replace
 from ..ltx2.clock import exact_seconds
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Overlap
-from ..ltx2.film.handoff import fps_after
+from ..ltx2.film.handoff import LastFrames, fps_after
+from ..ltx2.stages.doubling.tiles import MOST_ROUNDS
 from ..ltx2.stages.given import sound_from
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
@@ -32,6 +33,7 @@ from .sockets import (
 from .text import NEGATIVE_TOOLTIP, enhance_input, with_enhanced_prompt
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
+DOUBLED_STAGES = (*STAGES[:5], "doubling", *STAGES[5:])
 
 # what people type who look for it
 SEARCHES = [
@@ -236,6 +238,17 @@ class Generate(host.io.ComfyNode):
                 bundle_input(),
                 *picture_inputs(),
                 enhance_input(),
+                host.field(
+                    io.Int,
+                    "double_rate",
+                    "How often the frame rate is doubled in the end: 1 makes 48 frames per second of 24. Takes the temporal upsampler on the models "
+                    "wire, see LTX-2 Models; the state stays of the rate before. Experimental.",
+                    default=0,
+                    min=0,
+                    max=MOST_ROUNDS,
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),
@@ -276,6 +289,7 @@ class Generate(host.io.ComfyNode):
         audio=None,
         audio_start=0.0,
         enhance=False,
+        double_rate=0,
         **single,
     ):
         models = everything(gathered(models, **single))
@@ -292,6 +306,7 @@ class Generate(host.io.ComfyNode):
             images=given.images,
             clips=given.clips,
             audio=one_audio(given, own_audio(audio, audio_start)),
+            double_rate=double_rate,
             references=given.references,
             voice=given.voice,
         )
@@ -304,21 +319,23 @@ class Generate(host.io.ComfyNode):
 
 def carried_out(models, made, written: list[str]):
     """The node's outputs: a segment sampled and decoded, and what it leaves. written: what to tell before the rest."""
-    report = host.progress_reporter(*STAGES, names=models.names)
+    stages = DOUBLED_STAGES if made.job.settings.rounds else STAGES
+    report = host.progress_reporter(*stages, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
-    carried = state_after(made, segment, images)
+    carried = state_after(made, segment, images if segment.base is None else last_frames_of(segment.base, made.overlap))
+    timing = made.timing.doubled(segment.rounds)
     told = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
     info = "\n".join((str(made.timing), *told))
     return host.io.NodeOutput(
         images,
         audio_value(segment.sound),
         carried,
-        SegmentValue(images, segment.sound, made.timing),
+        SegmentValue(images, segment.sound, timing),
         info,
         float(segment.geometry.fps),
-        new_video(images, segment.sound, made.timing),
-        ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, made.timing)},
+        new_video(images, segment.sound, timing),
+        ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, timing)},
     )
 
 
@@ -327,6 +344,14 @@ def frames_of(segment, report):
     for pixels in segment.pixels(progress=report):
         host.check_interrupted()
         yield pictures(pixels)
+
+
+def last_frames_of(segment, overlap: Overlap):
+    """Frames [n, H, W, 3] uint8 that a state takes from a clip whose frame rate was doubled: of before."""
+    last = LastFrames(overlap.video_frames)
+    for _ in last.watch(frames_of(segment, None)):
+        pass
+    return last.frames
 
 
 NODES = [Generate]

@@ -17,7 +17,7 @@ from ..ltx2.errors import CheckpointError, RequestError
 from ..ltx2.networks.layers.ops import compute_dtype
 from ..ltx2.stages.memory import on_device
 from ..ltx2.stages.models import read_refine_lora
-from ..ltx2.stages.refinement import check_upsampler
+from ..ltx2.stages.refinement import check_temporal_upsampler, check_upsampler
 from . import host
 from .releases import check_video_vae
 from .sockets import (
@@ -204,22 +204,28 @@ class LoadUpsampler(host.io.ComfyNode):
             "LoadUpsampler",
             "Load LTX-2 Upsampler",
             "models",
-            description="Loads the spatial x2 latent upsampler, which doubles width and height between the two stages. ComfyUI's own "
-            "latent upscale model loader fits the same inputs.",
+            description="Loads a latent upsampler: the spatial x2 one, which doubles width and height between the two stages, or the temporal x2 "
+            "one, which doubles the frame rate. ComfyUI's own latent upscale model loader fits the same inputs.",
             inputs=[
                 host.field(
                     host.io.Combo,
                     "upsampler",
-                    "A spatial x2 upscaler in models/latent_upscale_models.",
+                    "A spatial or temporal x2 upscaler in models/latent_upscale_models.",
                     options=host.model_names(*UPSAMPLERS),
                 )
             ],
-            outputs=[host.output(Upsampler, "upsampler", "For Upsample, Generate and Story.")],
+            outputs=[
+                host.output(
+                    Upsampler,
+                    "upsampler",
+                    "For Upsample, Generate and Story; a temporal one for Double LTX-2 Frame Rate or LTX-2 Models.",
+                )
+            ],
         )
 
     @classmethod
     def execute(cls, upsampler):
-        return host.io.NodeOutput(load_upsampler(host.model_path(upsampler, *UPSAMPLERS)))
+        return host.io.NodeOutput(load_upsampler(host.model_path(upsampler, *UPSAMPLERS), any_kind=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -274,11 +280,12 @@ def load_audio_vae(file: Checkpoint) -> AudioVaeValue:
     return AudioVaeValue(encoder, decoder, vocoder, sample_rate=rate, name=file.paths[0].stem, missing=missing)
 
 
-def load_upsampler(path: Path) -> UpsamplerValue:
-    """A latent upsampler. Raises CheckpointError for another file, RequestError for one of another kind."""
+def load_upsampler(path: Path, *, any_kind: bool = False) -> UpsamplerValue:
+    """A latent upsampler, a temporal one too where any kind will do. Raises CheckpointError for another file,
+    RequestError for one of another kind."""
     file = open_checkpoint(path)
     network = load.load_upsampler(file, dtype=host.vae_dtype(), ops=host.OPS)
-    check_upsampler(network.config)
+    (check_temporal_upsampler if any_kind and network.config.temporal else check_upsampler)(network.config)
     return UpsamplerValue(host.patcher(network), file.paths[0].stem)
 
 

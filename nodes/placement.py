@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ NOT_CONNECTED = {
     "audio_decoder": "there is no audio VAE: connect audio_vae",
     "vocoder": "there is no audio VAE: connect audio_vae",
     "upsampler": "two stages need the latent upsampler: connect upsampler, or choose a preset of one stage",
+    "temporal_upsampler": "double_rate needs the temporal upsampler: connect it to temporal_upsampler of LTX-2 Models",
     "text_encoder": "a prompt is to be encoded: connect text_encoder",
 }
 
@@ -164,6 +165,15 @@ def models_of(
         host_placement=HostPlacement(connected.patchers, lambda loras: lora_patcher(model, loras)),
         **connected.found,
     )
+
+
+def with_temporal_upsampler(models: Models, value: UpsamplerValue) -> Models:
+    """The same models with the network that doubles the frame rate."""
+    held = models.host_placement
+    assert isinstance(held, HostPlacement)  # of ``models_of``
+    network = value.patcher.model
+    patchers = {**held.patchers, id(network): value.patcher}
+    return replace(models, temporal_upsampler=network, host_placement=replace(held, patchers=patchers))
 
 
 def _reference_loras(model: ModelValue) -> tuple[Lora, ...]:

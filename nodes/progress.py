@@ -29,7 +29,8 @@ def reporter(stages: Sequence[str], part: int = 0, parts: int = 1, names: Sequen
     """
     bars: dict = {}
     console = ConsoleBar(host.console_is_on())
-    weights = [20 if stage in ("denoising", "refining") else 5 if stage == "video decoding" else 1 for stage in stages]
+    long = ("denoising", "refining", "doubling")
+    weights = [20 if stage in long else 5 if stage == "video decoding" else 1 for stage in stages]
 
     def report(progress: Progress) -> None:
         try:

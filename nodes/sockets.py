@@ -189,6 +189,7 @@ class ModelsValue:
     video_vae: VideoVaeValue | None = None
     audio_vae: AudioVaeValue | None = None
     upsampler: UpsamplerValue | None = None
+    temporal_upsampler: UpsamplerValue | None = None
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -280,7 +281,8 @@ class LatentValue:
     final size, length and place in time. latent: where the host keeps results, None before denoising; stage: what has
     been done with it. rng_state: of the generator that the next step draws on from. sound: to start from, as latents.
     source: what it was made with; version: of that model; before: what the state was made with that it continues.
-    notes: what was adjusted.
+    notes: what was adjusted. rounds: how often its frame rate was doubled, after which the geometry is what it became
+    and the timing what it was.
     """
 
     request: Request
@@ -294,6 +296,7 @@ class LatentValue:
     version: tuple[int, ...] = ()
     before: Source = Source()
     notes: tuple[str, ...] = ()
+    rounds: int = 0
 
     @property
     def seed(self) -> int | None:

@@ -145,7 +145,7 @@ class Story(host.io.ComfyNode):
                 make,
                 work=target.folder,
                 out=target.folder / FILM,
-                identity=identity_of_wires(wired, models),
+                identity=identity_of_wires(wired, models, story),
                 source=source_of(models),
                 options=RunOptions(Wishes(redo=wishes(redo, bridge)), numbered=True, metadata=texts, enhancer=enhancer),
                 log=lambda line: lines.append(as_named(line, target)),
@@ -278,21 +278,21 @@ def wishes(text: str, bridge: bool = False) -> tuple:
     return bridged(found) if bridge and found else found
 
 
-def identity_of_wires(wired, models) -> str:
+def identity_of_wires(wired, models, story) -> str:
     """A text that differs for other models, LoRAs and settings."""
     from ..ltx2.story.from_pipeline import identity_of
 
     model = wired.model
     loras: list[tuple] = [(path.name, strength) for path, strength in model.loras]
     loras += [(Path(one.path).name, one.strength, one.stage) for one in model.stage_loras]
-    settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models)]
+    settings = [model.dtype, loras, wired.text_encoder.identity, *weights(models, story)]
     added = [*(path for path, _ in model.loras), *(Path(one.path) for one in model.stage_loras)]
     files = [*model.files, *added, *filter(None, [model.distilled_lora])]
     return identity_of(files, settings)
 
 
-def weights(models) -> list[str]:
-    """What tells the networks around the transformer from others."""
+def weights(models, story) -> list[str]:
+    """What tells the networks around the transformer from others, as far as a story needs them."""
     from ..ltx2.text.cache import fingerprint
 
     parts = (
@@ -302,6 +302,7 @@ def weights(models) -> list[str]:
         models.audio_decoder,
         models.vocoder,
         models.upsampler,
+        *((models.temporal_upsampler,) if story.double_rate else ()),
     )
     return ["" if part is None else fingerprint(part) for part in parts]
 

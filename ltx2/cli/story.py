@@ -148,6 +148,10 @@ def run(args: argparse.Namespace) -> None:
     script = with_drift(args, with_script_loras(args))
     script = replace(script, enhance=script.enhance or args.enhance)
     check_enhancer(args, script.is_enhanced)
+    if args.temporal_upsampler and not script.double_rate:
+        raise RequestError(
+            "--temporal-upsampler doubles the frame rate: add double_rate to the script, or leave it out"
+        )
     wishes = wishes_of(args.redo, args.pick, args.takes, args.bridge)
     check_wishes(script, wishes)
     check_workers(args)

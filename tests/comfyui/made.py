@@ -121,11 +121,11 @@ def make(run, host, names: dict[str, str], output: Path) -> SimpleNamespace:
         own_clip=own_clip,
         own_finished=in_stages(own_clip)[2],
         card=(output / saved.ui["images"][0]["filename"]).read_bytes(),
-        **of_the_host(host, half, finished),
+        **of_the_host(host, half, finished, first("LoadUpsampler", upsampler=names["temporal_upsampler"])),
     )
 
 
-def of_the_host(host, half, finished) -> dict:
+def of_the_host(host, half, finished, temporal) -> dict:
     """What the host's own nodes hand over: noise, a model, VAEs, latents with and without masks."""
     network = torch.nn.Module()
     network.diffusion_model = PictureClock()
@@ -133,6 +133,7 @@ def of_the_host(host, half, finished) -> dict:
     latent = {"samples": host.nested(finished.latent.video.float(), finished.latent.audio.float()), "batch_index": [0]}
     masks = [torch.ones(1, 1, *part.shape[2:]) for part in (finished.latent.video, finished.latent.audio)]
     return {
+        "temporal": temporal,
         "sigmas": torch.tensor([1.0, 0.6, 0.0]),
         "noise": Noise(host.nested(*noise)),
         "native": host.patcher(network),

@@ -95,6 +95,7 @@ WORDS = {
 BYPASSED = {
     "LTX2ContinuumUpsample": "latent",
     "LTX2ContinuumRefine": "latent",
+    "LTX2ContinuumDoubleRate": "latent",
     "LTXVLatentUpsampler": "samples",
 }
 UPSCALERS = ("LTX2ContinuumLoadUpsampler", "LatentUpscaleModelLoader")

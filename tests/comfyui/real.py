@@ -26,6 +26,7 @@ STAND_INS = {
     "checkpoints/ltx-2.3-22b-dev-fp8.safetensors": ("2.3", "transformer"),
     "text_encoders/gemma_3_12B_it_fp4_mixed.safetensors": ("2.3", "text_encoder"),
     "latent_upscale_models/ltx-2.3-spatial-upscaler-x2-1.1.safetensors": ("2.3", "spatial_upsampler"),
+    "latent_upscale_models/ltx-2.3-temporal-upscaler-x2-1.0.safetensors": ("2.3", "temporal_upsampler"),
     "loras/ltx-2.3-22b-distilled-lora-384.safetensors": ("2.3", "distilled_lora"),
 }
 # smallest that the models take, by input name

@@ -89,6 +89,7 @@ CASES = {
     "LoadSplitFiles": lambda m: {role: m.names[role] for role in ("transformer", "video_vae", "audio_vae")},
     "LoadTextEncoder": lambda m: {"text_encoder": m.names["text_encoder"], "model": m.parts["model"]},
     "LoadUpsampler": lambda m: {"upsampler": m.names["spatial_upsampler"]},
+    "LoadUpsampler, temporal": lambda m: {"upsampler": m.names["temporal_upsampler"]},
     "Models": lambda m: m.parts,
     "ApplyLora": lambda m: {"model": m.parts["model"], "lora": m.names["distilled_lora"], "strength": 0.5},
     "EncodePrompt": lambda m: {"text_encoder": m.parts["text_encoder"], "prompt": "A lake.",
@@ -117,6 +118,10 @@ CASES = {
     "Upsample": lambda m: {"latent": m.half, "upsampler": m.parts["upsampler"], "video_vae": m.parts["video_vae"]},
     "Refine": refining,
     "Refine, guided": lambda m: refining(m, guidance=m.guidance, sigmas=m.sigmas, preset=m.preset, seed=7),
+    "DoubleRate": lambda m: {
+        "latent": m.finished, "model": m.parts["model"], "video_vae": m.parts["video_vae"], "rounds": 1,
+        "upsampler": m.temporal, **m.texts,
+    },
     "DecodeVideo": decoding,
     "DecodeVideo, in pieces": lambda m: decoding(m, memory="streaming"),
     "DecodeVideo, in tiles": lambda m: decoding(m, memory="tiled"),

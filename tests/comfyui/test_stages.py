@@ -1,5 +1,6 @@
 """The stage nodes: one way with Generate, interruption, memory modes, the host's own values."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -309,3 +310,33 @@ def test_sizes_and_lengths(run, folders):
     with pytest.raises(ValueError, match="8k|105"):
         run("PrepareLatent", width=704, height=512, length=100, unit="frames", fps=24.0, snap="off")
     assert run("NegativePreset", preset="short").args[0].startswith("worst quality")
+
+
+def test_a_doubled_clip_leaves_the_state_of_its_rate_before(run, loaded, shelf):  # noqa: F811
+    """By the stage nodes every second frame is carried; Generate's state is the one that it leaves without doubling."""
+    parts = loaded("2.3")
+    temporal = run("LoadUpsampler", upsampler=shelf("2.3")["temporal_upsampler"]).args[0]
+    models = run("Models", temporal_upsampler=temporal, **parts).args[0]
+    settings = preset(run, steps=1, overrides="double.sigmas=[0.9,0]")
+    given = {"prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0}
+    given |= {"preset": "ltx2_fast", "settings": settings, "seed": 5, "video_overlap": 9, "audio_overlap": 17}
+    plain, doubled = (run("Generate", models=models, double_rate=rounds, **given) for rounds in (0, 1))
+    images, audio, state, segment, info, fps, video = doubled.args
+    assert len(images) == 17 and fps == 48 and "experimental" in info
+    assert all(map(np.array_equal, state.video_frames, plain.args[2].video_frames))
+    assert state.metadata == plain.args[2].metadata and torch.equal(audio["waveform"], plain.args[1]["waveform"])
+    assert (segment.timing.frames, segment.timing.fps) == (17, 48)
+
+    texts, vae = contexts(run, parts), {"video_vae": parts["video_vae"]}
+    clip = run("PrepareLatent", **SMALL).args[0]
+    one_stage = preset(run, "ltx2_distilled", 1)
+    clip = run("Denoise", model=parts["model"], latent=clip, seed=5, preset=one_stage, **texts).args[0]
+    more, rate = run("DoubleRate", model=parts["model"], latent=clip, upsampler=temporal, rounds=1, **texts, **vae).args
+    frames = run("DecodeVideo", latent=more, **vae).args[0]
+    state, segment = run("MakeState", latent=more, images=frames, video_overlap=9, audio_overlap=0).args
+    assert rate == 48 and len(frames) == 17 and segment.timing.fps == 48
+    assert np.array_equal(state.video_frames[4], (frames[8] * 255).round().to(torch.uint8).numpy())
+    with pytest.raises(ValueError, match="was doubled before"):
+        run("DoubleRate", model=parts["model"], latent=more, upsampler=temporal, rounds=1, **texts, **vae)
+    with pytest.raises(ValueError, match="enlarges 2 times"):
+        run("DoubleRate", model=parts["model"], latent=clip, upsampler=parts["upsampler"], rounds=1, **texts, **vae)

@@ -54,11 +54,16 @@ def native(name: str, kind: str, title: str | None = None, column: int = 0, **in
 CHECKPOINT = "ltx-2.3-22b-distilled-fp8.safetensors"
 GEMMA = "gemma_3_12B_it_fp4_mixed.safetensors"
 UPSAMPLER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
+TEMPORAL_UPSAMPLER = "ltx-2.3-temporal-upscaler-x2-1.0.safetensors"
 _HUB = "https://huggingface.co"
 # file name → (directory below models/, address)
 MODELS = {
     CHECKPOINT: ("checkpoints", f"{_HUB}/Lightricks/LTX-2.3-fp8/resolve/main/{CHECKPOINT}"),
     GEMMA: ("text_encoders", f"{_HUB}/Comfy-Org/ltx-2/resolve/main/split_files/text_encoders/{GEMMA}"),
+    TEMPORAL_UPSAMPLER: (
+        "latent_upscale_models",
+        f"{_HUB}/Lightricks/LTX-2.3/resolve/main/{TEMPORAL_UPSAMPLER}",
+    ),
     UPSAMPLER: ("latent_upscale_models", f"{_HUB}/Lightricks/LTX-2.3/resolve/main/{UPSAMPLER}"),
 }
 
@@ -194,6 +199,21 @@ WORKFLOWS = {
         "Picture and sound from a prompt: denoise at half size, upsample, refine at full size, then decode straight into an MP4 in "
         "**output/continuum**. Lengths are in seconds; nothing needs to be calculated.",
         (*_loaders(), *_stages(HARBOUR), *grouped("5 Film", _to_file("continuum/text_to_video"))),
+    ),
+    "double_frame_rate": Workflow(
+        "Twice the frame rate",
+        "A clip at 24 frames per second becomes one at 48: the temporal upsampler puts a frame between any two, and four steps in tiles of time "
+        "make it a film again. Sound, and a state made of the clip, stay as they were. *rounds* 2 makes 96. Experimental. *Generate LTX-2 Segment* "
+        "has the same as *double_rate*, a script of *LTX-2 Story* too.",
+        (
+            *_loaders(),
+            ours("more", "LoadUpsampler", title="Temporal upsampler", upsampler=TEMPORAL_UPSAMPLER),
+            *_stages(HARBOUR),
+            ours("double", "DoubleRate", model=Link("load", "model"), positive=Link("text", "positive"), latent=Link("refine", "latent"),
+                 upsampler=Link("more", "upsampler"), video_vae=Link("load", "video_vae")),
+            replace(_to_file("continuum/double_frame_rate"), inputs={
+                **_to_file("continuum/double_frame_rate").inputs, "latent": Link("double", "latent")}),
+        ),
     ),
     "image_to_video": Workflow(
         "Image to video with sound",
