@@ -78,7 +78,8 @@ class ImageCondition:
 
     image: RGB uint8 [H, W, 3] (numpy) or float [H, W, 3] in 0…1 (torch); frame: picture frame index, 0 = first, LAST =
     the last; strength: 0…1, 1 keeps it exactly; crf: H.264 round-trip quality, None = the model version's default, 0 =
-    off. guide: it is looked at beside the clip, also at frame 0, where others are put in place.
+    off. guide: it is looked at beside the clip, also at frame 0, where others are put in place. attention: 0…1, how
+    much the clip looks at it; one below 1 is always a guide.
     """
 
     image: Any
@@ -86,6 +87,7 @@ class ImageCondition:
     strength: float = 1.0
     crf: float | None = None
     guide: bool = False
+    attention: float = 1.0
 
 
 def placed(images: tuple[ImageCondition, ...], frames: int) -> tuple[ImageCondition, ...]:
@@ -100,7 +102,8 @@ class ClipCondition:
 
     frames: [N, H, W, 3], uint8 numpy or float torch in 0…1; frame: picture frame index of the first; strength: 0…1.
     mask: float [N, h, w] in 0…1 of any size where only a part is known: 0 keeps, 1 is made anew. frozen: nothing of the
-    picture is made at all, and it counts as noiseless throughout.
+    picture is made at all, and it counts as noiseless throughout. attention: 0…1, how much the clip looks at them;
+    below 1 they are not put in place but looked at beside the clip.
     """
 
     frames: Any
@@ -108,6 +111,7 @@ class ClipCondition:
     strength: float = 1.0
     frozen: bool = False
     mask: torch.Tensor | None = None
+    attention: float = 1.0
 
 
 @dataclass(frozen=True)

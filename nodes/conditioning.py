@@ -18,6 +18,20 @@ def _outputs():
     return [host.output(Conditions, "conditions", "For Prepare LTX-2 Clip, or the next node of the chain.")]
 
 
+def attention_input(what: str):
+    """How much the clip looks at a picture or clip."""
+    return host.field(
+        host.io.Float,
+        "attention",
+        f"How much the clip looks at {what}: 1 in full. Below 1 it stands beside the clip as a guide, at frame 0 too, and 0 is not looked at.",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+    )
+
+
 class AddImage(host.io.ComfyNode):
     """A picture at a place in the clip."""
 
@@ -58,15 +72,16 @@ class AddImage(host.io.ComfyNode):
                     max=51.0,
                     step=1.0,
                 ),
+                attention_input("it"),
             ],
             outputs=_outputs(),
             search_aliases=["keyframe", "reference image", "image guide"],
         )
 
     @classmethod
-    def execute(cls, image, frame, strength, conditions=None, crf=-1.0):
+    def execute(cls, image, frame, strength, conditions=None, crf=-1.0, attention=1.0):
         given = conditions or ConditionsValue()
-        added = ImageCondition(picture_of(image), frame, strength, None if crf < 0 else crf)
+        added = ImageCondition(picture_of(image), frame, strength, None if crf < 0 else crf, attention=attention)
         return host.io.NodeOutput(replace(given, images=(*given.images, added)))
 
 
@@ -101,15 +116,17 @@ class AddClip(host.io.ComfyNode):
                     step=0.01,
                 ),
                 host.field(Conditions, "conditions", MORE, optional=True),
+                attention_input("them"),
             ],
             outputs=_outputs(),
             search_aliases=["video to video", "video guide"],
         )
 
     @classmethod
-    def execute(cls, frames, frame, strength, conditions=None):
+    def execute(cls, frames, frame, strength, conditions=None, attention=1.0):
         given = conditions or ConditionsValue()
-        return host.io.NodeOutput(replace(given, clips=(*given.clips, ClipCondition(frames[..., :3], frame, strength))))
+        added = ClipCondition(frames[..., :3], frame, strength, attention=attention)
+        return host.io.NodeOutput(replace(given, clips=(*given.clips, added)))
 
 
 class ReferenceVideo(host.io.ComfyNode):

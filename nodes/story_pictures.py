@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ..ltx2.errors import RequestError
+from ..ltx2.story.script import StoryImage
 from ..ltx2.values import LAST
 from . import host
 from .sockets import Conditions, ConditionsValue
@@ -43,7 +44,8 @@ def with_pictures(story, given: ConditionsValue):
         if image.crf is not None:
             raise RequestError(f"a picture has crf {image.crf:g}, a story's have that of the model: leave crf at -1")
         frame = None if image.frame == LAST else image.frame
-        story = story.with_image(picture_file(image.image), frame, image.strength)
+        placed = StoryImage(picture_file(image.image), frame, image.strength, image.attention)
+        story = story.with_image(placed)
     return story
 
 

@@ -213,8 +213,11 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         "--image",
         action="append",
         default=[],
-        metavar="FILE[@FRAME[:STRENGTH]]",
-        help="picture to start from, or to reach at a frame (a number, or last); may be repeated",
+        metavar="FILE[@FRAME[:STRENGTH[:ATTENTION]]]",
+        help=(
+            "picture to start from, or to reach at a frame (a number, or last); with an attention below 1 the clip "
+            "looks at it that much instead of starting from it; may be repeated"
+        ),
     )
     group.add_argument(
         "--audio", metavar="FILE", help="sound of your own, of the whole film: it is kept, and the picture goes with it"
@@ -277,12 +280,12 @@ def request_from(
     )
     wanted = [split_image(text) for text in args.image]
     last = 0
-    if any(frame is None for _, frame, _ in wanted):
+    if any(frame is None for _, frame, *_ in wanted):
         last = make_job(models, opened(request), parts=()).geometry.frames - 1
     # opened here, so that a picture that cannot be read is told before anything runs
     images = tuple(
-        ImageCondition(media.open_image(path), last if frame is None else frame, strength)
-        for path, frame, strength in wanted
+        ImageCondition(media.open_image(path), last if frame is None else frame, strength, attention=attention)
+        for path, frame, strength, attention in wanted
     )
     return replace(request, images=images)
 
@@ -316,19 +319,21 @@ def _exists(name: str) -> bool:
     return file_path(name) is not None and os.path.lexists(name)
 
 
-def split_image(text: str) -> tuple[str, int | None, float]:
-    """Path, frame (None: the last) and strength of ``FILE[@FRAME[:STRENGTH]]``. Raises RequestError for a place that is
-    none."""
-    found = None if _exists(text) else re.fullmatch(r"(.+)@([0-9]{1,9}|last)(?::([0-9]*\.?[0-9]+))?", text)
+def split_image(text: str) -> tuple[str, int | None, float, float]:
+    """Path, frame (None: the last), strength and attention of ``FILE[@FRAME[:STRENGTH[:ATTENTION]]]``. Raises
+    RequestError for a place that is none."""
+    share = r"(?::([0-9]*\.?[0-9]+))?"
+    found = None if _exists(text) else re.fullmatch(rf"(.+)@([0-9]{{1,9}}|last){share}{share}", text)
     if not found:
         file = text.rpartition("@")[0]
         if file and not _exists(text) and _exists(file):
             raise RequestError(
-                f"image is {text!r}, expected FILE@FRAME:STRENGTH with a frame number from 0 or last, such as "
-                f"{file}@last:0.8"
+                f"image is {text!r}, expected FILE@FRAME:STRENGTH:ATTENTION with a frame number from 0 or last, such "
+                f"as {file}@last:0.8"
             )
-        return text, 0, 1.0
-    return found[1], None if found[2] == "last" else int(found[2]), float(found[3] or 1)
+        return text, 0, 1.0, 1.0
+    frame = None if found[2] == "last" else int(found[2])
+    return found[1], frame, float(found[3] or 1), float(found[4] or 1)
 
 
 def split_strength(text: str) -> tuple[str, float]:

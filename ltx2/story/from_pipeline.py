@@ -54,7 +54,8 @@ def request_of(task: SegmentTask) -> Request:
     """The pipeline's request for a segment of a story."""
     last = task.frames - 1
     images = tuple(
-        ImageCondition(open_image(i.path), last if i.frame is None else i.frame, i.strength) for i in task.images
+        ImageCondition(open_image(i.path), last if i.frame is None else i.frame, i.strength, attention=i.attention)
+        for i in task.images
     )
     return Request(
         prompt=task.prompt,

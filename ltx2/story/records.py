@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StoryError
 from ..film.timeline import SegmentTiming
-from .script import SegmentScript, StoryScript
+from .script import SegmentScript, StoryImage, StoryScript
 from .segment_files import STATE, StoredFile, file_sha256
 from .sentences import as_story_error, shown
 from .tasks import seed_of
@@ -199,7 +199,7 @@ class Keys:
                 "preset": script.preset,
                 "overrides": script.overrides,
                 "overlap": [script.video_overlap, script.audio_overlap],
-                "images": [[self._file(segment, image.path), image.frame, image.strength] for image in segment.images],
+                "images": [self._shown(segment, image) for image in segment.images],
             }
             | self._followed(segment, index)
             | self._heard(segment, index)
@@ -212,6 +212,11 @@ class Keys:
         """The voice that it is spoken with, where there is one."""
         voice = segment.voice
         return {} if voice is None else {"voice": [self._file(segment, voice.path), voice.identity]}
+
+    def _shown(self, segment: SegmentScript, image: StoryImage) -> list[Any]:
+        """A picture; its attention only where it has one, so that other keys stay as they were."""
+        weaker = [] if image.attention == 1 else [image.attention]
+        return [self._file(segment, image.path), image.frame, image.strength, *weaker]
 
     def _heard(self, segment: SegmentScript, index: int) -> dict[str, Any]:
         """Its piece of the film's own track, where there is one."""

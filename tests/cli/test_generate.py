@@ -214,18 +214,19 @@ def test_a_state_beside_the_film_changes_nothing(call, tmp_path):
 
 
 def test_how_pictures_and_strengths_are_written(tmp_path):
-    assert options.split_image("a.png") == ("a.png", 0, 1.0)
-    assert options.split_image("a.png@16:0.5") == ("a.png", 16, 0.5)
-    assert options.split_image("a@b.png@last") == ("a@b.png", None, 1.0)
-    assert options.split_image(r"C:\pictures\a.png@8") == (r"C:\pictures\a.png", 8, 1.0)
+    assert options.split_image("a.png") == ("a.png", 0, 1.0, 1.0)
+    assert options.split_image("a.png@16:0.5") == ("a.png", 16, 0.5, 1.0)
+    assert options.split_image("a.png@0:0.7:.5") == ("a.png", 0, 0.7, 0.5)
+    assert options.split_image("a@b.png@last") == ("a@b.png", None, 1.0, 1.0)
+    assert options.split_image(r"C:\pictures\a.png@8") == (r"C:\pictures\a.png", 8, 1.0, 1.0)
     strange = tmp_path / "a@3"
     strange.write_bytes(b"")
-    assert options.split_image(str(strange)) == (str(strange), 0, 1.0)
-    for place in ("-1", "first", "5:x", "1.5", "", "²"):
+    assert options.split_image(str(strange)) == (str(strange), 0, 1.0, 1.0)
+    for place in ("-1", "first", "5:x", "5:1:1:1", "1.5", "", "²"):
         with pytest.raises(RequestError, match="expected FILE@FRAME:STRENGTH"):
             options.split_image(f"{strange}@{place}")
     for odd in ("a" * 5000, "a\0b@3x", "\ud800@x"):
-        assert options.split_image(odd) == (odd, 0, 1.0)
+        assert options.split_image(odd) == (odd, 0, 1.0, 1.0)
     assert options.split_strength("x.safetensors") == ("x.safetensors", 1.0)
     assert options.split_strength(r"C:\x.safetensors:-0.5") == (r"C:\x.safetensors", -0.5)
     assert options.parse_size("768x512") == (768, 512)
@@ -233,7 +234,7 @@ def test_how_pictures_and_strengths_are_written(tmp_path):
 
 def test_the_end_of_a_film_is_kept_while_it_is_written(tmp_path):
     class Film:
-        sounds = (None,)
+        sounds, rounds, base = (None,), 0, None
 
         def frames(self, index, progress=None):
             for i in range(3):

@@ -98,8 +98,9 @@ CASES = {
     "SizeHelper": lambda m: {"aspect": "16:9", "megapixels": 0.4, "multiple": "64"},
     "PrepareLatent": lambda m: {"conditions": m.carried, **CLIP},
     "PrepareLatent, own sound": lambda m: {"conditions": m.own, **CLIP},
-    "AddImage": lambda m: {"image": m.frames, "frame": 0, "strength": 1.0, "conditions": m.pictures},
-    "AddClip": lambda m: {"frames": m.frames, "frame": 0, "strength": 1.0, "conditions": m.pictures},
+    "AddImage": lambda m: {"image": m.frames, "frame": 0, "strength": 1.0, "conditions": m.pictures,
+    "attention": 0.7},
+    "AddClip": lambda m: {"frames": m.frames, "frame": 0, "strength": 1.0, "attention": 0.0, "conditions": m.pictures},
     "ReferenceVideo": lambda m: {
         "frames": m.frames, "strength": 1.0, "attention": 0.5, "stages": "first stage", "mask": m.frames[..., 0],
         "conditions": m.pictures,

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ltx2 import clock
 from ltx2.errors import Ltx2Warning, RequestError
@@ -13,7 +15,9 @@ from ltx2.stages.conditioning import (
     place_latent,
 )
 from ltx2.stages.conditioning.positions import Guide, guide_positions
-from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Waveform
+from ltx2.stages.conditioning.references import ReferenceLatent
+from ltx2.stages.denoising.streams import ClipClock, streams
+from ltx2.values import AudioCondition, AVLatent, ClipCondition, ImageCondition, LatentCondition, Waveform
 
 SHAPE = (2, 4, 5, 2, 3)
 FRAMES = clock.frames_of_latents(SHAPE[2])
@@ -45,6 +49,46 @@ def test_a_picture_later_on_becomes_a_guide():
     result = known(images=[ImageCondition(picture(0), frame=20, strength=0.5)])
     assert result.video is None and result.extra_tokens == 6
     assert (result.guides[0].frame, result.guides[0].strength) == (20, 0.5)
+
+
+def test_what_is_looked_at_by_less_is_a_guide_wherever_it_stands():
+    clip = np.zeros((9, 64, 96, 3), np.uint8)
+    result = known(
+        images=[ImageCondition(picture(255), strength=0.7, attention=0.5), ImageCondition(picture(0), frame=20)],
+        clips=[ClipCondition(clip, attention=0.25), ClipCondition(clip[:8], frame=9, attention=0.0)],
+    )
+    assert result.video is None
+    found = [(guide.frame, guide.strength, guide.attention, guide.latent.shape[2]) for guide in result.guides]
+    assert found == [(20, 1.0, 1.0, 1), (0, 0.7, 0.5, 1), (0, 1.0, 0.25, 2), (9, 1.0, 0.0, 1)]
+    for wrong, words in (
+        (ClipCondition(np.zeros((FRAMES, 64, 96, 3), np.uint8), frozen=True, attention=0.5), "it is put in place"),
+        (ClipCondition(clip, attention=1.5), "clip condition has attention 1.5, expected 0"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            known(clips=[wrong])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), max_size=4), st.booleans())
+def test_rows_of_guides_are_the_matrix(attentions, with_reference):
+    """Clip and guide look at each other by the guide's attention; guides, and guides and references, in full."""
+    latents = torch.zeros(1, 4, 1, 2, 3)
+    reference = (ReferenceLatent(latents, attention=0.6),) if with_reference else ()
+    guides = tuple(Guide(latents, 8 * i + 1, attention=a) for i, a in enumerate(attentions))
+    found = streams(
+        AVLatent(torch.zeros(1, 4, 2, 2, 3), None), Conditioning(guides=guides, references=reference), ClipClock(24)
+    ).video
+    weights = torch.cat([torch.ones(12), *(torch.full((6,), a) for a in sorted(attentions, key=lambda a: a != 1))])
+    front = 12 + 6 * sum(a == 1 for a in attentions)
+    weights = torch.cat([weights, torch.full((6,), 0.6)] if with_reference else [weights])
+    wanted = torch.ones(len(weights), len(weights))
+    wanted[:front, front:], wanted[front:, :front] = weights[front:], weights[front:, None]
+    assert found.positions.shape[2] == len(weights)
+    if found.attention is None:
+        assert bool((wanted == 1).all())
+        return
+    assert [row.start for row in found.attention[1:]] == [row.stop for row in found.attention[:-1]]
+    matrix = torch.cat([row.strengths.expand(row.stop - row.start, -1) for row in found.attention])
+    assert torch.equal(matrix, wanted)
 
 
 def test_later_writes_win():

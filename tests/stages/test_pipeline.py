@@ -134,6 +134,19 @@ def test_own_sound_is_heard_as_it_was_given(models, preset):
     assert not torch.equal(segment.latent.video, plain.latent.video)
 
 
+def test_a_guide_counts_by_its_attention(models):
+    """Not looked at it changes nothing, up to rounding; the less it is looked at, the less it changes."""
+
+    def made(*attentions):
+        images = tuple(ImageCondition(PICTURE, attention=a) for a in attentions)
+        # a sound draws its noise behind that of the guide's tokens
+        return run(models("2.3"), preset="ltx2_3_distilled", images=images, audio_latents=0).latent.video
+
+    plain = made()
+    change = [float((made(attention) - plain).abs().mean()) for attention in (0.0, 0.1, 0.5)]
+    assert change[0] < 1e-5 < change[1] < change[2]
+
+
 @pytest.mark.slow
 def test_the_refine_lora_reaches_the_second_stage_only(models):
     networks = models("2.3")

@@ -50,7 +50,7 @@ segments:
       three, on
       two lines
     image: {file: a.png, frame: last, strength: 0.7}
-  - {prompt: four, cut: yes, image: [a.png, {file: a.png, frame: 24}]}
+  - {prompt: four, cut: yes, image: [a.png, {file: a.png, frame: 24, attention: 0.5}]}
 """
     script = parse_script(text, tmp_path / "s.yaml")
     assert script.fps == Fraction(24000, 1001)

@@ -204,9 +204,8 @@ def condition_video(
 
     shape: of the clip's latent [B, 128, F, h, w]. encode_pixels: pictures [1, 3, n, 32h, 32w] in -1…1 → latents.
     image_crf: for images that name none themselves.
-    conditioning: what to add to. What stands at frame 0 is put in place, unless it is to be a guide; what comes later
-    becomes guides. Raises
-    RequestError and MediaError.
+    conditioning: what to add to. What stands at frame 0 is put in place, unless it is to be a guide or is looked at
+    by less than 1; what comes later becomes guides. Raises RequestError and MediaError.
     """
     check_places(images, clips, clock.frames_of_latents(shape[2]))
     height, width = (side * clock.PIXELS_PER_LATENT for side in shape[3:])
@@ -222,19 +221,25 @@ def condition_video(
         key = (str(image.image) if isinstance(image.image, (str, Path)) else id(image.image), crf)
         if key not in encoded:
             encoded[key] = encode_pixels(prepare_image(image.image, height, width, crf=crf))
-        if not image.guide:
+        if not image.guide and image.attention == 1:
             result = _place(result, encoded[key], image.frame, image.strength, shape)
         else:
-            shown.append(Guide(encoded[key], image.frame, image.strength))
+            shown.append(Guide(encoded[key], image.frame, image.strength, image.attention))
     for clip in clips:
         pixels = prepare_clip(clip.frames, height, width)
         if fills_latent_frames(clip):
             # with a picture in front that is thrown away again, no latent frame stands for one picture alone
             filled = encode_pixels(torch.cat([pixels[:, :, :1], pixels], dim=2))[:, :, 1:]
+            if clip.attention != 1:
+                shown.append(Guide(filled, clip.frame, clip.strength, clip.attention))
+                continue
             place = clock.latent_frame_of(clip.frame)
             result = place_latent(result, filled, latent_frame=place, strength=clip.strength, shape=shape)
             continue
         place = _on_grid(clip.frame, len(clip.frames))
+        if clip.attention != 1:
+            shown.append(Guide(encode_pixels(pixels), place, clip.strength, clip.attention))
+            continue
         result = _place(result, encode_pixels(pixels), place, clip.strength, shape)
         if clip.mask is not None:
             result = _with_mask(result, latent_mask(clip.mask, *shape[3:]))
@@ -283,6 +288,10 @@ def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition
                 raise RequestError(
                     f"{name} condition has strength {condition.strength:g}, expected 0 (no effect) to 1 (kept exactly)"
                 )
+            if not 0 <= condition.attention <= 1:
+                raise RequestError(
+                    f"{name} condition has attention {condition.attention:g}, expected 0 (not looked at) to 1 (in full)"
+                )
     for clip in clips:
         count = len(clip.frames)
         if clip.mask is not None or clip.frozen:
@@ -300,7 +309,11 @@ def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition
 
 
 def _check_whole(clip: ClipCondition, frames: int) -> None:
-    """Raises RequestError for a masked or frozen picture that is not that of the whole clip."""
+    """Raises RequestError for a masked or frozen picture that is not that of the whole clip, or not put in place."""
+    if clip.attention != 1:
+        raise RequestError(
+            f"a clip with a mask has attention {clip.attention:g}: it is put in place, leave attention at 1"
+        )
     if clip.frame or len(clip.frames) != frames:
         raise RequestError(
             f"a clip with a mask has {len(clip.frames)} pictures from frame {clip.frame} on, expected all {frames}"

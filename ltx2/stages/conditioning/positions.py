@@ -12,16 +12,23 @@ from ...clock import Seconds
 
 @dataclass(frozen=True)
 class Guide:
-    """Latents [1 or B, 128, f, h, w] for the model to look at, from picture frame ``frame`` on."""
+    """Latents [1 or B, 128, f, h, w] for the model to look at, from picture frame ``frame`` on. attention: 0…1, how
+    much the clip and they look at each other."""
 
     latent: torch.Tensor
     frame: int
     strength: float = 1.0
+    attention: float = 1.0
 
     @property
     def tokens(self) -> int:
         """How many tokens it takes."""
         return self.latent.shape[2] * self.latent.shape[3] * self.latent.shape[4]
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """Its attention by token: [tokens] float32."""
+        return torch.full((self.tokens,), self.attention, dtype=torch.float32)
 
 
 def guide_positions(

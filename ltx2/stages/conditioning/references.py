@@ -16,6 +16,7 @@ from ...errors import RequestError
 from ...media.images import prepare_clip
 from ...networks.layers.attention import RowStrength
 from ...values import ReferenceCondition
+from .positions import Guide
 
 STAGES = ("first", "both")  # of two: which ones see a reference
 
@@ -134,13 +135,13 @@ def token_weights(mask: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
 
 def row_strengths(
-    own: int, references: Sequence[ReferenceLatent], *, apart: bool = False
+    own: int, references: Sequence[ReferenceLatent | Guide], *, apart: bool = False
 ) -> tuple[RowStrength, ...] | None:
     """How strongly tokens look at each other, by rows; None where all do in full.
 
-    own: tokens in front of the references. The clip sees each token of a reference by its weight and is seen by it so;
-    a reference sees itself in full, and the other ones too unless ``apart``. No matrix of all tokens by all tokens is
-    made: rows that share their strengths share one line.
+    own: tokens in front of the references and of guides that count less. The clip sees each token of these by its
+    weight and is seen by it so; one of them sees itself in full, and the other ones too unless ``apart``. No matrix of
+    all tokens by all tokens is made: rows that share their strengths share one line.
     """
     weights = [reference.weights for reference in references]
     if all(bool((one == 1).all()) for one in weights):

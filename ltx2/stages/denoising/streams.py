@@ -112,12 +112,14 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
     keyframes = torch.zeros(1, own + conditioning.extra_tokens, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     parts = [(tokens, clean, mask)]
-    extras: tuple[Guide | ReferenceLatent, ...] = (*conditioning.guides, *conditioning.references)
+    # those that are looked at by less than 1 stand behind the others, so that these share their rows with the clip
+    guides = sorted(conditioning.guides, key=lambda guide: guide.attention != 1)
+    extras: tuple[Guide | ReferenceLatent, ...] = (*guides, *conditioning.references)
     for extra in extras:
         known = patchify_video(extra.latent.to(latent)).expand(batch, -1, -1)
         level = torch.full((batch, extra.tokens, 1), 1 - extra.strength, dtype=torch.float32, device=device)
         parts.append((torch.zeros_like(known), known, level))
-    for guide in conditioning.guides:
+    for guide in guides:
         positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
     for one in conditioning.references:
         positions.append(
@@ -131,8 +133,9 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
             )
         )
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
-    in_front = own + sum(guide.tokens for guide in conditioning.guides)
-    strengths = row_strengths(in_front, conditioning.references)
+    in_front = own + sum(guide.tokens for guide in guides if guide.attention == 1)
+    weaker = [guide for guide in guides if guide.attention != 1]
+    strengths = row_strengths(in_front, [*weaker, *conditioning.references])
     frozen = conditioning.video_frozen
     return StreamTokens(
         tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths, frozen=frozen

@@ -130,6 +130,7 @@ def _condition(condition: Any, kind: type) -> Any:
     found: dict[str, Any] = {
         "frame": whole_number(condition.frame, f"frame of {what}"),
         "strength": finite_number(condition.strength, f"strength of {what}"),
+        "attention": finite_number(condition.attention, f"attention of {what}"),
     }
     if kind is ClipCondition:
         found["frozen"] = truth_value(condition.frozen, "frozen")

@@ -75,6 +75,7 @@ class StoryImage:
     path: Path
     frame: int | None = 0
     strength: float = 1.0
+    attention: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,17 @@ class StoryScript:
         gap = (1 - Fraction(1, 1 << self.double_rate)) / self.fps
         return self.start_frame(index) / self.fps - cuts * gap
 
-    def with_image(self, path: Path, frame: int | None, strength: float = 1.0) -> "StoryScript":
+    def with_image(self, image: StoryImage) -> "StoryScript":
         """The same story with one more picture, at a frame of the film (None: its last one), in the segment that shows
         that frame. Raises StoryError for a frame that the film has not."""
+        frame = image.frame
         if frame is None:
-            return self._with_image(len(self.segments) - 1, StoryImage(path, None, strength))
+            return self._with_image(len(self.segments) - 1, image)
         first = 0  # frame of the film with which a segment begins to show
         for index, segment in enumerate(self.segments):
             repeated = 0 if segment.cut or not index else self.video_overlap
             if first <= frame < first + segment.frames - repeated:
-                return self._with_image(index, StoryImage(path, frame - first + repeated, strength))
+                return self._with_image(index, replace(image, frame=frame - first + repeated))
             first += segment.frames - repeated
         raise StoryError(f"a picture is at frame {frame} of the film, which has frames 0 to {self.total_frames - 1}")
 
@@ -427,7 +429,7 @@ class _Segments:
         reader = self.reader
         if isinstance(node, Sequence):
             raise reader.error(node, "the image is a list in a list: write one list of files")
-        known = ("file", "frame", "strength")
+        known = ("file", "frame", "strength", "attention")
         found = {"file": node} if isinstance(node, Scalar) else reader.mapping(node, "image", known)
         if "file" not in found:
             raise reader.error(node, "the image has no file: add `file:`")
@@ -436,7 +438,8 @@ class _Segments:
         if frame is not None and frame >= frames:
             message = f"the image is at frame {frame}, the segment has frames 0 to {frames - 1}"
             raise reader.error(found["frame"], message)
-        return StoryImage(path, frame, reader.value(found, "strength", 1.0, values.share))
+        strength, attention = (reader.value(found, name, 1.0, values.share) for name in ("strength", "attention"))
+        return StoryImage(path, frame, strength, attention)
 
 
 @dataclass(frozen=True)
