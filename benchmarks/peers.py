@@ -39,6 +39,23 @@ class Dit:
         return dict(zip(("video", "audio"), self.model(*streams)))
 
 
+class Load:
+    """A checkpoint's transformer as every verb loads it by default: built on the meta device, its weights views of the
+    mapped file."""
+
+    def __init__(self):
+        # imports are not part of loading, for nobody
+        from ltx2.checkpoint import models, reader
+
+        self.models, self.reader = models, reader
+
+    def build(self, state_dict, config):
+        checkpoint = self.reader.open_checkpoint(state_dict)
+        self.model = self.models.load_transformer(checkpoint, av_timestep_mode="cross", dtype=torch.bfloat16)
+
+    forward = Dit.forward
+
+
 class Decode:
     """The convolutional video decoder, streamed exactly as it is by default."""
 
@@ -81,4 +98,4 @@ class Codec:
         return {"frames": state.video_frames, "audio": state.audio_latents}
 
 
-COMPONENTS = {"dit": Dit, "decode": Decode, "codec": Codec}
+COMPONENTS = {"dit": Dit, "load": Load, "decode": Decode, "codec": Codec}

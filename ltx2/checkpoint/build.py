@@ -1,6 +1,8 @@
 """Networks from tensors: built without memory on the meta device, then given the file's tensors one by one."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, RequestError, is_out_of_memory
-from ..networks.layers.ops import TORCH_OPS, Ops
+from ..networks.layers.ops import TORCH_OPS, UNSET_OPS, Ops
 from .adapters.difference import Scaled
 from .layout import Component
 from .lazy_tensor import HeldTensor, LazyTensor
@@ -68,24 +70,45 @@ def build(make: Callable[[Ops], Kind], component: Component, options: LoadOption
     file. Errors: CheckpointError when tensors are missing, left over or of another shape, with counts and the first
     names, and when ``make`` cannot build what the metadata says.
     """
-    expected = _made(make, TORCH_OPS, component).state_dict(keep_vars=True)
+    with _no_collections():
+        return _built(make, component, options)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Garbage collection waits, where it is on: thousands of new objects that are all in use set it off again and
+    again, and each time it finds nothing in everything that was ever imported."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _built(make: Callable[[Ops], Kind], component: Component, options: LoadOptions) -> Kind:
+    empty = _made(make, UNSET_OPS, component)
+    expected = empty.state_dict(keep_vars=True)
     stored = matching_tensors(component, expected)
     changes = differences_for(options.loras, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     # a host's layers may have no tensors before they are assigned
-    module = _made(make, options.ops, component)
-    packed = {name.rpartition(".")[0] for name, tensor in stored.items() if _is_packed(module, name, tensor, options)}
+    module = empty if options.ops is TORCH_OPS else _made(make, options.ops, component)
+    layers = dict(module.named_modules())
+    packed = {name.rpartition(".")[0] for name, tensor in stored.items() if _is_packed(layers, name, tensor, options)}
     for name, wanted in expected.items():
         stem, _, last = name.rpartition(".")
         if last == "weight" and stem in packed:
             continue
         value = _loaded(stored[name], changes.get(name, ()), options)
-        owner = module.get_submodule(stem)
-        setattr(owner, last, nn.Parameter(value, requires_grad=False) if isinstance(wanted, nn.Parameter) else value)
+        setattr(
+            layers[stem], last, nn.Parameter(value, requires_grad=False) if isinstance(wanted, nn.Parameter) else value
+        )
     for stem in packed:
         parent, _, last = stem.rpartition(".")
-        tensor, bias = stored[f"{stem}.weight"], cast(nn.Linear, module.get_submodule(stem)).bias
+        tensor, bias = stored[f"{stem}.weight"], cast(nn.Linear, layers[stem]).bias
         linear = _quantized_linear(cast(QuantizedTensor, tensor), bias, changes.get(f"{stem}.weight", ()), options)
-        setattr(module.get_submodule(parent), last, linear)
+        setattr(layers[parent], last, linear)
     return module.eval().requires_grad_(False)
 
 
@@ -118,12 +141,12 @@ def _quantized_linear(
     return QuantizedLinear(tensor.pack(options.device), bias, kept, compute_dtype=dtype)
 
 
-def _is_packed(module: nn.Module, name: str, tensor: Stored, options: LoadOptions) -> bool:
+def _is_packed(layers: Mapping[str, nn.Module], name: str, tensor: Stored, options: LoadOptions) -> bool:
     """Whether a weight stays as it is stored: that of a linear layer, where this was asked for."""
     stem, _, last = name.rpartition(".")
     if options.quantized != "on_use" or last != "weight" or not isinstance(tensor, QuantizedTensor):
         return False
-    owner = module.get_submodule(stem)
+    owner = layers[stem]
     shape = getattr(owner, "out_features", None), getattr(owner, "in_features", None)
     return shape == tuple(tensor.shape)
 

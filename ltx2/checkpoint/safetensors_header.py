@@ -14,6 +14,7 @@ METADATA_LIMIT_BYTES = 1_000_000
 ENTRY_LIMIT_BYTES = 4_000
 DIMENSIONS_LIMIT = 16
 _INT64_MAX = 2**63 - 1
+_LABEL = "\0"  # in a message, where the tensor is to be named: a header has thousands of them
 
 # Names of the format → torch. Some are missing from older torch.
 _NAMES = {
@@ -114,34 +115,38 @@ def _metadata(found, fail) -> dict[str, str]:
 
 
 def _entry(name: str, value, start: int, size: int, fail) -> Entry:
-    label = f"tensor {shown(name)}"
+    def fails(what: str) -> CheckpointError:
+        return fail(what.replace(_LABEL, f"tensor {shown(name)}", 1))
+
     if not is_name(name):
-        raise fail(
-            f"has {label} under a name of {len(name)} characters, expected at most {NAME_LIMIT} that can be shown"
+        raise fails(
+            f"has {_LABEL} under a name of {len(name)} characters, expected at most {NAME_LIMIT} that can be shown"
         )
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         keys = ", ".join(sorted(map(shown, value))[:5]) if isinstance(value, dict) else type(value).__name__
-        raise fail(f"describes {label} by {keys or 'nothing'}, expected dtype, shape and data_offsets")
+        raise fails(f"describes {_LABEL} by {keys or 'nothing'}, expected dtype, shape and data_offsets")
     stored, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(stored, str) or stored not in DTYPES:
-        raise fail(f"has {label} of dtype {shown(stored)}, expected one of the format's, such as F32, BF16 or F8_E4M3")
+        raise fails(
+            f"has {_LABEL} of dtype {shown(stored)}, expected one of the format's, such as F32, BF16 or F8_E4M3"
+        )
     if not _whole_numbers(shape) or len(shape) > DIMENSIONS_LIMIT:
-        raise fail(
-            f"has {label} of shape {shown(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers "
+        raise fails(
+            f"has {_LABEL} of shape {shown(shape)}, expected a list of at most {DIMENSIONS_LIMIT} whole numbers "
             "from 0 on"
         )
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise fail(f"has {label} at {shown(offsets)}, expected a start and an end from 0 on")
+        raise fails(f"has {_LABEL} at {shown(offsets)}, expected a start and an end from 0 on")
     begin, end = offsets
     if start + end > size:
-        raise fail(f"has {label} end at byte {start + end}, but is {size} bytes long")
+        raise fails(f"has {_LABEL} end at byte {start + end}, but is {size} bytes long")
     dtype, expected = DTYPES[stored], DTYPES[stored].itemsize
     for extent in shape:
         expected *= extent
         if expected > _INT64_MAX:
-            raise fail(f"has {label} of shape {shown(shape)}, which is larger than any file")
+            raise fails(f"has {_LABEL} of shape {shown(shape)}, which is larger than any file")
     if expected != end - begin:
-        raise fail(f"has {label} of {stored} {shown(shape)} in {end - begin} bytes, expected {expected}")
+        raise fails(f"has {_LABEL} of {stored} {shown(shape)} in {end - begin} bytes, expected {expected}")
     return Entry(dtype, stored, tuple(shape), start + begin, end - begin)
 
 

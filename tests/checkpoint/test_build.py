@@ -1,5 +1,6 @@
 """Building: every tensor is named, lands where it belongs, shares the file's memory where it can."""
 
+import gc
 import types
 
 import pytest
@@ -143,3 +144,27 @@ def test_whole_numbers_in_place_of_weights_are_a_quantisation(tmp_path, dtype):
     with pytest.raises(CheckpointError, match="quantised in a way that is not known here: use the bf16") as caught:
         models.load_transformer(opened(tmp_path, tensors))
     assert "incomplete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_no_layer_is_given_first_values_or_made_twice(tmp_path, monkeypatch, was_on, fails):
+    path = save(tmp_path / "model.safetensors", small.prefixed(small.transformer() | small.connectors()))
+    made = []
+    for name in ("uniform_", "kaiming_uniform_", "ones_", "zeros_"):
+        monkeypatch.setattr(nn.init, name, lambda *_, name=name, **__: pytest.fail(f"{name} for what a file replaces"))
+    kind = models.Transformer
+    monkeypatch.setattr(models, "Transformer", lambda *a, **k: made.append(gc.isenabled()) or kind(*a, **k))
+    if fails:
+        monkeypatch.setattr(models, "Transformer", lambda *a, **k: (_ for _ in ()).throw(TypeError("no")))
+    (gc.enable if was_on else gc.disable)()
+    try:
+        if fails:
+            with pytest.raises(CheckpointError):
+                models.load_transformer(open_checkpoint(path))
+        else:
+            models.load_transformer(open_checkpoint(path))
+            assert made == [False]
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()

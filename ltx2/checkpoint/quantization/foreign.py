@@ -28,14 +28,16 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AQLM", (".codebooks", ".codes")),
     ("QuIP#", (".Qidxs",)),
 )
+_MARKS = tuple({first for _, (first, *_) in _SIGNATURES})  # a plain model has thousands of names, and none of these
 INSTEAD = "use the bf16, fp8 or GGUF file"
 
 
 def foreign_quantization(names: Iterable[str]) -> tuple[str, str] | None:
     """What program quantised a file, and the first tensor that says so; None when none of those known did."""
     present = set(names)
+    marked = [name for name in present if name.endswith(_MARKS)]
     for what, (first, *others) in _SIGNATURES:
-        for name in present:
+        for name in marked:
             if name.endswith(first) and all(f"{name.removesuffix(first)}{other}" in present for other in others):
                 return what, name
     return None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .ops import TORCH_OPS, Ops
+from .ops import TORCH_OPS, Ops, is_torchs
 from .rope import RotaryTable, rotate_into
 from .typed_modules import dict_of
 
@@ -155,7 +155,7 @@ class FeedForward(nn.Module):
         widen = nn.ModuleDict({"proj": ops.Linear(width, 4 * width, **to)})
         # Hidden tokens are four times as wide, so they are made for some at a time, unless each call of a layer has its
         # price.
-        self.tokens_at_once = 2048 if ops is TORCH_OPS else 16384
+        self.tokens_at_once = 2048 if is_torchs(ops) else 16384
         self.net = nn.ModuleDict({"0": widen, "2": ops.Linear(4 * width, width, **to)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import TORCH_OPS, Ops
+from .ops import Ops, is_torchs
 
 
 class _Linear(nn.Linear):
@@ -42,4 +42,4 @@ FULL_PRECISION_OPS = SimpleNamespace(Linear=_Linear, Conv1d=_Conv1d, Conv2d=_Con
 def full_precision(ops: Ops) -> Ops:
     """The layer set to build a float32 network from. A host's set is kept: its layers follow the type of their
     input."""
-    return FULL_PRECISION_OPS if ops is TORCH_OPS else ops
+    return FULL_PRECISION_OPS if is_torchs(ops) else ops

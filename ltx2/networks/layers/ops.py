@@ -1,6 +1,7 @@
 """The layer set a network is built from: torch's own by default, a host's streaming or quantising one handed in."""
 
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -25,6 +26,26 @@ class Ops(Protocol):
 
 
 TORCH_OPS: Ops = nn
+
+
+class _Unset:
+    """A layer whose weights are assigned after it was made: first values for them would be thrown away."""
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are."""
+
+
+def _unset(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (_Unset, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+
+
+# Torch's own layers for networks that get their weights from a file.
+UNSET_OPS: Ops = cast(Ops, SimpleNamespace(**{name: _unset(getattr(nn, name)) for name in Ops.__annotations__}))
+
+
+def is_torchs(ops: Ops) -> bool:
+    """Whether the layers are torch's own, and not a host's."""
+    return ops is TORCH_OPS or ops is UNSET_OPS
 
 
 # Narrower floating-point types are for storage alone.
