@@ -2,7 +2,7 @@
 
 from ..ltx2.clock import exact_seconds, parse_fps
 from ..ltx2.errors import RequestError
-from ..ltx2.film import FinishedSegment, file_format, new_sound, write_film
+from ..ltx2.film import FinishedSegment, Handoff, file_format, new_sound, write_film
 from ..ltx2.film.found import Writing, write_extended
 from ..ltx2.film.retake import Part
 from ..ltx2.stages.pipeline import generate
@@ -13,6 +13,7 @@ from . import host
 from .continuation import card
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
+from .drift import drift_input
 from .generate import STAGES, frames_of
 from .models import upsampler_of
 from .placement import models_of
@@ -91,6 +92,7 @@ class ExtendVideo(host.io.ComfyNode):
                     min=0,
                     max=249,
                 ),
+                drift_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The video with the new part behind it."),
@@ -118,11 +120,13 @@ class ExtendVideo(host.io.ComfyNode):
         seconds,
         context,
         upsampler=None,
+        drift=None,
     ):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
         source = _file_of(video, cls.hidden)
         request = Request(prompt=prompt, negative_prompt=negative_prompt, seconds=exact_seconds(seconds), seed=seed)
-        start = go_on(models, with_preset(request, _preset(preset)), source, context=context or None)
+        request = with_preset(request, _preset(preset))
+        start = go_on(models, request, source, context=context or None, handoff=Handoff(drift=drift))
         made = start.made
         report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)

@@ -18,6 +18,7 @@ from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
+from .drift import drift_input
 from .shown import new_video, playable
 from .sockets import (
     ConditionsValue,
@@ -249,6 +250,7 @@ class Generate(host.io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                drift_input(),
             ],
             outputs=[
                 host.output(io.Image, "images", "All frames of the segment, repeated ones included."),
@@ -290,6 +292,7 @@ class Generate(host.io.ComfyNode):
         audio_start=0.0,
         enhance=False,
         double_rate=0,
+        drift=None,
         **single,
     ):
         models = everything(gathered(models, **single))
@@ -313,7 +316,8 @@ class Generate(host.io.ComfyNode):
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)
         overlap = Overlap(video_overlap, audio_overlap)
-        made = segment_job(models, request, given.state, replace(given.handoff, seed=seed), overlap=overlap)
+        handoff = replace(given.handoff, seed=seed, drift=drift)
+        made = segment_job(models, request, given.state, handoff, overlap=overlap)
         return carried_out(models, made, written)
 
 

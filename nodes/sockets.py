@@ -48,6 +48,7 @@ Latent = host.io.Custom("LTX2_LATENT")
 Conditions = host.io.Custom("LTX2_CONDITIONS")
 Preset = host.io.Custom("LTX2_PRESET")
 Guidance = host.io.Custom("LTX2_GUIDANCE")
+Drift = host.io.Custom("LTX2_DRIFT")
 State = host.io.Custom("LTX2_CONTINUATION_STATE")
 Segment = host.io.Custom("LTX2_SEGMENT")
 # a film of the host's, or a segment that becomes one

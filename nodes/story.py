@@ -12,6 +12,7 @@ from ..ltx2.errors import Ltx2Error, RequestError
 from . import host
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
+from .drift import drift_input, with_drift
 from .generate import STAGES, audio_inputs, conditions_of, own_audio
 from .loras import with_lora
 from .models import LORAS
@@ -81,6 +82,7 @@ class Story(host.io.ComfyNode):
                     default=False,
                     optional=True,
                 ),
+                drift_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The film."),
@@ -116,6 +118,7 @@ class Story(host.io.ComfyNode):
         audio_start=0.0,
         enhance=False,
         bridge=False,
+        drift=None,
         **single,
     ):
         from ..ltx2.story.chain import RunOptions, run_story
@@ -124,7 +127,7 @@ class Story(host.io.ComfyNode):
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
 
-        story = read(script)
+        story = with_drift(read(script), drift)
         story = replace(with_audio(story, audio, audio_start), enhance=enhance or story.enhance)
         story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
         wired = with_loras(gathered(models, **single), story.loras)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Ltx2Error
+from ..errors import Ltx2Error, StoryError
 from ..film.reference_film import reference_frames_of, reference_mask_of
 from ..media.images import open_image
 from ..media.sound_reader import read_sound
@@ -102,6 +102,10 @@ def nested_overrides(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def check_story(models: Models, script: StoryScript, draft: bool = False) -> None:
     """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
+    if script.drift is not None and script.drift.loudness:
+        if script.audio is not None:
+            raise StoryError("drift: loudness is of sound that is made, and the film has its own: leave loudness out")
+        models.need("audio_encoder")
     checked = set()
     for index, segment in enumerate(script.segments):
         # each segment is shown another piece of its references

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..clock import seconds_of_frames
 from ..continuation.state import LTX2ContinuationState
+from ..errors import RequestError
 from ..film.drift import DriftControl, DriftReference, handed_on, with_reference
 from ..film.drift.look import loudness_of
 from ..film.drift.reference import latent_drift
@@ -65,6 +66,8 @@ def segment_job(
     Raises RequestError, CheckpointError and ContinuationError for what cannot work.
     """
     source = source_of(models, request.draft)
+    if handoff.strength is not None and handoff.drift is not None and handoff.drift.relaxing is not None:
+        raise RequestError("a strength and that of drift are both given: keep one of them")
     notes: tuple[str, ...] = ()
     reference = None
     if state is None:

@@ -22,6 +22,7 @@ def generated(run, loaded):  # noqa: F811
     def make(**inputs):
         return run("Generate", settings=quick, **{**SMALL, **parts, **inputs})
 
+    make.parts = parts
     return make
 
 
@@ -65,6 +66,36 @@ def test_all_conditions_of_a_chain_reach_the_segment(generated, run, pack, monke
     assert request.voice.identity == 1.5 and float(request.voice.sound.seconds) == 2
     with pytest.raises(ValueError, match="hold a voice already"):
         run("ReferenceVoice", voice=samples.sound(2), identity=3.0, conditions=chain)
+
+
+def test_a_look_that_is_held_reaches_every_node_that_makes_segments(generated, run, pack, monkeypatch):
+    settings = {"contrast": 0.0, "loudness": 0.0, "latent": 0.4, "anchor": 0.3, "strength": 0.95, "settles": 1.0}
+    drift = run("HoldLook", colour=0.5, **settings).args[0]
+    assert drift.said == {"strength": 0.95, "settles": 0.95, "colour": 0.5, "latent": 0.4, "anchor": 0.3}
+    plain = run("HoldLook", colour=0.0, **dict.fromkeys(settings, 0.0) | {"strength": 1.0, "settles": 1.0}).args[0]
+    assert plain.said == {}
+
+    class Seen(Exception):
+        pass
+
+    def seen(*given, handoff=None, **_):
+        raise Seen(handoff or given[3])
+
+    monkeypatch.setattr(pack.nodes.generate, "segment_job", seen)
+    with pytest.raises(Seen) as found:
+        generated(drift=drift)
+    assert found.value.args[0].drift is drift
+    monkeypatch.setattr(pack.nodes.films, "go_on", seen)
+    monkeypatch.setattr(pack.nodes.films, "_file_of", lambda video, hidden: video)
+    parts = {name: part for name, part in generated.parts.items() if name != "upsampler"}
+    asked = {"prompt": "a", "negative_prompt": "none", "preset": "ltx2_fast", "seed": 1, "seconds": 1.0, "context": 0}
+    with pytest.raises(Seen) as found:
+        run("ExtendVideo", video="film.mp4", drift=drift, **parts, **asked)
+    assert found.value.args[0].drift is drift
+    story = pack.nodes.story.with_drift(pack.nodes.story.read("a\nb"), drift)
+    assert story.drift is drift
+    with pytest.raises(ValueError, match="keep one of them"):
+        pack.nodes.story.with_drift(pack.nodes.story.read("drift: {colour: 1}\nsegments: [a, b]"), drift)
 
 
 @pytest.mark.slow

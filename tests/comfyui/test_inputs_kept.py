@@ -107,6 +107,9 @@ CASES = {
     },
     "ReferenceVoice": lambda m: {"voice": m.sound, "identity": 1.5, "conditions": m.pictures},
     "UseAudio": lambda m: {"audio": m.sound, "conditions": m.pictures},
+    "HoldLook": lambda m: {
+        "colour": 0.5, "contrast": 0.5, "loudness": 0.5, "latent": 0.4, "anchor": 0.3, "strength": 0.95, "settles": 0.9,
+    },
     "ContinueFrom": lambda m: {"state": m.state, "conditions": m.pictures, "video_overlap": 1},
     "Preset": lambda m: {
         "preset": "ltx2_hq", "steps": 1, "refine_steps": 2, "sampler": "euler", "two_stages": "on",

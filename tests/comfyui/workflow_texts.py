@@ -300,6 +300,26 @@ WORKFLOWS = {
         "was, and a changed prompt makes anew only its segment and what follows from it. Choose another folder for another story.",
         (*_WHOLE, *grouped("2 Story", ours("story", "Story", models=Link("load", "models"), script=SCRIPT))),
     ),
+    "hold_look": Workflow(
+        "A story that keeps its look",
+        "Over many segments colours and contrast drift. *Hold Look* brings what each segment starts from half of the way back to how its scene "
+        "began; a scene that begins with *cut* has a look of its own.",
+        (
+            *_WHOLE,
+            *grouped("2 Against drift", ours("look", "HoldLook")),
+            *grouped(
+                "3 Story",
+                ours(
+                    "story",
+                    "Story",
+                    models=Link("load", "models"),
+                    script=SCRIPT,
+                    folder="continuum/hold_look",
+                    drift=Link("look", "drift"),
+                ),
+            ),
+        ),
+    ),
     "own_audio": Workflow(
         "Own audio",
         "The picture is made to go with a sound track of your own: speech, music, noises. The track is heard as it is, cut or padded to the clip.",

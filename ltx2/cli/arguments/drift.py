@@ -45,17 +45,13 @@ def said_of_drift(args: argparse.Namespace) -> dict[str, float]:
 
 def drift_from(args: argparse.Namespace) -> DriftControl | None:
     """What a command line does against drift. Raises RequestError."""
-    control = control_of(said_of_drift(args))
-    if control is not None and control.relaxing is not None and getattr(args, "strength", None) is not None:
-        raise RequestError("--strength and the strength of --drift are both given: keep one of them")
-    return control
+    return control_of(said_of_drift(args))
 
 
 def with_drift(args: argparse.Namespace, script: StoryScript) -> StoryScript:
-    """A story as its script says, with the values of the command line in place of the script's. Raises RequestError."""
+    """A story as its script says, with the values of the command line in place of the script's.
+    Raises RequestError."""
     said = said_of_drift(args)
     if not said:
         return script
-    if said.get("loudness") and script.audio is not None:
-        raise RequestError("--drift loudness is of sound that is made, and the film has its own: leave it out")
     return replace(script, drift=control_of(({} if script.drift is None else script.drift.said) | said))

@@ -47,8 +47,10 @@ def against_drift(
 
 
 def _new_frames(video: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-    """Indices of the latent frames of which nothing was known."""
-    if conditioning.video_mask is None:
-        return torch.arange(video.shape[2], device=video.device)
-    wholly = conditioning.video_mask.amin(dim=(0, 1, 3, 4)) >= 1
+    """Indices of the latent frames of which nothing was known; of several not the clip's first, which stands for one
+    picture and is not like the others."""
+    wholly = torch.ones(video.shape[2], dtype=torch.bool)
+    if conditioning.video_mask is not None:
+        wholly = conditioning.video_mask.amin(dim=(0, 1, 3, 4)).cpu() >= 1
+    wholly[0] &= video.shape[2] == 1
     return wholly.nonzero()[:, 0].to(video.device)

@@ -322,7 +322,7 @@ def _drift(reader: Reader, found: dict[str, Any]) -> DriftControl | None:
     if not given:
         raise reader.error(node, f"drift is empty: say how much of {', '.join(DRIFT_NAMES)}")
     control = control_of({name: reader.value(given, name, 0.0, values.share) for name in given})
-    if "loudness" in given and "audio" in found:
+    if control is not None and control.loudness and "audio" in found:
         raise reader.error(
             given["loudness"], "loudness is of sound that is made, and the film has its own: leave it out"
         )
