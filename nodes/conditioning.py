@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff
+from ..ltx2.stages.conditioning.slots import MOST_SLOTS, read_slots
 from ..ltx2.stages.conditioning.voices import STRONGEST
 from ..ltx2.stages.given import ready_audio, ready_voice
 from ..ltx2.values import ClipCondition, ImageCondition, ReferenceCondition, VoiceCondition
@@ -227,6 +228,49 @@ class ReferenceVoice(host.io.ComfyNode):
         return host.io.NodeOutput(replace(given, voice=added), ui=host.tell(notes) if notes else None)
 
 
+class KeyframeSlots(host.io.ComfyNode):
+    """Keyframes that the model makes beside a clip."""
+
+    @classmethod
+    def define_schema(cls):
+        io = host.io
+        return host.schema(
+            "KeyframeSlots",
+            "Keyframe Slots",
+            "conditioning",
+            description="Keyframes that LTX-2.5 makes beside the clip in the first stage and that hold it together. Each costs as much as one latent "
+            "frame; nothing of them is shown.",
+            inputs=[
+                host.field(
+                    io.Int,
+                    "number",
+                    "How many, spread evenly between the clip's ends, or behind the frames that it continues.",
+                    default=5,
+                    min=1,
+                    max=MOST_SLOTS,
+                ),
+                host.field(
+                    io.String,
+                    "frames",
+                    "Frames that they stand at, such as 24, 48, 72, in place of a number.",
+                    default="",
+                    advanced=True,
+                ),
+                host.field(Conditions, "conditions", MORE, optional=True),
+            ],
+            outputs=_outputs(),
+            search_aliases=["generated keyframes", "keyframe slots", "ltx2.5 keyframes", "dfr"],
+        )
+
+    @classmethod
+    def execute(cls, number, frames="", conditions=None):
+        try:
+            places = tuple(int(one) for one in frames.replace(",", " ").split())
+        except ValueError as error:
+            raise RequestError(f"frames are {frames[:40]!r}, expected whole numbers such as 24, 48, 72") from error
+        return host.io.NodeOutput(replace(conditions or ConditionsValue(), slots=read_slots(places or number)))
+
+
 class UseAudio(host.io.ComfyNode):
     """A sound track of one's own."""
 
@@ -316,4 +360,4 @@ class ContinueFrom(host.io.ComfyNode):
         )
 
 
-NODES = [AddImage, AddClip, ReferenceVideo, ReferenceVoice, UseAudio, ContinueFrom]
+NODES = [AddImage, AddClip, ReferenceVideo, ReferenceVoice, KeyframeSlots, UseAudio, ContinueFrom]

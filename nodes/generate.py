@@ -312,6 +312,7 @@ class Generate(host.io.ComfyNode):
             double_rate=double_rate,
             references=given.references,
             voice=given.voice,
+            keyframe_slots=given.slots,
         )
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)

@@ -150,7 +150,7 @@ def prepare(request: Request, conditions: ConditionsValue | None = None, *, mult
     """
     given = conditions or ConditionsValue()
     request = replace(request, fps=fps_after(given.state, request.fps), images=given.images, audio=given.audio)
-    request = replace(request, references=given.references, voice=given.voice)
+    request = replace(request, references=given.references, voice=given.voice, keyframe_slots=given.slots)
     geometry, notes = resolve_geometry(replace(request, clips=given.clips), multiple=multiple)
     request = replace(
         request,

@@ -226,7 +226,8 @@ class ContextValue:
 class ConditionsValue:
     """All that a clip starts from.
 
-    audio: own sound for the whole clip. voice: that people speak with. state: the clip continues it; handoff: how.
+    audio: own sound for the whole clip. voice: that people speak with. slots: keyframes made beside it, how many or at
+    which frames. state: the clip continues it; handoff: how.
     """
 
     images: tuple[ImageCondition, ...] = ()
@@ -236,12 +237,14 @@ class ConditionsValue:
     state: LTX2ContinuationState | None = None
     handoff: Handoff = Handoff()
     voice: VoiceCondition | None = None
+    slots: int | tuple[int, ...] = 0
 
     def __str__(self) -> str:
         parts = [f"{len(self.images)} images", f"{len(self.clips)} clips"]
         parts += [f"{len(self.references)} references"] if self.references else []
         parts += ["own sound"] if self.audio is not None else []
         parts += ["a voice"] if self.voice is not None else []
+        parts += ["keyframe slots"] if self.slots else []
         parts += [str(self.state)] if self.state is not None else []
         return f"conditions: {', '.join(parts)}"
 

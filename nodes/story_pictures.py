@@ -40,6 +40,10 @@ def with_pictures(story, given: ConditionsValue):
             raise RequestError(
                 f"the conditions hold a {name}, which a story names in its script: write `{name}: FILE` there"
             )
+    if given.slots:
+        raise RequestError(
+            "the conditions hold keyframe slots, which a story names in its script: write `keyframe_slots: 5` there"
+        )
     for image in given.images:
         if image.crf is not None:
             raise RequestError(f"a picture has crf {image.crf:g}, a story's have that of the model: leave crf at -1")

@@ -19,6 +19,7 @@ from .arguments.double_rate import add_double_arguments, with_double_rate
 from .arguments.drift import add_drift_argument, drift_from
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
+from .arguments.slots import add_slot_arguments, with_slots
 from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
 from .report import Bars, add_json_argument, made_of, print_result
@@ -65,6 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_reference_arguments(parser)
     add_voice_arguments(parser)
     add_double_arguments(parser)
+    add_slot_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -106,6 +108,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
             return open_request(asked, state)
 
         asked = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
+        asked = with_slots(args, asked)
         request = with_references(args, models, asked, opened)
         request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
         made = segment_job(models, request, state, _handoff(args))
@@ -136,7 +139,8 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         def opened(asked: Request) -> Request:
             return sized_after_film(models, asked, args.state)
 
-        request = with_references(args, models, options.request_from(args, models, args.prompt, opened), opened)
+        asked = with_slots(args, options.request_from(args, models, args.prompt, opened))
+        request = with_references(args, models, asked, opened)
         request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
         start = go_on(models, request, args.state, context=args.context, handoff=_handoff(args))
         made = start.made

@@ -10,6 +10,7 @@ from . import options
 from .arguments.double_rate import add_double_arguments, with_double_rate
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
+from .arguments.slots import add_slot_arguments, with_slots
 from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
 from .report import Bars, add_json_argument, made_of, print_result
@@ -37,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_reference_arguments(parser)
     add_voice_arguments(parser)
     add_double_arguments(parser)
+    add_slot_arguments(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         options.check_state(args.save_state, args.samples)
     with Bars() as bars:
         models = options.load(args, bars)
-        asked = with_double_rate(args, options.request_from(args, models, args.prompt))
+        asked = with_slots(args, with_double_rate(args, options.request_from(args, models, args.prompt)))
         request = with_voice(args, with_references(args, models, asked))
         request = with_enhanced_prompt(args, models, request, progress=bars)
         made = segment_job(models, request)

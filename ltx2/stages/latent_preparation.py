@@ -61,7 +61,7 @@ def draw_noise(
     given = latent.video if latent.video is not None else latent.audio
     if len(generators) != len(given):
         raise RequestError(f"{len(generators)} noise generators for a batch of {len(given)}: give one each")
-    extra, heard = (conditioning.extra_tokens, conditioning.voice_tokens) if conditioning else (0, 0)
+    extra, heard = (conditioning.tokens_beside(latent.video), conditioning.voice_tokens) if conditioning else (0, 0)
     return sampling_noise.draw_tokens(
         None if latent.video is None else latent.video[0, 0].numel() + extra,
         None if latent.audio is None else latent.audio.shape[2] + heard,
@@ -88,6 +88,6 @@ def noise_from_latents(noise: AVLatent, *, conditioning: Conditioning | None = N
         return torch.cat([tokens, drawn], dim=1)
 
     return AVTokens(
-        None if noise.video is None else longer(patchify_video(noise.video), extra.extra_tokens),
+        None if noise.video is None else longer(patchify_video(noise.video), extra.tokens_beside(noise.video)),
         None if noise.audio is None else longer(patchify_audio(noise.audio), extra.voice_tokens),
     )

@@ -28,6 +28,7 @@ from ..values import (
 from . import memory
 from .conditioning import check_places
 from .conditioning.references import check_references, expected_reference, reference_tokens
+from .conditioning.slots import checked_slots
 from .conditioning.voices import check_voice
 from .denoising.drift import check_drift
 from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes, doubling_tokens
@@ -72,7 +73,8 @@ class Request:
     look at beside the whole clip; voice: what an ID-LoRA makes people speak with. sound_only: of a clip that is one
     frozen ClipCondition, or that is heard alone; it then has no size. double_rate: how often the frame rate is doubled
     when the clip is made (stages.doubling); frames, fps and all places are those of before. latent_drift: what the
-    first stage does against drift.
+    first stage does against drift. keyframe_slots: how many keyframes are made beside the clip in the first stage, or
+    at which frames (conditioning.slots).
     """
 
     prompt: str = ""
@@ -103,6 +105,7 @@ class Request:
     voice: VoiceCondition | None = None
     double_rate: int = 0
     latent_drift: LatentDrift | None = None
+    keyframe_slots: int | tuple[int, ...] = 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Stage:
     """One denoising stage of a job: ``denoising`` or ``refining``, its clip at its own size, and how it runs.
 
     latent: video latents of this size to start from; references: those that it is shown, and what these must be.
-    identity: how strongly it goes towards a voice.
+    identity: how strongly it goes towards a voice. slots: frames of keyframes that are made beside the clip.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Stage:
     references: tuple[ReferenceCondition, ...] = ()
     reference: Reference = Reference()
     identity: float = 0.0
+    slots: tuple[int, ...] = ()
 
     @property
     def guidance(self) -> Guidance:
@@ -129,10 +133,11 @@ class Stage:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the picture with those of the references, which cost as much."""
+        """Tokens of the picture with those of references and keyframe slots, which cost as much."""
         size = self.geometry
         each = reference_tokens(self.reference, width=size.width, height=size.height, frames=size.frames)
-        return size.video_tokens + len(self.references) * each
+        slots = len(self.slots) * size.video_tokens // size.latent_frames
+        return size.video_tokens + slots + len(self.references) * each
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +181,8 @@ class Job:
         first, voice = stage.name == "denoising", self.request.voice
         seen = tuple(one for one in self.request.references if first or one.stages == "both")
         identity = voice.identity if first and voice is not None else 0.0
-        return replace(stage, references=seen, reference=self.reference, identity=identity)
+        slots = tuple(self.request.keyframe_slots) if first else ()
+        return replace(stage, references=seen, reference=self.reference, identity=identity, slots=slots)
 
     def __str__(self) -> str:
         return f"{self.settings}; {self.geometry}"
@@ -210,7 +216,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     expected = expected_reference(models.reference_loras) if request.references else None
     reference = Reference() if expected is None else expected
     geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings) * reference.downscale)
-    request = replace(request, images=placed(request.images, geometry.frames))
+    slots = checked_slots(request, geometry.frames, models)
+    request = replace(request, images=placed(request.images, geometry.frames), keyframe_slots=slots)
     _check_conditions(request, geometry, settings)
     _warn_of_the_untrained(geometry)
     notes = (

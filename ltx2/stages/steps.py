@@ -160,7 +160,7 @@ def encode_conditioning(
     if audio is not None:
         conditioning = place_audio(conditioning, audio, audio_latents=stages[0].geometry.audio_latents)
     if not (request.images or request.clips or request.latents or request.references):
-        return [conditioning] * len(stages)
+        return [replace(conditioning, slots=stage.slots) for stage in stages]
     pictures = request.images or request.clips or any(stage.references for stage in stages)
     networks = [models.need("video_encoder")] if pictures else []
     result = []
@@ -191,7 +191,7 @@ def encode_conditioning(
                 encode_reference(one, stage.reference, encode, width=size.width, height=size.height, frames=size.frames)
                 for one in stage.references
             )
-            result.append(replace(placed, references=shown))
+            result.append(replace(placed, references=shown, slots=stage.slots))
     return result
 
 

@@ -75,6 +75,7 @@ def request_of(task: SegmentTask) -> Request:
         video_offset_seconds=task.video_offset_seconds,
         overrides=nested_overrides(task.overrides),
         double_rate=task.double_rate,
+        keyframe_slots=task.keyframe_slots,
         latent_drift=task.latent_drift,
     )
 

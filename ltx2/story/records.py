@@ -205,6 +205,7 @@ class Keys:
             | self._heard(segment, index)
             | self._spoken(segment)
             # only where it is asked for, so that other keys stay as they were
+            | ({"keyframe_slots": script.keyframe_slots} if script.keyframe_slots else {})
             | ({"double_rate": script.double_rate, "at_seconds": str(at)} if script.double_rate else {})
         )
 

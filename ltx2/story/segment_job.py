@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..clock import seconds_of_frames
 from ..continuation.state import LTX2ContinuationState
@@ -107,7 +108,9 @@ def _with_its_piece(job: Job, timing: SegmentTiming) -> Job:
     return replace(job, request=request, notes=(*job.notes, *notes))
 
 
-def state_after(made: SegmentJob, segment: Segment, last_frames: np.ndarray, index: int = 0) -> LTX2ContinuationState:
+def state_after(
+    made: SegmentJob, segment: Segment, last_frames: np.ndarray | torch.Tensor, index: int = 0
+) -> LTX2ContinuationState:
     """The state that one clip of a finished segment leaves. last_frames: [n, H, W, 3], at least as many as its overlap
     has."""
     audio, sound = segment.latent.audio, segment.sounds[index]

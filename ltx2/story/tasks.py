@@ -17,9 +17,9 @@ class SegmentTask:
 
     clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
     audio_latents: the exact length of its sound, None as long as the picture. references: what it follows, from
-    ``reference_start`` seconds of them on; voice: what people speak with. double_rate: how often its frame rate is
-    doubled when it is made. anchor, latent_drift: against drift, with all that they need of the scene so far. end: the
-    pictures that it leads to; their sound is the end of ``audio``.
+    ``reference_start`` seconds of them on; voice: what people speak with. keyframe_slots: how many it has.
+    double_rate: how often its frame rate is doubled when it is made. anchor, latent_drift: against drift, with all that
+    they need of the scene so far. end: the pictures that it leads to; their sound is the end of ``audio``.
     """
 
     index: int
@@ -39,6 +39,7 @@ class SegmentTask:
     video_offset_seconds: Fraction = Fraction(0)
     references: tuple[StoryReference, ...] = ()
     double_rate: int = 0
+    keyframe_slots: int = 0
     reference_start: Fraction = Fraction(0)
     voice: StoryVoice | None = None
     anchor: ImageCondition | None = None
@@ -65,6 +66,7 @@ def task_of(script: StoryScript, index: int) -> SegmentTask:
         voice=segment.voice,
         audio=None if script.audio is None else audio_of(script, index),
         double_rate=script.double_rate,
+        keyframe_slots=script.keyframe_slots,
         reference_start=script.start_seconds(index) if segment.references else Fraction(0),
     )
 

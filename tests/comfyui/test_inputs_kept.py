@@ -106,6 +106,7 @@ CASES = {
         "conditions": m.pictures,
     },
     "ReferenceVoice": lambda m: {"voice": m.sound, "identity": 1.5, "conditions": m.pictures},
+    "KeyframeSlots": lambda m: {"number": 2, "frames": "", "conditions": m.pictures},
     "UseAudio": lambda m: {"audio": m.sound, "conditions": m.pictures},
     "HoldLook": lambda m: {
         "colour": 0.5, "contrast": 0.5, "loudness": 0.5, "latent": 0.4, "anchor": 0.3, "strength": 0.95, "settles": 0.9,

@@ -47,7 +47,7 @@ def test_a_picture_at_the_start_is_put_in_place():
 
 def test_a_picture_later_on_becomes_a_guide():
     result = known(images=[ImageCondition(picture(0), frame=20, strength=0.5)])
-    assert result.video is None and result.extra_tokens == 6
+    assert result.video is None and result.extra_tokens(1) == 6
     assert (result.guides[0].frame, result.guides[0].strength) == (20, 0.5)
 
 

@@ -31,7 +31,8 @@ class Conditioning:
 
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
     [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the latents of a frozen stream are all kept and count
-    as noiseless. references: what the whole clip is shown beside itself, in the order given. voice [1 or B, 8, T, 16]:
+    as noiseless. references: what the whole clip is shown beside itself, in the order given. slots: frames of pictures
+    that are made beside it. voice [1 or B, 8, T, 16]:
     speech that the sound takes its voice from.
     """
 
@@ -44,11 +45,17 @@ class Conditioning:
     audio_frozen: bool = False
     video_frozen: bool = False
     voice: torch.Tensor | None = None
+    slots: tuple[int, ...] = ()
 
-    @property
-    def extra_tokens(self) -> int:
-        """How many tokens all guides and references take beside those of the clip."""
-        return sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
+    def extra_tokens(self, frame_tokens: int) -> int:
+        """How many tokens all guides, slots and references take beside those of the clip, which has ``frame_tokens``
+        for one latent frame."""
+        known = sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
+        return known + len(self.slots) * frame_tokens
+
+    def tokens_beside(self, video: torch.Tensor | None) -> int:
+        """The same for a clip's latent [B, 128, F, h, w]; 0 where it has no picture."""
+        return 0 if video is None else self.extra_tokens(video[0, 0, 0].numel())
 
     @property
     def voice_tokens(self) -> int:
@@ -64,6 +71,8 @@ class Conditioning:
             parts.append(f"{int(kept)} latent frames")
         if self.guides:
             parts.append(f"{len(self.guides)} guides")
+        if self.slots:
+            parts.append(f"{len(self.slots)} keyframe slots")
         if self.references:
             parts.append(f"{len(self.references)} references")
         if self.audio_mask is not None:

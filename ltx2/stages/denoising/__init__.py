@@ -136,7 +136,7 @@ def _check_noise(start: AVLatent, sampling: Sampling, conditioning: Conditioning
             f"{0 if seeds is None else len(seeds)}"
         )
     wanted = {
-        "video": None if start.video is None else start.video[0, 0].numel() + conditioning.extra_tokens,
+        "video": None if start.video is None else start.video[0, 0].numel() + conditioning.tokens_beside(start.video),
         "audio": None if start.audio is None else start.audio.shape[2] + conditioning.voice_tokens,
     }
     for name, tokens in wanted.items():

@@ -28,8 +28,8 @@ class ClipClock:
 class StreamTokens:
     """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
 
-    keyframes [1, T, 1]: 1 for the tokens of the first latent frame. own: tokens that are no guides, references
-    or voice. attention: how strongly tokens look at each other, None where all do in full.
+    keyframes [1, T, 1]: 1 for the tokens of the first latent frame and of keyframe slots. own: tokens that are no
+    guides, slots, references or voice. attention: how strongly tokens look at each other, None where all do in full.
     """
 
     latent: torch.Tensor
@@ -80,7 +80,7 @@ class Streams:
         return AVTokens(one(self.video, noise.video), one(self.audio, noise.audio))
 
     def latents(self, tokens: AVTokens, like: AVLatent) -> AVLatent:
-        """Latents in the layout of ``like`` from tokens; guides, references and voice are dropped."""
+        """Latents in the layout of ``like`` from tokens; guides, slots, references and voice are dropped."""
         video, audio = tokens.video, tokens.audio
         if self.video is not None:
             video = unpatchify_video(video[:, : self.video.own], *like.video.shape[2:])
@@ -90,8 +90,8 @@ class Streams:
 
 
 def streams(start: AVLatent, conditioning: Conditioning, clock: ClipClock) -> Streams:
-    """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens, references behind
-    these, and the voice behind the sound's own."""
+    """Both streams of a stage on the device of ``start``; guides stand behind the video's own tokens, keyframe slots
+    behind these, references last; the voice behind the sound's own."""
     return Streams(
         None if start.video is None else _video_stream(start.video, conditioning, clock),
         None if start.audio is None else _audio_stream(start.audio, conditioning),
@@ -109,15 +109,23 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
         clean = patchify_video(conditioning.video.to(latent)).expand(batch, -1, -1)
         mask = patchify_video(conditioning.video_mask.to(device)).expand(batch, -1, -1)  # [B, T, 1]
     positions = [video_positions(frames, height, width, fps, video_offset_seconds=offset, device=device)]
-    keyframes = torch.zeros(1, own + conditioning.extra_tokens, 1, dtype=torch.float32, device=device)
+    extra = conditioning.extra_tokens(height * width)
+    keyframes = torch.zeros(1, own + extra, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
+    strong = [guide for guide in conditioning.guides if guide.attention == 1]
+    in_front = own + sum(guide.tokens for guide in strong)
+    behind = in_front + len(conditioning.slots) * height * width
+    keyframes[:, in_front:behind] = 1
+    # made as the clip itself is: the content of these guides is never looked at
+    empty = latent.new_zeros(1, latent.shape[1], 1, height, width)
+    slots = tuple(Guide(empty, frame, 0.0) for frame in conditioning.slots)
     parts = [(tokens, clean, mask)]
     # those that are looked at by less than 1 stand behind the others, so that these share their rows with the clip
-    guides = sorted(conditioning.guides, key=lambda guide: guide.attention != 1)
+    guides = (*strong, *slots, *(guide for guide in conditioning.guides if guide.attention != 1))
     extras: tuple[Guide | ReferenceLatent, ...] = (*guides, *conditioning.references)
-    for extra in extras:
-        known = patchify_video(extra.latent.to(latent)).expand(batch, -1, -1)
-        level = torch.full((batch, extra.tokens, 1), 1 - extra.strength, dtype=torch.float32, device=device)
+    for one_more in extras:
+        known = patchify_video(one_more.latent.to(latent)).expand(batch, -1, -1)
+        level = torch.full((batch, one_more.tokens, 1), 1 - one_more.strength, dtype=torch.float32, device=device)
         parts.append((torch.zeros_like(known), known, level))
     for guide in guides:
         positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
@@ -133,9 +141,8 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
             )
         )
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
-    in_front = own + sum(guide.tokens for guide in guides if guide.attention == 1)
     weaker = [guide for guide in guides if guide.attention != 1]
-    strengths = row_strengths(in_front, [*weaker, *conditioning.references])
+    strengths = row_strengths(behind, [*weaker, *conditioning.references])
     frozen = conditioning.video_frozen
     return StreamTokens(
         tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths, frozen=frozen

@@ -23,6 +23,7 @@ from ...values import (
     TextContext,
     Waveform,
 )
+from ..conditioning.slots import read_slots
 
 Fields = TypeVar("Fields")
 _SHOWN = 40  # letters of a value that is refused
@@ -116,6 +117,7 @@ def read_fields(request: Fields) -> Fields:
     references = _listed(asked.references, ReferenceCondition, "references")
     found["references"] = tuple(_reference(one) for one in references)
     found["latents"] = _latents(asked.latents)
+    found["keyframe_slots"] = read_slots(asked.keyframe_slots)
     return replace(asked, **found)
 
 

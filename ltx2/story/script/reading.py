@@ -46,6 +46,7 @@ STORY_ENTRIES = (
     "voice",
     "audio",
     "double_rate",
+    "keyframe_slots",
     "lora",
     "defaults",
 )
@@ -102,8 +103,8 @@ class SegmentScript:
 @dataclass(frozen=True)
 class StoryScript:
     """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input.
-    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before. enhance:
-    whether a language model writes its prompts out."""
+    double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before.
+    keyframe_slots: of each segment. enhance: whether a language model writes its prompts out."""
 
     path: Path
     segments: tuple[SegmentScript, ...]
@@ -121,6 +122,7 @@ class StoryScript:
     enhance: bool = False
     audio: StoryAudio | None = None
     double_rate: int = 0
+    keyframe_slots: int = 0
     loras: tuple[LoraChoice, ...] = ()
 
     @property
@@ -250,6 +252,7 @@ def parse_script(
         drift=_drift(reader, found),
         enhance=reader.value(found, "enhance", False, values.flag),
         double_rate=double_rate,
+        keyframe_slots=reader.value(found, "keyframe_slots", 0, values.slots),
         overrides=_nag(reader, found.get("nag"), double_rate) | _overrides(reader, found.get("override")),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ...clock import is_valid_frame_count, parse_fps, snap_frames
 from ...errors import Ltx2Error, StoryError
+from ...stages.conditioning.slots import MOST_SLOTS
 from ...stages.doubling.tiles import MOST_ROUNDS
 from .nodes import Mapping, Node, Scalar, Sequence, meaning
 
@@ -113,6 +114,13 @@ def stage_number(value: Any) -> int:
     """The first or the second stage."""
     if whole(value) not in (1, 2):
         raise ValueError("expected 1 or 2")
+    return value
+
+
+def slots(value: Any) -> int:
+    """A number of keyframe slots."""
+    if whole(value) > MOST_SLOTS:
+        raise ValueError(f"expected 0 (off) to {MOST_SLOTS} keyframes")
     return value
 
 
