@@ -20,6 +20,7 @@ from ltx2.media.charts import frame_strip, sound_picture
 from ltx2.values import Waveform
 
 from . import hosting, mini_templates, real
+from .workflow_loras import LORA_WORKFLOWS
 from .workflow_texts import WORKFLOWS
 
 WIDTH, COUNT, SOUND_HEIGHT, MOST_BYTES = 1280, 8, 64, 58_000
@@ -66,9 +67,11 @@ def add(name: str, strip: Image.Image) -> None:
 
 
 def make(host: real.Host) -> None:
-    """Strips under the graphs' pictures, which must be fresh. The host has the tests' own pack."""
+    """Strips under the graphs' pictures, which must be fresh; none where mini has not the LoRA. The host has the tests'
+    own pack."""
     for name in WORKFLOWS:
-        add(name, strip_of(films_of(host, name)))
+        if name not in LORA_WORKFLOWS:
+            add(name, strip_of(films_of(host, name)))
 
 
 BOARD = """\

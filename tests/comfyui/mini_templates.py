@@ -96,9 +96,12 @@ BYPASSED = {
     "LTX2ContinuumUpsample": "latent",
     "LTX2ContinuumRefine": "latent",
     "LTX2ContinuumDoubleRate": "latent",
+    "LTX2ContinuumApplyLora": "model",
     "LTXVLatentUpsampler": "samples",
 }
 UPSCALERS = ("LTX2ContinuumLoadUpsampler", "LatentUpscaleModelLoader")
+# what only a LoRA knows how to take, of which the demonstration model has none
+REFERENCES = ("LTX2ContinuumReferenceVideo", "LTX2ContinuumReferenceVoice")
 
 
 def put_inputs(base: Path) -> None:
@@ -152,7 +155,7 @@ def with_mini(name: str, form: dict) -> dict:
         _replace(form, key, _first_stage(form))
     for key in [key for key, node in form.items() if node["class_type"] in BYPASSED]:
         _replace(form, key, form[key]["inputs"][BYPASSED[form[key]["class_type"]]][0])
-    gone = {key for key, node in form.items() if node["class_type"] in UPSCALERS}
+    gone = {key for key, node in form.items() if node["class_type"] in (*UPSCALERS, *REFERENCES)}
     form = {key: node for key, node in form.items() if key not in gone}
     words = WORDS.get(name, Words())
     texts = dict(zip((workflow_texts.HARBOUR, workflow_texts.ROOFS, workflow_texts.SQUARE),

@@ -15,6 +15,7 @@ import pytest
 from examples.comfy_client import Client
 
 from . import hosting
+from .workflow_nodes import DISTILLED, INPAINT, MOGE, SHEET, UNION, VOICE
 
 pytestmark = [pytest.mark.skipif(not hosting.available(), reason=hosting.NO_HOST)]
 WORKFLOWS = hosting.ROOT / "example_workflows"
@@ -27,7 +28,11 @@ STAND_INS = {
     "text_encoders/gemma_3_12B_it_fp4_mixed.safetensors": ("2.3", "text_encoder"),
     "latent_upscale_models/ltx-2.3-spatial-upscaler-x2-1.1.safetensors": ("2.3", "spatial_upsampler"),
     "latent_upscale_models/ltx-2.3-temporal-upscaler-x2-1.0.safetensors": ("2.3", "temporal_upsampler"),
-    "loras/ltx-2.3-22b-distilled-lora-384.safetensors": ("2.3", "distilled_lora"),
+    **{
+        f"loras/{name}": ("2.3", "distilled_lora")
+        for name in ("ltx-2.3-22b-distilled-lora-384.safetensors", DISTILLED, UNION, SHEET, INPAINT, VOICE)
+    },
+    f"geometry_estimation/{MOGE}": ("2.3", "distilled_lora"),  # to be listed alone
 }
 # smallest that the models take, by input name
 SMALL = {"width": 64, "height": 64, "fps": 24.0}
@@ -71,7 +76,8 @@ def put_inputs(folder: Path) -> None:
         writer.write_frames(samples.frames(TAKE_FRAMES, 64, 96))
         writer.write_sound(Waveform(samples.sound(TAKE_FRAMES / 24)["waveform"][0], 24000))
     sound = samples.sound(2.0)
-    write_wav(folder / "input" / "song.wav", Waveform(sound["waveform"][0], sound["sample_rate"]))
+    for name in ("song.wav", "voice.wav"):
+        write_wav(folder / "input" / name, Waveform(sound["waveform"][0], sound["sample_rate"]))
 
 
 def small(workflow: dict, frames: int = SMALL_FRAMES) -> dict:

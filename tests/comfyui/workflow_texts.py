@@ -4,68 +4,26 @@
 ``make_workflows`` lays them out for the page and writes the API form.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-OURS = "LTX2Continuum"
+from .workflow_loras import LORA_WORKFLOWS
+from .workflow_nodes import (
+    CHECKPOINT,
+    GEMMA,
+    MODELS,
+    OURS,
+    TEMPORAL_UPSAMPLER,
+    UPSAMPLER,
+    Link,
+    Node,
+    Workflow,
+    grouped,
+    native,
+    ours,
+)
+
+__all__ = ["MODELS", "NEGATIVE", "OURS", "WORKFLOWS", "Link", "Node", "Workflow"]
 NEGATIVE = "Negative prompt"  # a title
-
-
-@dataclass(frozen=True)
-class Link:
-    node: str
-    output: str
-
-
-@dataclass(frozen=True)
-class Node:
-    """group: the frame that it stands in, below the others of the same column of that frame; frames flow from left to
-    right in rows. control: what the page does with its seed after each run."""
-
-    name: str
-    kind: str
-    inputs: dict[str, Any] = field(default_factory=dict)
-    title: str | None = None
-    column: int = 0
-    group: str | None = None
-    control: str = "fixed"
-
-
-@dataclass(frozen=True)
-class Workflow:
-    title: str
-    note: str
-    nodes: tuple[Node, ...]
-
-
-def ours(name: str, kind: str, title: str | None = None, column: int = 0, **inputs) -> Node:
-    return Node(name, OURS + kind, inputs, title, column)
-
-
-def grouped(group: str, *nodes: Node) -> tuple[Node, ...]:
-    """Nodes in one frame, below each other."""
-    return tuple(replace(node, group=group) for node in nodes)
-
-
-def native(name: str, kind: str, title: str | None = None, column: int = 0, **inputs) -> Node:
-    return Node(name, kind, inputs, title, column)
-
-
-CHECKPOINT = "ltx-2.3-22b-distilled-fp8.safetensors"
-GEMMA = "gemma_3_12B_it_fp4_mixed.safetensors"
-UPSAMPLER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
-TEMPORAL_UPSAMPLER = "ltx-2.3-temporal-upscaler-x2-1.0.safetensors"
-_HUB = "https://huggingface.co"
-# file name → (directory below models/, address)
-MODELS = {
-    CHECKPOINT: ("checkpoints", f"{_HUB}/Lightricks/LTX-2.3-fp8/resolve/main/{CHECKPOINT}"),
-    GEMMA: ("text_encoders", f"{_HUB}/Comfy-Org/ltx-2/resolve/main/split_files/text_encoders/{GEMMA}"),
-    TEMPORAL_UPSAMPLER: (
-        "latent_upscale_models",
-        f"{_HUB}/Lightricks/LTX-2.3/resolve/main/{TEMPORAL_UPSAMPLER}",
-    ),
-    UPSAMPLER: ("latent_upscale_models", f"{_HUB}/Lightricks/LTX-2.3/resolve/main/{UPSAMPLER}"),
-}
 
 HARBOUR = (
     "A small fishing harbour at dawn in soft fog. The camera glides slowly past wooden boats that rock at their moorings. An old man in a "
@@ -443,4 +401,5 @@ WORKFLOWS = {
             ),
         ),
     ),
+    **LORA_WORKFLOWS,
 }  # fmt: skip
