@@ -13,7 +13,7 @@ from ..ltx2.stages.conditioning import Conditioning
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.pipeline import NoiseSource, first_pass, inputs_of, second_pass
-from ..ltx2.stages.presets import PRESETS, nag_overrides, parse_override
+from ..ltx2.stages.presets import PRESETS, parse_override, setting_overrides
 from ..ltx2.stages.request import FIRST_PASS, SECOND_PASS, make_job
 from ..ltx2.story.segment_job import source_of
 from ..ltx2.values import AVLatent
@@ -21,6 +21,7 @@ from . import host, sockets
 from .models import upsampler_of
 from .placement import models_of
 from .releases import check_same_release, context_for
+from .setting_inputs import eta_input, nag_input, nag_inputs
 from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue, Model, PresetValue, VideoVae
 
 BY_NAME = "by the checkpoint's name"
@@ -30,36 +31,6 @@ PRESET_TOOLTIP = (
     "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
 )
 SEED_TOOLTIP = "Number that all chance comes from: segment 1 of a film runs with it, each later one with one more."
-
-
-def nag_input(name: str, off: str):
-    """The input that lets a negative prompt count within the attention."""
-    return host.field(
-        host.io.Float,
-        name,
-        f"Makes the negative prompt count without guidance, also on distilled models (NAG): 11 is usual. {off}",
-        default=0.0,
-        min=0.0,
-        max=50.0,
-        step=0.1,
-        optional=True,
-    )
-
-
-def nag_inputs() -> list:
-    """All of it, for one stage."""
-    io = host.io
-
-    def number(name: str, tooltip: str, default: float, span: tuple[float, float, float]):
-        low, high, step = span
-        keywords = {"default": default, "min": low, "max": high, "step": step, "optional": True, "advanced": True}
-        return host.field(io.Float, name, tooltip, **keywords)
-
-    return [
-        nag_input("nag_scale", "0 is off."),
-        number("nag_alpha", "How much of that is taken: 0 nothing, 1 all.", 0.25, (0.0, 1.0, 0.01)),
-        number("nag_tau", "How many times larger than before a value may get by that.", 2.5, (1.0, 20.0, 0.1)),
-    ]
 
 
 def preset_names() -> list[str]:
@@ -124,13 +95,15 @@ class PresetNode(host.io.ComfyNode):
                     advanced=True,
                 ),
                 nag_input("nag", "0 is off, and then the preset's."),
+                eta_input(),
             ],
             outputs=[host.output(sockets.Preset, "preset", "For Denoise.")],
         )
 
     @classmethod
-    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides="", nag=0.0):
-        given = {"denoise": {}, "refine": {}, **nag_overrides(nag or None)}
+    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides="", nag=0.0, eta=-1.0):
+        given = setting_overrides(nag=(nag or None,), eta=None if eta < 0 else eta)
+        given = {"denoise": {}, "refine": {}, **given}
         if steps:
             given["denoise"]["num_inference_steps"] = steps
         if refine_steps:

@@ -29,7 +29,7 @@ from .sockets import (
     audio_value,
     waveform_of,
 )
-from .text import NEGATIVE_TOOLTIP
+from .text import NEGATIVE_TOOLTIP, asked_negative
 
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
 
@@ -124,7 +124,9 @@ class ExtendVideo(host.io.ComfyNode):
     ):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
         source = _file_of(video, cls.hidden)
-        request = Request(prompt=prompt, negative_prompt=negative_prompt, seconds=exact_seconds(seconds), seed=seed)
+        request = Request(
+            prompt=prompt, negative_prompt=asked_negative(negative_prompt), seconds=exact_seconds(seconds), seed=seed
+        )
         request = with_preset(request, _preset(preset))
         start = go_on(models, request, source, context=context or None, handoff=Handoff(drift=drift))
         made = start.made
@@ -263,7 +265,9 @@ class Retake(host.io.ComfyNode):
         part = Part(
             exact_seconds(start), exact_seconds(end) if end else None, picture=what != SOUND, sound=what != PICTURE
         )
-        request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
+        request = with_preset(
+            Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
+        )
         made = retaking(models, request, film, part)
         report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
@@ -328,7 +332,9 @@ class Dub(host.io.ComfyNode):
         upsampler=None,
     ):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
-        request = with_preset(Request(prompt=prompt, negative_prompt=negative_prompt, seed=seed), _preset(preset))
+        request = with_preset(
+            Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
+        )
         made = dubbing(models, request, _file_of(video, cls.hidden))
         report = host.progress_reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)

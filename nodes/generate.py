@@ -31,7 +31,7 @@ from .sockets import (
     picture_of,
     waveform_of,
 )
-from .text import NEGATIVE_TOOLTIP, enhance_input, with_enhanced_prompt
+from .text import NEGATIVE_TOOLTIP, asked_negative, enhance_input, with_enhanced_prompt
 
 STAGES = ("text encoding", "video encoding", "denoising", "upsampling", "refining", "audio decoding", "video decoding")
 DOUBLED_STAGES = (*STAGES[:5], "doubling", *STAGES[5:])
@@ -299,7 +299,7 @@ class Generate(host.io.ComfyNode):
         given = conditions_of(conditions, state, image=image, first_image=first_image, last_image=last_image)
         request = Request(
             prompt=prompt,
-            negative_prompt=negative_prompt,
+            negative_prompt=asked_negative(negative_prompt),
             seconds=seconds,
             width=width or None,
             height=height or None,

@@ -14,6 +14,7 @@ from .continuation import card
 from .denoise import BY_NAME, seed_input
 from .placement import models_of
 from .sockets import AudioVae, Model, State, TextEncoder, VideoVae, audio_value
+from .text import asked_negative
 
 STAGES = ("text encoding", "video encoding", "denoising", "audio decoding")
 
@@ -101,7 +102,7 @@ class GenerateSound(host.io.ComfyNode):
         source = None if video is None else _file_of(video, cls.hidden)
         request = Request(
             prompt=prompt,
-            negative_prompt=negative_prompt,
+            negative_prompt=asked_negative(negative_prompt, "sound"),
             preset=None if preset == BY_NAME else preset,
             seconds=seconds if video is None else None,
             seed=seed if state is None else None,

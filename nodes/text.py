@@ -16,6 +16,11 @@ NEGATIVE_TOOLTIP = (
 )
 
 
+def asked_negative(text: str, default: str = "full") -> str | None:
+    """A negative prompt that somebody asked for; None, which is the preset's own, where the input is as it came."""
+    return None if text.strip().lower() == default else text
+
+
 class EncodePrompt(host.io.ComfyNode):
     """A prompt and a negative prompt for a model."""
 

@@ -22,7 +22,7 @@ from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, writ
 from ..stages.given import sound_from
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models, with_temporal_upsampler
 from ..stages.pipeline import Report, Segment, generate
-from ..stages.presets import PRESETS, nag_overrides, parse_override
+from ..stages.presets import PRESETS, parse_override, setting_overrides
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
@@ -201,14 +201,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what to keep out; guided presets have a list of their own, distilled ones read it with --nag alone",
     )
-    group.add_argument(
-        "--nag",
-        type=number,
-        metavar="SCALE",
-        help="make the negative prompt count without guidance, such as on a distilled model: 11 is usual, 0 is off",
-    )
-    group.add_argument("--nag-alpha", type=number, metavar="SHARE", help="how much of --nag is taken, 0 to 1 (0.25)")
-    group.add_argument("--nag-tau", type=number, metavar="TIMES", help="how far --nag may go, 1 or more (2.5)")
+    _add_setting_arguments(group)
     group.add_argument(
         "--image",
         action="append",
@@ -249,12 +242,29 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_setting_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--nag",
+        type=number,
+        metavar="SCALE",
+        help="make the negative prompt count without guidance, such as on a distilled model: 11 is usual, 0 is off",
+    )
+    group.add_argument("--nag-alpha", type=number, metavar="SHARE", help="how much of --nag is taken, 0 to 1 (0.25)")
+    group.add_argument("--nag-tau", type=number, metavar="TIMES", help="how far --nag may go, 1 or more (2.5)")
+    group.add_argument(
+        "--eta",
+        type=number,
+        metavar="SHARE",
+        help="how much of the noise ancestral samplers draw anew at each step, in both stages: 1 all, 0 none",
+    )
+
+
 def request_from(
     args: argparse.Namespace, models: Models, prompt: str, opened: Callable[[Request], Request] = lambda asked: asked
 ) -> Request:
     """The request that a command line means. opened: gives a request what it leaves open, from what it goes on from.
     Raises RequestError and MediaError."""
-    overrides = nag_overrides(args.nag, args.nag_alpha, args.nag_tau)
+    overrides = setting_overrides(nag=(args.nag, args.nag_alpha, args.nag_tau), eta=args.eta)
     for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
         if value is not None:
             overrides.setdefault("denoise", {})[name] = value

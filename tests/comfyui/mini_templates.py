@@ -63,6 +63,13 @@ def _own_sound(folder: Path) -> None:
     write_wav(folder / "song.wav", Waveform(sound, 48000))
 
 
+def _track(folder: Path) -> None:
+    """The sound of the ball on a way of three segments."""
+    way = world.path(BALL.motion, world.START[BALL.motion], "", 16)
+    sound = torch.from_numpy(world.sound(BALL.colour, way.hits, 129)).float()
+    write_wav(folder / "track.wav", Waveform(sound, 48000))
+
+
 def _silent_film(folder: Path) -> None:
     """The ball of the world on its way, without a sound."""
     way = world.path(BALL.motion, world.START[BALL.motion], "", 6)
@@ -86,6 +93,8 @@ WORDS = {
     "yesterdays_film": Words(second="It rolls from side to side.", before=BALL.prompt),
     "batch_of_takes": Words(second="It jumps up and down.", before=BALL.prompt),
     "own_audio": Words(third=BALL.prompt, inputs=_own_sound),
+    "one_track_film": Words(BALL.prompt, "It circles around.", "It circles around.", inputs=_track),
+    "negative_prompt": Words(STAR.prompt),
     "extend_a_video": Words(third="It circles around.", inputs=_silent_film),
     "retake_a_video": Words(third=BALL.but(colour="red").prompt, inputs=_film),
     "sound_for_a_film": Words(third=BALL.prompt, inputs=_silent_film),

@@ -269,12 +269,21 @@ def test_the_size_is_the_states_where_none_is_given(run, asked):
     assert size.width > 64 and size.height > 64, "the preset's"
 
 
+def test_a_negative_prompt_that_nobody_changed_is_not_told_of(asked):
+    def told(**inputs):
+        return any("the negative prompt has no effect" in note for note in asked(preset="ltx2_fast", **inputs)[1].notes)
+
+    assert not told(negative_prompt="full") and not told(negative_prompt="none") and told(negative_prompt="rain")
+    guided = asked(preset="ltx2_3_base", negative_prompt="full")[1]
+    assert guided.request.negative_prompt is None and guided.settings.preset.negative_prompt == "full"
+
+
 def test_one_wire_carries_all_models(run, loaded, shelf, asked):  # noqa: F811
     """As many as it has; what is connected by itself comes before; the host's own are told what to connect instead."""
     parts, names = loaded(), shelf("2.3")
     nothing = dict.fromkeys(parts)
     bundle = run("Models", **parts).args[0]
-    assert run("Models", models=bundle).args[1:] == tuple(parts.values())
+    assert run("Models", models=bundle).args[1:] == (*parts.values(), None)
     models, _ = asked(**nothing, models=bundle)
     assert models.transformer is parts["model"].patcher.model
     other = run("ApplyLora", model=parts["model"], lora=names["distilled_lora"], strength=0.5).args[0]

@@ -112,8 +112,9 @@ def _joined(number: int, prefix: str) -> tuple[Node, ...]:
     return grouped(f"{number} Film", join, _saved(Link("three", "state"), Link("join", "video"), prefix))
 
 
-def _three(*prompts: str, **more) -> tuple[Node, ...]:
-    names, titles = ("one", "two", "three"), ("2 First segment", "3 Second segment", "4 Third segment")
+def _three(*prompts: str, first: int = 2, **more) -> tuple[Node, ...]:
+    names = ("one", "two", "three")
+    titles = [f"{number} {name} segment" for number, name in enumerate(("First", "Second", "Third"), first)]
     return tuple(
         node
         for name, title, prompt, before in zip(names, titles, prompts, (None, *names))
@@ -286,6 +287,31 @@ WORKFLOWS = {
             *grouped("2 Own sound", native("track", "LoadAudio", audio="song.wav")),
             *grouped("3 Clip", _segment("one", SQUARE, audio=Link("track", "AUDIO"))),
             *grouped("4 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/own_audio")),
+        ),
+    ),
+    "one_track_film": Workflow(
+        "One track over a whole film",
+        "A song, a speech or any other track of your own runs over three segments. Connect it to *audio* of each: every segment hears its piece of it on "
+        "the film's clock, the picture goes with it, and the film has the track to the sample. *audio start* says where in it the film begins.",
+        (
+            *_WHOLE,
+            *grouped("2 Track", native("track", "LoadAudio", audio="track.wav")),
+            *_three(HARBOUR, ROOFS, SQUARE, first=3, audio=Link("track", "AUDIO")),
+            *_joined(6, "continuum/one_track"),
+        ),
+    ),
+    "negative_prompt": Workflow(
+        "A negative prompt on a distilled model",
+        "Distilled models run without guidance, and a negative prompt alone does nothing there. *nag* of *LTX-2 Preset* makes it count within the text "
+        "attention, without a further pass: 11 is usual, 0 is off.",
+        (
+            *_WHOLE,
+            *grouped("2 Settings", ours("preset", "Preset", preset="ltx2_quality", nag=11.0)),
+            *grouped(
+                "3 Clip",
+                _segment("one", HARBOUR, settings=Link("preset", "preset"), negative_prompt="people, text, watermark, music"),
+            ),
+            *grouped("4 Film and state", _saved(Link("one", "state"), Link("one", "video"), "continuum/negative_prompt")),
         ),
     ),
     "extend_a_video": Workflow(

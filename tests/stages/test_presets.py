@@ -13,8 +13,11 @@ from ltx2.stages.presets import (
     parse_override,
     preset_for,
     resolve,
+    setting_overrides,
     sigmas_of,
 )
+from ltx2.stages.request import Request, make_job
+from ltx2.story.script import parse_script
 
 V2_0, V2_3, V2_5 = (release(version) for version in ((2, 0), (2, 3), (2, 5)))
 
@@ -212,3 +215,26 @@ def test_the_templates_of_2_3_and_2_5():
         assert not resolved(name, version, refine={"num_inference_steps": 2}).refine.stage.sigmas
     with pytest.raises(RequestError, match="image_strength is 2, expected 0"):
         resolved("ltx2_3_template", denoise={"image_strength": 2})
+
+
+def test_eta_of_ancestral_samplers_is_one_number_for_both_stages(models):
+    given = setting_overrides(nag=(11,), eta=0.25)
+    settings = resolve(find_preset("ltx2_5_template"), None, given)
+    stages = (settings.denoise, settings.refine.stage)
+    assert [(one.sampler, one.eta, one.nag_scale_video) for one in stages] == [("euler_ancestral", 0.25, 11)] * 2
+    with pytest.raises(RequestError, match="denoise.eta is 2, expected 0"):
+        resolve(find_preset("ltx2_fast"), None, setting_overrides(eta=2))
+    assert setting_overrides() == {}
+    assert parse_script("eta: 0.5\noverride: {refine.eta: 1}\nsegments: [a]").overrides == {
+        "denoise.eta": 0.5,
+        "refine.eta": 1,
+    }
+
+    def told(preset, **overrides):
+        request = Request("A lake.", None, preset, width=64, height=64, frames=9, overrides=overrides)
+        return [note for note in make_job(models("2.3"), request).notes if note.startswith("eta has no effect")]
+
+    assert told("ltx2_fast", **setting_overrides(eta=0.5)) == [
+        "eta has no effect with euler: choose euler_ancestral, or a preset that runs with it"
+    ]
+    assert not told("ltx2_5_template", **setting_overrides(eta=0.5)) and not told("ltx2_fast")

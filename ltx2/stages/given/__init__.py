@@ -2,7 +2,14 @@
 
 from ...checkpoint.stage_loras import LoraChoice, lora_choice, lora_text
 from .fields import finite_number, read_fields, whole_number
-from .model_notes import draft_notes, lora_notes, stage_lora_notes, unused_lora, without_distilled_lora
+from .model_notes import (
+    draft_notes,
+    lora_notes,
+    stage_lora_notes,
+    unused_eta,
+    unused_lora,
+    without_distilled_lora,
+)
 from .own_audio import ready_audio, sound_from, sound_piece
 from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
@@ -27,6 +34,7 @@ __all__ = [
     "stage_lora_notes",
     "stages_of",
     "unread_negative",
+    "unused_eta",
     "unused_lora",
     "wants_negative",
     "whole_number",

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...checkpoint.lora_report import without_reference, without_voice
 from ...checkpoint.stage_loras import StageLora
+from ...sampling.samplers import SAMPLERS
 from ..conditioning.voices import voice_lora_notes
 from ..models import Models
 from ..presets import Settings
@@ -50,6 +51,16 @@ def draft_notes(models: Models, request: Any, settings: Settings) -> tuple[str, 
     if unused is not None:
         notes.append(f"refine.{unused} has no effect: a draft has no second stage")
     return tuple(notes)
+
+
+def unused_eta(request: Any, settings: Settings) -> tuple[str, ...]:
+    """A note where an eta is given for a stage whose sampler draws no noise."""
+    stages = zip(("denoise", "refine"), stages_of(settings))
+    asked = {name: stage for name, stage in stages if request.overrides.get(name, {}).get("eta") is not None}
+    if not asked or any(SAMPLERS[stage.sampler].uses_eta for stage in asked.values()):
+        return ()
+    used = " and ".join(dict.fromkeys(stage.sampler for stage in asked.values()))
+    return (f"eta has no effect with {used}: choose euler_ancestral, or a preset that runs with it",)
 
 
 def without_distilled_lora(models: Models, settings: Settings) -> tuple[str, ...]:

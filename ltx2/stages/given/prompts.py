@@ -31,9 +31,9 @@ def stages_of(settings: Settings) -> list[StageSettings]:
 
 
 def unread_negative(given: str | None, settings: Settings) -> tuple[str, ...]:
-    """A note where a negative prompt is given and no stage reads it; none for the list that is every node's default."""
+    """A note where a negative prompt is given and no stage reads it."""
     text = (given or "").strip()
-    if text.lower() in ("", "none", "full") or any(map(wants_negative, stages_of(settings))):
+    if text.lower() in ("", "none") or any(map(wants_negative, stages_of(settings))):
         return ()
     return (
         f"the negative prompt has no effect: preset {settings.preset.name} runs without guidance; nag 11 (--nag on the "

@@ -10,15 +10,15 @@ from ...config.versions import ModelVersion
 from ...errors import RequestError
 from . import dev, distilled, hq, template
 from .draft import drafted
-from .overrides import nag_overrides, override_names, parse_override, resolve
+from .overrides import nag_overrides, override_names, parse_override, resolve, setting_overrides
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
 from .sound import SOUND_PRESETS, sound_preset_name
 
 __all__ = [
     "PRESETS",
-    "SOUND_PRESETS",
     "Preset",
     "RefineSettings",
+    "SOUND_PRESETS",
     "Settings",
     "StageSettings",
     "drafted",
@@ -29,6 +29,7 @@ __all__ = [
     "parse_override",
     "preset_for",
     "resolve",
+    "setting_overrides",
     "sigmas_of",
 ]
 

@@ -87,6 +87,17 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         return stage, name, value
 
 
+def setting_overrides(
+    *, nag: tuple[float | None, ...] = (None,), eta: float | None = None
+) -> dict[str, dict[str, float]]:
+    """Overrides of every stage. nag: scale, alpha and tau, as ``nag_overrides`` takes them; eta: of ancestral samplers.
+    None leaves a value alone."""
+    found = nag_overrides(*nag)
+    if eta is not None:
+        found = {stage: {**found.get(stage, {}), "eta": eta} for stage in STAGES}
+    return found
+
+
 def nag_overrides(
     scale: float | None, alpha: float | None = None, tau: float | None = None
 ) -> dict[str, dict[str, float]]:

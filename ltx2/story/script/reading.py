@@ -39,6 +39,7 @@ STORY_ENTRIES = (
     "noise",
     "override",
     "nag",
+    "eta",
     "drift",
     "takes",
     "enhance",
@@ -253,7 +254,9 @@ def parse_script(
         enhance=reader.value(found, "enhance", False, values.flag),
         double_rate=double_rate,
         keyframe_slots=reader.value(found, "keyframe_slots", 0, values.slots),
-        overrides=_nag(reader, found.get("nag"), double_rate) | _overrides(reader, found.get("override")),
+        overrides=_nag(reader, found.get("nag"), double_rate)
+        | _eta(reader, found)
+        | _overrides(reader, found.get("override")),
     )
 
 
@@ -343,6 +346,12 @@ def _nag(reader: Reader, node: Node | None, double_rate: int = 0) -> dict[str, A
     said = {names[name]: reader.value(given, name, 0.0, values.number) for name in given}
     stages = ("denoise", "refine", *(("double",) if double_rate else ()))
     return {f"{stage}.{name}": value for stage in stages for name, value in said.items()}
+
+
+def _eta(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
+    """Overrides of both stages for how much noise ancestral samplers renew."""
+    eta = reader.value(found, "eta", None, values.share)
+    return {} if eta is None else {f"{stage}.eta": eta for stage in ("denoise", "refine")}
 
 
 @dataclass(frozen=True)
