@@ -23,14 +23,14 @@ from benchmarks.card.sizes import full, miniature  # noqa: E402
 # name → what it does, and about how many seconds it takes on an H100; the most valuable first. A name may be part of
 # a larger one: --only dit runs all that have to do with the transformer.
 SECTIONS = {
-    "correct": (correctness.networks, 25),
-    "films": (correctness.films, 45),
+    "correct": (correctness.networks, 10),
+    "films": (correctness.films, 25),
     "rates": (denoising.rates, 8),
-    "dit.steps": (denoising.steps, 75),
-    "dit.kernels": (denoising.profiles, 25),
-    "dit.passes": (denoising.guidance_passes, 20),
+    "dit.steps": (denoising.steps, 45),
+    "dit.passes": (denoising.guidance_passes, 25),
+    "dit.kernels": (denoising.profiles, 20),
     "dit.operators": (denoising.operators, 5),
-    "codec.video": (decoding.video, 90),
+    "codec.video": (decoding.video, 65),
     "dit.compiled": (forms.compiled, 60),
     "dit.forms": (forms.stored_forms, 40),
     "offload": (loading.loading, 45),
@@ -41,18 +41,19 @@ SECTIONS = {
     "ltx-core": (peer.ltx_core, 30),
 }
 # the whole model is let go of when the last of these is done
-WITH_WHOLE_MODEL = ("dit.steps", "dit.kernels", "dit.passes")
+WITH_WHOLE_MODEL = ("dit.steps", "dit.passes")
 
 
 def chosen(only: str | None) -> list[str]:
-    """Sections by their names or the first part of these, in the usual order. Raises ValueError."""
+    """Sections by their names or the first part of these, in the order asked for. Raises ValueError."""
     if not only:
         return list(SECTIONS)
     wanted = [name.strip() for name in only.split(",")]
     unknown = [name for name in wanted if not any(name in (s, s.partition(".")[0]) for s in SECTIONS)]
     if unknown:
         raise ValueError(f"no section is called {unknown[0]}, expected some of {', '.join(SECTIONS)}")
-    return [section for section in SECTIONS if {section, section.partition(".")[0]} & set(wanted)]
+    named = (section for name in wanted for section in SECTIONS if name in (section, section.partition(".")[0]))
+    return list(dict.fromkeys(named))
 
 
 def main(arguments: list[str] | None = None) -> Session:

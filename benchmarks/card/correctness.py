@@ -210,15 +210,24 @@ def films(session: Session) -> None:
     expected = _film(PipelineConfig(**SINGLE_TYPES), request)
     device = str(session.device)
     single = {"device": device, **SINGLE_TYPES}
-    ways: dict[str, tuple[dict[str, Any], float]] = {
-        "resident": ({**single, "offload": "none"}, FILM),
-        "stage by stage": ({**single, "offload": "stage"}, FILM),
-        "layer by layer": ({**single, "offload": "layers"}, FILM),
-        "bfloat16": ({"device": device, "offload": "none"}, 0.5),
+    ways: dict[str, dict[str, Any]] = {
+        "resident": {**single, "offload": "none"},
+        "stage by stage": {**single, "offload": "stage"},
+        "layer by layer": {**single, "offload": "layers"},
     }
+    for name in ("transformer", "text_encoder", "video_vae", "latents"):
+        ways[f"bfloat16 {name}"] = {**single, "offload": "none", name: torch.bfloat16}
+    ways["bfloat16"] = {"device": device, "offload": "none"}
     resident = None
-    for way, (settings, limit) in session.few(ways.items()):
-        found = _film(PipelineConfig(**settings), request)
+    for way, settings in session.few(ways.items()):
+        found, limit = _film(PipelineConfig(**settings), request), FILM
+        if way.startswith("bfloat16"):
+            # eight bits less at every step go their own way: a CPU's shows how far
+            rough = _film(PipelineConfig(**{**settings, "device": "cpu"}), request)
+            far = [_difference(a, b) for a, b in zip((*rough[0], *rough[1]), (*expected[0], *expected[1]))]
+            limit = FILM + 3 * max(far)
+            each = [rounded(_difference(a, b)) for a, b in zip((*found[0], *found[1]), (*expected[0], *expected[1]))]
+            session.record("correctness", f"two segments, {way}: each", card=each, cpu=[rounded(one) for one in far])
         resident = resident or found
         compare(session, f"two segments, {way}: latents", found[0], expected[0], limit)
         compare(session, f"two segments, {way}: frames", found[1], expected[1], limit)

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ltx2.networks.transformer.block import Skips
 from ltx2.networks.transformer.model import Transformer
 
 from .kernels import dispatched, launches
-from .networks import inputs, step_flops, transformer
+from .networks import few_blocks, inputs, step_flops, transformer
 from .session import Session, rounded
 from .sizes import Clip
 
@@ -120,8 +121,8 @@ def _step(session: Session, case: str, model: Transformer, clip: Clip, known: in
 
 
 def profiles(session: Session) -> None:
-    """Kernels of a step, the costliest of them, and how long the card waits between two."""
-    model = _model(session)
+    """Kernels of a few blocks, the costliest of them, and how long the card waits between two."""
+    model = transformer(few_blocks(session), session.device)
     blocks = len(model.transformer_blocks)
     chosen = stages(session)
     for name, clip in session.few((chosen[0], chosen[-1])):
@@ -148,7 +149,7 @@ def operators(session: Session) -> None:
             model._video(*inputs(session, clip, known_frames=min(known, clip.grid[0] - 1))),
             model._audio(*reversed(inputs(session, clip, known_frames=0))),
         ]
-        found = dispatched(lambda streams=streams: model.transformer_blocks[0](*streams, 0, None))
+        found = dispatched(lambda streams=streams: model.transformer_blocks[0](*streams, Skips()))
         case = f"{clip}, {'all noisy' if not known else 'behind a state'}"
         most = ", ".join(f"{name} {count}" for name, count in found.most_common(8))
         session.record("operators", case, **{"a block": sum(found.values()), "most": most})

@@ -1,13 +1,17 @@
 """The same step in other forms, on a few blocks: compiled, as one graph, with weights as they are stored."""
 
+import time
 from functools import partial
 from typing import Any
 
 import torch
 
+from ltx2.networks.transformer.block import Skips
 from ltx2.networks.transformer.model import StreamInput, Transformer
 
+from .correctness import HALF, compare
 from .denoising import stages
+from .kernels import launches
 from .networks import FORMS, few_blocks, inputs, quantize_blocks, transformer
 from .session import Session, rounded
 from .sizes import Clip
@@ -25,16 +29,26 @@ def compiled(session: Session) -> None:
     for clip in _two_sizes(session):
         _form(session, "plain", model, clip)
         session.attempt(f"one graph, {clip.tokens} tokens", partial(_graphed, session, model, clip), 5 * session.cuda)
+    plain = {clip: model(*inputs(session, clip)) for clip in _two_sizes(session)}
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     backend = "inductor" if session.cuda else "eager"
-    for block in model.transformer_blocks:
-        block.forward = torch.compile(block.forward, backend=backend)
+    model.compile_blocks(backend=backend)
     for clip in _two_sizes(session):
+        started = time.perf_counter()
+        model(*inputs(session, clip))
+        session.wait()
+        first = rounded(time.perf_counter() - started)
+        session.record("forms", f"compiled: first step, {clip.tokens} tokens", s=first)
         _form(session, f"compiled ({backend})", model, clip)
+        compare(session, f"compiled as plain, {clip.tokens} tokens", model(*inputs(session, clip)), plain[clip], HALF)
     counted = torch._dynamo.utils.counters
     facts = {"graphs": counted["stats"]["unique_graphs"], "breaks": sum(counted["graph_break"].values())}
     session.record("forms", "compiled: graphs", **facts)
+    for clip in _two_sizes(session)[:1]:
+        found = launches(lambda clip=clip: model(*inputs(session, clip)), cuda=session.cuda)
+        figures = {"kernels": found.count, "a block": rounded(found.count / len(model.transformer_blocks))}
+        session.record("forms", f"compiled: kernels, {clip.tokens} tokens", **figures, gaps=round(found.gaps, 3))
 
 
 def stored_forms(session: Session) -> None:
@@ -64,8 +78,8 @@ def _graphed(session: Session, model: Transformer, clip: Clip) -> None:
     streams = _prepared(model, inputs(session, clip))
 
     def blocks() -> None:
-        for index, block in enumerate(model.transformer_blocks):
-            block(*streams, index, None)
+        for block in model.transformer_blocks:
+            block(*streams, Skips())
 
     case, figures = f"blocks alone, {clip.tokens} tokens", {"blocks": len(model.transformer_blocks)}
     session.record("forms", case, **figures, **session.time(blocks).figures)

@@ -5,7 +5,7 @@ are processed: nothing as large as tokens × rows × width ever exists.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from .ops import TORCH_OPS, Ops
+from .slices import tokens_at_once
 from .typed_modules import dict_of
 
 SINUSOID_WIDTH = 256
-TOKENS_AT_ONCE = 2048
+DENSE_ROWS = 8
 MOST_RUNS = 32  # above it, one lookup a token is cheaper than one operation a run
 
 
@@ -48,12 +49,22 @@ def sinusoid(timesteps: torch.Tensor) -> torch.Tensor:
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
+# Which distinct timestep: one for all tokens of all samples, or [B or 1, 1 or number of tokens].
+Row = int | torch.Tensor
+
+
 @dataclass(frozen=True)
 class ModulationPiece:
-    """Consecutive tokens and which distinct timestep each has: ``index`` [B or 1, 1 or number of tokens]."""
+    """Consecutive tokens, or None for all there are, and which distinct timestep each has."""
 
-    tokens: slice
-    index: torch.Tensor
+    tokens: slice | None
+    row: Row
+
+    def part(self, start: int, stop: int) -> Row:
+        """The row of tokens start…stop of the stream."""
+        if isinstance(self.row, int) or self.row.shape[1] == 1:
+            return self.row
+        return self.row[:, start - self.tokens.start : stop - self.tokens.start]
 
 
 def clipped(pieces: Sequence[ModulationPiece], start: int, end: int) -> list[ModulationPiece]:
@@ -62,13 +73,7 @@ def clipped(pieces: Sequence[ModulationPiece], start: int, end: int) -> list[Mod
     for piece in pieces:
         first, last = max(piece.tokens.start, start), min(piece.tokens.stop, end)
         if first < last:
-            own = slice(first - piece.tokens.start, last - piece.tokens.start)
-            out.append(
-                ModulationPiece(
-                    slice(first - start, last - start),
-                    piece.index if piece.index.shape[1] == 1 else piece.index[:, own],
-                )
-            )
+            out.append(ModulationPiece(slice(first - start, last - start), piece.part(first, last)))
     return out
 
 
@@ -80,24 +85,30 @@ class DistinctTimesteps:
     pieces: tuple[ModulationPiece, ...]
 
 
-def distinct_timesteps(timesteps: torch.Tensor, tokens: int) -> DistinctTimesteps:
-    """Sort out timesteps [B, tokens] (or [B, 1]: one for all tokens of a sample)."""
+def distinct_timesteps(timesteps: torch.Tensor, tokens: int, *, dense: bool = False) -> DistinctTimesteps:
+    """Sort out timesteps [B, tokens] (or [B, 1]: one for all tokens of a sample).
+
+    dense: one piece with an index for each token, whatever they are, and values filled up to a round number: what a
+    compiled network reads is then alike for every clip.
+    """
     values, index = torch.unique(timesteps.float().cpu(), return_inverse=True)  # the pieces are laid out on the CPU
     if index.shape[0] > 1 and bool((index == index[:1]).all()):
         index = index[:1]
+    if dense:
+        values = F.pad(values, (0, -len(values) % DENSE_ROWS))
+        # a tensor of its own and never a view: a compiled graph tells the two apart
+        whole = ModulationPiece(
+            None, index.expand(-1, tokens).clone(memory_format=torch.contiguous_format).to(timesteps.device)
+        )
+        return DistinctTimesteps(values.to(timesteps.device), (whole,))
     changes = (index[:, 1:] != index[:, :-1]).any(0).nonzero().flatten() + 1
-    if len(changes) < MOST_RUNS:
-        edges = [0, *changes.tolist(), tokens]
-        runs = list(zip(edges, edges[1:]))
-    else:
-        runs = [(0, tokens)]
+    few = len(changes) < MOST_RUNS
+    edges = [0, *(changes.tolist() if few else ()), tokens]
     pieces = []
-    for start, end in runs:
-        rows = index[:, start : start + 1] if len(changes) < MOST_RUNS else index
-        rows = rows.to(timesteps.device)
-        for first in range(start, end, TOKENS_AT_ONCE):
-            part = slice(first, min(first + TOKENS_AT_ONCE, end))
-            pieces.append(ModulationPiece(part, rows if rows.shape[1] == 1 else rows[:, part]))
+    for start, end in zip(edges, edges[1:]):
+        rows = index[:, start : start + 1] if few else index
+        one = rows.numel() == 1
+        pieces.append(ModulationPiece(slice(start, end), int(rows) if one else rows.to(timesteps.device)))
     return DistinctTimesteps(values.to(timesteps.device), tuple(pieces))
 
 
@@ -108,40 +119,67 @@ class Modulation:
     rows: torch.Tensor
     pieces: tuple[ModulationPiece, ...]
 
-    def row(self, table: torch.Tensor, index: int) -> torch.Tensor:
-        """One row with a block's learned table [N, width] added: [U, width]."""
-        return self.rows[:, index] + table[index].to(self.rows)
+    def with_table(self, table: torch.Tensor, factors: slice) -> tuple[torch.Tensor, ...]:
+        """Its rows with a block's learned table [N, width] added, each [U, width]; to those that scale, ``factors``,
+        1 is added, so that they are what the normed tokens are multiplied with."""
+        rows = self.rows + table.to(self.rows)
+        rows[:, factors].add_(1)
+        return rows.unbind(1)
 
 
 def modulated_norm(
     x: torch.Tensor,
     pieces: Sequence[ModulationPiece],
-    scale: torch.Tensor,
+    factor: torch.Tensor,
     shift: torch.Tensor,
     eps: float,
     norm: Callable[..., torch.Tensor] = F.rms_norm,
 ) -> torch.Tensor:
-    """norm(x) · (1 + scale) + shift, with x [B, T, D] and scale, shift [U, D] looked up for each token."""
-    out = torch.empty_like(x)
-    scale = scale + 1
-    for piece in pieces:
-        part = norm(x[:, piece.tokens], x.shape[-1:], eps=eps)
-        torch.addcmul(shift[piece.index], part, scale[piece.index], out=out[:, piece.tokens])
-    return out
+    """norm(x) · factor + shift, with x [B, T, D] and factor, shift [U, D] looked up for each token."""
+    return modulated_norms(x, pieces, [(factor, shift)], lambda part: norm(part, x.shape[-1:], eps=eps))[0]
+
+
+def modulated_norms(
+    x: torch.Tensor,
+    pieces: Sequence[ModulationPiece],
+    modulations: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    norm: Callable[[torch.Tensor], torch.Tensor],
+) -> list[torch.Tensor]:
+    """norm(x) · factor + shift for each (factor, shift): the norm is taken once."""
+    if pieces[0].tokens is None:
+        part, row = norm(x), pieces[0].row
+        return [torch.addcmul(shift[row], part, factor[row]) for factor, shift in modulations]
+    outs = [torch.empty_like(x) for _ in modulations]
+    for tokens, row in _slices(pieces, tokens_at_once(x)):
+        part = norm(x[:, tokens])
+        for out, (factor, shift) in zip(outs, modulations):
+            torch.addcmul(shift[row], part, factor[row], out=out[:, tokens])
+    return outs
 
 
 def modulated(
-    x: torch.Tensor, pieces: Sequence[ModulationPiece], scale: torch.Tensor, shift: torch.Tensor
+    x: torch.Tensor, pieces: Sequence[ModulationPiece], factor: torch.Tensor, shift: torch.Tensor
 ) -> torch.Tensor:
-    """x · (1 + scale) + shift, without a norm."""
-    out = torch.empty_like(x)
-    scale = scale + 1
-    for piece in pieces:
-        torch.addcmul(shift[piece.index], x[:, piece.tokens], scale[piece.index], out=out[:, piece.tokens])
-    return out
+    """x · factor + shift, without a norm."""
+    return modulated_norms(x, pieces, [(factor, shift)], lambda part: part)[0]
 
 
 def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: Sequence[ModulationPiece], gate: torch.Tensor) -> None:
     """x += gate · update in place, with x, update [B, T, D] and gate [U, D]."""
+    if pieces[0].tokens is None:
+        x.addcmul_(update, gate[pieces[0].row])
+        return
+    # nothing lies between: only rows that are looked up token by token are made for some at a time
+    for tokens, row in _slices(pieces, tokens_at_once(x), whole=True):
+        x[:, tokens].addcmul_(update[:, tokens], gate[row])
+
+
+def _slices(pieces: Sequence[ModulationPiece], step: int, *, whole: bool = False) -> Iterator[tuple[slice, Row]]:
+    """Tokens of at most ``step``, and their rows; whole: pieces that share a row stay in one."""
     for piece in pieces:
-        x[:, piece.tokens].addcmul_(update[:, piece.tokens], gate[piece.index])
+        first, last = piece.tokens.start, piece.tokens.stop
+        shared = isinstance(piece.row, int) or piece.row.shape[1] == 1
+        size = last - first if whole and shared else step
+        for start in range(first, last, size):
+            stop = min(start + size, last)
+            yield slice(start, stop), piece.part(start, stop)

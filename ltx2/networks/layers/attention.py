@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .ops import TORCH_OPS, Ops, is_torchs
-from .rope import RotaryTable, rotate_into
+from .ops import TORCH_OPS, Ops
+from .rope import RotaryTable, rotate_into, rotated
+from .slices import tokens_at_once
 from .typed_modules import dict_of
 
-TOKENS_AT_ONCE = 2048  # norm and rotation work in slices of tokens, back into the projection's own memory
-
 AttentionFunction = Callable[..., torch.Tensor]
+
+DEAR_LAYER_TOKENS = 16384
 
 
 class RowStrength(NamedTuple):
@@ -135,9 +136,12 @@ class Attention(nn.Module):
 
 
 def _normed_and_rotated(x: torch.Tensor, norm: nn.Module, rotary: RotaryTable | None) -> torch.Tensor:
-    """Norm and rotate in place: x is a projection that nobody else holds."""
-    for start in range(0, x.shape[1], TOKENS_AT_ONCE):
-        tokens = slice(start, start + TOKENS_AT_ONCE)
+    """Norm and rotate in place, slice by slice: x is a projection that nobody else holds."""
+    step = tokens_at_once(x)
+    if torch.compiler.is_compiling() or (rotary is None and x.shape[1] <= step):
+        return norm(x) if rotary is None else rotated(norm(x), rotary)
+    for start in range(0, x.shape[1], step):
+        tokens = slice(start, start + step)
         part = norm(x[:, tokens])
         if rotary is None:
             x[:, tokens] = part
@@ -153,10 +157,13 @@ class FeedForward(nn.Module):
         super().__init__()
         to = {"device": device, "dtype": dtype, "bias": bias}
         widen = nn.ModuleDict({"proj": ops.Linear(width, 4 * width, **to)})
-        # Hidden tokens are four times as wide, so they are made for some at a time, unless each call of a layer has its
-        # price.
-        self.tokens_at_once = 2048 if is_torchs(ops) else 16384
         self.net = nn.ModuleDict({"0": widen, "2": ops.Linear(4 * width, width, **to)})
+
+    def tokens_at_once(self, x: torch.Tensor) -> int:
+        """Hidden tokens are four times as wide, so they are made for some at a time; for more of them where each call
+        of a layer has its price: one that brings its weight from elsewhere or makes it of a stored form."""
+        own = type(self.net["2"]).forward is nn.Linear.forward
+        return tokens_at_once(x) if own else DEAR_LAYER_TOKENS
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = dict_of(nn.Module, self.net["0"])["proj"](x)

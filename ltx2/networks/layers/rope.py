@@ -89,14 +89,14 @@ def rotary_table(
     slots = heads * head_dim // 2
     grid = frequencies(slots // dims, rotary).to(points.device)
     unused = slots - dims * len(grid)  # slots that do not divide by the dimensions lie in front and stay unrotated
-    cos = torch.ones(batch, tokens, slots, dtype=dtype, device=points.device)
+    cos = torch.ones(batch, tokens, heads, head_dim // 2, dtype=dtype, device=points.device)
     sin = torch.zeros_like(cos)
+    flat_cos, flat_sin = cos.flatten(2), sin.flatten(2)
     for start in range(0, tokens, TOKENS_AT_ONCE):
         part = slice(start, start + TOKENS_AT_ONCE)
         angles = (fractions[:, part, None] * grid[:, None]).flatten(2)  # [B, t, k·n], the dimension runs fastest
-        cos[:, part, unused:] = angles.cos()
-        sin[:, part, unused:] = angles.sin_()
-    cos, sin = (table.view(batch, tokens, heads, head_dim // 2) for table in (cos, sin))
+        flat_cos[:, part, unused:] = angles.cos()
+        flat_sin[:, part, unused:] = angles.sin_()
     return RotaryTable(cos, sin, rotary.interleaved)
 
 
@@ -107,12 +107,22 @@ def frequencies(count: int, rotary: RotaryConfig) -> torch.Tensor:
     return (torch.pow(rotary.theta, exponents) * (math.pi / 2)).float()
 
 
+def rotated(x: torch.Tensor, table: RotaryTable) -> torch.Tensor:
+    """x [B, T, heads·head_dim] rotated as the table says, in memory of its own."""
+    cos, sin = table.cos, table.sin
+    axis = 4 if table.interleaved else 3
+    pairs = (-1, 2) if table.interleaved else (2, -1)
+    a, b = x.unflatten(-1, (cos.shape[2], *pairs)).unbind(axis)  # [B, T, heads, head_dim / 2] each
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], axis).flatten(2)
+
+
 def rotate_into(out: torch.Tensor, x: torch.Tensor, table: RotaryTable, tokens: slice) -> None:
     """Write x [B, t, heads·head_dim], rotated as ``tokens`` of the table say, to ``out`` of the same shape."""
     cos, sin = table.cos[:, tokens], table.sin[:, tokens]
-    pairs = (-1, 2) if table.interleaved else (2, -1)
     axis = 4 if table.interleaved else 3
-    a, b = x.unflatten(-1, (cos.shape[2], *pairs)).unbind(axis)  # [B, t, heads, head_dim / 2] each
-    out_a, out_b = out.unflatten(-1, (cos.shape[2], *pairs)).unbind(axis)
-    torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=out_b).addcmul_(a, sin)
+    pairs = (-1, 2) if table.interleaved else (2, -1)
+    x, out = (tensor.unflatten(-1, (cos.shape[2], *pairs)) for tensor in (x, out))  # [B, t, heads, a pair and pairs]
+    torch.mul(x, cos.unsqueeze(axis), out=out)
+    (a, b), (out_a, out_b) = x.unbind(axis), out.unbind(axis)  # [B, t, heads, head_dim / 2] each
+    out_a.addcmul_(b, sin, value=-1)
+    out_b.addcmul_(a, sin)

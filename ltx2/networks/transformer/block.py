@@ -9,13 +9,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...config.transformer import TransformerConfig
-from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_norm
+from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_norm, modulated_norms
 from ..layers.attention import Attention, AttentionFunction, AttentionShape, FeedForward, RowBias
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import RotaryTable
 from .nag import Nag, guided_heads
 
 Blocks = tuple[int, ...] | None  # indices; None stands for all blocks
+Rows = tuple[torch.Tensor, ...]  # of a block's modulation, each [U, width]
+
+# Which rows scale: of shift, scale, gate; of scale, shift between the streams; of the prompt's shift, scale.
+SCALES, AV_SCALES, PROMPT_SCALES = slice(1, None, 3), slice(0, None, 2), slice(1, None, 2)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,25 @@ class Perturbation:
 
     def __bool__(self) -> bool:
         return any(blocks != () for blocks in vars(self).values())
+
+
+class Skips(NamedTuple):
+    """The samples of a batch that leave something out in one block; see :class:`Perturbation`."""
+
+    video_self_attention: tuple[int, ...] = ()
+    audio_self_attention: tuple[int, ...] = ()
+    audio_to_video: tuple[int, ...] = ()
+    video_to_audio: tuple[int, ...] = ()
+
+
+def skips_of(perturbations: Sequence[Perturbation] | None, index: int) -> Skips:
+    """What is left out in the block of this number."""
+
+    def samples(name: str) -> tuple[int, ...]:
+        chosen = (getattr(perturbation, f"skip_{name}") for perturbation in perturbations)
+        return tuple(sample for sample, blocks in enumerate(chosen) if blocks is None or index in blocks)
+
+    return Skips(*(samples(name) for name in Skips._fields)) if perturbations else Skips()
 
 
 @dataclass(frozen=True)
@@ -106,10 +129,9 @@ class AVBlock(nn.Module):
         self,
         video: BlockStream | None,
         audio: BlockStream | None,
-        index: int,
-        perturbations: Sequence[Perturbation] | None,
+        skips: Skips,
     ) -> None:
-        """Update both streams in place; ``index`` is this block's number, which perturbations refer to."""
+        """Update both streams in place."""
         video_parts = _StreamModules(
             self.attn1, self.attn2, self.ff, self.scale_shift_table, self.prompt_scale_shift_table
         )
@@ -121,22 +143,23 @@ class AVBlock(nn.Module):
             self.audio_prompt_scale_shift_table,
         )
         streams = (
-            (video, video_parts, _skipping(perturbations, "skip_video_self_attention", index)),
-            (audio, audio_parts, _skipping(perturbations, "skip_audio_self_attention", index)),
+            (video, video_parts, skips.video_self_attention),
+            (audio, audio_parts, skips.audio_self_attention),
         )
         running = [(stream, parts, skip) for stream, parts, skip in streams if stream is not None and stream.enabled]
-        for stream, parts, skip in running:
-            self._self_attention(stream, parts, skip)
-            self._text_attention(stream, parts)
+        rows = [stream.rows.with_table(parts.table, SCALES) for stream, parts, _ in running]
+        for (stream, parts, skip), own in zip(running, rows):
+            self._self_attention(stream, parts, own, skip)
+            self._text_attention(stream, parts, own)
         if video is not None and audio is not None:
-            self._between(video, audio, index, perturbations)
-        for stream, parts, _ in running:
-            self._feed_forward(stream, parts)
+            self._between(video, audio, skips)
+        for (stream, parts, _), own in zip(running, rows):
+            self._feed_forward(stream, parts, own)
 
-    def _self_attention(self, s: BlockStream, parts: _StreamModules, skip: tuple[int, ...]) -> None:
-        attn, rows = parts.attention, s.rows
-        shift, scale, gate = (rows.row(parts.table, i) for i in (0, 1, 2))
-        h = modulated_norm(s.x, rows.pieces, scale, shift, self.eps)
+    def _self_attention(self, s: BlockStream, parts: _StreamModules, rows: Rows, skip: tuple[int, ...]) -> None:
+        attn, pieces = parts.attention, s.rows.pieces
+        shift, factor, gate = rows[:3]
+        h = modulated_norm(s.x, pieces, factor, shift, self.eps)
         gates = attn.gates(h)
         if len(skip) == len(h):
             heads = attn.to_v(h)
@@ -148,17 +171,17 @@ class AVBlock(nn.Module):
             for sample in skip:
                 heads[sample] = v[sample]
             del q, k, v
-        add_gated(s.x, attn.output(heads, gates), rows.pieces, gate)
+        add_gated(s.x, attn.output(heads, gates), pieces, gate)
 
-    def _text_attention(self, s: BlockStream, parts: _StreamModules) -> None:
-        attn, rows = parts.text_attention, s.rows
+    def _text_attention(self, s: BlockStream, parts: _StreamModules, rows: Rows) -> None:
+        attn, pieces = parts.text_attention, s.rows.pieces
         if parts.prompt_table is None:
-            q = attn.query(F.rms_norm(s.x, s.x.shape[-1:], eps=self.eps))
+            q = attn.query(self._norm(s.x))
             context = s.context
             gates = gate = None
         else:
-            shift, scale, gate = (rows.row(parts.table, i) for i in (6, 7, 8))
-            h = modulated_norm(s.x, rows.pieces, scale, shift, self.eps)
+            shift, factor, gate = rows[6:]
+            h = modulated_norm(s.x, pieces, factor, shift, self.eps)
             gates = attn.gates(h)
             q = attn.query(h)
             del h
@@ -176,24 +199,26 @@ class AVBlock(nn.Module):
         if gate is None:
             s.x.add_(update)
         else:
-            add_gated(s.x, update, rows.pieces, gate)
+            add_gated(s.x, update, pieces, gate)
 
-    def _between(self, video: BlockStream, audio: BlockStream, index: int, perturbations) -> None:
+    def _between(self, video: BlockStream, audio: BlockStream, skips: Skips) -> None:
         """Both directions start from the tokens as they are now: updates are added when both are known."""
         tables = self.scale_shift_table_a2v_ca_video, self.scale_shift_table_a2v_ca_audio
         directions = (  # the first one's update is kept while the second is computed: sound has far fewer tokens
-            (self.video_to_audio_attn, audio, video, tables[1], tables[0], 2, "skip_video_to_audio"),
-            (self.audio_to_video_attn, video, audio, tables[0], tables[1], 0, "skip_audio_to_video"),
+            (self.video_to_audio_attn, audio, video, tables[1], 2, skips.video_to_audio),
+            (self.audio_to_video_attn, video, audio, tables[0], 0, skips.audio_to_video),
         )
+        running = [one for one in directions if one[1].enabled and len(one[-1]) < len(one[1].x)]
+        wanted = [one[-2] for one in running]
+        if not running:
+            return
+        inputs = [self._av_inputs(stream, table, wanted) for stream, table in zip((video, audio), tables)]
         updates = []
-        for attn, to, source, to_table, source_table, first, flag in directions:
-            skip = _skipping(perturbations, flag, index)
-            if not to.enabled or len(skip) == len(to.x):
-                continue
-            context = self._av_input(source, source_table, first)
+        for attn, to, source, table, first, skip in running:
+            context = inputs[source is audio].pop(first)
             k, v = attn.key(context, source.av_rotary), attn.to_v(context)
             del context
-            h = self._av_input(to, to_table, first)
+            h = inputs[to is audio].pop(first)
             q, gates = attn.query(h, to.av_rotary), attn.gates(h)
             del h
             heads = attn.attention(q, k, v, heads=attn.heads)
@@ -203,36 +228,42 @@ class AVBlock(nn.Module):
             for sample in skip:
                 update[sample] = 0
             # the gate's table row is the fifth, its AdaLN output the only one
-            updates.append((to, update, to.av_gate.rows[:, 0] + to_table[4].to(update)))
+            updates.append((to, update, to.av_gate.rows[:, 0] + table[4].to(update)))
             del update
         for to, update, gate in updates:
             add_gated(to.x, update, to.av_gate.pieces, gate)
 
-    def _av_input(self, s: BlockStream, table: torch.Tensor, first: int) -> torch.Tensor:
-        scale, shift = (s.av_rows.row(table, i) for i in (first, first + 1))
-        return modulated_norm(s.x, s.av_rows.pieces, scale, shift, self.eps)
+    def _av_inputs(self, s: BlockStream, table: torch.Tensor, wanted: Sequence[int]) -> dict[int, torch.Tensor]:
+        """What the directions whose scale and shift are rows ``first`` and the next one read of a stream, by first."""
+        rows = s.av_rows.with_table(table[:4], AV_SCALES)
+        modulations = [(rows[first], rows[first + 1]) for first in wanted]
+        normed = modulated_norms(s.x, s.av_rows.pieces, modulations, self._norm)
+        return dict(zip(wanted, normed))
 
-    def _feed_forward(self, s: BlockStream, parts: _StreamModules) -> None:
-        rows = s.rows
-        shift, scale, gate = (rows.row(parts.table, i) for i in (3, 4, 5))
-        step = parts.feed_forward.tokens_at_once
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+
+    def _feed_forward(self, s: BlockStream, parts: _StreamModules, rows: Rows) -> None:
+        shift, factor, gate = rows[3:6]
+        if s.rows.pieces[0].tokens is None:
+            h = modulated_norm(s.x, s.rows.pieces, factor, shift, self.eps)
+            add_gated(s.x, parts.feed_forward(h), s.rows.pieces, gate)
+            return
+        step = parts.feed_forward.tokens_at_once(s.x)
         for start in range(0, s.x.shape[1], step):
             x = s.x[:, start : start + step]
-            pieces = clipped(rows.pieces, start, start + step)
-            add_gated(x, parts.feed_forward(modulated_norm(x, pieces, scale, shift, self.eps)), pieces, gate)
+            pieces = clipped(s.rows.pieces, start, start + step)
+            add_gated(x, parts.feed_forward(modulated_norm(x, pieces, factor, shift, self.eps)), pieces, gate)
 
 
 def _modulated_context(s: BlockStream, context: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     if s.prompt is None:
         shift, scale = table.to(context)
         return torch.addcmul(shift, context, scale + 1)
-    shift, scale = (s.prompt.row(table, i) for i in (0, 1))
-    return modulated(context, s.prompt.pieces, scale, shift)
+    shift, factor = s.prompt.with_table(table, PROMPT_SCALES)
+    return modulated(context, s.prompt.pieces, factor, shift)
 
 
-def _skipping(perturbations: Sequence[Perturbation] | None, flag: str, index: int) -> tuple[int, ...]:
-    """Samples that leave something out in block ``index``."""
-    if perturbations is None:
-        return ()
-    chosen = (getattr(perturbation, flag) for perturbation in perturbations)
-    return tuple(sample for sample, blocks in enumerate(chosen) if blocks is None or index in blocks)
+def run_block(block: AVBlock, video: BlockStream | None, audio: BlockStream | None, skips: Skips) -> None:
+    """One block on both streams, which it updates in place: what is compiled, once for all of them."""
+    block(video, audio, skips)

@@ -4,7 +4,7 @@ other.
 Checked against ltx-core 1.0.0 and diffusers on random weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from ..layers.attention import (
 )
 from ..layers.ops import TORCH_OPS, Ops
 from ..layers.rope import rotary_table
-from .block import AVBlock, BlockStream, Perturbation
+from .block import PROMPT_SCALES, AVBlock, BlockStream, Perturbation, run_block, skips_of
 from .nag import Nag
 
 AV_TIMESTEP_MODES = ("hybrid", "cross", "own")
@@ -94,6 +94,8 @@ class Transformer(nn.Module):
             )
         self.config = config
         self.av_timestep_mode = av_timestep_mode
+        self._run_block: Callable[..., None] = run_block
+        self._dense = False  # a compiled block reads a timestep for each token, so that clips are alike to it
         to = {"device": device, "dtype": dtype}
         width, audio_width = config.width, config.audio_width
 
@@ -120,6 +122,12 @@ class Transformer(nn.Module):
         if config.keyframe_embedding:
             self.keyframes_abs_pos_embedding = nn.Parameter(torch.empty(1, width, **to))
 
+    def compile_blocks(self, **options: Any) -> None:
+        """From now on blocks are compiled when they first run, one graph for all of them and for clips of any size.
+        options: of ``torch.compile``."""
+        self._run_block = torch.compile(run_block, **{"dynamic": True, **options})
+        self._dense = True
+
     def forward(
         self, video: StreamInput | None, audio: StreamInput | None, perturbations: Sequence[Perturbation] | None = None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -140,7 +148,7 @@ class Transformer(nn.Module):
         ]
         skipped = perturbations if perturbations and any(perturbations) else None
         for index, block in enumerate(self.transformer_blocks):
-            block(*streams, index, skipped)
+            self._run_block(block, *streams, skips_of(skipped, index))
         heads = ((self.scale_shift_table, self.proj_out), (self.audio_scale_shift_table, self.audio_proj_out))
         of_video, of_audio = (
             self._velocity(stream, *head) if stream is not None and stream.enabled else None
@@ -189,7 +197,7 @@ class Transformer(nn.Module):
         adaln, prompt_adaln, av_adaln, gate_adaln, caption_projection, heads, head_dim, max_positions = own_parts
         tokens = x.shape[1]
         timesteps = given.timesteps.reshape(len(given.timesteps), -1)
-        own = distinct_timesteps(timesteps, tokens)
+        own = distinct_timesteps(timesteps, tokens, dense=self._dense)
         rotary: dict[str, Any] = {"rotary": c.rotary, "dtype": x.dtype}
         parts = {}
         if given.enabled:
@@ -200,7 +208,7 @@ class Transformer(nn.Module):
             if given.nag:
                 parts |= {"nag": given.nag, "negative_context": projected(given.negative_context)}
             if prompt_adaln is not None:
-                of_prompt = distinct_timesteps(given.sigma[:, None], given.context.shape[1])
+                of_prompt = distinct_timesteps(given.sigma[:, None], given.context.shape[1], dense=self._dense)
                 parts["prompt"] = Modulation(
                     prompt_adaln(of_prompt.values * c.timestep_scale, x.dtype)[0], of_prompt.pieces
                 )
@@ -219,7 +227,7 @@ class Transformer(nn.Module):
                 **rotary,
             )
         if other is not None:
-            sigma = distinct_timesteps(other.sigma[:, None], tokens)
+            sigma = distinct_timesteps(other.sigma[:, None], tokens, dense=self._dense)
             of_scale = sigma if self.av_timestep_mode == "cross" else own
             of_gate = own if self.av_timestep_mode == "own" else sigma
             parts["av_rows"] = Modulation(av_adaln(of_scale.values * c.timestep_scale, x.dtype)[0], of_scale.pieces)
@@ -237,10 +245,9 @@ class Transformer(nn.Module):
         return BlockStream(x=x, enabled=given.enabled, **parts)
 
     def _velocity(self, stream: BlockStream, table: torch.Tensor, projection: nn.Module) -> torch.Tensor:
-        shift, scale = (stream.embedded + row.to(stream.embedded) for row in table)
-        return projection(
-            modulated_norm(stream.x, stream.rows.pieces, scale, shift, self.config.norm_eps, norm=F.layer_norm)
-        )
+        rows = Modulation(stream.embedded[:, None], stream.rows.pieces)
+        shift, factor = rows.with_table(table, PROMPT_SCALES)
+        return projection(modulated_norm(stream.x, rows.pieces, factor, shift, self.config.norm_eps, norm=F.layer_norm))
 
 
 class CaptionProjection(nn.Module):

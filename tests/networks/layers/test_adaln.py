@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ltx2.networks.layers import adaln
+from ltx2.networks.layers import adaln, slices
 
 
 def layouts():
@@ -17,7 +17,7 @@ def layouts():
 
 @pytest.mark.parametrize("name, timesteps, tokens", list(layouts()), ids=lambda v: v if isinstance(v, str) else "")
 def test_lookup_equals_one_row_a_token(name, timesteps, tokens, monkeypatch):
-    monkeypatch.setattr(adaln, "TOKENS_AT_ONCE", 50)
+    monkeypatch.setattr(slices, "ON_CPU", 50)
     generator = torch.Generator().manual_seed(1)
     found = adaln.distinct_timesteps(timesteps, tokens)
     assert len(found.values) == len(timesteps.unique())
@@ -25,9 +25,9 @@ def test_lookup_equals_one_row_a_token(name, timesteps, tokens, monkeypatch):
     whole = timesteps.expand(2, tokens)[..., None] * torch.ones(width)
     x, update = (torch.randn(2, tokens, width, generator=generator) for _ in range(2))
     rows = found.values[:, None] * torch.ones(width)
-    torch.testing.assert_close(adaln.modulated(x, found.pieces, rows, rows), x * (1 + whole) + whole)
+    torch.testing.assert_close(adaln.modulated(x, found.pieces, rows, rows), x * whole + whole)
     normed = torch.nn.functional.rms_norm(x, (width,), eps=1e-6)
-    torch.testing.assert_close(adaln.modulated_norm(x, found.pieces, rows, rows, 1e-6), normed * (1 + whole) + whole)
+    torch.testing.assert_close(adaln.modulated_norm(x, found.pieces, rows, rows, 1e-6), normed * whole + whole)
     for start, end in ((0, tokens), (2, 5), (tokens - 3, tokens + 9)):
         pieces = adaln.clipped(found.pieces, start, end)
         changed = x.clone()
