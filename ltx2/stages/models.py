@@ -27,6 +27,7 @@ from ..text.source import TEXT_PARTS, TextFiles, TextSource, text_source
 from ..text.tokenizer import cut_note
 from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
+from .placing.layered import LayeredPlacement
 from .refinement import check_temporal_upsampler
 from .video_decoding import MODES
 
@@ -94,6 +95,7 @@ class Models:
     stage alone runs with; reference_loras: those of both that look at a reference video or take up a voice; notes: what
     the user has to know of them. contexts: prompts encoded so far. text_source: gives the networks of the text where
     they were not loaded yet, because prompts that come again need none.
+    layered_placement: brings the transformer block by block, where that was asked for.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -122,12 +124,14 @@ class Models:
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
     text_source: TextSource | None = None
+    layered_placement: Placement | None = None
     host_placement: Placement | None = None
 
     @property
     def placement(self) -> Placement:
         """What brings the networks to their device."""
-        return DevicePlacement(self.config.device) if self.host_placement is None else self.host_placement
+        own = DevicePlacement(self.config.device) if self.layered_placement is None else self.layered_placement
+        return own if self.host_placement is None else self.host_placement
 
     def need(self, name: str) -> Any:
         """A network by its field's name. Raises CheckpointError saying which file holds it when it was not loaded."""
@@ -206,6 +210,7 @@ def load_models(
         stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
         missing=loading.missing,
         contexts=cache,
+        layered_placement=LayeredPlacement(config.device) if config.offload == "layers" else None,
         **found,
     )
     return _with_reports(result, read, shapes)

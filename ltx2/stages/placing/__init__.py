@@ -1,0 +1,1 @@
+"""Networks larger than the device: how their layers come to it while it computes."""
