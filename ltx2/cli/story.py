@@ -124,6 +124,12 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="the same on a Ray cluster (pip install ltx2-continuum[ray]): one for each GPU, or --workers N",
     )
+    parser.add_argument(
+        "--shared",
+        metavar="DIR",
+        help="a folder that all machines of the cluster see under this name: requests and frames go through it, named "
+        "by their content, in place of Ray's own store",
+    )
 
 
 def _told(parse):
@@ -160,8 +166,9 @@ def run(args: argparse.Namespace) -> None:
         check_story(models, script, args.draft)
         jobs = args.workers
         if args.ray is not None:
-            cluster = held.enter_context(contextlib.closing(ray_pool(args)))
-            make: Generate = WorkerGenerator(cluster, None, args.draft)
+            shared = held.enter_context(held_folder(args.shared)) if args.shared else None
+            cluster = held.enter_context(contextlib.closing(ray_pool(args, shared)))
+            make: Generate = WorkerGenerator(cluster, shared, args.draft)
             jobs = cluster.size
         elif args.workers > 1:
             exchange = held.enter_context(held_folder(args.work))
@@ -201,7 +208,11 @@ def with_script_loras(args: argparse.Namespace) -> StoryScript:
 
 
 def check_workers(args: argparse.Namespace) -> None:
-    """Raises RequestError for a number of workers that cannot be."""
+    """Raises RequestError for a number of workers that cannot be, and for a folder that nobody shares."""
+    if args.shared and args.ray is None:
+        raise RequestError("--shared is the folder of a Ray cluster: add --ray, or leave it out")
+    if args.shared and not Path(args.shared).is_dir():
+        raise RequestError(f"the shared folder {args.shared} is not there: name one that all machines see")
     if not 1 <= args.workers <= MOST_WORKERS:
         raise RequestError(f"{args.workers} workers, expected 1 to {MOST_WORKERS}")
 

@@ -1,14 +1,16 @@
 """A story's segments made by worker processes of this machine; and, run as a program, one of these workers.
 
-A worker loads the models once. Requests come to it as bytes. On one machine frames go back through a file in a folder
-that both know, named by the hash of their content; from a cluster they come with the rest, as bytes.
+A worker loads the models once. Requests and frames go through files in a folder that both know, named by the hash of
+their content; where there is no such folder, as bytes with the rest.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import platform
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from ..parallel.wire import from_bytes, to_bytes
 from ..stages.pipeline import generate
 from ..stages.request import make_job
 from ..story.from_pipeline import request_of
+from ..story.sentences import as_story_error, shown
 from ..story.tasks import MadeSegment, SegmentTask
 from ..values import AVLatent
 from . import options
@@ -43,7 +46,16 @@ class WorkerGenerator:
         """Have one segment made. Raises TaskFailed with the worker's own sentence, WorkerLost when workers died on
         it."""
         request = to_bytes(replace(request_of(task), draft=self._draft))
-        answer = from_bytes(self._pool.submit(request, lambda where: self.tell(task, where)).result())
+        if self._exchange is None:
+            return self._answered(self._pool.submit(request, lambda where: self.tell(task, where)).result())
+        given = _left_request(request, self._exchange)
+        try:
+            return self._answered(self._pool.submit(given.name.encode(), lambda where: self.tell(task, where)).result())
+        finally:
+            given.unlink(missing_ok=True)
+
+    def _answered(self, told: bytes) -> MadeSegment:
+        answer = from_bytes(told)
         before = None if answer["before"] is None else self._received(answer["before"])
         return MadeSegment(
             self._received(answer["frames"]),
@@ -69,13 +81,13 @@ def local_pool(args: argparse.Namespace, exchange: Path) -> LocalPool:
     return LocalPool([sys.executable, "-m", __name__], _setup(args, exchange), places)
 
 
-def ray_pool(args: argparse.Namespace) -> RayPool:
-    """Workers on a Ray cluster, one for each of its GPUs, or on clusters without as many as are asked for. Raises
-    MissingPackageError and RequestError."""
+def ray_pool(args: argparse.Namespace, exchange: Path | None = None) -> RayPool:
+    """Workers on a Ray cluster, one for each of its GPUs, or on clusters without as many as are asked for. exchange: a
+    folder that all machines see. Raises MissingPackageError and RequestError."""
     device = args.device or options.default_device()
     return RayPool(
         set_up,
-        _setup(args, None),
+        _setup(args, exchange),
         address=None if args.ray == HERE else args.ray,
         gpus=1 if device == "cuda" else 0,
         size=args.workers if args.workers > 1 else None,
@@ -84,7 +96,7 @@ def ray_pool(args: argparse.Namespace) -> RayPool:
 
 def _setup(args: argparse.Namespace, exchange: Path | None) -> bytes:
     given = {name: value for name, value in vars(args).items() if _is_plain(value)}
-    place = None if exchange is None else str(exchange)
+    place = None if exchange is None else str(exchange.absolute())
     return json.dumps({"args": given, "exchange": place, "threads": torch.get_num_threads()}).encode()
 
 
@@ -115,12 +127,14 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
     torch.set_num_threads(given["threads"])
     models = options.load(argparse.Namespace(**given["args"]))
 
+    exchange = None if given["exchange"] is None else Path(given["exchange"])
+
     def make(task: bytes) -> bytes:
-        segment = generate(models, make_job(models, from_bytes(task)))
+        request = from_bytes(task if exchange is None else _request(exchange, task.decode()))
+        segment = generate(models, make_job(models, request))
 
         def sent(frames: Iterable[np.ndarray]) -> Any:
-            exchange = given["exchange"]
-            return np.concatenate(list(frames)) if exchange is None else _left(frames, Path(exchange))
+            return np.concatenate(list(frames)) if exchange is None else _left(frames, exchange)
 
         base = segment.base
         answer = {"frames": sent(segment.frames()), "before": None if base is None else sent(base.frames())}
@@ -130,9 +144,26 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
     return make
 
 
+def _left_request(request: bytes, exchange: Path) -> Path:
+    """A request as a file in a folder, named by its content; the same may be asked for by several at once."""
+    path = exchange / f"{hashlib.sha256(request).hexdigest()}-{uuid.uuid4().hex}"
+    with as_story_error(f"a request cannot be left in {shown(exchange)}"):
+        path.write_bytes(request)
+    return path
+
+
+def _request(exchange: Path, name: str) -> bytes:
+    """A request that lies in a folder. Raises StoryError where it is not there whole."""
+    with as_story_error(f"{platform.node()} does not see the requests in {shown(exchange)}"):
+        found = (exchange / name).read_bytes()
+    if hashlib.sha256(found).hexdigest() != name.partition("-")[0]:
+        raise StoryError(f"a request came damaged to {platform.node()}: run the story again")
+    return found
+
+
 def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
     """Frames as a file in a folder, and what finds them there."""
-    digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{os.getpid()}.part"
+    digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{uuid.uuid4().hex}.part"
     with open(temp, "wb") as file:
         for piece in frames:
             digest.update(piece.tobytes())

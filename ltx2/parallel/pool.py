@@ -192,7 +192,11 @@ class LocalPool:
             task, future, tries, begun = item
             if tries == 1 and not future.set_running_or_notify_cancel():
                 continue
-            answer = worker.do(task, begun)
+            try:
+                answer = worker.do(task, begun)
+            except BaseException as error:  # such as of who is told that it begins: nobody waits for ever
+                _resolve(future, error=error)
+                continue
             if self._closed.is_set():
                 _resolve(future, error=WorkerLost("the run was ended"))
             elif answer is None and tries < TRIES:

@@ -74,13 +74,20 @@ class RayPool:
     def submit(self, task: bytes, begun: Begun = None) -> Future:
         """See :class:`.pool.Pool`."""
         future: Future = Future()
-        threading.Thread(target=self._do, args=(task, future, begun), daemon=True).start()
+        threading.Thread(target=self._settle, args=(task, future, begun), daemon=True).start()
         return future
 
     def close(self) -> None:
         """End the actors; a cluster that was running goes on."""
         for actor in self._actors:
             self._ray.kill(actor, no_restart=True)
+
+    def _settle(self, task: bytes, future: Future, begun: Begun) -> None:
+        """Whatever happens, nobody waits for ever."""
+        try:
+            self._do(task, future, begun)
+        except BaseException as error:
+            future.set_exception(error)
 
     def _do(self, task: bytes, future: Future, begun: Begun) -> None:
         if not future.set_running_or_notify_cancel():

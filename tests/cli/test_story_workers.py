@@ -1,16 +1,23 @@
 """``ltx2 story --workers``: the same film as one process makes, whoever dies meanwhile; what a scene is held
 to goes with its tasks."""
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 
+import numpy as np
 import pytest
 
-from ltx2.cli import main
+from ltx2.cli import main, story_workers
+from ltx2.cli import story as story_verb
+from ltx2.errors import StoryError
+from ltx2.story.script import parse_script
 from ltx2.story.status import story_status
+from ltx2.story.tasks import task_of
 
 pytestmark = pytest.mark.slow
 SCRIPT = """size: 64x64
@@ -84,8 +91,43 @@ def workers_of(folder):
     return found
 
 
+class InThisProcess:
+    """A pool with one worker, here."""
+
+    def __init__(self, setup):
+        self.make = story_workers.set_up(setup)
+
+    def submit(self, task, begun):
+        begun("here")
+        done = Future()
+        done.set_result(self.make(task))
+        return done
+
+
+def test_with_a_folder_and_without_the_same_comes_back(tmp_path):
+    """What a worker makes is what one process makes, whether its files go through a folder or with the rest."""
+    script = parse_script(SCRIPT)
+    parser = argparse.ArgumentParser()
+    story_verb.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["story", "s", "--checkpoint", "mini", "--device", "cpu", "--work", "w", "--out", "f.mp4"])
+    made = []
+    for exchange in (None, tmp_path):
+        pool = InThisProcess(story_workers._setup(args, exchange))
+        segment = story_workers.WorkerGenerator(pool, exchange)(task_of(script, 0))
+        made.append(np.concatenate(list(segment.frames)))
+        assert segment.sound is not None and not list(tmp_path.iterdir())
+    assert made[0].shape == (17, 64, 64, 3) and np.array_equal(*made)
+    with pytest.raises(StoryError, match="does not see the requests in"):
+        pool.make(b"0" * 64)
+    (tmp_path / ("0" * 64)).write_bytes(b"changed")
+    with pytest.raises(StoryError, match="a request came damaged"):
+        pool.make(b"0" * 64)
+
+
 def test_what_cannot_be_is_said_before_anything_is_loaded(story, capsys):
     for more, said in (
+        (("--shared", "."), "--shared is the folder of a Ray cluster"),
+        (("--ray", "--shared", "nowhere"), "the shared folder nowhere is not there"),
         (("--workers", "0"), "0 workers, expected 1 to"),
         (("--workers", "2", "--gpus", "2"), "give one of them"),
     ):

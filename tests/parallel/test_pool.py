@@ -39,6 +39,13 @@ def test_a_failure_is_the_workers_own_sentence_and_costs_no_worker(pool):
     assert pool.submit(b"on").result(60).startswith(b"ON") and set(before) <= set(pool.processes())
 
 
+def test_an_error_of_who_is_told_reaches_who_waits(pool):
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(b"task", lambda name: 1 // 0).result(60)
+    assert pool.submit(b"again").result(60)
+
+
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_task_survives_the_death_of_its_worker(pool, deaths):
     others = [pool.submit(f"other {i}".encode()) for i in range(6)]

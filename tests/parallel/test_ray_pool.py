@@ -71,15 +71,19 @@ def test_a_story_on_two_nodes_of_which_one_is_killed(cluster, tmp_path):
     }
     with pytest.raises(TaskFailed, match="^this task cannot be done$"):
         pool.submit(b"fail").result()
-    begun = threading.Barrier(3)  # both nodes are at work when one is killed
-    waiting = [pool.submit(task, lambda name: begun.broken or begun.wait(60)) for task in (b"slow 1", b"slow 2")]
-    begun.wait(60)
-    begun.abort()
+    with pytest.raises(ZeroDivisionError):  # of who is told, not of the worker
+        pool.submit(b"task", lambda name: 1 // 0).result(60)
+    begun = threading.Semaphore(0)
+    waiting = [pool.submit(task, lambda name: begun.release()) for task in (b"slow 1", b"slow 2")]
+    assert begun.acquire(timeout=60) and begun.acquire(timeout=60)  # both nodes are at work when one is killed
     made.remove_node(second, allow_graceful=False)
-    assert [one.result() for one in waiting] == [b"got SLOW 1", b"got SLOW 2"]
+    assert [one.result(120) for one in waiting] == [b"got SLOW 1", b"got SLOW 2"]
     assert pool.submit(b"after").result() == b"got AFTER"  # where there is room now
     pool.close()
-    assert told("many", "--ray", made.address, "--workers", "1") == expected
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    assert told("many", "--ray", made.address, "--workers", "1", "--shared", str(shared)) == expected
+    assert not list(shared.iterdir())
 
 
 def test_without_ray_it_is_said(monkeypatch):
