@@ -122,6 +122,7 @@ class Story(host.io.ComfyNode):
         **single,
     ):
         from ..ltx2.story.chain import RunOptions, run_story
+        from ..ltx2.story.found import film_start, sized_story
         from ..ltx2.story.from_pipeline import check_story, pipeline_generator, prompt_notes
         from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
@@ -132,10 +133,11 @@ class Story(host.io.ComfyNode):
         story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
         wired = with_loras(gathered(models, **single), story.loras)
         models = everything(wired)
+        story = sized_story(models, story)
         check_story(models, story)
         enhancer = story_enhancer(models, story)
         target = target_of(folder, cls.hidden, size_of(models, story))
-        lines = []
+        lines, begins = [], film_start(models, story)
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
         def make(task):
@@ -150,7 +152,13 @@ class Story(host.io.ComfyNode):
                 out=target.folder / FILM,
                 identity=identity_of_wires(wired, models, story),
                 source=source_of(models),
-                options=RunOptions(Wishes(redo=wishes(redo, bridge)), numbered=True, metadata=texts, enhancer=enhancer),
+                options=RunOptions(
+                    Wishes(redo=wishes(redo, bridge)),
+                    numbered=True,
+                    metadata=texts,
+                    enhancer=enhancer,
+                    start=begins,
+                ),
                 log=lambda line: lines.append(as_named(line, target)),
             )
         state, told = read_state(result.last), told_of(result, target)
@@ -217,8 +225,14 @@ def read(script: str):
         except Ltx2Error:
             return None
 
-    places = {"image_place": "in ComfyUI's input folder", "lora_place": "in ComfyUI's models/loras"}
-    return parse_script(script, "script", find_image=find, find_lora=find_lora, **places)
+    return parse_script(
+        script,
+        "script",
+        find_image=find,
+        image_place="in ComfyUI's input folder",
+        find_lora=find_lora,
+        lora_place="in ComfyUI's models/loras",
+    )
 
 
 def told_of(result, target) -> list[str]:
@@ -244,6 +258,8 @@ def with_audio(story, audio, start: float):
     sound = own_audio(audio, start)
     if sound is None:
         return story
+    if story.start is not None:
+        raise RequestError("the script goes on from a film, with the sound that it has: leave the connected sound out")
     if story.audio is not None:
         raise RequestError("the script names a sound, and one is connected: keep one of them")
     return replace(story, audio=StoryAudio(sound=sound))

@@ -28,9 +28,10 @@ def storyboard(given: Any) -> dict:
     states = segment_states(story, target.folder)
     written = editing.entries_as_written(text)
     scenes = {index: scene for scene in scenes_of(story) for index in scene}
-    begins, shown = 0, []
+    begins = 0 if story.start is None else story.start.frames_at(story.fps)
+    shown = []
     for index, (segment, state) in enumerate(zip(story.segments, states)):
-        new = segment.frames - (story.video_overlap if index > scenes[index].start else 0)
+        new = segment.frames - story.repeated(index)
         one = _shown(story, index, state, f"{target.subfolder}/segments")
         later = scenes[index].stop - index - 1
         shown.append({**one, "values": written[index], "start": float(begins / story.fps), "later": later})

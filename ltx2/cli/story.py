@@ -12,6 +12,7 @@ from ..errors import Ltx2Error, RequestError
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
+from ..story.found import film_start, sized_story
 from ..story.from_pipeline import check_story, files_below, identity_of, pipeline_generator, prompt_notes
 from ..story.script import StoryScript, read_script
 from ..story.segment_job import source_of
@@ -163,6 +164,7 @@ def run(args: argparse.Namespace) -> None:
     check_workers(args)
     with Bars() as bars, contextlib.ExitStack() as held:
         models = options.load(args, bars)
+        script = sized_story(models, script)
         check_story(models, script, args.draft)
         jobs = args.workers
         if args.ray is not None:
@@ -189,6 +191,7 @@ def run(args: argparse.Namespace) -> None:
                 prune=args.prune,
                 metadata=metadata_of(args, models),
                 enhancer=story_enhancer(args, models, script, bars),
+                start=film_start(models, script),
             ),
             log=options.log,
         )

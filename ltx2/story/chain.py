@@ -20,7 +20,7 @@ from .bridging.ends import Ends
 from .enhancing import Enhancer, enhanced_script
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
-from .making import SEGMENTS_FOLDER, Order, Workshop, check_timeline, conditions_of, make_segment, settle
+from .making import SEGMENTS_FOLDER, Beginning, Order, Workshop, check_timeline, conditions_of, make_segment, settle
 from .owned_files import (
     check_replaceable,
     check_writable,
@@ -42,13 +42,15 @@ from .tasks import Elsewhere, Generate, SegmentTask
 class RunOptions:
     """How a story is carried out. wishes: of takes, besides the script. jobs: how many scenes and takes are made at
     once. prune: remove the segments that the script no longer asks for. numbered: a film that is there stays, and
-    another gets a number. metadata: tags of the film. enhancer: what writes the prompts out before all else."""
+    another gets a number. metadata: tags of the film. start: what the script goes on from, where it names a film.
+    enhancer: what writes the prompts out before all else."""
 
     wishes: Wishes = field(default_factory=Wishes)
     jobs: int = 1
     prune: bool = False
     numbered: bool = False
     metadata: Mapping[str, Any] | None = None
+    start: Beginning | None = None
     enhancer: Enhancer | None = None
 
 
@@ -113,6 +115,7 @@ def run_story(
     log = log or (lambda text: None)
     check_timeline(script)
     check_wishes(script, options.wishes)
+    _check_start(script, options)
     work, out = checked_path(work, "work folder"), checked_path(out, "film")
     with as_story_error(f"{shown(out)} cannot be written"):
         real_out = out.resolve() if out.is_symlink() else out  # what a link names is replaced, not the link
@@ -129,7 +132,8 @@ def run_story(
         _announce(journal, given, cast, out)
         if isinstance(generate, Elsewhere):
             generate.tell = _teller(journal, len(script.segments), log)
-        run = _Run(Workshop(script, generate, journal, source, log), cast, Keys(script, identity), options.wishes)
+        shop = Workshop(script, generate, journal, source, log, options.start)
+        run = _Run(shop, cast, Keys(script, identity), options.wishes)
         film_records = run.make_all(options.jobs)
         result = write_story_film(
             script,
@@ -139,6 +143,7 @@ def run_story(
             numbered=options.numbered,
             log=log,
             metadata=_metadata(options, script),
+            start=options.start,
         )
         unused = _remove_unused(journal, run.used, options.prune, log)
         journal.append("end", durable=False, at=now())
@@ -153,6 +158,11 @@ def _metadata(options: RunOptions, script: StoryScript) -> dict[str, Any] | None
     """What the film says of itself: the prompts too where they were written out."""
     written = {} if options.enhancer is None else {"enhanced_prompts": [one.prompt for one in script.segments]}
     return {**(options.metadata or {}), **written} or None
+
+
+def _check_start(script: StoryScript, options: RunOptions) -> None:
+    if (script.start is None) != (options.start is None):
+        raise StoryError("a story goes on from a film: give its script the film, and the run what was read of it")
 
 
 class _Run:

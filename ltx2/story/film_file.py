@@ -15,12 +15,13 @@ import numpy as np
 from ..clock import samples_of_frames
 from ..errors import StoryError
 from ..film.audio_format import file_format, in_format
+from ..film.found import Writing, timing_of_found_film, write_behind
 from ..film.join import FinishedSegment, film_writer, join_segments, write_pieces
 from ..film.seam_metrics import SeamReport
 from ..film.timeline import SegmentTiming, cut_segment
 from ..values import Waveform
 from .journal import Journal
-from .making import SEGMENTS_FOLDER
+from .making import SEGMENTS_FOLDER, Beginning
 from .owned_files import check_replaceable, is_there, put_in_place, recorded_films, unfinished, write_owned
 from .records import SegmentRecord
 from .script import StoryScript
@@ -44,7 +45,9 @@ def place_on_film(script: StoryScript, records: Sequence[SegmentRecord]) -> list
     placed: list[SegmentTiming] = []
     for index, record in enumerate(records):
         own = record.timing
-        if not placed:
+        if not placed and script.start is not None:
+            placed.append(own)  # on the clock of the film that it goes on from
+        elif not placed:
             # a segment that an older version made after others has another start
             placed.append(dataclasses.replace(own, index=0, start=Fraction(0), first_frame=0))
         elif script.segments[index].cut:
@@ -65,9 +68,10 @@ def write_story_film(
     numbered: bool,
     log: Callable[[str], None],
     metadata: dict[str, Any] | None,
+    start: Beginning | None = None,
 ) -> FilmResult:
     """Write the film, unless it is there already from the same segments. numbered: a film that is there stays, and the
-    new one gets a number. Raises StoryError and MediaError."""
+    new one gets a number; start: what it goes on from, which stays as it is. Raises StoryError and MediaError."""
     inputs = _inputs(script, records)
     found = _same_film(journal, out, inputs, numbered)
     if found is not None:
@@ -79,7 +83,10 @@ def write_story_film(
         check_replaceable(out, recorded_films(journal), journal.folder)
     log(f"writing {shown(out)}: {script}")
     with unfinished(journal, out.parent, "the film") as temp:
-        written = _write(temp / "film.mp4", out, script, records, journal.folder, log, metadata)
+        if start is None:
+            written = _write(temp / "film.mp4", out, script, records, journal.folder, log, metadata)
+        else:
+            written = _write_behind(temp / "film.mp4", script, records, journal.folder, log, metadata, start)
         with as_story_error(f"{shown(out)} cannot be written"):
             sha256 = file_sha256(temp / "film.mp4")
         owned = recorded_films(journal)
@@ -99,6 +106,8 @@ def _inputs(script: StoryScript, records: Sequence[SegmentRecord]) -> str:
         "segments": [{name: dataclasses.asdict(file) for name, file in record.files.items()} for record in records],
         "hold": dataclasses.asdict(amount) if amount else None,
     }
+    if script.start is not None:
+        told["start"] = file_sha256(script.start.path)
     if script.audio is not None:
         told["audio"] = script.audio.identity(file_sha256)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -154,6 +163,23 @@ def _write(temp: Path, out: Path, script, records, work: Path, log, metadata) ->
             pieces = _with_track(pieces, in_format(track, audio, "the film", log), fps)
         with film_writer(temp, fps, audio, metadata=metadata, name=shown(out)) as writer:
             write_pieces(writer, pieces)
+    return seams
+
+
+def _write_behind(temp: Path, script, records, work: Path, log, metadata, start: Beginning) -> list[SeamReport]:
+    """The film that the story goes on from, as it is, and the segments behind it."""
+    seams: list[SeamReport] = []
+    folders = [work / SEGMENTS_FOLDER / record.folder for record in records]
+    film, before = start.film, timing_of_found_film(start.film)
+    shift = round(film.end_seconds * film.fps) - before.total_frames  # from the segments' frames to the film's
+
+    def report(seam: SeamReport) -> None:
+        seams.append(dataclasses.replace(seam, segment=seam.segment - 1, frame=seam.frame + shift))
+
+    with as_story_error(f"the segments in {shown(work)} cannot be read"):
+        segments = list(_stored(place_on_film(script, records), folders))
+        writing = Writing(log, metadata=metadata, drift_correction=script.drift_correction, report=report)
+        write_behind(script.start.path, film, before, segments, temp, writing)
     return seams
 
 

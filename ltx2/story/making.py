@@ -10,11 +10,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..atomic_files import sync_folder
+from ..continuation.state import LTX2ContinuationState
 from ..errors import Ltx2Error, StoryError
 from ..film.drift import handed_on, with_reference
 from ..film.drift.look import loudness_of
@@ -22,6 +23,7 @@ from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
 from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
+from ..media import FoundFilm
 from .bridging.ends import Ends, led_into
 from .journal import Journal, now, whereabouts
 from .owned_files import free_name, unfinished
@@ -48,15 +50,27 @@ class Order:
     ends: Ends | None = None
 
 
+class Beginning(Protocol):
+    """The end of the film that a story goes on from: film: as it was read for the model; state: made of that."""
+
+    @property
+    def film(self) -> FoundFilm: ...
+
+    @property
+    def state(self) -> LTX2ContinuationState: ...
+
+
 @dataclass(frozen=True)
 class Workshop:
-    """Where and with what segments are made. source: the models as states name them."""
+    """Where and with what segments are made. source: the models as states name them; start: what the script goes on
+    from."""
 
     script: StoryScript
     generate: Generate
     journal: Journal
     source: Source
     log: Callable[[str], None]
+    start: Beginning | None = None
 
     @property
     def segments(self) -> Path:
@@ -105,12 +119,12 @@ def check_timeline(script: StoryScript) -> None:
 def conditions_of(shop: Workshop, order: Order) -> NextSegment:
     """Where a segment lies in its scene, and what it starts from."""
     script, segment = shop.script, shop.script.segments[order.index]
-    if order.before is None:
+    begins = order.before is None and (order.index > 0 or shop.start is None)
+    if begins:
         timing = first_segment(segment.frames, script.fps)
         own, offset = timing.audio_latents, timing.video_offset_seconds
         return NextSegment(0, timing, None, None, offset, own, latent_drift=latent_drift(script.drift))
-    with as_story_error(f"the state of segment {order.index} cannot be read"):
-        state = read_state(shop.segments / order.before.folder)
+    state = _state_before(shop, order)
     size = (script.width, script.height) if script.width is not None else None
     try:
         return condition_next(
@@ -130,6 +144,19 @@ def conditions_of(shop: Workshop, order: Order) -> NextSegment:
         )
     except Ltx2Error as error:
         raise script.error(segment, error) from error
+
+
+def _state_before(shop: Workshop, order: Order) -> LTX2ContinuationState:
+    if order.before is not None:
+        with as_story_error(f"the state of segment {order.index} cannot be read"):
+            return read_state(shop.segments / order.before.folder)
+    assert shop.start is not None  # it is what the first segment goes on from
+    try:
+        for note in shop.start.film.notes:
+            shop.log(note)
+        return shop.start.state
+    except Ltx2Error as error:
+        raise shop.script.error(shop.script.segments[0], error) from error
 
 
 def task_for(script: StoryScript, order: Order, following: NextSegment) -> SegmentTask:

@@ -153,15 +153,17 @@ class Keys:
         """
         script, segment = self._script, self._script.segments[index]
         described = self._described(index) | {"version": _KEY_VERSION, "seed": seed, "before": None}
+        begins = before is None and not (index == 0 and script.start is not None)
         if before is not None:
             described["before"] = before.known_as if as_known else before.state_sha256
+        if not begins:
             described["strength"] = segment.strength
             if script.drift is not None and script.drift.relaxing is not None and segment.strength is None:
                 described["relaxing"] = dataclasses.asdict(script.drift.relaxing)
             described["noise"] = dataclasses.asdict(script.noise) if script.noise else None
         if ahead is not None:
             described["ahead"] = ahead
-        return _hash(described | self._against_drift(before is None))
+        return _hash(described | self._against_drift(begins))
 
     def _against_drift(self, begins: bool) -> dict[str, Any]:
         """What is done against drift; the first segment of a scene is only measured."""
@@ -203,6 +205,8 @@ class Keys:
             }
             | self._followed(segment, index)
             | self._heard(segment, index)
+            | self._from_film(segment, index)
+            | self._from_film(segment, index)
             | self._spoken(segment)
             # only where it is asked for, so that other keys stay as they were
             | ({"keyframe_slots": script.keyframe_slots} if script.keyframe_slots else {})
@@ -218,6 +222,13 @@ class Keys:
         """A picture; its attention only where it has one, so that other keys stay as they were."""
         weaker = [] if image.attention == 1 else [image.attention]
         return [self._file(segment, image.path), image.frame, image.strength, *weaker]
+
+    def _from_film(self, segment: SegmentScript, index: int) -> dict[str, Any]:
+        """The film that the first segment goes on from, where there is one."""
+        start = self._script.start
+        if start is None or index:
+            return {}
+        return {"film": [self._file(segment, start.path), start.context]}
 
     def _heard(self, segment: SegmentScript, index: int) -> dict[str, Any]:
         """Its piece of the film's own track, where there is one."""

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
-from ltx2.media import read_sound
+from ltx2.media import read_sound, read_video, write_video
+from ltx2.values import Waveform
 
 from .shelf import loaded, shelf  # noqa: F401
 
@@ -151,6 +153,21 @@ def test_a_sound_that_is_connected_is_that_of_the_film(run, made, folders):
     with pytest.raises(ValueError, match="keep one of them"):
         (folders / "input" / "song.wav").write_bytes(b"x")
         run("Story", **made.parts, script=f"audio: song.wav\n{script}", folder="sung", audio=track)
+
+
+def test_a_story_goes_on_from_a_film_in_the_input_folder(story, pack, folders):
+    source = folders / "input" / "found.mp4"
+    shown = np.random.default_rng(1).integers(0, 255, (17, 48, 80, 3), np.uint8)
+    write_video(source, shown, fps=24, sound=Waveform(torch.rand(1, 34000) - 0.5, 48000))
+    script = "start: found.mp4\n" + SCRIPT.replace("17}", "25}")
+    film, _, report, _ = story(script, "behind").args
+    longer, found = read_video(film.get_stream_source()), read_video(source)
+    assert longer.frames.shape == (17 + 16 + 16, 48, 80, 3) and np.array_equal(longer.frames[:17], found.frames)
+    assert "the model sees it at 64x64" in report and "seam before segment 1" in report
+    board = pack.nodes.storyboard.storyboard({"script": script, "folder": "behind"})
+    assert [(one["start"], one["end"]) for one in board["segments"]] == [(17 / 24, 33 / 24), (33 / 24, 49 / 24)]
+    with pytest.raises(ValueError, match="film 'gone.mp4' is not in ComfyUI's input folder"):
+        story(script.replace("found", "gone"), "behind")
 
 
 def test_the_board_of_a_story_tells_what_there_is_of_each_segment(story, pack):

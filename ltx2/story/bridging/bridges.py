@@ -78,7 +78,7 @@ def check_bridges(script: StoryScript, indices: set[int], scene_of: Mapping[int,
                 "the story's segments repeat no frames of each other (overlap: video is 0), so none can be made to fit "
                 "what is behind it: make it again without --bridge"
             )
-        known = (0 if index == scene.start else script.video_overlap) + frames_ahead(script.video_overlap)
+        known = script.repeated(index) + frames_ahead(script.video_overlap)
         if segment.frames < known + _LEAST_NEW:
             raise script.error(
                 segment,

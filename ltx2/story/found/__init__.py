@@ -1,5 +1,6 @@
 """Films that were found, in the hands of a model: gone on from, mended, and spoken anew."""
 
+from .beginning import FilmStart, film_start, sized_story
 from .dubbing import Dubbing, dubbing
 from .films import FilmFile, FilmInMemory
 from .going_on import GoingOn, go_on, sized_after_film
@@ -9,12 +10,15 @@ __all__ = [
     "Dubbing",
     "FilmFile",
     "FilmInMemory",
+    "FilmStart",
     "GoingOn",
     "Retaking",
     "dubbing",
+    "film_start",
     "film_retaken",
     "go_on",
     "retaking",
     "sized_after_film",
+    "sized_story",
     "write_retaken",
 ]

@@ -10,6 +10,7 @@
     noise: {video: 0.0, audio: 0.0}      # on what a segment starts from; off by default
     enhance: true               # a language model writes the prompts out, each with the ones before in mind
     override: {denoise.num_inference_steps: 6}
+    # start: holiday.mp4        a film that the story goes on from; or {file: holiday.mp4, context: 17}
     audio: song.wav             # your own track over the whole film; or {file: song.wav, start: 12.5}
     lora: detail.safetensors:0.8@2       # for the whole film, here in the second stage alone; or a list
     defaults: {seconds: 5}      # for every segment that does not say otherwise
@@ -32,6 +33,7 @@ Every entry is described in docs/story.md. Plain lines of prose make a script to
 from .audio import StoryAudio
 from .reading import SegmentScript, StoryImage, StoryScript, parse_script, read_script
 from .references import StoryReference
+from .start import StoryStart
 from .voices import StoryVoice
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "StoryImage",
     "StoryReference",
     "StoryScript",
+    "StoryStart",
     "StoryVoice",
     "parse_script",
     "read_script",

@@ -105,7 +105,7 @@ def entries_as_written(text: str) -> list[dict[str, Any]]:
 
 
 def _parsed(text: str) -> StoryScript:
-    return parse_script(text, NAME, find_image=Path)
+    return parse_script(text, NAME, find_image=Path, look=False)
 
 
 def _taken_apart(text: str) -> ScriptLines:

@@ -1,7 +1,6 @@
 """A script's text as checked values."""
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,10 +16,12 @@ from ...stages.given import LoraChoice
 from ..sentences import as_story_error, shown
 from . import values
 from .audio import StoryAudio, read_audio
+from .files import FindImage, ScriptFiles, beside
 from .loras import read_loras
 from .nodes import MAX_BYTES, Node, NotYaml, Scalar, Sequence, checked_text, compose
 from .nodes import Mapping as MappingNode
 from .references import StoryReference, read_references
+from .start import StoryStart, read_start
 from .text import MAX_SEGMENTS, as_source, too_many
 from .values import Reader
 from .voices import StoryVoice, read_voice
@@ -49,6 +50,7 @@ STORY_ENTRIES = (
     "double_rate",
     "keyframe_slots",
     "lora",
+    "start",
     "defaults",
 )
 SEGMENT_ENTRIES = (
@@ -105,7 +107,8 @@ class SegmentScript:
 class StoryScript:
     """A whole story. What is None comes from the preset. path: what errors call it, a file or a node's input.
     double_rate: how often the frame rate of the film is doubled; fps and all frames are those of before.
-    keyframe_slots: of each segment. enhance: whether a language model writes its prompts out."""
+    keyframe_slots: of each segment. enhance: whether a language model writes its prompts out. start: a found film, from
+    whose end on all frames count."""
 
     path: Path
     segments: tuple[SegmentScript, ...]
@@ -125,6 +128,7 @@ class StoryScript:
     double_rate: int = 0
     keyframe_slots: int = 0
     loras: tuple[LoraChoice, ...] = ()
+    start: StoryStart | None = None
 
     @property
     def is_enhanced(self) -> bool:
@@ -133,9 +137,14 @@ class StoryScript:
 
     @property
     def total_frames(self) -> int:
-        """Frames of the finished film."""
-        repeated = sum(self.video_overlap for segment in self.segments[1:] if not segment.cut)
-        return sum(segment.frames for segment in self.segments) - repeated
+        """Frames of the finished film that the story makes, which are all but those of a found one."""
+        return sum(segment.frames - self.repeated(index) for index, segment in enumerate(self.segments))
+
+    def repeated(self, index: int) -> int:
+        """How many frames a segment repeats of what it goes on from."""
+        if index == 0:
+            return 0 if self.start is None else self.start.context
+        return 0 if self.segments[index].cut else self.video_overlap
 
     def start_frame(self, index: int) -> int:
         """Where on the film a segment's clip begins, the frames that it repeats included."""
@@ -161,7 +170,7 @@ class StoryScript:
             return self._with_image(len(self.segments) - 1, image)
         first = 0  # frame of the film with which a segment begins to show
         for index, segment in enumerate(self.segments):
-            repeated = 0 if segment.cut or not index else self.video_overlap
+            repeated = self.repeated(index)
             if first <= frame < first + segment.frames - repeated:
                 return self._with_image(index, replace(image, frame=frame - first + repeated))
             first += segment.frames - repeated
@@ -185,9 +194,6 @@ class StoryScript:
     def __str__(self) -> str:
         count = f"{len(self.segments)} segment{'s' if len(self.segments) > 1 else ''}"
         return f"{count}, {self.total_frames} frames, {float(self.total_frames / self.fps):.2f} s"
-
-
-FindImage = Callable[[str], Path | None]
 
 
 def read_script(path: str | Path) -> StoryScript:
@@ -216,27 +222,30 @@ def parse_script(
     image_place: str = "there",
     find_lora: FindImage | None = None,
     lora_place: str = "there",
+    look: bool = True,
 ) -> StoryScript:
     """Check a script's text. Raises StoryError naming line and column.
 
     path: what errors call the script, and where relative image paths start; find_image: the file of an image's name,
     None when there is none, for scripts whose images lie elsewhere, and image_place: how errors call that; find_lora,
-    lora_place: the same of LoRAs, which lie where images do unless given.
+    lora_place: the same of LoRAs, which lie where images do unless given. look: whether the film that the
+    story goes on from is opened.
     """
     path = Path(path)
     reader = Reader(shown(path))
     found = read_tree(text, reader)
-    fps = reader.value(found, "fps", Fraction(24), values.fps)
+    files = ScriptFiles(reader, find_image or beside(path), image_place)
+    start = read_start(reader, found.get("start"), files.file, look)
+    fps = reader.value(found, "fps", Fraction(24) if start is None else start.fps, values.fps)
     no_size: tuple[int | None, int | None] = None, None
     size = reader.value(found, "size", no_size, values.size)
     overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}
     noise = reader.mapping(found["noise"], "noise", ("video", "audio")) if "noise" in found else {}
     video_overlap = reader.value(overlap, "video", VIDEO_OVERLAP_FRAMES, values.overlap)
     double_rate = reader.value(found, "double_rate", 0, values.rounds)
-    files = _Files(reader, find_image or _beside(path), image_place)
-    loras = files if find_lora is None else _Files(reader, find_lora, lora_place)
+    loras = files if find_lora is None else ScriptFiles(reader, find_lora, lora_place)
     segments = _Segments(reader, _defaults(reader, found), fps, video_overlap, files)
-    return StoryScript(
+    script = StoryScript(
         path=path,
         segments=tuple(segments.read(found["segments"])),
         fps=fps,
@@ -258,6 +267,26 @@ def parse_script(
         | _eta(reader, found)
         | _overrides(reader, found.get("override")),
     )
+    return script if start is None else _going_on(script, start, reader, found["start"])
+
+
+def _going_on(script: StoryScript, start: StoryStart, reader: Reader, node: Node) -> StoryScript:
+    """A story that goes on from a film. Raises StoryError for what does not go with that."""
+    first = script.segments[0]
+    count = start.context_for(first.frames, script.fps)
+    if script.audio is not None or script.double_rate:
+        other = "audio" if script.audio is not None else "double_rate"
+        raise reader.error(node, f"a story that goes on from a film takes up its sound and its rate: leave {other} out")
+    if start.frames_at(script.fps) < count:
+        have = start.frames_at(script.fps)
+        raise reader.error(node, f"the film has {have} frames at {script.fps} fps, {count} are asked for: use fewer")
+    if first.cut:
+        raise script.error(first, "the first segment goes on from the film that start names: leave cut out")
+    if first.frames <= count:
+        raise script.error(first, f"the first segment has {first.frames} frames, {count} of which repeat the film")
+    if any(image.frame is not None and image.frame < count for image in first.images):
+        raise script.error(first, f"frames 0 to {count - 1} come from the film: give the image a later frame")
+    return replace(script, start=replace(start, context=count))
 
 
 def read_tree(text: str, reader: Reader) -> dict[str, Any]:
@@ -273,16 +302,6 @@ def read_tree(text: str, reader: Reader) -> dict[str, Any]:
     if "segments" not in found:
         raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")
     return found
-
-
-def _beside(path: Path) -> FindImage:
-    """Images lie in the script's folder, or where their whole path says."""
-
-    def find(name: str) -> Path | None:
-        image = path.parent / name
-        return image if image.is_file() else None
-
-    return find
 
 
 def _defaults(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
@@ -362,7 +381,7 @@ class _Segments:
     defaults: dict[str, Any]
     fps: Fraction
     overlap: int
-    files: "_Files"
+    files: ScriptFiles
     lengths: dict[Fraction, int] = field(default_factory=dict)  # frames by seconds
 
     def read(self, node: Node) -> Iterator[SegmentScript]:
@@ -452,24 +471,3 @@ class _Segments:
             raise reader.error(found["frame"], message)
         strength, attention = (reader.value(found, name, 1.0, values.share) for name in ("strength", "attention"))
         return StoryImage(path, frame, strength, attention)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Finds the files that a script names. place: how errors call where they lie."""
-
-    reader: Reader
-    find: FindImage
-    place: str
-
-    def file(self, node: Node, name: str, what: str) -> Path:
-        """The file that an entry names; what: that is to be in it."""
-        try:
-            path = self.find(name)
-        except (OSError, ValueError):  # a name that no file system takes
-            path = None
-        if path is not None:
-            return path
-        near = difflib.get_close_matches(name[-8:], ("@0", "@last", "@-1"), 1, 0.5) if "@" in name[-8:] else ()
-        fix = "write {file: …, frame: …}" if near else "check its name"
-        raise self.reader.error(node, f"the {what} {shown(name, 80)!r} is not {self.place}: {fix}")
