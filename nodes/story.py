@@ -124,7 +124,6 @@ class Story(host.io.ComfyNode):
         from ..ltx2.story.chain import RunOptions, run_story
         from ..ltx2.story.found import film_start, sized_story
         from ..ltx2.story.from_pipeline import check_story, pipeline_generator, prompt_notes
-        from ..ltx2.story.segment_files import STATE, read_state
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
 
@@ -161,18 +160,25 @@ class Story(host.io.ComfyNode):
                 ),
                 log=lambda line: lines.append(as_named(line, target)),
             )
-        state, told = read_state(result.last), told_of(result, target)
-        report = "\n".join([*lines, *told])
-        film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
-        inside = result.last.relative_to(target.folder).as_posix()
-        shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
-        return host.io.NodeOutput(
-            host.InputImpl.VideoFromFile(str(result.film)),
-            state,
-            report,
-            f"{target.subfolder}/{result.film.name} [output]",
-            ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
-        )
+        return shown_story(result, target, lines)
+
+
+def shown_story(result, target: host.SaveTarget, lines: list[str]):
+    """What the node gives: the film, the state that the last segment left, and what happened."""
+    from ..ltx2.story.segment_files import STATE, read_state
+
+    state, told = read_state(result.last), told_of(result, target)
+    report = "\n".join([*lines, *told])
+    film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
+    inside = result.last.relative_to(target.folder).as_posix()
+    shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
+    return host.io.NodeOutput(
+        host.InputImpl.VideoFromFile(str(result.film)),
+        state,
+        report,
+        f"{target.subfolder}/{result.film.name} [output]",
+        ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
+    )
 
 
 def with_loras(models: ModelsValue, loras) -> ModelsValue:

@@ -51,13 +51,15 @@ class Order:
 
 
 class Beginning(Protocol):
-    """The end of the film that a story goes on from: film: as it was read for the model; state: made of that."""
+    """The end of the film that a story goes on from."""
 
     @property
-    def film(self) -> FoundFilm: ...
+    def film(self) -> FoundFilm:
+        """As it was read for the model."""
 
     @property
-    def state(self) -> LTX2ContinuationState: ...
+    def state(self) -> LTX2ContinuationState:
+        """Made of that, for the first segment."""
 
 
 @dataclass(frozen=True)
