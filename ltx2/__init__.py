@@ -11,7 +11,16 @@ _SURFACE = {
     "stages.models": ("Models", "PipelineConfig", "load_models"),
     "stages.pipeline": ("Segment", "generate"),
     "stages.request": ("Job", "Request", "make_job"),
-    "values": ("AudioCondition", "AVLatent", "ClipCondition", "ImageCondition", "TextContext", "Waveform"),
+    "values": (
+        "AudioCondition",
+        "AVLatent",
+        "ClipCondition",
+        "ImageCondition",
+        "ReferenceCondition",
+        "TextContext",
+        "VoiceCondition",
+        "Waveform",
+    ),
     "continuation": ("ContinuationState", "LTX2ContinuationState"),
     "continuation.attachments": ("load_attachment", "save_attachment"),
     "film": (

@@ -44,9 +44,9 @@ def purpose_of(lora: Lora) -> Purpose:
         return Purpose(DUB, "has a film spoken anew in its own voice: ltx2 dub, node Dub Video")
     if lora.reference is not None:
         looked_at = next((what for word, what in _REFERENCES if word in names.lower()), "a film or picture")
-        return Purpose(IC, f"looks at {looked_at}: --reference, node Reference Video")
+        return Purpose(IC, f"looks at {looked_at}: --lora FILE@1 --reference FILE, node Reference Video")
     if lora.takes_voice:
-        return Purpose(ID, "speaks with the voice of a recording: --voice, node Reference Voice")
+        return Purpose(ID, "speaks with the voice of a recording: --lora FILE@1 --voice FILE, node Reference Voice")
     if all(network_of(name) in TEXT_NETWORKS for name in lora.differences):
         return Purpose(TEXT, "changes how prompts are read or written: --lora, as any other")
     if _DISTILLED.search(names):
