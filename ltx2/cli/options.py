@@ -26,7 +26,7 @@ from ..stages.presets import PRESETS, parse_override, setting_overrides
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
-from .arguments.speed import add_cache_arguments, cache_of
+from .arguments.speed import add_cache_arguments, add_compile_argument, cache_of, check_compile_argument
 from .drafts import tiny_decoder_of
 from .report import Bars as Bars
 
@@ -77,6 +77,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
     group.add_argument(
         "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
     )
+    add_compile_argument(group)
     add_cache_arguments(group)
     if not pictures:
         parser.set_defaults(upsampler=None, refine_lora=None, video_decoding="auto", tiny_decoder=None, draft=False)
@@ -122,6 +123,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
     """The models that a command line names."""
     device = args.device or default_device()
     check_device(device)
+    check_compile_argument(args)
     dtype = DTYPES[args.dtype or "bf16"]
     # half precision convolutions are a hundred times slower than full ones on a CPU
     slow = args.dtype is None and torch.device(device).type == "cpu"
@@ -137,6 +139,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
         sound_only=getattr(args, "sound_only", False),
+        compile=args.compile,
         **cache_of(args),
     )
     checkpoints, text_encoder = model_files(args)

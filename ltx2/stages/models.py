@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class PipelineConfig:
     sound_only: of the transformer only the half is loaded that makes sound where there is no picture.
     noise_device: ``cpu`` makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at
     4096 tokens; None for the models' own. cache: a folder that keeps what prompts became for later runs, which then do
-    not open the text encoder for them; cache_bytes: how much it may hold.
+    not open the text encoder for them; cache_bytes: how much it may hold. compile: the transformer's blocks are
+    compiled when they first run, for a CUDA card and plain weights that are there as a whole.
     """
 
     device: str = "cpu"
@@ -76,13 +78,30 @@ class PipelineConfig:
     schedule_shift: tuple[float, float] | None = None
     cache: str | Path | None = None
     cache_bytes: int = DEFAULT_LIMIT_BYTES
+    compile: bool = False
 
     def __post_init__(self):
+        check_compile(self)
         for name, known in (("offload", OFFLOADS), ("video_decoding", MODES), ("pass_batching", BATCHINGS)):
             if getattr(self, name) not in known:
                 raise RequestError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name in ("transformer", "text_encoder", "video_vae", "upsampler", "audio_vae", "vocoder", "latents"):
             check_dtype(getattr(self, name), name)
+
+
+def check_compile(config: PipelineConfig) -> None:
+    """Raise RequestError where blocks are to be compiled and cannot be."""
+    if not config.compile:
+        return
+    if torch.device(config.device).type != "cuda":
+        raise RequestError(f"compiled blocks are for a CUDA card, the device is {config.device}: leave compile out")
+    if config.offload == "layers" or config.quantized == "on_use":
+        way = "brought layer by layer" if config.offload == "layers" else "unpacked when they are used"
+        raise RequestError(
+            f"blocks are compiled with weights that are there as a whole, these are {way}: leave one out"
+        )
+    if find_spec("triton") is None:
+        raise RequestError("compiled blocks need the package triton, which is not installed: leave compile out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +209,8 @@ def load_models(
     transformer = loading.take(
         load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.large
     )
+    if config.compile:
+        transformer.compile_blocks()
     found = _networks(loading, checkpoint)
     if upsampler is not None:
         file = open_checkpoint(upsampler)

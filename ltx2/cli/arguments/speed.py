@@ -29,6 +29,22 @@ def add_cache_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_compile_argument(group: argparse._ArgumentGroup) -> None:
+    """The option of all verbs that denoise."""
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the transformer's blocks when they first run: a minute once a run, then faster steps of small "
+        "clips (CUDA; not with --offload layers, --keep-quantized or --gpus)",
+    )
+
+
+def check_compile_argument(args: argparse.Namespace) -> None:
+    """Raise RequestError where ranks would exchange tokens inside of compiled blocks."""
+    if args.compile and getattr(args, "gpus", 1) > 1:
+        raise RequestError(f"--compile is for one GPU, --gpus is {args.gpus}: leave one of the two out")
+
+
 def cache_of(args: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's settings that a command line means. Raises RequestError."""
     if args.cache_limit is not None and args.cache is None:

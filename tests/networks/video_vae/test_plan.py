@@ -34,6 +34,7 @@ def no_grad():
     "free, mode, words",
     [
         (40, "whole", "the whole clip at once, about 11"),
+        (17, "stream", "an exact stream in pieces of 32 frames, about"),  # at once a card takes 19 GiB
         (5, "stream", "an exact stream in pieces of 16 frames, about 3.6 GiB beside the weights, 5.0 GiB free"),
         (4, "stream", "an exact stream in pieces of 8 frames, about 2.7 GiB"),
         (2.8, "stream", "an exact stream in pieces of 2 frames, about"),
