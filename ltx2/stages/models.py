@@ -97,9 +97,7 @@ def check_compile(config: PipelineConfig) -> None:
         raise RequestError(f"compiled blocks are for a CUDA card, the device is {config.device}: leave compile out")
     if config.offload == "layers" or config.quantized == "on_use":
         way = "brought layer by layer" if config.offload == "layers" else "unpacked when they are used"
-        raise RequestError(
-            f"blocks are compiled with weights that are there as a whole, these are {way}: leave one out"
-        )
+        raise RequestError(f"compiled blocks need weights that are there as a whole, these are {way}: leave one out")
     if find_spec("triton") is None:
         raise RequestError("compiled blocks need the package triton, which is not installed: leave compile out")
 
