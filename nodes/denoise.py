@@ -305,7 +305,8 @@ class UpsampleNode(host.io.ComfyNode):
             )
         models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler), made_with=latent.version)
         larger = steps.upsample_latent(models, latent.latent, progress=host.progress_reporter("upsampling"))
-        return host.io.NodeOutput(replace(latent, latent=larger.to(host.result_device()), stage=sockets.UPSAMPLED))
+        before, larger = latent.latent.video, larger.to(host.result_device())
+        return host.io.NodeOutput(replace(latent, latent=larger, stage=sockets.UPSAMPLED, half=before))
 
 
 class Refine(host.io.ComfyNode):
@@ -432,7 +433,9 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
         generators[0].set_state(clip.rng_state)
     voice = steps.encode_voice(models, job.request.voice)
     inputs = steps.Inputs(positive, negative, clip.sound, generators, job.seeds, voice)
-    latent = second_pass(models, job, inputs, clip.latent, noise=given_noise(noise, job.seed), progress=report)
+    latent = second_pass(
+        models, job, inputs, clip.latent, first=clip.half, noise=given_noise(noise, job.seed), progress=report
+    )
     return replace(
         clip,
         geometry=job.geometry,

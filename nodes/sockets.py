@@ -285,7 +285,7 @@ class LatentValue:
     final size, length and place in time. latent: where the host keeps results, None before denoising; stage: what has
     been done with it. rng_state: of the generator that the next step draws on from. sound: to start from, as latents.
     source: what it was made with; version: of that model; before: what the state was made with that it continues.
-    notes: what was adjusted. rounds: how often its frame rate was doubled, after which the geometry is what it became
+    notes: what was adjusted. half: of an enlarged clip the picture before. rounds: how often its frame rate was doubled, after which the geometry is what it became
     and the timing what it was.
     """
 
@@ -301,6 +301,7 @@ class LatentValue:
     before: Source = Source()
     notes: tuple[str, ...] = ()
     rounds: int = 0
+    half: torch.Tensor | None = None
 
     @property
     def seed(self) -> int | None:

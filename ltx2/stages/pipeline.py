@@ -19,6 +19,7 @@ from ..sampling.tokens import AVTokens
 from ..values import AudioCondition, AVLatent, ChannelStatistics, Progress, TextContext, Waveform
 from . import steps
 from .conditioning import Conditioning, place_audio
+from .conditioning.references import shown_first_stage
 from .denoising.drift import against_drift
 from .doubling.rounds import double_rate
 from .models import Models
@@ -120,7 +121,10 @@ def generate(
     if job.settings.refine is not None:
         with clock.running("refining"):
             larger = steps.upsample_latent(models, latent, progress=progress)
-            latent = second_pass(models, job, inputs, larger, conditioning=conditioning[1], progress=progress)
+            first = latent.video if job.settings.refine.detail else None
+            latent = second_pass(
+                models, job, inputs, larger, first=first, conditioning=conditioning[1], progress=progress
+            )
     latent = latent.to("cpu")
     rng_state = tuple(generator.get_state() for generator in inputs.generators)
     base = None
@@ -196,14 +200,24 @@ def second_pass(
     inputs: Inputs,
     start: AVLatent,
     *,
+    first: torch.Tensor | None = None,
     conditioning: Conditioning | None = None,
     noise: NoiseSource | None = None,
     progress: Report = None,
 ) -> AVLatent:
     """The second stage of a job on the upsampled latents of the first, with the sound that the preset lets be heard.
 
-    inputs: its generators go on where the first pass left them. conditioning, noise: see ``first_pass``.
+    inputs: its generators go on where the first pass left them. first: the first stage's video latent, where the job's
+    settings show it (``refine.detail``). conditioning, noise: see ``first_pass``.
     """
+    if conditioning is None:
+        (conditioning,) = _conditioning(models, job, [job.stages[1]], inputs, progress)
+    if job.stages[1].detail:
+        if first is None:
+            raise RequestError(
+                "refine.detail shows the first stage's latents, which are not here: make both stages anew"
+            )
+        conditioning = replace(conditioning, references=(*conditioning.references, shown_first_stage(first)))
     latent = _pass(models, job, 1, inputs, start, conditioning, noise, progress)
     kept = job.settings.audio_from == "denoise" or _keeps_sound(job)
     return replace(latent, audio=start.audio) if kept else latent

@@ -27,7 +27,7 @@ from ..values import (
 )
 from . import memory
 from .conditioning import check_places
-from .conditioning.references import check_references, expected_reference, reference_tokens
+from .conditioning.references import FIRST_STAGE, check_references, expected_reference, reference_tokens
 from .conditioning.slots import checked_slots
 from .conditioning.voices import check_voice
 from .denoising.drift import check_drift
@@ -35,6 +35,7 @@ from .doubling.checks import check_double_rate, check_doubling_models, doubling_
 from .geometry import Geometry
 from .given import (
     check_sound_only,
+    detail_notes,
     draft_notes,
     is_pictureless,
     lora_notes,
@@ -115,6 +116,7 @@ class Stage:
 
     latent: video latents of this size to start from; references: those that it is shown, and what these must be.
     identity: how strongly it goes towards a voice. slots: frames of keyframes that are made beside the clip.
+    detail: whether it looks at the first stage's result.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Stage:
     reference: Reference = Reference()
     identity: float = 0.0
     slots: tuple[int, ...] = ()
+    detail: bool = False
 
     @property
     def guidance(self) -> Guidance:
@@ -138,7 +141,8 @@ class Stage:
         size = self.geometry
         each = reference_tokens(self.reference, width=size.width, height=size.height, frames=size.frames)
         slots = len(self.slots) * size.video_tokens // size.latent_frames
-        return size.video_tokens + slots + len(self.references) * each
+        first = size.video_tokens // FIRST_STAGE.downscale**2 if self.detail else 0
+        return size.video_tokens + slots + first + len(self.references) * each
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +187,9 @@ class Job:
         seen = tuple(one for one in self.request.references if first or one.stages == "both")
         identity = voice.identity if first and voice is not None else 0.0
         slots = tuple(self.request.keyframe_slots) if first else ()
-        return replace(stage, references=seen, reference=self.reference, identity=identity, slots=slots)
+        detail = not first and self.settings.refine is not None and self.settings.refine.detail
+        shown = replace(stage, references=seen, reference=self.reference, identity=identity)
+        return replace(shown, slots=slots, detail=detail)
 
     def __str__(self) -> str:
         return f"{self.settings}; {self.geometry}"
@@ -223,8 +229,9 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     _warn_of_the_untrained(geometry)
     notes = (
         *chosen,
-        *lora_notes(models, request),
+        *lora_notes(models, request, settings),
         *stage_lora_notes(models.stage_loras, settings),
+        *detail_notes(models, request, settings),
         *unused_lora(models, settings),
         *unused_eta(request, settings),
         *draft_notes(models, request, settings),

@@ -40,6 +40,7 @@ def test_the_known_presets():
         "ltx2_hq",
         "ltx2_3_template",
         "ltx2_5_template",
+        "ltx2_5_detail",
     ]
     assert len({(preset.name, preset.version) for preset in PRESETS}) == len(PRESETS)
     assert all((p.frames, p.fps, p.seed) == (121, 24, 10) for p in PRESETS if p.name != "ltx2_mini")
@@ -53,7 +54,7 @@ def test_sizes_fit_the_stages(name):
 
 
 def test_unknown_presets_are_told_the_known_ones():
-    with pytest.raises(RequestError, match="one of ltx2_base, .*ltx2_5_template"):
+    with pytest.raises(RequestError, match="one of ltx2_base, .*ltx2_5_detail"):
         find_preset("ltx3")
     with pytest.raises(RequestError, match="ltx2_base version 7"):
         find_preset("ltx2_base", 7)

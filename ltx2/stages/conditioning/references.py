@@ -19,6 +19,7 @@ from ...values import ReferenceCondition
 from .positions import Guide
 
 STAGES = ("first", "both")  # of two: which ones see a reference
+FIRST_STAGE = Expected(downscale=2)  # what a second stage sees of the first
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,20 @@ def encode_reference(
         mask = reference.mask[[min(index, last) for index in kept]]
         attention = token_weights(mask, latent.shape[2:]) * reference.attention
     return ReferenceLatent(latent, expected.downscale, expected.temporal, reference.strength, attention)
+
+
+def shown_first_stage(latent: torch.Tensor) -> ReferenceLatent:
+    """The first stage's result [B, 128, F, h, w] as what a second stage at twice its size looks at."""
+    return ReferenceLatent(latent, FIRST_STAGE.downscale, FIRST_STAGE.temporal)
+
+
+def check_detail(lora: Lora) -> None:
+    """Raises RequestError for an IC-LoRA of the second stage that expects something else than the first's result."""
+    if lora.reference is not None and lora.reference != FIRST_STAGE:
+        raise RequestError(
+            f"{lora.path.name} expects a {lora.reference}, refine.detail shows it the first stage at the size divided "
+            f"by {FIRST_STAGE.downscale}: use a detailing LoRA, or set refine.detail to false"
+        )
 
 
 def reference_frames(frames: int, temporal: int) -> list[int]:

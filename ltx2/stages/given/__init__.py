@@ -3,6 +3,7 @@
 from ...checkpoint.stage_loras import LoraChoice, lora_choice, lora_text
 from .fields import finite_number, read_fields, whole_number
 from .model_notes import (
+    detail_notes,
     draft_notes,
     lora_notes,
     stage_lora_notes,
@@ -18,6 +19,7 @@ from .voice import ready_voice
 __all__ = [
     "LoraChoice",
     "check_sound_only",
+    "detail_notes",
     "draft_notes",
     "finite_number",
     "is_pictureless",

@@ -6,13 +6,14 @@ from typing import Any
 from ...checkpoint.lora_report import without_reference, without_voice
 from ...checkpoint.stage_loras import StageLora
 from ...sampling.samplers import SAMPLERS
+from ..conditioning.references import check_detail
 from ..conditioning.voices import voice_lora_notes
 from ..models import Models
 from ..presets import Settings
 from .prompts import stages_of
 
 
-def lora_notes(models: Models, request: Any) -> tuple[str, ...]:
+def lora_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:
     """What is known of the model's LoRAs, and whether references or a voice are given that none of them was made
     for."""
     settled: set[str] = set()
@@ -20,6 +21,9 @@ def lora_notes(models: Models, request: Any) -> tuple[str, ...]:
         settled |= {note for lora in models.reference_loras for note in without_reference(lora)}
     if request.voice is not None:
         settled |= {note for lora in models.reference_loras for note in without_voice(lora)}
+    if settings.refine is not None and settings.refine.detail:
+        of_second = (one.lora for one in models.stage_loras if one.stage == 2)
+        settled |= {note for lora in of_second for note in without_reference(lora)}
     notes = [note for note in models.notes if note not in settled]
     if request.references and not any(lora.reference is not None for lora in models.reference_loras):
         notes.append("a reference is shown but no IC-LoRA is loaded: the model was not trained to follow it")
@@ -35,6 +39,25 @@ def unused_lora(models: Models, settings: Settings) -> tuple[str, ...]:
         return (f"the refinement LoRA {name} has no effect: a draft has no second stage",)
     why = "has no second stage" if settings.refine is None else "runs it at strength 0"
     return (f"the refinement LoRA {name} has no effect: preset {settings.preset.name} {why}",)
+
+
+def detail_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:
+    """What is to be told where the second stage looks at the first one's result, or is asked to and there is none.
+    Raises RequestError for a LoRA that expects something else."""
+    if settings.refine is None:
+        asked = request.overrides.get("refine", {}).get("detail")
+        return ("refine.detail has no effect: there is no second stage",) if asked else ()
+    if not settings.refine.detail:
+        return ()
+    loras = [one.lora for one in models.stage_loras if one.stage == 2 and one.strength]
+    for lora in loras:
+        check_detail(lora)
+    if any(lora.reference is not None for lora in loras):
+        return ()
+    return (
+        "refine.detail shows the first stage to the second, but no detailing LoRA is loaded for it: add the release's "
+        "at stage 2 (FILE@2), or set refine.detail to false",
+    )
 
 
 def draft_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:

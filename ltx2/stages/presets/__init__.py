@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ... import mini
 from ...config.versions import ModelVersion
 from ...errors import RequestError
-from . import dev, distilled, hq, template
+from . import detail, dev, distilled, hq, template
 from .draft import drafted
 from .overrides import nag_overrides, override_names, parse_override, resolve, setting_overrides
 from .settings import Preset, RefineSettings, Settings, StageSettings, guidance_of, sigmas_of
@@ -33,7 +33,7 @@ __all__ = [
     "sigmas_of",
 ]
 
-PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS, *template.PRESETS)
+PRESETS: tuple[Preset, ...] = (*dev.PRESETS, *distilled.PRESETS, *hq.PRESETS, *template.PRESETS, *detail.PRESETS)
 
 
 def find_preset(name: str, version: int | None = None) -> Preset:

@@ -29,7 +29,7 @@ _KINDS = {
     "stg_blocks_audio": tuple[int, ...],
     "sigmas": tuple[float, ...],
 }
-_REFINE_ONLY = {"enabled": bool, "add_noise": bool, "video_position_offset_sec": float}
+_REFINE_ONLY = {"enabled": bool, "add_noise": bool, "video_position_offset_sec": float, "detail": bool}
 
 
 def resolve(

@@ -58,13 +58,15 @@ class RefineSettings:
     """Whether a second stage at twice the size follows, and how. add_noise False starts it from the upsampled latents
     as they are.
 
-    video_position_offset_sec: None takes the request's.
+    video_position_offset_sec: None takes the request's. detail: it looks at the first stage's result, at that one's
+    size, as detailing LoRAs expect.
     """
 
     enabled: bool = False
     add_noise: bool = True
     video_position_offset_sec: float | None = None
     stage: StageSettings = StageSettings(num_inference_steps=3, schedule="refine", distilled_lora_strength=1.0)
+    detail: bool = False
 
 
 # How a round that doubles the frame rate denoises: the last four distilled steps, half of the noise fresh at each.
