@@ -79,11 +79,6 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
     )
     add_compile_argument(group)
     add_cache_arguments(group)
-    if not pictures:
-        parser.set_defaults(upsampler=None, refine_lora=None, video_decoding="auto", tiny_decoder=None, draft=False)
-        return
-    group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
-    group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
     group.add_argument(
         "--gpus",
         type=int,
@@ -91,6 +86,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
         metavar="N",
         help="work on N GPUs of this machine together (docs/several-gpus.md); under torchrun its ranks are taken",
     )
+    if not pictures:
+        parser.set_defaults(upsampler=None, refine_lora=None, video_decoding="auto", tiny_decoder=None, draft=False)
+        return
+    group.add_argument("--upsampler", metavar="FILE", help="spatial x2 latent upsampler, for presets of two stages")
+    group.add_argument("--refine-lora", metavar="FILE", help="distilled LoRA that a dev model refines with")
     group.add_argument(
         "--video-decoding", choices=MODES, default="auto", help="how pictures are decoded (default: by free memory)"
     )

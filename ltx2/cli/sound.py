@@ -10,8 +10,10 @@ from ..errors import RequestError
 from ..media import write_wav
 from ..media.found.film_picture import film_picture
 from ..media.found.new_sound import check_picture_can_stay, write_with_sound
+from ..stages.models import Models
 from ..stages.presets import SOUND_PRESETS
 from ..stages.request import Request
+from ..stages.steps import pass_count
 from ..story.sound import SoundJob, make_sound, sound_job, state_of_sound
 from ..story.sound.making import MOST_PIXELS
 from ..values import Waveform
@@ -53,30 +55,47 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_json_argument(parser)
     options.add_model_arguments(parser, pictures=False)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, before_loading=of_a_film)
 
 
 def run(args: argparse.Namespace) -> None:
     """What the verb does. Raises Ltx2Error."""
-    of_film = args.start is not None and is_film(args.start)
+    of_film = of_a_film(args)
     _check(args, of_film)
     before = None if args.start is None or of_film else load_with_notes(args.start, None).state
     film = film_picture(args.start, most_pixels=MOST_PIXELS) if of_film else None
-    # the half of the transformer that makes pictures is needed only where there is one to be seen
-    args.sound_only = not of_film
     with options.Bars() as bars:
         models = options.load(args, bars)
         sound = sound_job(models, request_of(args), film=film, state=before)
-        options.log_notes(sound.notes)
+        notes = (*sound.notes, *shared_notes(args, models, sound))
+        options.log_notes(notes)
         options.log(sound)
         windows: list = []
-        pieces = make_sound(models, sound, progress=bars, made=lambda *one: windows.append(one))
+        make = options.generator(args)
+        pieces = make_sound(models, sound, progress=bars, generate=make, made=lambda *one: windows.append(one))
         _write(args, sound, pieces, of_film, models)
     state = None
     if args.save_state:
         state = save_attachment(state_of_sound(sound, *windows[-1]), args.save_state)
         options.log(f"state {state}")
-    print_result(args, _result(args, sound, state), [args.out])
+    print_result(args, {**_result(args, sound, state), "notes": list(notes)}, [args.out])
+
+
+def of_a_film(args: argparse.Namespace) -> bool:
+    """Whether the sound is of a film; else the half of the transformer that makes pictures is not loaded."""
+    of_film = args.start is not None and is_film(args.start)
+    args.sound_only = not of_film
+    return of_film
+
+
+def shared_notes(args: argparse.Namespace, models: Models, sound: SoundJob) -> tuple[str, ...]:
+    """How the ranks of the run share the work, and that more of them than guidance passes bring nothing where there is
+    no picture."""
+    notes = options.notes_of(args, models, sound.job)[len(sound.job.notes) :]
+    passes = max(pass_count(stage) for stage in sound.job.stages)
+    if not notes or sound.film is not None or args.driver.ranks.size <= passes:
+        return notes
+    return (*notes, f"sound alone is shared by its guidance passes, {passes} here: more GPUs than that bring nothing")
 
 
 def _result(args: argparse.Namespace, sound: SoundJob, state: Path | None) -> dict[str, Any]:
@@ -89,7 +108,6 @@ def _result(args: argparse.Namespace, sound: SoundJob, state: Path | None) -> di
         "seed": request.seed,
         "seconds": float(sound.seconds),
         "windows": len(sound.windows),
-        "notes": list(sound.notes),
     }
 
 

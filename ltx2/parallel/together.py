@@ -78,7 +78,8 @@ class Driver:
         self._together = False
         if isinstance(segment.sounds, _AwaitedSounds):
             self._sounds = segment.sounds
-            segment = replace(segment, decoder=_decoding_ahead(segment.decoder))
+            if not job.request.sound_only:
+                segment = replace(segment, decoder=_decoding_ahead(segment.decoder))
         return segment
 
     def notes(self, models: Models, job: Job) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ltx2.cli import main
 from ltx2.continuation import load_attachment
-from ltx2.media import write_wav
+from ltx2.media import read_sound, write_wav
 from ltx2.values import Waveform
 
 from .processes import ROOT
@@ -144,3 +145,19 @@ def _alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().split()[2] not in ("Z", "X")
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.slow
+def test_ranks_make_the_sound_that_one_makes(tiny, tmp_path):
+    """With the half of the model that makes sound on each of them, and one guidance pass each."""
+    files = tiny("2.3")
+    given = [
+        "sound", "--prompt", "rain", "--checkpoint", str(files["transformer"]), "--text-encoder",
+        str(files["text_encoder"]), "--preset", "ltx2_sound", "--steps", "1", "--seconds", "0.5",
+        "--dtype", "fp32", "--device", "cpu", "--seed", "3", "--out",
+    ]  # fmt: skip
+    assert main([*given, str(tmp_path / "one.wav")]) == 0
+    ranks = run([*given, str(tmp_path / "ranks.wav"), "--gpus", "2"])
+    assert ranks.returncode == 0 and "2 GPUs: 2 guidance passes" in ranks.stderr, ranks.stderr
+    one, two = (read_sound(tmp_path / f"{name}.wav").samples for name in ("one", "ranks"))
+    assert one.shape == two.shape and one.abs().max() > 0.01 and (one - two).abs().max() < 1e-4
