@@ -26,7 +26,13 @@ from ..stages.presets import PRESETS, parse_override, setting_overrides
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
-from .arguments.speed import add_cache_arguments, add_compile_argument, cache_of, check_compile_argument
+from .arguments.speed import (
+    add_attention_argument,
+    add_cache_arguments,
+    add_compile_argument,
+    check_compile_argument,
+    speed_of,
+)
 from .drafts import tiny_decoder_of
 from .report import Bars as Bars
 
@@ -78,6 +84,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
         "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
     )
     add_compile_argument(group)
+    add_attention_argument(group)
     add_cache_arguments(group)
     group.add_argument(
         "--gpus",
@@ -140,7 +147,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         pass_batching=args.pass_batching,
         sound_only=getattr(args, "sound_only", False),
         compile=args.compile,
-        **cache_of(args),
+        **speed_of(args),
     )
     checkpoints, text_encoder = model_files(args)
     tiny_decoder = tiny_decoder_of(args, checkpoints)

@@ -9,6 +9,7 @@ from .. import __version__
 from ..atomic_files import held_folder
 from ..checkpoint.stage_loras import lora_choice, lora_text
 from ..errors import Ltx2Error, RequestError
+from ..networks.layers.attention_ways import SAGE
 from ..stages.models import Models
 from ..stages.presets import preset_for
 from ..story.chain import RunOptions, run_story
@@ -247,6 +248,8 @@ def settings_of(args: argparse.Namespace, models: Models) -> list[object]:
         preset_for(models.names, models.release).name,
         # segments of before there were drafts are still known
         *(["draft"] if args.draft else []),
+        # other ways to attend differ in the last bits alone
+        *([SAGE] if args.attention == SAGE else []),
     ]
 
 

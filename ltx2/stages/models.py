@@ -18,6 +18,7 @@ from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, report_notes
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
+from ..networks.layers.attention_ways import SDPA, attention_way
 from ..networks.layers.offload_ops import OFFLOAD_OPS
 from ..text.cache import ContextCache
 from ..text.context_folder import DEFAULT_LIMIT_BYTES, ContextFolder
@@ -57,8 +58,9 @@ class PipelineConfig:
     sound_only: of the transformer only the half is loaded that makes sound where there is no picture.
     noise_device: ``cpu`` makes results the same on every machine. schedule_shift: of the dev schedule at 1024 and at
     4096 tokens; None for the models' own. cache: a folder that keeps what prompts became for later runs, which then do
-    not open the text encoder for them; cache_bytes: how much it may hold. compile: the transformer's blocks are
-    compiled when they first run, for a CUDA card and plain weights that are there as a whole.
+    not open the text encoder for them; cache_bytes: how much it may hold. attention: how it is computed (``sdpa``,
+    ``cudnn``, ``flash``, ``sage``). compile: the transformer's blocks are compiled when they first run, for a CUDA card
+    and plain weights that are there as a whole.
     """
 
     device: str = "cpu"
@@ -79,6 +81,7 @@ class PipelineConfig:
     cache: str | Path | None = None
     cache_bytes: int = DEFAULT_LIMIT_BYTES
     compile: bool = False
+    attention: str = SDPA
 
     def __post_init__(self):
         check_compile(self)
@@ -98,6 +101,10 @@ def check_compile(config: PipelineConfig) -> None:
     if config.offload == "layers" or config.quantized == "on_use":
         way = "brought layer by layer" if config.offload == "layers" else "unpacked when they are used"
         raise RequestError(f"compiled blocks need weights that are there as a whole, these are {way}: leave one out")
+    if config.attention != SDPA:
+        raise RequestError(
+            f"compiled blocks hold torch's own attention, {config.attention} was asked for: leave one out"
+        )
     if find_spec("triton") is None:
         raise RequestError("compiled blocks need the package triton, which is not installed: leave compile out")
 
@@ -201,11 +208,11 @@ def load_models(
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     cache = ContextCache(folder=None if config.cache is None else ContextFolder(config.cache, config.cache_bytes))
-    checkpoint, loading = open_checkpoint(paths), _Loading(config, progress)
+    loading, checkpoint = _Loading(config, progress), open_checkpoint(paths)
     read, of_stages = _read_loras(loras)
     half = {"sound_only": True} if config.sound_only else {}
     transformer = loading.take(
-        load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.large
+        load.load_transformer, checkpoint, config.transformer, loras=read, **half, **loading.attention, **loading.large
     )
     if config.compile:
         transformer.compile_blocks()
@@ -256,8 +263,8 @@ def _read_loras(
 class _Loading:
     """One network after another as a configuration asks for, counted for the bar.
 
-    missing: what no file holds, and which one to load for it. large: options of what fills a card: the transformer and
-    everything of the text.
+    missing: what no file holds, and which one to load for it. attention: how networks of tokens attend; large: options
+    of what fills a card: the transformer and everything of the text.
     """
 
     STEPS = 10
@@ -265,6 +272,7 @@ class _Loading:
     def __init__(self, config: PipelineConfig, progress: Callable[[Progress], None] | None) -> None:
         self.config, self._progress, self._done = config, progress, 0
         self.missing: dict[str, str] = dict(NOT_NAMED)
+        self.attention: dict[str, Any] = {"attention": attention_way(config.attention, config.device)}
         self.large: dict[str, Any] = {"ops": OFFLOAD_OPS} if config.offload == "layers" else {}
 
     @property
@@ -355,11 +363,11 @@ class _Text:
             model = with_ops(encoder.model, OFFLOAD_OPS, dtype=config.text_encoder)
             encoder = replace(encoder, model=model, compute_device=torch.device(config.device))
         found = {"text_encoder": encoder}
-        for name, loader, file in (
-            ("text_projection", load.load_text_projection, where),
-            ("connectors", load.load_connectors, self.checkpoint),
+        for name, loader, file, more in (
+            ("text_projection", load.load_text_projection, where, {}),
+            ("connectors", load.load_connectors, self.checkpoint, loading.attention),
         ):
-            found[name] = loading.try_to_take(name, loader, file, config.text_encoder, **options)
+            found[name] = loading.try_to_take(name, loader, file, config.text_encoder, **options, **more)
         if not any(found[name] is None for name in TEXT_PARTS):
             known = release(model_version(self.checkpoint), str(self.checkpoint))
             name = self.checkpoint.paths[0].name
@@ -370,7 +378,13 @@ class _Text:
     def _files(self) -> TextFiles:
         config = self.loading.config
         kind = torch.device(config.device).type
-        settings = config.text_encoder, config.quantized, kind, *(strength for _, strength in self.loras)
+        settings = (
+            config.text_encoder,
+            config.quantized,
+            kind,
+            config.attention,
+            *(strength for _, strength in self.loras),
+        )
         others = (*self.checkpoint.paths, *(lora.path for lora, _ in self.loras))
         files = text_files(str(self.encoder), encoder_files(str(self.encoder)), others)
         return TextFiles(tuple(files), settings)

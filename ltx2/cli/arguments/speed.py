@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ...errors import RequestError
+from ...networks.layers.attention_ways import SDPA, WAYS
 from ...text.context_folder import DEFAULT_LIMIT_BYTES
 
 _UNITS = {"": 1, "B": 1} | {
@@ -45,11 +46,24 @@ def check_compile_argument(args: argparse.Namespace) -> None:
         raise RequestError(f"--compile is for one GPU, --gpus is {args.gpus}: leave one of the two out")
 
 
-def cache_of(args: argparse.Namespace) -> dict[str, Any]:
+def add_attention_argument(group: argparse._ArgumentGroup) -> None:
+    """How networks of tokens attend."""
+    group.add_argument(
+        "--attention",
+        default=SDPA,
+        metavar="WAY",
+        help=(
+            f"how attention is computed: {', '.join(WAYS)} (default sdpa, torch's choice; flash and sage are packages "
+            "that are installed beside, and sage rounds to 8 bits)"
+        ),
+    )
+
+
+def speed_of(args: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's settings that a command line means. Raises RequestError."""
     if args.cache_limit is not None and args.cache is None:
         raise RequestError("--cache-limit bounds what --cache keeps: add --cache DIR, or leave it out")
-    return {"cache": args.cache, "cache_bytes": args.cache_limit or DEFAULT_LIMIT_BYTES}
+    return {"attention": args.attention, "cache": args.cache, "cache_bytes": args.cache_limit or DEFAULT_LIMIT_BYTES}
 
 
 def byte_size(text: str) -> int:
