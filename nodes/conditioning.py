@@ -9,6 +9,7 @@ from ..ltx2.stages.conditioning.voices import STRONGEST
 from ..ltx2.stages.given import ready_audio, ready_voice
 from ..ltx2.values import ClipCondition, ImageCondition, ReferenceCondition, VoiceCondition
 from . import host
+from .drift import drift_input
 from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
 
 REFERENCE_STAGES = {"first stage": "first", "both stages": "both"}
@@ -335,6 +336,7 @@ class ContinueFrom(host.io.ComfyNode):
                     min=-1,
                     max=480,
                 ),
+                drift_input(),
             ],
             outputs=_outputs(),
             search_aliases=["ltx2 continuation", "video prefix"],
@@ -345,7 +347,7 @@ class ContinueFrom(host.io.ComfyNode):
         return True if video_overlap is None or video_overlap == -1 else overlap_error(video_overlap) or True
 
     @classmethod
-    def execute(cls, state, conditions=None, strength=-1.0, video_overlap=-1, audio_overlap=-1):
+    def execute(cls, state, conditions=None, strength=-1.0, video_overlap=-1, audio_overlap=-1, drift=None):
         given = conditions or ConditionsValue()
         return host.io.NodeOutput(
             replace(
@@ -355,6 +357,7 @@ class ContinueFrom(host.io.ComfyNode):
                     video_overlap=None if video_overlap < 0 else video_overlap,
                     audio_overlap=None if audio_overlap < 0 else audio_overlap,
                     strength=None if strength < 0 else strength,
+                    drift=drift,
                 ),
             )
         )

@@ -10,6 +10,8 @@ from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
 from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
+from ..ltx2.film.drift import handed_on, read_reference, with_reference
+from ..ltx2.film.drift.look import loudness_of
 from ..ltx2.film.found import Writing
 from ..ltx2.film.provenance import read_provenance
 from ..ltx2.film.saved_film import check_film, film_of, write_after_film
@@ -98,7 +100,7 @@ def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):
         raise RequestError(
             f"the clip is {latent.stage}, expected a finished one: connect the latent that comes out of the last stage"
         )
-    return capture_state(
+    state = capture_state(
         frames,
         latent.latent.audio,
         latent.timing,
@@ -107,6 +109,8 @@ def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):
         sample_rate=None if waveform is None else waveform.sample_rate,
         seed=latent.seed,
     )
+    loudness = None if waveform is None else loudness_of(waveform.samples)
+    return with_reference(state, handed_on(latent.drift, latent.drift_reference, loudness, latent.latent_reference))
 
 
 def check_frames(count: int, timing) -> None:
@@ -296,6 +300,8 @@ def in_words(state) -> str:
         lines += [f"model: {producer.source.release}"] if producer.source.release else []
         lines += [f"file: {producer.source.file}"] if producer.source.file else []
         lines += [f"seed: {producer.seed}"] if producer.seed is not None else []
+    held_to = read_reference(state.metadata)
+    lines += [] if held_to is None else [str(held_to)]
     film = film_of(state)
     lines += [f"film: {film.file}, {film.frames} frames"] if film is not None else []
     return "\n".join(lines)

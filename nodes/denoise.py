@@ -12,7 +12,7 @@ from ..ltx2.stages import steps
 from ..ltx2.stages.conditioning import Conditioning
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
-from ..ltx2.stages.pipeline import NoiseSource, first_pass, inputs_of, second_pass
+from ..ltx2.stages.pipeline import NoiseSource, held_first_pass, inputs_of, second_pass
 from ..ltx2.stages.presets import PRESETS, parse_override, setting_overrides
 from ..ltx2.stages.request import FIRST_PASS, SECOND_PASS, make_job
 from ..ltx2.story.segment_job import source_of
@@ -406,7 +406,7 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
     job = make_job(models, request, parts=(FIRST_PASS,))
     report = host.progress_reporter("video encoding", "denoising", names=models.names)
     inputs = inputs_of(models, job, positive, negative)
-    latent = first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
+    latent, held_to = held_first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
     # encoded here once: later stages have no audio VAE
     voice = clip.request.voice
     if voice is not None:
@@ -420,6 +420,7 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
         rng_state=inputs.generators[0].get_state(),
         sound=inputs.audio,
         notes=(*clip.notes, *job.notes),
+        latent_reference=held_to,
     )
 
 

@@ -21,7 +21,7 @@ class HoldLook(host.io.ComfyNode):
             "Hold Look",
             "story",
             description="Holds the segments of a scene to its first one, so that colours, contrast, loudness and details do not drift over a long film. "
-            "Connect it to Generate, Extend Video or Story. The state carries what the scene is held to; at a cut it begins anew.",
+            "Connect it to Generate, Extend Video, Story, or Continue From State. The state carries what the scene is held to; at a cut it begins anew.",
             inputs=[
                 host.field(
                     io.Float,
@@ -68,7 +68,7 @@ class HoldLook(host.io.ComfyNode):
                     **_SHARE,
                 ),
             ],
-            outputs=[host.output(Drift, "drift", "For Generate, Extend Video or Story.")],
+            outputs=[host.output(Drift, "drift", "For Generate, Extend Video, Story or Continue From State.")],
             search_aliases=["drift", "hold look", "ltx2 drift", "color drift", "consistency", "adain", "anchor"],
         )
 
@@ -83,6 +83,13 @@ def drift_input():
     return host.field(
         Drift, "drift", "Against drift over many segments, from Hold Look; nothing is done without.", optional=True
     )
+
+
+def one_drift(given: DriftControl | None, drift: DriftControl | None) -> DriftControl | None:
+    """That of the conditions or of an input. Raises RequestError where there are both."""
+    if given is not None and drift is not None:
+        raise RequestError("Hold Look is connected here and to Continue From State: leave one of them out")
+    return given if drift is None else drift
 
 
 def with_drift(story, drift: DriftControl | None):

@@ -18,7 +18,7 @@ from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
-from .drift import drift_input
+from .drift import drift_input, one_drift
 from .shown import new_video, playable
 from .sockets import (
     ConditionsValue,
@@ -317,7 +317,7 @@ class Generate(host.io.ComfyNode):
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)
         overlap = Overlap(video_overlap, audio_overlap)
-        handoff = replace(given.handoff, seed=seed, drift=drift)
+        handoff = replace(given.handoff, seed=seed, drift=one_drift(given.handoff.drift, drift))
         made = segment_job(models, request, given.state, handoff, overlap=overlap)
         return carried_out(models, made, written)
 

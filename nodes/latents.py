@@ -162,18 +162,22 @@ def prepare(request: Request, conditions: ConditionsValue | None = None, *, mult
         images=placed(given.images, geometry.frames),
         clips=given.clips,
     )
-    before = Source()
+    before, held_to = Source(), None
     if given.state is None:
         timing = first_segment(geometry.frames, geometry.fps)
         request = replace(request, audio_latents=timing.audio_latents)
     else:
         request, following = continue_request(request, given.state, given.handoff)
         timing, notes, before = following.timing, (*notes, *following.notes), source_of_state(given.state)
+        held_to = following.drift_reference
         # the seed is the node's that denoises
         request = replace(request, seed=None)
     check_places(request.images, request.clips, geometry.frames)
     geometry = replace(geometry, audio_latents=request.audio_latents, video_offset_seconds=timing.video_offset_seconds)
-    return LatentValue(request, timing, geometry, before=before, notes=tuple(notes))
+    drift = given.handoff.drift
+    return LatentValue(
+        request, timing, geometry, before=before, notes=tuple(notes), drift=drift, drift_reference=held_to
+    )
 
 
 NODES = [SizeHelper, PrepareLatent]

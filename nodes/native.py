@@ -12,6 +12,7 @@ from ..ltx2 import clock
 from ..ltx2.config.versions import release, version_of_shapes
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, condition_next, first_segment, new_sound
+from ..ltx2.film.drift import handed_on, read_reference, with_reference
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.film.sizes import on_grid
 from ..ltx2.film.timeline import found_segment, overlap_within
@@ -245,6 +246,8 @@ class AVLatentToState(host.io.ComfyNode):
         if fps and clock.parse_fps(fps) != timing.fps:
             notes += (f"fps {fps:g} was not used: the clip goes on from a state at {float(timing.fps):g}",)
         carried = _state_of(pictures, sound, timing, waveform, overlap, latent.get(SOURCE, Source()))
+        if state is not None:  # what its scene is held to goes on
+            carried = with_reference(carried, handed_on(None, read_reference(state.metadata), None, None))
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             *_, shown = save_state(carried, filename_prefix, cls.hidden)

@@ -12,6 +12,7 @@ from ..ltx2.checkpoint.stage_loras import LoraChoice
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.errors import MediaError, RequestError
 from ..ltx2.film import Handoff, SegmentTiming, Source
+from ..ltx2.film.drift import DriftControl, DriftReference
 from ..ltx2.film.timeline import check_overlap
 from ..ltx2.media.sound_reader import check_finite
 from ..ltx2.resampling import check_rate
@@ -20,6 +21,7 @@ from ..ltx2.text.source import TextSource
 from ..ltx2.values import (
     AudioCondition,
     AVLatent,
+    ChannelStatistics,
     ClipCondition,
     ImageCondition,
     ReferenceCondition,
@@ -285,8 +287,9 @@ class LatentValue:
     final size, length and place in time. latent: where the host keeps results, None before denoising; stage: what has
     been done with it. rng_state: of the generator that the next step draws on from. sound: to start from, as latents.
     source: what it was made with; version: of that model; before: what the state was made with that it continues.
-    notes: what was adjusted. half: of an enlarged clip the picture before. rounds: how often its frame rate was doubled, after which the geometry is what it became
-    and the timing what it was.
+    notes: what was adjusted. half: of an enlarged clip the picture before. rounds: how often its frame rate was
+    doubled, after which the geometry is what it became and the timing what it was. drift: what is done against it;
+    drift_reference: what the scene is held to, and latent_reference: what its latents are from now on.
     """
 
     request: Request
@@ -302,6 +305,9 @@ class LatentValue:
     notes: tuple[str, ...] = ()
     rounds: int = 0
     half: torch.Tensor | None = None
+    drift: DriftControl | None = None
+    drift_reference: DriftReference | None = None
+    latent_reference: ChannelStatistics | None = None
 
     @property
     def seed(self) -> int | None:

@@ -3,10 +3,13 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ..continuation import Attachment, FolderBlobs, describe_attachment, load_attachment, save_attachment
 from . import options
 from .report import add_json_argument
+
+_MOST_LETTERS, _MOST_NUMBERS = 1000, 16  # of one value that is printed as it is
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,7 +38,18 @@ def _show(args) -> None:
         return
     for name, value in found.items():
         if value not in (None, {}, []):
-            print(f"{name}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+            print(f"{name}: {value if isinstance(value, (str, int, float)) else json.dumps(_short(value))}")
+
+
+def _short(value: Any) -> Any:
+    """A value for people to read: of long texts and lists of numbers how long they are; --json has them whole."""
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, str):
+        return value if len(value) <= _MOST_LETTERS else f"{len(value)} letters"
+    if isinstance(value, list) and len(value) > _MOST_NUMBERS and isinstance(value[0], (int, float)):
+        return f"{len(value)} numbers"
+    return [_short(one) for one in value] if isinstance(value, list) else value
 
 
 def _convert(args) -> None:

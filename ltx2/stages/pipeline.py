@@ -27,7 +27,16 @@ from .presets import Settings
 from .request import Geometry, Job, Request, Stage, make_job
 from .steps import Inputs, encode_texts
 
-__all__ = ["Segment", "encode_texts", "first_pass", "generate", "inputs_of", "make_job", "second_pass"]
+__all__ = [
+    "Segment",
+    "encode_texts",
+    "first_pass",
+    "generate",
+    "held_first_pass",
+    "inputs_of",
+    "make_job",
+    "second_pass",
+]
 
 Report = Callable[[Progress], None] | None
 # Models, latent, its known sound and a report → the sounds of a batch.
@@ -192,6 +201,15 @@ def first_pass(
     """
     start = steps.fresh_latent(models, job.stages[0], job.request.batch_size)
     return _pass(models, job, 0, inputs, start, conditioning, noise, progress)
+
+
+def held_first_pass(
+    models: Models, job: Job, inputs: Inputs, *, noise: NoiseSource | None = None, progress: Report = None
+) -> tuple[AVLatent, ChannelStatistics | None]:
+    """``first_pass`` with what the job does against drift, and what the segment after is held to."""
+    (conditioning,) = _conditioning(models, job, job.stages[:1], inputs, progress)
+    latent = first_pass(models, job, inputs, conditioning=conditioning, noise=noise, progress=progress)
+    return against_drift(latent, conditioning, job.request.latent_drift)
 
 
 def second_pass(

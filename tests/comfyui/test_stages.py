@@ -108,6 +108,39 @@ def test_a_segment_continues_a_state(run, loaded):  # noqa: F811
         run("PrepareLatent", conditions=conditions, **{**SMALL, "length": 33, "fps": 25.0})
 
 
+def test_stage_nodes_and_generate_hold_a_look_alike(run, loaded):  # noqa: F811
+    parts, small = loaded(), {"video_overlap": 9, "audio_overlap": 9}
+    parts = {name: part for name, part in parts.items() if name != "upsampler"}
+    drift = run(
+        "HoldLook", colour=0.5, contrast=0.5, loudness=0.5, latent=0.4, anchor=0.3, strength=0.9, settles=0.9
+    ).args[0]
+    one_step = preset(run, "ltx2_3_distilled", 1)
+
+    def generated(**more):
+        asked = {"prompt": "A lake at dawn.", "negative_prompt": "short", "seconds": 17 / 24, "width": 64, "height": 64}
+        made = run("Generate", fps=24.0, preset="ltx2_fast", settings=one_step, seed=5, drift=drift, **asked, **small,
+                   **parts, **more)  # fmt: skip
+        return made.args[2]
+
+    before = generated(state=generated())  # so that there is an anchor, and a loudness to come back to
+    conditions = run("ContinueFrom", state=before, drift=drift).args[0]
+    clip = run("PrepareLatent", conditions=conditions, **{**SMALL, "length": 17, "fps": 0.0}).args[0]
+    assert clip.request.audio.gain != 1 and [image.guide for image in clip.request.images] == [True]
+    denoised = run("Denoise", model=parts["model"], latent=clip, seed=5, preset=one_step, **contexts(run, parts),
+                   video_vae=parts["video_vae"], audio_vae=parts["audio_vae"]).args[0]  # fmt: skip
+    images, audio = decoded(run, parts, denoised)
+    after, _ = run("MakeState", latent=denoised, images=images, audio=audio, **small).args
+    alone = generated(state=before)
+    assert after.metadata == alone.metadata and {"look", "loudness", "latent", "anchor_jpeg"} <= set(
+        after.metadata["comfy_ltx2"]["drift"]
+    )
+    assert all((a == b).all() for a, b in zip(after.video_frames, alone.video_frames, strict=True))
+    assert torch.equal(after.audio_latents, alone.audio_latents)
+    assert "the scene is held to: colours, loudness, latents, an anchor" in run("InspectState", state=after).args[0]
+    with pytest.raises(ValueError, match="leave one of them out"):
+        generated(conditions=conditions)
+
+
 def test_the_order_of_stages_is_checked(run, loaded):  # noqa: F811
     parts = loaded()
     clip = run("PrepareLatent", **SMALL).args[0]

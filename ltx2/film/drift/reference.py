@@ -45,6 +45,10 @@ class DriftReference:
     latent: ChannelStatistics | None = None
     anchor: bytes | None = None
 
+    def __str__(self) -> str:
+        named = {"colours": self.look, "loudness": self.loudness, "latents": self.latent, "an anchor": self.anchor}
+        return f"the scene is held to: {', '.join(name for name, part in named.items() if part is not None)}"
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is known yet."""
