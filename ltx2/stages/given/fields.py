@@ -112,6 +112,7 @@ def read_fields(request: Fields) -> Fields:
         value = getattr(asked, name)
         if value is not None and not isinstance(value, kinds):
             raise RequestError(f"{name} is {shown(value)}, expected {' or '.join(kind.__name__ for kind in kinds)}")
+    found["overrides"] = asked.overrides or {}
     for name, kind in _LISTS.items():
         found[name] = tuple(_condition(one, kind) for one in _listed(getattr(asked, name), kind, name))
     references = _listed(asked.references, ReferenceCondition, "references")
