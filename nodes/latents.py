@@ -6,7 +6,7 @@ from fractions import Fraction
 from ..ltx2.film import Source, continue_request, first_segment
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.stages.conditioning import check_places
-from ..ltx2.stages.geometry import size_for
+from ..ltx2.stages.geometry import Multiple, size_for
 from ..ltx2.stages.request import Request, resolve_geometry
 from ..ltx2.values import placed
 from . import host
@@ -151,7 +151,9 @@ def prepare(request: Request, conditions: ConditionsValue | None = None, *, mult
     given = conditions or ConditionsValue()
     request = replace(request, fps=fps_after(given.state, request.fps), images=given.images, audio=given.audio)
     request = replace(request, references=given.references, voice=given.voice, keyframe_slots=given.slots)
-    geometry, notes = resolve_geometry(replace(request, clips=given.clips), multiple=multiple)
+    geometry, notes = resolve_geometry(
+        replace(request, clips=given.clips), multiple=Multiple(multiple, "two stages" if multiple > 32 else "")
+    )
     request = replace(
         request,
         width=geometry.width,

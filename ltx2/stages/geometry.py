@@ -1,10 +1,12 @@
-"""Size and length of a clip."""
+"""Size and length of a clip, and what is asked for brought to what the models take."""
 
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from .. import clock
+from ..errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,69 @@ class Geometry:
         return (
             f"{self.width}x{self.height}, {self.frames} frames at {float(self.fps):g} fps ({float(self.seconds):.2f} s)"
         )
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """What the sides of a picture must be multiples of, in pixels, and why it is more than a latent needs."""
+
+    pixels: int = clock.PIXELS_PER_LATENT
+    why: str = ""
+
+
+ANY_SIZE = Multiple()
+
+
+def asked_frames(request: Any, preset: Any, fps: Fraction, notes: list[str]) -> int:
+    """Frames of a request, the preset's where it leaves them open; what was adjusted goes to ``notes``. Raises
+    RequestError."""
+    if request.frames is not None and request.seconds is not None:
+        raise RequestError(
+            f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them"
+        )
+    if request.seconds is not None:
+        seconds = clock.exact_seconds(request.seconds)
+        if seconds <= 0:
+            raise RequestError(f"length is {float(seconds):g} s, expected more than 0")
+        frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
+        made = clock.seconds_of_frames(frames, fps)
+        if made != seconds:
+            notes.append(f"{float(seconds):g} s became {frames} frames, {float(made):.3f} s")
+        return frames
+    frames = preset.frames if request.frames is None and preset is not None else request.frames
+    if not isinstance(frames, int) or frames < 1:
+        raise RequestError(f"{frames!r} frames, expected a whole number from 1")
+    if not clock.is_valid_frame_count(frames):
+        if not request.snap:
+            clock.latent_frames(frames)  # says which counts are possible
+        snapped = clock.snap_frames(frames)
+        notes.append(f"{frames} frames became {snapped}")
+        frames = snapped
+    return frames
+
+
+def asked_size(request: Any, preset: Any, multiple: "Multiple", notes: list[str]) -> tuple[int, int]:
+    """Width and height of a request, the preset's where it leaves them open; what was adjusted goes to ``notes``.
+    Raises RequestError."""
+    width, height = request.width, request.height
+    if (width is None) != (height is None):
+        raise RequestError(f"size is {width}x{height}, expected both sides or neither")
+    if width is None and preset is not None:
+        width, height = preset.width, preset.height
+    near = tuple(
+        clock.snap_size(side, multiple.pixels) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
+    )
+    if 0 in near:
+        raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
+    if near != (width, height):
+        if not request.snap:
+            why = f" for {multiple.why}" if multiple.why else ""
+            raise RequestError(
+                f"size is {width}x{height}, expected multiples of {multiple.pixels}{why}: use {near[0]}x{near[1]}, or "
+                "turn snapping on"
+            )
+        notes.append(f"{width}x{height} became {near[0]}x{near[1]}")
+    return near[0], near[1]
 
 
 def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LATENT) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from .conditioning.slots import checked_slots
 from .conditioning.voices import check_voice
 from .denoising.drift import check_drift
 from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes, doubling_tokens
-from .geometry import Geometry
+from .geometry import ANY_SIZE, Geometry, Multiple, asked_frames, asked_size
 from .given import (
     check_sound_only,
     detail_notes,
@@ -222,7 +222,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     _check_what_is_said(request)
     expected = expected_reference(models.reference_loras) if request.references else None
     reference = Reference() if expected is None else expected
-    geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings) * reference.downscale)
+    geometry, adjusted = resolve_geometry(request, preset, multiple=_multiple(settings, reference, models))
     slots = checked_slots(request, geometry.frames, models)
     request = replace(request, images=placed(request.images, geometry.frames), keyframe_slots=slots)
     _check_conditions(request, geometry, settings)
@@ -255,19 +255,19 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
 
 
 def resolve_geometry(
-    request: Request, preset: Preset | None = None, *, multiple: int = clock.PIXELS_PER_LATENT
+    request: Request, preset: Preset | None = None, *, multiple: Multiple = ANY_SIZE
 ) -> tuple[Geometry, tuple[str, ...]]:
     """Size, length and place in time of a request, and what was adjusted to get there.
 
-    preset: says what the request leaves open; without one size and length must be given. multiple: of the sides, in
-    pixels. Raises RequestError.
+    preset: says what the request leaves open; without one size and length must be given. multiple: of the sides.
+    Raises RequestError.
     """
     notes: list[str] = []
     fps = clock.parse_fps(
         request.fps if request.fps is not None else preset.fps if preset is not None else clock.DEFAULT_FPS
     )
-    frames = _frames(request, preset, fps, notes)
-    width, height = (0, 0) if is_pictureless(request) else _size(request, preset, multiple, notes)
+    frames = asked_frames(request, preset, fps, notes)
+    width, height = (0, 0) if is_pictureless(request) else asked_size(request, preset, multiple, notes)
     audio_latents = request.audio_latents
     if audio_latents is None:
         audio_latents = clock.audio_latents(frames, fps, request.audio_rule)
@@ -328,9 +328,14 @@ def _cut_prompts(models: Models, request: Request, settings: Settings, parts: Co
     return (*notes, *models.prompt_note(text, "the negative prompt"))
 
 
-def _multiple(settings: Settings) -> int:
-    """What the sides must be multiples of: the first of two stages works at half size."""
-    return clock.PIXELS_PER_LATENT * (1 if settings.refine is None and not settings.half_size else 2)
+def _multiple(settings: Settings, reference: Reference, models: Models) -> Multiple:
+    """What the sides must be multiples of: the first of two stages works at half size, a reference may be smaller."""
+    two = settings.refine is not None or settings.half_size
+    why = ["two stages"] if two else []
+    if reference.downscale > 1:
+        lora = next(one for one in models.reference_loras if one.reference == reference)
+        why.append(f"the reference of {lora.path.name} at the size divided by {reference.downscale}")
+    return Multiple(clock.PIXELS_PER_LATENT * (2 if two else 1) * reference.downscale, " and ".join(why))
 
 
 def _check_what_is_said(request: Request) -> None:
@@ -340,54 +345,6 @@ def _check_what_is_said(request: Request) -> None:
         raise RequestError(f"batch size is {request.batch_size}, expected 1 or more")
     if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
         raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
-
-
-def _frames(request: Request, preset: Preset | None, fps: Fraction, notes: list[str]) -> int:
-    if request.frames is not None and request.seconds is not None:
-        raise RequestError(
-            f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them"
-        )
-    if request.seconds is not None:
-        seconds = clock.exact_seconds(request.seconds)
-        if seconds <= 0:
-            raise RequestError(f"length is {float(seconds):g} s, expected more than 0")
-        frames = clock.snap_frames(clock.frames_for_seconds(seconds, fps))
-        made = clock.seconds_of_frames(frames, fps)
-        if made != seconds:
-            notes.append(f"{float(seconds):g} s became {frames} frames, {float(made):.3f} s")
-        return frames
-    frames = preset.frames if request.frames is None and preset is not None else request.frames
-    if not isinstance(frames, int) or frames < 1:
-        raise RequestError(f"{frames!r} frames, expected a whole number from 1")
-    if not clock.is_valid_frame_count(frames):
-        if not request.snap:
-            clock.latent_frames(frames)  # says which counts are possible
-        snapped = clock.snap_frames(frames)
-        notes.append(f"{frames} frames became {snapped}")
-        frames = snapped
-    return frames
-
-
-def _size(request: Request, preset: Preset | None, multiple: int, notes: list[str]) -> tuple[int, int]:
-    width, height = request.width, request.height
-    if (width is None) != (height is None):
-        raise RequestError(f"size is {width}x{height}, expected both sides or neither")
-    if width is None and preset is not None:
-        width, height = preset.width, preset.height
-    near = tuple(
-        clock.snap_size(side, multiple) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
-    )
-    if 0 in near:
-        raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
-    if near != (width, height):
-        if not request.snap:
-            two = " for two stages" if multiple > clock.PIXELS_PER_LATENT else ""
-            raise RequestError(
-                f"size is {width}x{height}, expected multiples of {multiple}{two}: use {near[0]}x{near[1]}, or turn "
-                "snapping on"
-            )
-        notes.append(f"{width}x{height} became {near[0]}x{near[1]}")
-    return near[0], near[1]
 
 
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:

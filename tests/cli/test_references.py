@@ -26,6 +26,7 @@ def folder(tiny, tmp_path_factory):
     with safe_open(tiny("2.0")["distilled_lora"], "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     save_file(tensors, path / "control.safetensors", {"modelspec.reference_downscale_factor": "2"})
+    save_file(tensors, path / "other.safetensors", {"reference_downscale_factor": "4"})
     frames = np.random.default_rng(0).integers(0, 255, (17, 48, 48, 3), dtype=np.uint8)
     media.write_video(path / "control.mp4", frames, fps=24)
     speech = torch.sin(torch.arange(64_000) * (2 * math.pi * 220 / 16_000))
@@ -113,7 +114,11 @@ def test_what_is_shown_changes_the_clip_and_nothing_of_it_is_left_over(call, fol
 def test_what_cannot_be_is_said_before_anything_runs(call, folder, tmp_path):
     control, out = folder / "control.mp4", ("--out", tmp_path / "x.mp4")
     for more, said in (
-        (("--size", "64x64", "--frames", "9", "--reference", control), "size is 64x64, expected multiples of 128"),
+        (
+            ("--size", "64x64", "--frames", "9", "--reference", control),
+            "size is 64x64, expected multiples of 128 for two stages and the reference of control.safetensors at the "
+            "size divided by 2: use 128x128, or turn snapping on",
+        ),
         (
             ("--size", "128x128", "--frames", "25", "--reference", control),
             "lasts 0.71 s, the clip needs it from 0.00 s",
@@ -121,12 +126,19 @@ def test_what_cannot_be_is_said_before_anything_runs(call, folder, tmp_path):
         ((*SIZE, "--reference-mask", control), "a setting of a reference is given without one"),
         ((*SIZE, "--reference", control, "--reference-mask", control, "--reference-mask", control), "2 masks"),
         ((*SIZE, "--reference", f"{control}:2"), "strength 2, expected 0"),
+        (
+            (*SIZE, "--lora", folder / "other.safetensors", "--reference", control),
+            "control.safetensors expects a .* other.safetensors a .*: use IC-LoRAs that expect the same",
+        ),
     ):
         with pytest.raises(RequestError, match=said):
             call("generate", *more, *out)
     with pytest.raises(MediaError, match="has no sound"):
         call("generate", *SIZE, "--voice", control, *out)
     assert not list(tmp_path.iterdir())
+    args = ("--size", "64x64", "--frames", "9", "--snap", "--reference", control, "--out", tmp_path / "snapped")
+    (one,) = call("generate", *args)[0]
+    assert one.latent.shape[3:] == (1, 1) and len(list((tmp_path / "snapped").glob("*.png"))) == 9
 
 
 def test_an_ic_lora_without_a_reference_and_a_reference_without_one_are_told(call, folder, tmp_path, capsys, tiny):

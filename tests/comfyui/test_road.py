@@ -188,12 +188,13 @@ def test_what_was_made_is_not_refused_for_its_overlap(run, made, pack, given, ca
 def test_a_state_of_any_size_is_gone_on_from(size):
     """With presets of one stage and of two: each brings the state's frames to the nearest size that it takes."""
     from ltx2.film import condition_next
+    from ltx2.stages.geometry import Multiple
     from ltx2.stages.request import Request, resolve_geometry
 
     state = LTX2ContinuationState(video_frames=[np.zeros((size[1], size[0], 3), np.uint8)] * 9)
     for multiple in (32, 64):
         asked = Request(frames=17, width=size[0], height=size[1], snap=True)
-        made = resolve_geometry(asked, multiple=multiple)[0]
+        made = resolve_geometry(asked, multiple=Multiple(multiple))[0]
         following = condition_next(state, 17, size=(made.width, made.height))
         assert (size == (made.width, made.height)) != any("were brought to" in note for note in following.notes)
     with pytest.raises(ContinuationError, match="use the same size"):
