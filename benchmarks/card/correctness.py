@@ -179,12 +179,13 @@ def _text(session: Session) -> None:
 
 def _stored(session: Session, kind: str) -> None:
     packed = packed_weight(kind, 96, 64, torch.device("cpu"))
-    found = []
-    for device in ("cpu", session.device):
-        out = torch.empty(packed.shape, device=device)
-        packed.form.fill(out, {name: part.to(device) for name, part in packed.parts.items()})
-        found.append(out)
-    compare(session, f"{kind} weights", found[1], found[0], 1e-6)
+    for dtype in (torch.float32, torch.bfloat16):
+        found = []
+        for device in ("cpu", session.device):
+            out = torch.empty(packed.shape, dtype=dtype, device=device)
+            packed.form.fill(out, {name: part.to(device) for name, part in packed.parts.items()})
+            found.append(out)
+        compare(session, f"{kind} weights, {str(dtype)[6:]}", found[1], found[0], 1e-6)
 
 
 NETWORKS = {

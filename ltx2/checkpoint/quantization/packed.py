@@ -117,6 +117,11 @@ def fill_rows(out: torch.Tensor, of_rows: Callable[[slice], torch.Tensor]) -> No
         flat[start : start + step] = of_rows(slice(start, min(start + step, len(flat))))
 
 
+def scale_into(out: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> None:
+    """Write weight [rows, in] times a :func:`row_scale` to ``out``: in float32, rounded once, in one pass."""
+    torch.mul(weight, scale.view(-1, 1), out=out)
+
+
 def rows_of(weight: torch.Tensor) -> int:
     """Rows of a weight; a scalar has one."""
     return len(weight) if weight.ndim else 1

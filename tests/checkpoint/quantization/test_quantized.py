@@ -9,8 +9,10 @@ from ltx2.checkpoint.adapters.difference import LoadedDifference
 from ltx2.checkpoint.adapters.kinds.low_rank import LowRank
 from ltx2.checkpoint.adapters.kinds.whole import Whole
 from ltx2.checkpoint.quantization.convrot import rotation
+from ltx2.checkpoint.quantization.formats.fp8 import Fp8
+from ltx2.checkpoint.quantization.formats.int8 import Int8
 from ltx2.checkpoint.quantization.linear import QuantizedLinear
-from ltx2.checkpoint.quantization.packed import QuantizedTensor
+from ltx2.checkpoint.quantization.packed import QuantizedTensor, row_scale, scale_into
 from ltx2.checkpoint.quantization.tiles import tiled_size, untile_scales
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.errors import CheckpointError
@@ -90,6 +92,22 @@ def test_int8_with_and_without_rotation(tmp_path):
     assert found.stored == "int8 convrot 16" and torch.allclose(found.load(dtype=torch.float32), expected, atol=1e-7)
     tensors["x.comfy_quant"] = about(format="int8_tensorwise", params={"convrot": True, "convrot_groupsize": 4})
     assert opened(tmp_path, tensors)["x.weight"].form.rotated == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("scales", [1, 6])
+def test_a_card_scales_in_one_pass_with_the_same_rounding(dtype, scales):
+    """Eight-bit weights times scales, written to narrower types: as float32 products that are rounded once."""
+    random = generator(scales)
+    scale = row_scale(torch.rand(scales, generator=random) / 100)
+    whole = torch.randint(-127, 128, (6, 40), dtype=torch.int8, generator=random)
+    floats = (torch.randn(6, 40, generator=random) * 30).to(torch.float8_e4m3fn)
+    for weight, form in ((whole, Int8()), (floats, Fp8())):
+        expected, found = (torch.empty(weight.shape, dtype=dtype) for _ in range(2))
+        form.fill(expected, {"weight": weight, "scale": scale})
+        found.copy_(weight)
+        scale_into(found, weight if weight is whole else found, scale)
+        assert torch.equal(found, expected)
 
 
 def test_rotations_undo_themselves():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale, rows_of, widened
+from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale, rows_of, scale_into, widened
 from ..stored import StoredFormat, StoredWeight
 
 KINDS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
@@ -27,6 +27,12 @@ class Fp8:
         """Write the weight to ``out``; see Form."""
         weight, scale = parts["weight"], parts.get("scale")
         scale = None if scale is None else row_scale(scale)
+        if out.device.type != "cpu":
+            out.copy_(weight.view(out.shape))  # exact: no type that a network computes in is narrower
+            if scale is not None:
+                flat = out.view(rows_of(out), -1)
+                scale_into(flat, flat, scale)
+            return
 
         def part(rows: slice) -> torch.Tensor:
             found = widened(weight.view(rows_of(out), -1)[rows])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..convrot import rotate_rows, rotated_group, rotation
-from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale
+from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale, scale_into
 from ..stored import StoredFormat, StoredWeight
 
 KIND = "int8_tensorwise"
@@ -28,6 +28,10 @@ class Int8:
         """Write the weight to ``out``; see Form."""
         weight, scale = parts["weight"], row_scale(parts["scale"])
         matrix = None if self.rotated is None else rotation(self.rotated, weight.device)
+
+        if matrix is None and out.device.type != "cpu":  # where torch multiplies mixed types one by one
+            scale_into(out, weight, scale)
+            return
 
         def part(rows: slice) -> torch.Tensor:
             found = weight[rows].float().mul_(of_rows(scale, rows))

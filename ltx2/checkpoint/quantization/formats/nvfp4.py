@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
-from ..packed import Parts, QuantizedTensor, fill_rows
+from ..packed import Parts, QuantizedTensor, fill_rows, weights_at_once
 from ..stored import StoredFormat, StoredWeight
 from ..tiles import tiled_size, untile_scales
 
@@ -25,7 +26,22 @@ class Nvfp4:
         packed, tensor_scale, columns = parts["weight"], parts["tensor_scale"], out.shape[1]
         stored = parts["scale"].view(torch.float8_e4m3fn)
         scales = untile_scales(stored, len(packed), packed.shape[1] * 2 // GROUP)
-        fill_rows(out, lambda rows: dequantize_rows(packed[rows], scales[rows], tensor_scale)[:, :columns])
+        if columns != packed.shape[1] * 2:  # columns were filled up to a whole group
+            fill_rows(out, lambda rows: dequantize_rows(packed[rows], scales[rows], tensor_scale)[:, :columns])
+            return
+        pairs = _pairs(out)
+        step = max(1, weights_at_once(out.device) // columns)
+        for start in range(0, len(out), step):
+            rows = slice(start, start + step)
+            weights = F.embedding(packed[rows].int(), pairs).view(-1, columns // GROUP, GROUP)
+            factors = (scales[rows].float() * tensor_scale.float())[..., None]
+            torch.mul(weights, factors, out=out[rows].view(weights.shape))
+
+
+def _pairs(like: torch.Tensor) -> torch.Tensor:
+    """Both weights of each byte [256, 2], in the type of ``like``, which holds all of them exactly."""
+    values = torch.tensor(_VALUES, dtype=like.dtype, device=like.device)
+    return torch.stack([values.repeat_interleave(16), values.repeat(16)], -1)  # the first one is the high nibble
 
 
 def dequantize_rows(packed: torch.Tensor, scales: torch.Tensor, tensor_scale: torch.Tensor) -> torch.Tensor:
