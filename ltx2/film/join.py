@@ -182,7 +182,7 @@ class _Pictures:
                 noted, frames = True, uint8_frames(prepare_clip(frames, *self._size))
             yield frames
         if at != timing.frames:
-            raise ContinuationError(f"segment {timing.index} gave {at} frames, its timing says {timing.frames}")
+            raise ContinuationError(f"segment {timing.index + 1} gave {at} frames, its timing says {timing.frames}")
 
 
 def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegment]:
@@ -211,7 +211,7 @@ def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegme
 def _check_neighbours(last: SegmentTiming | None, timing: SegmentTiming) -> None:
     if last is not None and (timing.fps != last.fps or timing.picture_start != last.picture_end):
         raise ContinuationError(
-            f"segment {timing.index} starts at {float(timing.picture_start):.3f} s with {timing.fps} fps, the one "
+            f"segment {timing.index + 1} starts at {float(timing.picture_start):.3f} s with {timing.fps} fps, the one "
             f"before ends at {float(last.picture_end):.3f} s with {last.fps}: they do not follow each other"
         )
 

@@ -294,7 +294,7 @@ def _within_window(timing: SegmentTiming) -> SegmentTiming:
     if timing.seconds > WINDOW_SECONDS:
         warnings.warn(
             (
-                f"segment {timing.index} spans {float(timing.seconds):.2f} s with its offset, the model knows "
+                f"segment {timing.index + 1} spans {float(timing.seconds):.2f} s with its offset, the model knows "
                 f"{WINDOW_SECONDS} s: shorten it"
             ),
             Ltx2Warning,

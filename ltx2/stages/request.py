@@ -26,7 +26,7 @@ from ..values import (
     placed,
 )
 from . import memory
-from .conditioning import check_places
+from .conditioning import check_apart, check_places
 from .conditioning.references import FIRST_STAGE, check_references, expected_reference, reference_tokens
 from .conditioning.slots import checked_slots
 from .conditioning.voices import check_voice
@@ -352,6 +352,7 @@ def _check_conditions(request: Request, geometry: Geometry, settings: Settings) 
     check_sound_only(request, geometry.frames)
     check_drift(request.latent_drift)
     check_places(request.images, request.clips, geometry.frames)
+    check_apart(request.images, geometry.frames)
     if request.latents is not None and settings.refine is not None and request.latents[1] is None:
         raise RequestError(
             "video latents to start from are given for the first stage only: give those of the second stage too"

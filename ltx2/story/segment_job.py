@@ -83,11 +83,13 @@ def segment_job(
         sized = make_job(models, open_request(request, state), parts=())
         asked = replace(sized.request, seed=request.seed, audio_latents=request.audio_latents)
         continued, following = continue_request(asked, state, handoff, source=source)
+        told: tuple[str, ...] = ()
         if isinstance(continued.audio, Waveform):
             # a track of one's own is the film's: the segment hears its piece of it
             place = following.timing.start, seconds_of_frames(following.timing.frames, following.timing.fps)
+            told = _silence_after(continued.audio, place[0] + place[1])
             continued = replace(continued, audio=sound_piece(continued.audio, *place))
-        job, timing, notes = make_job(models, continued), following.timing, following.notes
+        job, timing, notes = make_job(models, continued), following.timing, following.notes + told
         reference = following.drift_reference
         job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes))))
     if overlap is None:
@@ -103,9 +105,18 @@ def _with_its_piece(job: Job, timing: SegmentTiming) -> Job:
     if not isinstance(track, Waveform):
         return job
     over = float(track.seconds - seconds)
-    notes = (f"{over:.2f} s of sound after the last frame are left out",) if over >= _NOTED_SECONDS else ()
+    left_out = (f"{over:.2f} s of sound after the last frame are left out",) if over >= _NOTED_SECONDS else ()
+    notes = (*left_out, *_silence_after(track, seconds))
     request = replace(job.request, audio=sound_piece(track, Fraction(0), seconds))
     return replace(job, request=request, notes=(*job.notes, *notes))
+
+
+def _silence_after(track: Waveform, end: Fraction) -> tuple[str, ...]:
+    """A note where a track ends before a segment does."""
+    short = float(end - track.seconds)
+    if short < _NOTED_SECONDS:
+        return ()
+    return (f"the sound ends {short:.2f} s before the last frame: silence follows it",)
 
 
 def state_after(

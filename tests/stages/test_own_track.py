@@ -38,3 +38,7 @@ def test_each_segment_hears_its_piece_on_the_films_clock(models):
         start += 17 - 9  # nine frames are repeated
     notes = segment_job(loaded, request).job.notes
     assert any("2.29 s of sound after the last frame are left out" in note for note in notes)
+    # a track that ends before the film does is told in each segment that has silence
+    short = replace(request, audio=replace(track, samples=track.samples[:, :30000]))
+    assert any("ends 0.08 s before the last frame" in note for note in segment_job(loaded, short).job.notes)
+    assert any("ends 1.08 s before the last frame" in note for note in segment_job(loaded, short, state).notes)

@@ -9,7 +9,7 @@ from ltx2.errors import Ltx2Warning, RequestError
 from ltx2.stages.geometry import size_for
 from ltx2.stages.models import Models, PipelineConfig
 from ltx2.stages.request import Request, make_job
-from ltx2.values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
+from ltx2.values import LAST, AudioCondition, ClipCondition, ImageCondition, LatentCondition, TextContext
 
 PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
 
@@ -90,6 +90,8 @@ def test_length_of_the_sound(rule, latents):
         ({"video_offset_seconds": -1}, "0 or more"),
         ({"images": (ImageCondition(PICTURE, frame=121),)}, "frames 0 to 120"),
         ({"images": (ImageCondition(PICTURE, strength=-0.1),)}, "expected 0"),
+        ({"images": (ImageCondition(PICTURE), ImageCondition(PICTURE))}, "two images stand at frame 0: keep one"),
+        ({"images": (ImageCondition(PICTURE, LAST), ImageCondition(PICTURE, 120))}, "frame 120, the last one: keep"),
         ({"clips": (ClipCondition(np.zeros((8, 8, 8, 3))),)}, "such as 1 or 9"),
         ({"clips": (ClipCondition(np.zeros((9, 8, 8, 3)), frame=113),)}, "frames 113 to 121"),
         ({"clips": (ClipCondition(np.zeros((9, 8, 8, 3)), strength=3),)}, "expected 0"),

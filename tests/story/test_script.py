@@ -107,7 +107,22 @@ segments:
         ("segments:\n  - prompt: a\n    strength: 1.5", (3, 15), "0 to 1"),
         ("segments:\n  - prompt: a\n    image: nothing.png", (3, 12), "is not there"),
         ("segments:\n  - prompt: a\n    image: p.jpg@-1", (3, 12), "write {file: …, frame: …}"),
-        ("segments:\n  - prompt: a\n    image: {file: X.png, frame: -1}", (3, 33), "a frame number from 0, or last"),
+        ("segments:\n  - prompt: a\n    image: {file: X.png, frame: -2}", (3, 33), "a frame number from 0, or last"),
+        (
+            "segments:\n  - prompt: a\n    image: [X.png, X.png]",
+            (3, 20),
+            "two images stand at frame 0: keep one of them",
+        ),
+        (
+            "segments:\n  - {prompt: a, frames: 17, image: [{file: X.png, frame: 16}, {file: X.png, frame: -1}]}",
+            (2, 63),
+            "two images stand at frame 16, the last one: keep one",
+        ),
+        (
+            "segments:\n  - {prompt: a, frames: 9, image: [{file: X.png, frame: last}, {file: X.png, frame: -1}]}",
+            (2, 64),
+            "two images stand at frame 8, the last one: keep one",
+        ),
         ("segments:\n  - prompt: a\n    image: &a [*a]", (3, 16), "put the text in quotes"),
         (f"segments:\n  - prompt: a\n    image: {'a' * 5000}", (3, 12), "is not there"),
         ("segments:\n  - a\n  - {prompt: b, frames: 9}", (3, 5), "make it longer"),

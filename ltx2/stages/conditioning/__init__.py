@@ -6,6 +6,7 @@ guides: extra tokens that the model looks at and that are dropped at the end. La
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -282,6 +283,18 @@ def _with_mask(conditioning: Conditioning, mask: torch.Tensor) -> Conditioning:
     known = conditioning.video_mask
     mask = mask.to(known)
     return replace(conditioning, video_mask=known + (1 - known) * mask)
+
+
+def check_apart(images: Sequence[ImageCondition], frames: int) -> None:
+    """Raises RequestError for two pictures that a clip of so many frames is to show at one place; what is only looked
+    at stands beside them."""
+    whole = Counter(one.frame for one in images if not one.guide and one.attention == 1)
+    twice = [frame for frame, count in whole.items() if count > 1]
+    if twice:
+        raise RequestError(
+            f"two images stand at frame {twice[0]}{', the last one' if twice[0] == frames - 1 else ''}: keep one of "
+            "them, or give one another frame"
+        )
 
 
 def check_places(images: Sequence[ImageCondition], clips: Sequence[ClipCondition], frames: int) -> None:

@@ -454,7 +454,17 @@ class _Segments:
         items = node.items if isinstance(node, Sequence) else [node]
         if len(items) > 100:
             raise self.reader.error(node, f"the segment has {len(items)} images, expected at most 100")
-        return tuple(self._image(item, frames) for item in items)
+        images, places = [], set()
+        for item in items:
+            image = self._image(item, frames)
+            place = frames - 1 if image.frame is None else image.frame
+            if image.attention == 1 and place in places:
+                last = ", the last one" if place == frames - 1 else ""
+                message = f"two images stand at frame {place}{last}: keep one of them, or give one another frame"
+                raise self.reader.error(item, message)
+            places |= {place} if image.attention == 1 else set()
+            images.append(image)
+        return tuple(images)
 
     def _image(self, node: Node, frames: int) -> StoryImage:
         reader = self.reader

@@ -11,6 +11,7 @@ from ...clock import is_valid_frame_count, parse_fps, snap_frames
 from ...errors import Ltx2Error, StoryError
 from ...stages.conditioning.slots import MOST_SLOTS
 from ...stages.doubling.tiles import MOST_ROUNDS
+from ...values import LAST
 from .nodes import Mapping, Node, Scalar, Sequence, meaning
 
 MOST_TAKES = 100
@@ -189,8 +190,8 @@ def file_name(value: Any) -> str:
 
 
 def frame_place(value: Any) -> int | None:
-    """A frame number, None for the last one."""
-    if value == "last":
+    """A frame number, None for the last one, which may be said as -1 too, as nodes do."""
+    if value == "last" or (value == LAST and not isinstance(value, (bool, float))):
         return None
     try:
         return whole(value)
