@@ -21,7 +21,7 @@ from . import host, sockets
 from .models import upsampler_of
 from .placement import models_of
 from .releases import check_same_release, context_for
-from .setting_inputs import eta_input, nag_input, nag_inputs
+from .setting_inputs import eta_input, image_strength_inputs, nag_input, nag_inputs
 from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue, Model, PresetValue, VideoVae
 
 BY_NAME = "by the checkpoint's name"
@@ -96,13 +96,27 @@ class PresetNode(host.io.ComfyNode):
                 ),
                 nag_input("nag", "0 is off, and then the preset's."),
                 eta_input(),
+                *image_strength_inputs(),
             ],
             outputs=[host.output(sockets.Preset, "preset", "For Denoise.")],
         )
 
     @classmethod
-    def execute(cls, preset, steps, refine_steps, sampler, two_stages, overrides="", nag=0.0, eta=-1.0):
-        given = setting_overrides(nag=(nag or None,), eta=None if eta < 0 else eta)
+    def execute(
+        cls,
+        preset,
+        steps,
+        refine_steps,
+        sampler,
+        two_stages,
+        overrides="",
+        nag=0.0,
+        eta=-1.0,
+        image_strength=-1.0,
+        refine_image_strength=-1.0,
+    ):
+        said, *firm = (None if value < 0 else value for value in (eta, image_strength, refine_image_strength))
+        given = setting_overrides(nag=(nag or None,), eta=said, image_strength=tuple(firm))
         given = {"denoise": {}, "refine": {}, **given}
         if steps:
             given["denoise"]["num_inference_steps"] = steps

@@ -45,3 +45,21 @@ def eta_input():
         step=0.01,
         optional=True,
     )
+
+
+def image_strength_inputs() -> list:
+    """How firmly pictures are kept in each stage."""
+    return [
+        host.field(
+            host.io.Float,
+            name,
+            f"How firmly pictures are kept in the {stage} stage, times their own strength; the official templates have {usual}. -1 as the preset says.",
+            default=-1.0,
+            min=-1.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            advanced=True,
+        )
+        for name, stage, usual in (("image_strength", "first", 0.7), ("refine_image_strength", "second", 1))
+    ]

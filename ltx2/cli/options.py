@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -22,10 +21,11 @@ from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, writ
 from ..stages.given import sound_from
 from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models, with_temporal_upsampler
 from ..stages.pipeline import Report, Segment, generate
-from ..stages.presets import PRESETS, parse_override, setting_overrides
+from ..stages.presets import PRESETS
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
+from .arguments.settings import add_setting_arguments, number, overrides_of
 from .arguments.speed import (
     add_attention_argument,
     add_cache_arguments,
@@ -211,7 +211,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what to keep out; guided presets have a list of their own, distilled ones read it with --nag alone",
     )
-    _add_setting_arguments(group)
+    add_setting_arguments(group)
     group.add_argument(
         "--image",
         action="append",
@@ -252,35 +252,12 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_setting_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--nag",
-        type=number,
-        metavar="SCALE",
-        help="make the negative prompt count without guidance, such as on a distilled model: 11 is usual, 0 is off",
-    )
-    group.add_argument("--nag-alpha", type=number, metavar="SHARE", help="how much of --nag is taken, 0 to 1 (0.25)")
-    group.add_argument("--nag-tau", type=number, metavar="TIMES", help="how far --nag may go, 1 or more (2.5)")
-    group.add_argument(
-        "--eta",
-        type=number,
-        metavar="SHARE",
-        help="how much of the noise ancestral samplers draw anew at each step, in both stages: 1 all, 0 none",
-    )
-
-
 def request_from(
     args: argparse.Namespace, models: Models, prompt: str, opened: Callable[[Request], Request] = lambda asked: asked
 ) -> Request:
     """The request that a command line means. opened: gives a request what it leaves open, from what it goes on from.
     Raises RequestError and MediaError."""
-    overrides = setting_overrides(nag=(args.nag, args.nag_alpha, args.nag_tau), eta=args.eta)
-    for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
-        if value is not None:
-            overrides.setdefault("denoise", {})[name] = value
-    for text in args.override:
-        stage, name, value = parse_override(text)
-        overrides.setdefault(stage, {})[name] = value
+    overrides = overrides_of(args)
     width, height = parse_size(args.size) if args.size else (None, None)
     request = Request(
         prompt=prompt,
@@ -317,14 +294,6 @@ def _own_audio(args: argparse.Namespace) -> Waveform | None:
             raise RequestError("--audio-start says where in --audio the film begins: give that too")
         return None
     return sound_from(media.read_sound(args.audio), exact_seconds(args.audio_start or 0.0))
-
-
-def number(text: str) -> float:
-    """A finite number from an option's text. Raises ValueError and ArgumentTypeError."""
-    value = float(text)
-    if not np.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
 
 
 def parse_size(text: str) -> tuple[int, int]:

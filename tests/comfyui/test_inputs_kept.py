@@ -114,7 +114,7 @@ CASES = {
     "ContinueFrom": lambda m: {"state": m.state, "conditions": m.pictures, "video_overlap": 1},
     "Preset": lambda m: {
         "preset": "ltx2_hq", "steps": 1, "refine_steps": 2, "sampler": "euler", "two_stages": "on",
-        "overrides": "denoise.stg_scale=0.5", "eta": 0.5,
+        "overrides": "denoise.stg_scale=0.5", "eta": 0.5, "image_strength": 0.7,
     },
     "Guidance": lambda m: {"stg_blocks": "0", **GUIDANCE},
     "Denoise": denoising,

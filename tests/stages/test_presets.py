@@ -1,8 +1,11 @@
+import argparse
+
 import pytest
 import torch
 
+from ltx2.cli.arguments.settings import add_setting_arguments
 from ltx2.config.versions import release
-from ltx2.errors import RequestError
+from ltx2.errors import RequestError, StoryError
 from ltx2.sampling import schedules
 from ltx2.stages.presets import (
     PRESETS,
@@ -225,7 +228,7 @@ def test_eta_of_ancestral_samplers_is_one_number_for_both_stages(models):
     assert [(one.sampler, one.eta, one.nag_scale_video) for one in stages] == [("euler_ancestral", 0.25, 11)] * 2
     with pytest.raises(RequestError, match="denoise.eta is 2, expected 0"):
         resolve(find_preset("ltx2_fast"), None, setting_overrides(eta=2))
-    assert setting_overrides() == {}
+    assert setting_overrides() == {} and set(setting_overrides(eta=0.5)) == {"denoise", "refine"}
     assert parse_script("eta: 0.5\noverride: {refine.eta: 1}\nsegments: [a]").overrides == {
         "denoise.eta": 0.5,
         "refine.eta": 1,
@@ -239,3 +242,24 @@ def test_eta_of_ancestral_samplers_is_one_number_for_both_stages(models):
         "eta has no effect with euler: choose euler_ancestral, or a preset that runs with it"
     ]
     assert not told("ltx2_5_template", **setting_overrides(eta=0.5)) and not told("ltx2_fast")
+
+
+def test_pictures_count_by_stage():
+    given = {"denoise": {"image_strength": 0.7}, "refine": {"image_strength": 1.0}}
+    assert setting_overrides(image_strength=(0.7, 1.0)) == given
+    assert setting_overrides(image_strength=(None, 0.5)) == {"refine": {"image_strength": 0.5}}
+    parser = argparse.ArgumentParser()
+    add_setting_arguments(parser.add_argument_group("request"))
+    for text, pair in (("0.7,1", (0.7, 1.0)), ("0.5", (0.5, 0.5))):
+        assert parser.parse_args(["--image-strength", text]).image_strength == pair
+    for wrong in ("a", "1,1,1", "1,nan", ""):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--image-strength", wrong])
+    short, long = (parse_script(f"image_strength: {said}\nsegments: [a]").overrides for said in ("0.7", "[0.7, 1]"))
+    assert short == {"denoise.image_strength": 0.7, "refine.image_strength": 0.7}
+    assert long == {"denoise.image_strength": 0.7, "refine.image_strength": 1.0}
+    for wrong in ("2", "[0.7, 1, 1]", "[]", "firm"):
+        with pytest.raises(StoryError, match="image_strength is .*expected"):
+            parse_script(f"image_strength: {wrong}\nsegments: [a]")
+    stages = resolve(find_preset("ltx2_quality"), None, given)
+    assert (stages.denoise.image_strength, stages.refine.stage.image_strength) == (0.7, 1.0)

@@ -88,14 +88,18 @@ def parse_override(text: str) -> tuple[str, str, Any]:
 
 
 def setting_overrides(
-    *, nag: tuple[float | None, ...] = (None,), eta: float | None = None
+    *,
+    nag: tuple[float | None, ...] = (None,),
+    eta: float | None = None,
+    image_strength: tuple[float | None, float | None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Overrides of every stage. nag: scale, alpha and tau, as ``nag_overrides`` takes them; eta: of ancestral samplers.
-    None leaves a value alone."""
+    """Overrides of several stages. nag: scale, alpha and tau, as ``nag_overrides`` takes them; eta: of ancestral
+    samplers; image_strength: of pictures in the first and second stage. None leaves a value alone."""
     found = nag_overrides(*nag)
-    if eta is not None:
-        found = {stage: {**found.get(stage, {}), "eta": eta} for stage in STAGES}
-    return found
+    for stage, firm in zip(("denoise", "refine"), image_strength or (None, None)):
+        said = {"eta": eta, "image_strength": firm}
+        found[stage] = found.get(stage, {}) | {name: value for name, value in said.items() if value is not None}
+    return {stage: given for stage, given in found.items() if given}
 
 
 def nag_overrides(

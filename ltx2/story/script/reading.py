@@ -41,6 +41,7 @@ STORY_ENTRIES = (
     "override",
     "nag",
     "eta",
+    "image_strength",
     "drift",
     "takes",
     "enhance",
@@ -264,7 +265,7 @@ def parse_script(
         double_rate=double_rate,
         keyframe_slots=reader.value(found, "keyframe_slots", 0, values.slots),
         overrides=_nag(reader, found.get("nag"), double_rate)
-        | _eta(reader, found)
+        | _settings(reader, found)
         | _overrides(reader, found.get("override")),
     )
     return script if start is None else _going_on(script, start, reader, found["start"])
@@ -367,10 +368,14 @@ def _nag(reader: Reader, node: Node | None, double_rate: int = 0) -> dict[str, A
     return {f"{stage}.{name}": value for stage in stages for name, value in said.items()}
 
 
-def _eta(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
-    """Overrides of both stages for how much noise ancestral samplers renew."""
+def _settings(reader: Reader, found: dict[str, Any]) -> dict[str, Any]:
+    """Overrides of both stages for how much noise ancestral samplers renew, and how firmly pictures are kept."""
     eta = reader.value(found, "eta", None, values.share)
-    return {} if eta is None else {f"{stage}.eta": eta for stage in ("denoise", "refine")}
+    nothing: tuple[float | None, float | None] = None, None
+    firm = reader.value(found, "image_strength", nothing, values.shares)
+    said = {"eta": (eta, eta), "image_strength": firm}
+    stages = ("denoise", "refine")
+    return {f"{s}.{name}": value for name, pair in said.items() for s, value in zip(stages, pair) if value is not None}
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,14 @@ def share(value: Any) -> float:
     return float(value)
 
 
+def shares(value: Any) -> tuple[float | None, float | None]:
+    """A part of 1 for both stages, or one for each."""
+    found = value if isinstance(value, list) else [value]
+    if not 1 <= len(found) <= 2:
+        raise ValueError("expected one number, or one for each of two stages")
+    return share(found[0]), share(found[-1])
+
+
 def flag(value: Any) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
