@@ -18,6 +18,8 @@ from .sizes import Clip
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 BACKENDS |= {"efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}
 
+ROWS_COMPARED = 64  # of queries, with what float32 gives
+
 
 def rates(session: Session) -> None:
     """The card's own: what all shares are of."""
@@ -61,6 +63,7 @@ def attentions(session: Session) -> None:
             mask = None
             if masked:
                 mask = torch.zeros(1, 1, 1, clip.tokens, device=session.device, dtype=torch.bfloat16)
+                mask[..., : clip.tokens // 2] = -1
                 mask = mask.expand(-1, -1, clip.tokens, -1)
             for name in session.few(("default", *BACKENDS), 2):
                 if name == "math" and clip.tokens > 8192:
@@ -76,12 +79,16 @@ def _attend(session: Session, case: str, name: str, given: tuple) -> None:
     try:
         with sdpa_kernel(chosen):
             timing = session.time(lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+            found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[:, :, :ROWS_COMPARED]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # this way is not there, or not for this case
         session.record("attention", case, **{"left out": str(error).partition(".")[0][:80]})
         return
-    session.record("attention", case, **timing.figures, **_share(session, flops / timing.seconds))
+    scores = q[:, :, :ROWS_COMPARED].float() @ k.float().mT * q.shape[3] ** -0.5
+    scores = scores if mask is None else scores + mask[:, :, :ROWS_COMPARED].float()
+    wrong = {"difference": rounded(float((found.float() - scores.softmax(-1) @ v.float()).abs().max()))}
+    session.record("attention", case, **timing.figures, **_share(session, flops / timing.seconds), **wrong)
 
 
 def _share(session: Session, rate: float) -> dict[str, float]:
