@@ -32,6 +32,7 @@ EXAMPLES = {
     "first_steps": FILM,
     "three_segment_film": FILM,
     "story": FILM,
+    "hold_look": FILM,
     "continue_from_state": FRAMES - OVERLAP,
     "yesterdays_film": 2 * FRAMES - OVERLAP,
     "batch_of_takes": FRAMES - OVERLAP,

@@ -127,6 +127,8 @@ def test_a_state_keeps_what_its_scene_is_held_to(form, tmp_path):
         5,
         {"look": {"mean": [1, 2], "deviation": [1, 2, 3]}},
         {"look": {"mean": [1, 2, 3]}},
+        {"look": {"mean": [1, 2, 3], "deviation": [1, -2, 3]}},
+        {"latent": {"mean": [1.0], "deviation": [-1.0], "first_deviation": [1.0]}},
         {"loudness": -1},
         {"loudness": "loud"},
         {"latent": {"mean": [1.0], "deviation": [1.0, 2.0], "first_deviation": [1.0]}},

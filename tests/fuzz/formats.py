@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ltx2.checkpoint.lora import read_lora
@@ -26,6 +27,8 @@ from ltx2.continuation import (
 )
 from ltx2.continuation.frame_files import encode_png, pack_frames
 from ltx2.errors import Ltx2Error
+from ltx2.film.drift import DriftControl, handed_on, read_reference, take_up, with_reference
+from ltx2.sampling.channel_statistics import statistics_of
 from ltx2.story.journal import read_journal
 from ltx2.story.script import parse_script
 
@@ -260,6 +263,32 @@ def read_lora_file(data: bytes, folder: Path) -> None:
     read_lora(fresh(folder, data, ".safetensors"))
 
 
+# --- what a scene is held to ------------------------------------------------------------------------------------------
+
+
+HELD = DriftControl(colour=0.5, contrast=0.5, loudness=0.5, latent=0.4, anchor=0.3)
+
+
+def drift_seeds(folder: Path) -> list[bytes]:
+    frames = np.stack([formula_frame(number, 16, 24) for number in range(9)])
+    begun = take_up(HELD, None, frames, sound=True).reference
+    latent = statistics_of(torch.randn(1, 5, 2, 2, 2, generator=torch.Generator().manual_seed(1)))
+    state = with_reference(LTX2ContinuationState(), handed_on(HELD, begun, 0.2, latent))
+    return [json.dumps(state.metadata["comfy_ltx2"]["drift"]).encode()]
+
+
+def read_drift(data: bytes, folder: Path) -> None:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # no state holds it
+    frames = np.stack([formula_frame(number, 16, 24) for number in range(9)])
+    reference = read_reference({"comfy_ltx2": {"drift": found}})
+    taken = take_up(HELD, reference, frames, sound=True)
+    assert taken.frames.shape == frames.shape and 0.5 <= taken.gain <= 2
+    assert taken.reference.anchor
+
+
 # --- stories ---------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +296,7 @@ SCRIPTS = (
     b"fps: 24\nsize: 64x64\nseed: 10\npreset: ltx2_fast\ndefaults: {seconds: 1}\nsegments:\n  - a lake\n"
     b"  - prompt: wind rises\n    strength: 0.9\n    cut: true\n    seed: 4\n  - {prompt: birds, frames: 17}\n",
     b"segments: [a, b, {prompt: c, negative: d, seconds: 2}]\noverride: {denoise.num_inference_steps: 1}\n"
-    b"overlap: {video: 9, audio: 49}\ndrift_correction: {colour: 0.5}\n",
+    b"overlap: {video: 9, audio: 49}\ndrift_correction: {colour: 0.5}\ndrift: {strength: 0.95, latent: 0.4}\n",
     b'{"segments": ["a", {"prompt": "b", "cut": true, "image": [{"file": "x.png", "frame": 0}]}], "fps": "24000/1001"}',
 )
 
@@ -321,6 +350,7 @@ FORMATS = {
     "checkpoint": Format(weight_seeds, (*BYTES, *[mutate.in_safetensors] * 8), read_weights),
     "gguf": Format(gguf_seeds, (*BYTES, mutate.number, mutate.number), read_gguf_file),
     "lora": Format(lora_seeds, (*BYTES, *[mutate.in_safetensors] * 8), read_lora_file),
+    "drift reference": Format(drift_seeds, (*BYTES, *[mutate.in_json] * 12), read_drift),
     "script": Format(lambda folder: list(SCRIPTS), (*BYTES, *[mutate.in_lines] * 12), read_story),
     "journal": Format(journal_seeds, (*BYTES, mutate.in_lines, *[change_entry] * 4), read_journal_file),
 }

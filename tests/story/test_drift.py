@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltx2.cli import continue_
 from ltx2.cli.arguments.drift import add_drift_argument, drift_from, with_drift
 from ltx2.continuation import load_attachment
 from ltx2.errors import RequestError, StoryError
@@ -90,6 +91,15 @@ def test_what_cannot_be_is_told_with_its_place(text, place, words, tmp_path):
     with pytest.raises(StoryError, match=words) as told:
         parse_script(f"{text}\nsegments: [a]", tmp_path / "s.yaml")
     assert f"line {place[0]}, column {place[1]}" in str(told.value)
+
+
+def test_a_bad_value_is_told_before_anything_is_read(tmp_path):
+    parser = argparse.ArgumentParser()
+    continue_.add_parser(parser.add_subparsers())
+    asked = ["nowhere.png", "--checkpoint", "nowhere", "--text-encoder", "nowhere", "--prompt", "a"]
+    args = parser.parse_args(["continue", *asked, "--out", str(tmp_path / "film.mp4"), "--drift", "colour=2"])
+    with pytest.raises(RequestError, match="colour is 2, expected 0 to 1"):
+        args.run(args)
 
 
 def test_the_command_line_says_the_same_and_goes_before_the_script():

@@ -202,7 +202,10 @@ def _read(found: Mapping[str, Any]) -> DriftReference:
 def _numbers(value: Any, name: str, count: int | None = None) -> list[float]:
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_CHANNELS or count not in (None, len(value)):
         raise ValueError(f"{name} is no list of {count or 'some'} numbers")
-    return [_number(one, name) for one in value]
+    numbers = [_number(one, name) for one in value]
+    if name.endswith("deviation") and min(numbers) < 0:
+        raise ValueError(f"{name} holds {min(numbers):g}, expected 0 or more")
+    return numbers
 
 
 def _number(value: Any, name: str) -> float:
