@@ -59,7 +59,7 @@ _ENDINGS = {
 _PATTERNS = tuple((re.compile(rf"(?P<module>.+?)\.{ending}"), found) for ending, found in _ENDINGS.items())
 # The end of the keys, under which an IC-LoRA says how much smaller or slower its reference is.
 _REFERENCE_NAME = re.compile(r"(?<![a-z])ic[-_ ]?lora", re.IGNORECASE)
-_VOICE_NAME = re.compile(r"(?<![a-z])id[-_ ]?lora|dub[-_ ]?it(?![a-z])", re.IGNORECASE)
+_VOICE_NAME = re.compile(r"(?<![a-z])id[-_ ]?lora|dub[-_ ]?it(?![a-z])|lip[-_ ]?dub", re.IGNORECASE)
 # Under which trainers keep what a file is called.
 _TITLE_KEYS = ("modelspec.title", "ss_output_name", "name")
 _REFERENCE_KEYS = {"downscale": "reference_downscale_factor", "temporal": "reference_temporal_scale_factor"}

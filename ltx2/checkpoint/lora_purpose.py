@@ -10,7 +10,7 @@ IC, DUB, ID, DISTILLED, TEXT, STYLE = KINDS = (
     "IC-LoRA", "dubbing IC-LoRA", "ID-LoRA", "distilled LoRA", "text-encoder LoRA", "LoRA",
 )  # fmt: skip
 _DISTILLED = re.compile(r"distill", re.IGNORECASE)
-_DUB = re.compile(r"dub[-_ ]?it(?![a-z])", re.IGNORECASE)
+_DUB = re.compile(r"dub[-_ ]?it(?![a-z])|lip[-_ ]?dub", re.IGNORECASE)
 # What IC-LoRAs look at, by a word in their name; the first that fits counts.
 _REFERENCES = (
     ("union", "a control film of depth, edges (canny) or poses, whichever is shown"),

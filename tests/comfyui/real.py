@@ -15,7 +15,7 @@ import pytest
 from examples.comfy_client import Client
 
 from . import hosting
-from .workflow_nodes import DISTILLED, INPAINT, MOGE, SHEET, UNION, VOICE
+from .workflow_nodes import DISTILLED, DUB, INPAINT, MOGE, SHEET, UNION, VOICE
 
 pytestmark = [pytest.mark.skipif(not hosting.available(), reason=hosting.NO_HOST)]
 WORKFLOWS = hosting.ROOT / "example_workflows"
@@ -30,7 +30,7 @@ STAND_INS = {
     "latent_upscale_models/ltx-2.3-temporal-upscaler-x2-1.0.safetensors": ("2.3", "temporal_upsampler"),
     **{
         f"loras/{name}": ("2.3", "distilled_lora")
-        for name in ("ltx-2.3-22b-distilled-lora-384.safetensors", DISTILLED, UNION, SHEET, INPAINT, VOICE)
+        for name in ("ltx-2.3-22b-distilled-lora-384.safetensors", DISTILLED, UNION, SHEET, INPAINT, VOICE, DUB)
     },
     f"geometry_estimation/{MOGE}": ("2.3", "distilled_lora"),  # to be listed alone
 }
@@ -72,11 +72,14 @@ def put_inputs(folder: Path) -> None:
         Image.fromarray((frame.numpy() * 255).astype(np.uint8)).save(folder / "input" / name)
     with VideoWriter(folder / "input" / "film.mp4", fps=24) as writer:
         writer.write_frames(samples.frames(25, 64, 96))
+    with VideoWriter(folder / "input" / "speech.mp4", fps=24, sample_rate=24000) as writer:
+        writer.write_frames(samples.frames(25, 64, 96))
+        writer.write_sound(Waveform(samples.sound(25 / 24)["waveform"][0], 24000))
     with VideoWriter(folder / "input" / "take.mp4", fps=24, sample_rate=24000) as writer:
         writer.write_frames(samples.frames(TAKE_FRAMES, 64, 96))
         writer.write_sound(Waveform(samples.sound(TAKE_FRAMES / 24)["waveform"][0], 24000))
     sound = samples.sound(2.0)
-    for name in ("song.wav", "voice.wav"):
+    for name in ("song.wav", "voice.wav", "track.wav"):
         write_wav(folder / "input" / name, Waveform(sound["waveform"][0], sound["sample_rate"]))
 
 

@@ -43,6 +43,9 @@ EXAMPLES = {
     "control_canny": FRAMES,
     "inpaint_a_video": FRAMES,
     "reference_voice": FRAMES,
+    "dub_a_video": 25,
+    "negative_prompt": FRAMES,
+    "one_track_film": FILM,
 }
 # as control_canny, with another picture in, one of which needs a model of its own
 ALIKE = {"control_depth", "control_pose", "reference_sheet"}

@@ -6,6 +6,7 @@ from .workflow_nodes import (
     CHECKPOINT,
     DEV,
     DISTILLED,
+    DUB,
     GEMMA,
     INPAINT,
     MOGE,
@@ -37,6 +38,10 @@ _FILLED = "An empty wooden bench in a park in autumn, leaves lie on it. Wind rus
 _SPOKEN = (
     "[VISUAL]: A woman with short grey hair in a green sweater sits at a kitchen table and looks into the camera, medium shot, soft morning light. "
     "[SPEECH]: The harbour is closed today, but the market is open. [SOUNDS]: A clock ticks, a kettle hums quietly."
+)
+_DUBBED = (
+    'A woman with short grey hair in a green sweater sits at a kitchen table, looks into the camera and says: "Der Hafen ist heute geschlossen, aber der Markt '
+    'ist offen."'
 )
 _AS_LONG = (
     "The video must be at least as long as the clip, and shows at each moment what the clip follows there; in a segment that goes on from a state give the "
@@ -186,6 +191,31 @@ LORA_WORKFLOWS = {
             ),
             *_clip(3, _SPOKEN, "control", preset="ltx2_3_template", seconds=5.0),
             *_saved(4, "reference_voice"),
+        ),
+    ),
+    "dub_a_video": Workflow(
+        "Dub a video in its own voice",
+        "The same person says other words, such as in another language: with the same voice, and lips that move with them. The prompt says what is seen and has "
+        "the new words in their own script, about as many as can be said in that time. One speaker, 1 to 20 seconds. All frames and the sound are new.",
+        (
+            *grouped(
+                "1 Models",
+                ours("load", "LoadCheckpoint", checkpoint=CHECKPOINT),
+                ours("lora", "ApplyLora", model=Link("load", "model"), lora=DUB, strength=1.0),
+                ours("gemma", "LoadTextEncoder", text_encoder=GEMMA, model=Link("load", "model")),
+                ours("upscaler", "LoadUpsampler", upsampler=UPSAMPLER),
+            ),
+            *grouped("2 Video", native("film", "LoadVideo", file="speech.mp4")),
+            *grouped(
+                "3 New words",
+                ours("again", "Dub", model=Link("lora", "model"), text_encoder=Link("gemma", "text_encoder"),
+                     video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
+                     video=Link("film", "VIDEO"), prompt=_DUBBED, preset="ltx2_quality"),
+            ),
+            *grouped(
+                "4 Film",
+                native("save", "SaveVideo", video=Link("again", "video"), filename_prefix="continuum/dubbed", format="auto", codec="auto"),
+            ),
         ),
     ),
 }  # fmt: skip

@@ -56,6 +56,7 @@ UNION = "ltx-2.3-22b-ic-lora-union-control-ref0.5.safetensors"
 SHEET = "ltx-2.3-22b-ic-lora-ingredients-0.9.safetensors"
 INPAINT = "ltx-2.3-22b-ic-lora-in-outpainting-0.9.safetensors"
 VOICE = "ltx-2.3-id-lora-talkvid-3k.safetensors"
+DUB = "ltx-2.3-22b-ic-lora-dubit-0.9.safetensors"
 MOGE = "moge_2_vitl_normal_fp16.safetensors"
 _HUB = "https://huggingface.co"
 # file name → (directory below models/, address)
@@ -70,5 +71,6 @@ MODELS = {
     SHEET: ("loras", f"{_HUB}/Comfy-Org/ltx-2.3/resolve/main/split_files/loras/{SHEET}"),
     INPAINT: ("loras", f"{_HUB}/Lightricks/LTX-2.3-22b-IC-LoRA-In-Outpainting/resolve/main/{INPAINT}"),
     VOICE: ("loras", f"{_HUB}/Comfy-Org/ltx-2.3/resolve/main/split_files/loras/{VOICE}"),
+    DUB: ("loras", f"{_HUB}/Lightricks/LTX-2.3-22b-IC-LoRA-DubIt/resolve/main/{DUB}"),
     MOGE: ("geometry_estimation", f"{_HUB}/Comfy-Org/MoGe/resolve/main/geometry_estimation/{MOGE}"),
 }

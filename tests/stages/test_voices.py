@@ -202,4 +202,6 @@ def test_which_loras_take_up_a_voice():
     assert lora("renamed.safetensors", **{"modelspec.title": "My ID-LoRA"}).takes_voice
     voice = VoiceCondition(speech(5))
     assert voice_lora_notes(voice, [lora("style")]) and not voice_lora_notes(voice, [lora("id-lora")])
+    dubbed = replace(voice, keeps_sound=True)
+    assert voice_lora_notes(dubbed, [lora("id-lora")]) and not voice_lora_notes(dubbed, [lora("a-dubit-0.9")])
     assert not voice_lora_notes(None, []) and not check_voice(None, audio_latents=0, own_sound=True)

@@ -10,6 +10,7 @@ import torch
 
 from ... import clock
 from ...checkpoint.lora import Lora
+from ...checkpoint.lora_purpose import DUB, purpose_of
 from ...errors import RequestError
 from ...values import VoiceCondition
 
@@ -59,7 +60,12 @@ def check_voice(voice: VoiceCondition | None, *, audio_latents: int, own_sound: 
 
 
 def voice_lora_notes(voice: VoiceCondition | None, loras: Sequence[Lora]) -> tuple[str, ...]:
-    """Whether a voice is given that no LoRA among these was made to take up."""
-    if voice is None or voice.keeps_sound or any(lora.takes_voice for lora in loras):
+    """Whether a voice is given that no LoRA among these was made to take up. loras: those that take up something."""
+    if voice is None:
+        return ()
+    if voice.keeps_sound:
+        dubs = not loras or any(purpose_of(lora).kind == DUB for lora in loras)
+        return () if dubs else (f"{loras[0].path.name} is not known as a LoRA that dubs: see ltx2 inspect",)
+    if any(lora.takes_voice for lora in loras):
         return ()
     return ("a voice is given but no ID-LoRA is loaded: the model was not trained to take it up",)
