@@ -12,7 +12,7 @@ from ..film.found import Writing, write_extended
 from ..film.handoff import open_request
 from ..stages.pipeline import Segment
 from ..stages.request import Request
-from ..story.found import go_on, sized_after_film
+from ..story.found import go_before, go_on, sized_after_film, write_longer
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .arguments.double_rate import add_double_arguments, with_double_rate
@@ -50,6 +50,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="of a found film, how many of its last frames to start from: 8k+1 (default 25, fewer for short segments)",
     )
     parser.add_argument(
+        "--before",
+        action="store_true",
+        help="make what comes before a found film: it ends as the film begins, and the film stays as it is behind it",
+    )
+    parser.add_argument(
         "--save-state",
         metavar="PATH",
         help="where the new state goes (default: a card beside the film, NAME.state.png)",
@@ -84,6 +89,9 @@ def run(args: argparse.Namespace) -> None:
     if is_film(args.state) and (args.double_rate or args.temporal_upsampler):
         raise RequestError("a film is gone on from at the frame rate that it has: leave --double-rate out")
     drift_from(args)  # told before anything is read
+    if args.before:
+        _before_film(args)
+        return
     (_after_film if is_film(args.state) else _after_state)(args, saved)
 
 
@@ -161,6 +169,41 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             ),
         )
     _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
+
+
+def _before_film(args: argparse.Namespace) -> None:
+    if not is_film(args.state):
+        raise RequestError(f"--before is for films, {args.state} is a state, which knows its end: leave --before out")
+    others = (("--blobs", args.blobs), ("--save-state", args.save_state), ("drift", drift_from(args)))
+    given = [name for name, value in others if value]
+    if given:
+        raise RequestError(f"{given[0]} is for what comes behind: leave it out, or leave --before out")
+    if Path(args.out).exists() and Path(args.state).exists() and Path(args.out).samefile(args.state):
+        raise RequestError(f"cannot write {args.out}: it is the film that the new part leads to, use another name")
+    with Bars() as bars:
+        models = options.load(args, bars)
+
+        def opened(asked: Request) -> Request:
+            return sized_after_film(models, asked, args.state)
+
+        asked = with_slots(args, options.request_from(args, models, args.prompt, opened))
+        request = with_references(args, models, asked, opened)
+        request = with_enhanced_prompt(args, models, with_voice(args, request), progress=bars)
+        made = go_before(models, request, args.state, context=args.context, strength=args.strength)
+        notes = (*made.film.notes, *options.notes_of(args, models, made.job))
+        options.log_notes(notes)
+        options.log(f"{made}; {made.job.settings}")
+        segment = options.generator(args)(models, made.job, progress=bars)
+        write_longer(
+            made,
+            segment.frames(progress=bars),
+            segment.sound,
+            args.out,
+            note=lambda text: options.log(f"note: {text}"),
+            metadata=options.metadata_of(segment, made.job.request, models),
+        )
+    clip = {"file": str(args.out), "seed": segment.seed}
+    print_result(args, made_of(made.job, segment, [clip], notes), [args.out])
 
 
 def _tell(args: argparse.Namespace, made: SegmentJob, segment: Segment, saved: Path, notes: Sequence[str]) -> None:

@@ -147,6 +147,44 @@ def test_a_film_whose_state_is_lost_is_gone_on_from(story, tmp_path):
     assert np.array_equal(film.frames[:57], read_film(story[1] / "film.mp4").frames)
 
 
+def test_what_comes_before_a_film_leads_to_it(story, tmp_path, capsys):
+    """The new part ends as the film begins, in picture and sound; the film stays, bit for bit."""
+    source, out = story[1] / "film.mp4", tmp_path / "longer.mp4"
+    words = [
+        "continue",
+        source,
+        "--before",
+        "--checkpoint",
+        "mini",
+        "--prompt",
+        STAR.prompt,
+        "--frames",
+        "33",
+        "--seed",
+        "3",
+    ]
+    assert main([str(word) for word in [*words, "--out", out]]) == 0
+    film, found = read_film(out), read_film(source)
+    assert len(film.frames) == 25 + 57 and np.array_equal(film.frames[25:], found.frames)
+    steps = np.abs(np.diff(film.frames, axis=0)).mean((1, 2, 3))
+    assert steps[24] < 1.2 * np.delete(steps, 24).max() and steps[:24].min() > 0.001
+    join = round(25 / 24 * film.rate)
+    assert len(film.sound) == round(82 / 24 * film.rate)
+    late = slice(film.rate // 8, film.rate)
+    assert np.abs(film.sound[join:][late] - found.sound[late]).max() < 0.005
+    loud = [float(np.sqrt(np.square(part).mean())) for part in np.split(film.sound[join - 4000 : join + 4000], 8)]
+    assert min(loud) > 0.5 * max(loud)
+    capsys.readouterr()
+    for more, told in (
+        (["--save-state", tmp_path / "s.png"], "--save-state is for what comes behind"),
+        (["--context", "18"], "expected 8k+1 from 9 on"),
+        (["--context", "33"], "33 frames, 32 of which are the film's"),
+        (["--image", f"{tmp_path}/x.png@last"], "x.png"),
+    ):
+        assert main([str(word) for word in [*words, *more, "--out", tmp_path / "no.mp4"]]) != 0
+        assert told in capsys.readouterr().err and not (tmp_path / "no.mp4").exists()
+
+
 def test_a_cut_changes_the_scene(tmp_path):
     night = Subject("red", "ball", "night", "rest")
     script = prompts(STAR.prompt) + f"  - prompt: {night.prompt}\n    cut: true\n"

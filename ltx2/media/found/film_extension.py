@@ -248,7 +248,7 @@ class _CopyingWriter:
         if others:
             self.notes += (f"{others} further track(s) of {shown(film.source)} are left out",)
         pictures_kept = 0
-        for packet, is_picture in _packets(film.source, sound=self.track is not None and self.track.tail.keep > 0):
+        for packet, is_picture in film_packets(film.source, sound=self.track is not None and self.track.tail.keep > 0):
             if is_picture:
                 if film._cut is not None and pictures_kept >= film._cut:
                     continue
@@ -337,7 +337,7 @@ class _ExtendedSound:
             self.container.mux(packet)
 
 
-def _packets(path, *, sound: bool) -> Iterator[tuple]:
+def film_packets(path: FilePath, *, sound: bool) -> Iterator[tuple[Any, bool]]:
     """A film's packets as they lie in the file, and whether they are of the picture; picture times from frame 0 on."""
     with opened(path) as container:
         stream = video_stream(container, path)

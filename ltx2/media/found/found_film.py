@@ -107,6 +107,50 @@ def read_found_film(
     return FoundFilm(out, rate, sound, latents, clock.end, info, tuple(notes))
 
 
+@dataclass(frozen=True, eq=False)
+class FilmBeginning:
+    """The first pictures of a film. frames: uint8 [V, H, W, 3] at the model's size; fps: their rate. notes: what was
+    adjusted, one sentence each."""
+
+    frames: np.ndarray
+    fps: Fraction
+    info: VideoInfo
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        height, width = self.frames.shape[1:3]
+        return f"beginning of a found film: {len(self.frames)} frames of {width}x{height} at {float(self.fps):g} fps"
+
+
+def read_film_beginning(path: FilePath, *, frames: int, fps: object, size: tuple[int, int]) -> FilmBeginning:
+    """The first frames of a film as a model can lead to them. size: (width, height). Raises MediaError for what is no
+    film or too short."""
+    info, rate = video_info(path), parse_fps(fps)
+    width, height = size
+    notes = list(info.notes)
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        clock = film_clock(container, stream, path)
+        have = clock.frames if rate == clock.fps else max(1, round(clock.end * rate))
+        if have < frames:
+            raise MediaError(f"{shown(path)} has {have} frames, leading to it needs {frames}: use a longer film")
+        out = np.empty((frames, height, width, 3), np.uint8)
+        for i, picture in enumerate(pictures(container, stream, path, clock, first_frames(clock, rate, frames))):
+            out[i] = fitted(picture, height, width)
+    if rate != clock.fps:
+        notes.append(f"{shown(path)} has {float(clock.fps):g} frames per second: it is led to at {float(rate):g}")
+    notes += _size_notes(path, info, width, height)
+    return FilmBeginning(out, rate, info, tuple(notes))
+
+
+def first_frames(clock: FilmClock, fps: Fraction, count: int) -> list[int]:
+    """Which frames of a film, in the order shown, are seen at the first ``count`` places of a clock that begins with
+    it."""
+    if clock.constant and fps == clock.fps:
+        return list(range(count))
+    return [clock.shown_at(float((place + Fraction(1, 4)) / fps)) for place in range(count)]
+
+
 def model_rate(fps: Fraction) -> Fraction:
     """The rate at which a model goes on from a film: its own, or a whole multiple or part of it between 8 and 60."""
     if fps < SLOWEST:

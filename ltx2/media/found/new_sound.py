@@ -18,7 +18,7 @@ from ..film_clock import film_clock
 from ..paths import FilePath, as_media_error, check_target, opened, require_av, shown
 from ..sound import AAC_RATES, LAYOUTS, checked_samples
 from ..video_reader import video_stream
-from .film_extension import _packets
+from .film_extension import film_packets
 
 _IN_MP4 = ("h264", "hevc", "av1", "mpeg4", "vp9")  # pictures that an MP4 holds as they are
 _BLOCK = 1024
@@ -85,7 +85,7 @@ def _write(source: FilePath, partial: Path, sound: Iterable[Waveform], metadata:
         picture = container.add_stream_from_template(video_stream(film, source), opaque=True)
         track = container.add_stream("aac", rate=rate, layout=LAYOUTS[channels])
         track.bit_rate = _BITS_PER_CHANNEL * channels
-        for packet, _ in _packets(source, sound=False):
+        for packet, _ in film_packets(source, sound=False):
             if clock.constant:
                 _on_clock(packet, clock.fps, base)
             packet.stream = picture

@@ -231,3 +231,62 @@ class SoundTail:
                 packet.time_base = Fraction(1, self.rate)
                 packet.dts = packet.pts
                 yield packet
+
+
+class SoundHead:
+    """The blocks of an AAC track in front of found ones: what is given, up to where the found ones can stay.
+
+    rate, channels: of the track. grid: of the found track, None where nothing of it is kept. join: sample of the new
+    clock at which the found film begins; given: how many samples behind that are new. keep_from: the first found block
+    that stays; encoded_until: sample of the new clock up to which sound is to be given, None for all.
+    """
+
+    def __init__(self, rate: int, channels: int, grid: SoundGrid | None, join: int, given: int, *, bit_rate: int = 0):
+        av = require_av()
+        self._rate, self._channels, self._join, self._grid = rate, channels, join, grid
+        self.keep_from: int | None = None
+        self.encoded_until: int | None = None
+        begin = 0
+        if grid is not None and grid.block_at(given) + 2 < grid.blocks - 1:
+            self.keep_from = max(0, grid.block_at(given) + 2)
+            self.encoded_until = self.found_sample(self.keep_from) + _RUN_UP_BLOCKS * AAC_BLOCK
+            begin = -(-self.found_sample(0) % AAC_BLOCK)  # so that the blocks of both lie on one grid
+        self._last = None if self.keep_from is None else self.found_sample(self.keep_from)
+        self._encoder = av.CodecContext.create("aac", "w")
+        self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
+        self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
+        self._encoder.bit_rate = max(bit_rate, 96_000 * channels)
+        self._encoder.flags |= _GLOBAL_HEADER
+        self._encoder.open()
+        self._waiting, self._written = torch.zeros(channels, -begin), begin
+
+    def found_sample(self, block: int) -> int:
+        """The first sample, on the new clock, of a block of the found track."""
+        return self._join + (0 if self._grid is None else self._grid.sample_of(block))
+
+    def add(self, samples: torch.Tensor) -> Iterator:
+        """Take the next samples [C, n]; yields the packets that are ready."""
+        self._waiting = torch.cat([self._waiting, samples], dim=1)
+        yield from self._encode(self._waiting.shape[1] // AAC_BLOCK * AAC_BLOCK)
+
+    def finish(self) -> Iterator:
+        """The packets that are left."""
+        yield from self._encode(self._waiting.shape[1])
+        yield from self._kept(self._encoder.encode(None))
+
+    def _encode(self, count: int) -> Iterator:
+        av = require_av()
+        samples, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
+        for piece in samples.split(AAC_BLOCK, dim=1) if count else ():
+            array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
+            frame = av.AudioFrame.from_ndarray(array, format="fltp", layout=LAYOUTS[self._channels])
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._written, Fraction(1, self._rate)
+            self._written += piece.shape[1]
+            yield from self._kept(self._encoder.encode(frame))
+
+    def _kept(self, packets) -> Iterator:
+        for packet in packets:
+            if self._last is None or packet.pts < self._last:
+                packet.time_base = Fraction(1, self._rate)
+                packet.dts = packet.pts
+                yield packet

@@ -3,6 +3,7 @@
 from .beginning import FilmStart, film_start, sized_story
 from .dubbing import Dubbing, dubbing
 from .films import FilmFile, FilmInMemory
+from .going_before import GoingBefore, go_before, state_at_end, write_longer
 from .going_on import GoingOn, go_on, sized_after_film
 from .retaking import Retaking, film_retaken, retaking, write_retaken
 
@@ -11,14 +12,18 @@ __all__ = [
     "FilmFile",
     "FilmInMemory",
     "FilmStart",
+    "GoingBefore",
     "GoingOn",
     "Retaking",
     "dubbing",
     "film_start",
     "film_retaken",
+    "go_before",
     "go_on",
     "retaking",
     "sized_after_film",
     "sized_story",
+    "state_at_end",
+    "write_longer",
     "write_retaken",
 ]
