@@ -107,7 +107,7 @@ def _copied(source: Path, path: Path, head: NewHead, info: VideoInfo, copy: Pict
             # opaque: PyAV must not open an encoder for it, which would write a header of its own
             picture = container.add_stream_from_template(stream, opaque=True)
             picture.codec_context.extradata = copy.header
-            sound = _SoundTrack(container, found, source, info, head, (rate, channels)) if rate else None
+            sound = _SoundInFront(container, found, source, info, head, (rate, channels)) if rate else None
             others = len(found.streams) - 1 - bool(info.sample_rate)
         if sound is not None:
             notes += sound.notes
@@ -181,7 +181,7 @@ def _fitting(head: NewHead, info: VideoInfo) -> Iterator[np.ndarray]:
         raise MediaError(f"the new part has {count} frames, expected {head.count}")
 
 
-class _SoundTrack:
+class _SoundInFront:
     """New sound, then the film's own blocks from the first on that can stay."""
 
     def __init__(self, container, found, source: Path, info: VideoInfo, head: NewHead, kind: tuple[int, int]):
