@@ -19,17 +19,19 @@ from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
 from ..stages.given import sound_from
-from ..stages.models import BATCHINGS, OFFLOADS, Models, PipelineConfig, load_models, with_temporal_upsampler
+from ..stages.models import BATCHINGS, Models, PipelineConfig, load_models, with_temporal_upsampler
 from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS
 from ..stages.request import Job, Request, make_job
 from ..stages.video_decoding import MODES
 from ..values import ImageCondition, Waveform
+from .arguments.memory import planned
 from .arguments.settings import add_setting_arguments, number, overrides_of
 from .arguments.speed import (
     add_attention_argument,
     add_cache_arguments,
     add_compile_argument,
+    add_memory_arguments,
     check_compile_argument,
     speed_of,
 )
@@ -71,15 +73,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tru
         action="store_true",
         help="keep fp8, nvfp4, int8 and GGUF weights small in memory, and unpack each layer when it is used",
     )
-    group.add_argument(
-        "--offload",
-        choices=OFFLOADS,
-        default="stage",
-        help=(
-            "stage: a network is on the device only while its stage runs (default); layers: large ones layer by "
-            "layer, for cards smaller than the model; none: all of them all the time"
-        ),
-    )
+    add_memory_arguments(group)
     group.add_argument(
         "--pass-batching", choices=BATCHINGS, default="auto", help="stack guidance passes into one call (default auto)"
     )
@@ -142,7 +136,7 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         quantized="on_use" if args.keep_quantized else "dequantize",
         upsampler=dtype,
         latents=dtype,
-        offload=args.offload,
+        offload=args.offload or "stage",
         video_decoding=args.video_decoding,
         pass_batching=args.pass_batching,
         sound_only=getattr(args, "sound_only", False),
@@ -150,6 +144,9 @@ def load(args: argparse.Namespace, progress: Report = None) -> Models:
         **speed_of(args),
     )
     checkpoints, text_encoder = model_files(args)
+    if args.memory is not None:
+        config = planned(args, config, checkpoints, text_encoder)
+        log(config.memory)
     tiny_decoder = tiny_decoder_of(args, checkpoints)
     if tiny_decoder is not None:
         log(f"the draft is drawn by {Path(tiny_decoder).name}")

@@ -88,9 +88,14 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
 
 
-def free_bytes(device: torch.device | str) -> int:
-    """Memory that can still be taken on a device."""
+def free_bytes(device: torch.device | str, limit: int | None = None, module: nn.Module | None = None) -> int:
+    """Memory that can still be taken on a device. limit: of its bytes, what may be taken at all; module: the network
+    that works there."""
     device = torch.device(device)
+    if limit is not None:
+        on_card = device.type == "cuda"
+        taken = torch.cuda.memory_allocated(device) if on_card else 0 if module is None else weight_bytes(module)
+        return max(0, min(free_bytes(device), limit - taken))
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # what torch keeps in reserve counts as free

@@ -30,6 +30,7 @@ from ..text.tokenizer import cut_note
 from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
 from .placing.layered import LayeredPlacement
+from .placing.plan import MemoryPlan
 from .refinement import check_temporal_upsampler
 from .video_decoding import MODES
 
@@ -60,7 +61,8 @@ class PipelineConfig:
     4096 tokens; None for the models' own. cache: a folder that keeps what prompts became for later runs, which then do
     not open the text encoder for them; cache_bytes: how much it may hold. attention: how it is computed (``sdpa``,
     ``cudnn``, ``flash``, ``sage``). compile: the transformer's blocks are compiled when they first run, for a CUDA card
-    and plain weights that are there as a whole.
+    and plain weights that are there as a whole. memory: the plan that the device's memory is kept to, which ``offload``
+    has to be that of.
     """
 
     device: str = "cpu"
@@ -82,6 +84,7 @@ class PipelineConfig:
     cache_bytes: int = DEFAULT_LIMIT_BYTES
     compile: bool = False
     attention: str = SDPA
+    memory: MemoryPlan | None = None
 
     def __post_init__(self):
         check_compile(self)
@@ -154,7 +157,9 @@ class Models:
     @property
     def placement(self) -> Placement:
         """What brings the networks to their device."""
-        own = DevicePlacement(self.config.device) if self.layered_placement is None else self.layered_placement
+        plan = self.config.memory
+        limited = DevicePlacement(self.config.device, None if plan is None else plan.budget)
+        own = limited if self.layered_placement is None else self.layered_placement
         return own if self.host_placement is None else self.host_placement
 
     def need(self, name: str) -> Any:
@@ -236,10 +241,18 @@ def load_models(
         stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
         missing=loading.missing,
         contexts=cache,
-        layered_placement=LayeredPlacement(config.device) if config.offload == "layers" else None,
+        layered_placement=_layered(config),
         **found,
     )
     return _with_reports(result, read, shapes)
+
+
+def _layered(config: PipelineConfig) -> LayeredPlacement | None:
+    if config.offload != "layers":
+        return None
+    plan = config.memory
+    resident, limit = (0, None) if plan is None else (plan.resident, plan.budget)
+    return LayeredPlacement(config.device, resident=resident, limit_bytes=limit)
 
 
 def with_temporal_upsampler(models: Models, path: str | Path) -> Models:

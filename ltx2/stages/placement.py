@@ -37,9 +37,13 @@ class Placement(Protocol):
 
 @dataclass(frozen=True)
 class DevicePlacement:
-    """A device that the pipeline has to itself: networks that are elsewhere are copied there and dropped again."""
+    """A device that the pipeline has to itself: networks that are elsewhere are copied there and dropped again.
+
+    limit_bytes: of its memory, what may be taken; None: all that is free.
+    """
 
     device: torch.device | str
+    limit_bytes: int | None = None
 
     def device_of(self, module: nn.Module | None) -> torch.device:
         return torch.device(self.device)
@@ -57,4 +61,4 @@ class DevicePlacement:
             yield there
 
     def free_bytes(self, module: nn.Module | None = None) -> int:
-        return memory.free_bytes(self.device)
+        return memory.free_bytes(self.device, self.limit_bytes, module)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-import torch
-
 from .. import clock
 from ..checkpoint.lora import Reference
 from ..errors import Ltx2Warning, RequestError
@@ -25,13 +23,12 @@ from ..values import (
     Waveform,
     placed,
 )
-from . import memory
 from .conditioning import check_apart, check_places
 from .conditioning.references import FIRST_STAGE, check_references, expected_reference, reference_tokens
 from .conditioning.slots import checked_slots
 from .conditioning.voices import check_voice
 from .denoising.drift import check_drift
-from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes, doubling_tokens
+from .doubling.checks import check_double_rate, check_doubling_models, doubling_notes
 from .geometry import ANY_SIZE, Geometry, Multiple, asked_frames, asked_size
 from .given import (
     check_sound_only,
@@ -53,6 +50,7 @@ from .given import (
     without_distilled_lora,
 )
 from .models import Models
+from .placing.room import room_notes
 from .presets import Preset, Settings, StageSettings, drafted, find_preset, guidance_of, preset_for, resolve
 from .refinement import check_upsampler
 
@@ -250,7 +248,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
             _warn(text)
         # a host makes room itself
         if FIRST_PASS in parts and models.host_placement is None:
-            _warn_of_memory(models, job)
+            for text in room_notes(models, job):
+                _warn(text)
     return job
 
 
@@ -435,22 +434,3 @@ def _check_blocks(models: Models, settings: Settings) -> None:
             missing = [block for block in blocks or () if not 0 <= block < count]
             if scale and missing and tuple(blocks) != tuple(own):
                 raise RequestError(f"stg_blocks names block {missing[0]}, the transformer has blocks 0 to {count - 1}")
-
-
-def _warn_of_memory(models: Models, job: Job) -> None:
-    config = models.config
-    weights = 0 if config.offload in ("none", "layers") else memory.weight_bytes(models.transformer)
-    if torch.device(config.device).type == "cpu":
-        weights = 0  # mapped from the file
-    needed = weights + memory.denoising_bytes(
-        width=models.transformer.config.width,
-        video_tokens=max(doubling_tokens(job.geometry, job.settings.rounds), *(stage.tokens for stage in job.stages)),
-        batch_size=job.request.batch_size,
-        dtype=config.transformer,
-    )
-    free = memory.free_bytes(config.device)
-    if needed > free:
-        _warn(
-            f"denoising {job.geometry} needs about {needed / 2**30:.1f} GiB on {config.device}, {free / 2**30:.1f} "
-            "GiB are free: make it smaller or shorter if it fails"
-        )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ltx2 import media, mini
 from ltx2.checkpoint.stage_loras import lora_choice
-from ltx2.cli import continue_, generate, main, story
+from ltx2.cli import continue_, generate, main, options, story
 from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import CheckpointError, ContinuationError, RequestError, StoryError
@@ -313,3 +313,22 @@ def test_loras_of_a_script_come_behind_those_of_the_command_line(tmp_path):
     assert story.weight_files(args)[2:] == ["x.safetensors", *(str(tmp_path / f"{n}.safetensors") for n in "ab")]
     found = [(one.strength, one.stage) for one in map(lora_choice, args.lora)]
     assert found == [(0.25, None), (0.5, 2), (1.0, None)]
+
+
+def test_memory_is_planned_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    out = ["--checkpoint", "mini", "--device", "cpu", "--out", str(tmp_path / "film.mp4")]
+    script = tmp_path / "film.yaml"
+    script.write_text("size: 128x96\nsegments: [{prompt: A ball., frames: 17}, {prompt: It jumps., frames: 49}]\n")
+    asked = {
+        "128x96, 25 frames": ["generate", "--prompt", "A ball.", "--seconds", "1", *out],
+        "128x96, 49 frames": ["story", str(script), "--work", str(tmp_path / "work"), *out],
+    }
+    monkeypatch.setattr(options, "load_models", lambda *_, **__: pytest.fail("loaded"))
+    for clip, given in asked.items():
+        assert main([*given, "--memory", "100MiB"]) == 1
+        assert f"too little for {clip}: give 1.1 GiB or more" in capsys.readouterr().err
+        assert main([*given, "--memory", "3GiB", "--offload", "layers"]) == 1
+        assert "leave --offload out" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*asked["128x96, 25 frames"], "--memory", "3GiB", "--steps", "1"]) == 0
+    assert "memory 3 GiB: all networks stay on the device" in capsys.readouterr().err

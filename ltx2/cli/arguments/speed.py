@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import RequestError
 from ...networks.layers.attention_ways import SDPA, WAYS
+from ...stages.models import OFFLOADS
 from ...text.context_folder import DEFAULT_LIMIT_BYTES
 
 _UNITS = {"": 1, "B": 1} | {
@@ -13,6 +14,24 @@ _UNITS = {"": 1, "B": 1} | {
     for power, letter in enumerate("KMGT", 1)
     for mark, base in (("", 1024), ("iB", 1024), ("B", 1000))
 }
+
+
+def add_memory_arguments(group: argparse._ArgumentGroup) -> None:
+    """Where networks lie while they work."""
+    group.add_argument(
+        "--offload",
+        choices=OFFLOADS,
+        help=(
+            "stage: a network is on the device only while its stage runs (default); layers: large ones layer by "
+            "layer, for cards smaller than the model; none: all of them all the time"
+        ),
+    )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        type=byte_size,
+        help="of the device's memory, what may be taken, such as 12GiB: plans what stays on it, and tells the plan",
+    )
 
 
 def add_cache_arguments(group: argparse._ArgumentGroup) -> None:

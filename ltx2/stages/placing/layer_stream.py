@@ -110,10 +110,13 @@ Keep = Callable[[Sequence[BlockBytes]], Sequence[HostBytes] | None]
 
 
 @contextmanager
-def streamed(network: nn.Module, device: torch.device, copies: Copies, keep: Keep) -> Iterator[nn.Module]:
+def streamed(
+    network: nn.Module, device: torch.device, copies: Copies, keep: Keep, *, resident: int = 0
+) -> Iterator[nn.Module]:
     """The network on a device for as long as the block runs, its blocks coming from where they are. The given one is
-    never touched. keep: the bytes of its blocks where copies run from, or None (see LayerStream)."""
-    homes = list(getattr(network, BLOCKS))
+    never touched. keep: the bytes of its blocks where copies run from, or None (see LayerStream). resident: how many
+    blocks, the first ones, are on the device throughout."""
+    homes = list(getattr(network, BLOCKS))[resident:]
     of_blocks = {id(tensor) for home in homes for tensor in (*home.parameters(), *home.buffers())}
     memo: dict[int, torch.Tensor] = {}
     for tensor in (*network.parameters(), *network.buffers()):
@@ -121,7 +124,7 @@ def streamed(network: nn.Module, device: torch.device, copies: Copies, keep: Kee
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(here.detach(), requires_grad=False) if is_parameter else here
     shell = copy.deepcopy(network, memo)
-    blocks = [block_bytes(home, empty) for home, empty in zip(homes, getattr(shell, BLOCKS))]
+    blocks = [block_bytes(home, empty) for home, empty in zip(homes, list(getattr(shell, BLOCKS))[resident:])]
     stream = LayerStream(blocks, copies, keep(blocks))
     try:
         yield shell

@@ -26,19 +26,22 @@ class LayeredPlacement:
     """A device that copies beside computing gets one block of the transformer while the one before computes; on others
     layers follow their input.
 
-    copies: how it copies; None: by the device. kept: bytes of networks that copies run from, for as long as somebody
-    has the network.
+    copies: how it copies; None: by the device. resident: how many blocks are there throughout; limit_bytes: of the
+    device, what may be taken; None: all that is free. kept: bytes of networks that copies run from, for as long as
+    somebody has the network.
     """
 
     device: torch.device | str
     copies: Copies | None = None
+    resident: int = 0
+    limit_bytes: int | None = None
     kept: WeakKeyDictionary[nn.Module, Sequence[HostBytes]] = field(default_factory=WeakKeyDictionary)
 
     def device_of(self, module: nn.Module | None) -> torch.device:
         return torch.device(self.device)
 
     def on(self, *modules: nn.Module, activation_bytes: int = 0) -> AbstractContextManager[tuple[Any, ...]]:
-        return DevicePlacement(self.device).on(*modules, activation_bytes=activation_bytes)
+        return DevicePlacement(self.device, self.limit_bytes).on(*modules, activation_bytes=activation_bytes)
 
     @contextmanager
     def transformer(
@@ -50,7 +53,11 @@ class LayeredPlacement:
             if copies is None or not can_stream(there):
                 yield there
                 return
-            with streamed(there, device, copies, lambda blocks: self._kept(there, module, blocks, copies)) as running:
+
+            def keep(blocks: Sequence[BlockBytes]) -> Sequence[HostBytes] | None:
+                return self._kept(there, module, blocks, copies)
+
+            with streamed(there, device, copies, keep, resident=self.resident) as running:
                 yield running
 
     def _kept(
@@ -68,4 +75,4 @@ class LayeredPlacement:
         return self.kept[network]
 
     def free_bytes(self, module: nn.Module | None = None) -> int:
-        return memory.free_bytes(self.device)
+        return memory.free_bytes(self.device, self.limit_bytes, module)

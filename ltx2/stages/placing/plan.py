@@ -1,0 +1,252 @@
+"""What stays on a device of so much memory, known from headers alone, before anything is loaded."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...checkpoint.layout import MissingComponent, find_component
+from ...checkpoint.quantization.packed import QuantizedTensor
+from ...checkpoint.reader import Checkpoint, open_checkpoint
+from ...config.diffusion_decoder import diffusion_decoder_config
+from ...config.transformer import transformer_config
+from ...config.video_vae import video_vae_config
+from ...errors import RequestError
+from ...networks.video_vae.diffusion_tiling import plan_diffusion_decode
+from ...networks.video_vae.plan import plan_decode
+from ...text.gemma import encoder_files
+from ...text.llama_cpp import language_component
+from .. import memory
+from .layer_stream import BLOCKS, SLOTS
+
+GIB = 2**30
+# What networks hold beside their weights, about: a prompt in the language model, a clip's sound.
+TEXT_BYTES, SOUND_BYTES = GIB, GIB
+_CHANNELS = 128
+_TEXT = ("text_encoder", "text_projection", "video_connector", "audio_connector")
+_AROUND = ("video_encoder", "audio_encoder", "audio_decoder", "vocoder", "upsampler")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The largest clip of a run: pixels, frames, tokens of its largest stage, and how many at once."""
+
+    width: int
+    height: int
+    frames: int
+    latent_frames: int
+    tokens: int
+    batch_size: int = 1
+
+    def __str__(self) -> str:
+        size = f"{self.width}x{self.height}, " if self.latent_frames else ""
+        return f"{size}{self.frames} frames{'' if size else ' of sound'}"
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Bytes of the networks as they lie in memory. blocks: of the transformer, as they are kept; slot: of the largest
+    as it computes; outer: of what is in no block; largest_text: of one tensor of the language model. decoder: its
+    configuration."""
+
+    blocks: Sequence[int]
+    slot: int
+    outer: int
+    width: int
+    text: int
+    largest_text: int
+    video_decoder: int
+    around: Mapping[str, int]
+    decoder: Any
+    dtype: torch.dtype
+    vae_dtype: torch.dtype
+
+    @property
+    def transformer(self) -> int:
+        """All of it."""
+        return sum(self.blocks) + self.outer
+
+    @property
+    def everything(self) -> int:
+        """Of all networks."""
+        return self.transformer + self.text + self.video_decoder + sum(self.around.values())
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a run stays within ``budget`` bytes: as ``PipelineConfig.offload`` says, of the transformer ``resident`` of
+    ``blocks`` on the device throughout where it comes layer by layer."""
+
+    budget: int
+    offload: str
+    resident: int
+    blocks: int
+    weights: int
+    others: int
+    activations: int
+    decoding: str
+    clip: str
+
+    def check(self, activations: int, clip: str) -> None:
+        """Raise RequestError for a clip that takes more than the plan leaves."""
+        need = self.weights + self.others + activations
+        if need > self.budget:
+            raise RequestError(
+                f"memory is {_gib(self.budget)}, and denoising {clip} takes {_gib(need)} as it was planned: give "
+                f"{_gib(need, up=True)} or more, or make it smaller or shorter"
+            )
+
+    def __str__(self) -> str:
+        how = {
+            "none": "all networks stay on the device",
+            "stage": "each network is on the device while its stage runs",
+            "layers": f"{self.resident} of {self.blocks} blocks stay on the device, the others come one by one",
+        }[self.offload]
+        beside = f"{_gib(self.weights)} of the transformer beside {_gib(self.activations)} to denoise {self.clip}"
+        return f"memory {_gib(self.budget)}: {how}; {beside}; decoding: {self.decoding}"
+
+
+def plan_memory(sizes: Sizes, clip: Clip, budget: int) -> MemoryPlan:
+    """The fastest way that stays within a budget. Raises RequestError naming the smallest that would do."""
+    needs = {offload: _peak(sizes, clip, offload) for offload in ("none", "stage", "layers")}
+    offload = next((way for way, need in needs.items() if need <= budget), None)
+    if offload is None:
+        least = _gib(min(needs.values()), up=True)
+        raise RequestError(
+            f"memory is {_gib(budget)}, too little for {clip}: give {least} or more, or make it smaller or shorter"
+        )
+    resident, weights = 0, sizes.transformer
+    activations = _denoising(sizes, clip)
+    if offload == "layers":
+        weights = _streamed(sizes)
+        for block in sizes.blocks:
+            if weights + block + activations > budget or resident == len(sizes.blocks) - SLOTS:
+                break
+            weights, resident = weights + block, resident + 1
+    others = sizes.everything - sizes.transformer if offload == "none" else 0
+    beside = sizes.everything if offload == "none" else sizes.video_decoder
+    decoding = _decoding(sizes, clip, budget - beside)
+    return MemoryPlan(
+        budget,
+        offload,
+        resident,
+        len(sizes.blocks),
+        weights,
+        others,
+        activations,
+        str(decoding).partition(", about")[0] if decoding is not None else "none",
+        str(clip),
+    )
+
+
+def _peak(sizes: Sizes, clip: Clip, offload: str) -> int:
+    """The most that a run takes at once, with decoding as lean as it is exact."""
+    leanest = _decoding(sizes, clip, 0)
+    decoding = 0
+    if leanest is not None:
+        decoding = leanest.peak_bytes if sizes.decoder[0] != "conv" else int(leanest.estimate_bytes * leanest.margin)
+    sound = sum(sizes.around.get(name, 0) for name in ("audio_decoder", "vocoder"))
+    activations = _denoising(sizes, clip)
+    if offload == "none":
+        return sizes.everything + max(activations, decoding, TEXT_BYTES, SOUND_BYTES)
+    text = sizes.text if offload == "stage" else sizes.largest_text
+    transformer = sizes.transformer if offload == "stage" else _streamed(sizes)
+    text_need = text + TEXT_BYTES if sizes.text else 0
+    return max(transformer + activations, text_need, sizes.video_decoder + decoding, sound + SOUND_BYTES * bool(sound))
+
+
+def _streamed(sizes: Sizes) -> int:
+    """Of the transformer on the device while its blocks come one by one: slots, the place of stored bytes, the rest."""
+    return sizes.outer + SLOTS * sizes.slot + max(sizes.blocks)
+
+
+def _denoising(sizes: Sizes, clip: Clip) -> int:
+    return memory.denoising_bytes(
+        width=sizes.width, video_tokens=clip.tokens, batch_size=clip.batch_size, dtype=sizes.dtype
+    )
+
+
+def _decoding(sizes: Sizes, clip: Clip, free: int) -> Any:
+    """How the picture is decoded in so much memory."""
+    if sizes.decoder is None or not clip.latent_frames:
+        return None
+    kind, config = sizes.decoder
+    shape = (1, _CHANNELS, clip.latent_frames, clip.height // 32, clip.width // 32)
+    if kind == "conv":
+        return plan_decode(config, shape, max(free, 0), sizes.vae_dtype)
+    return plan_diffusion_decode(config, shape, max(free, 0), itemsize=sizes.vae_dtype.itemsize, fused=True)
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+
+def sizes_of(checkpoint: Checkpoint, encoder: str | Path | None, upsampler: str | Path | None, config: Any) -> Sizes:
+    """The sizes of networks as a PipelineConfig loads them. Reads headers alone. Raises CheckpointError."""
+    stored = config.quantized == "on_use"
+    transformer = find_component(checkpoint, "transformer")
+    blocks: dict[str, int] = {}
+    dense: dict[str, int] = {}
+    outer = 0
+    for name, tensor in transformer.tensors.items():
+        parts = name.split(".")
+        size = _bytes(tensor, config.transformer, stored)
+        if parts[0] != BLOCKS:
+            outer += size
+            continue
+        blocks[parts[1]] = blocks.get(parts[1], 0) + size
+        dense[parts[1]] = dense.get(parts[1], 0) + _bytes(tensor, config.transformer, False)
+    with_text = checkpoint if encoder is None else open_checkpoint(checkpoint.paths, encoder_files(encoder))
+    text = [] if encoder is None else [_bytes(t, config.text_encoder, stored) for t in _of(with_text, _TEXT)]
+    files = checkpoint if upsampler is None else open_checkpoint(checkpoint.paths, upsampler)
+    around = {name: sum(_bytes(t, torch.float32, False) for t in _of(files, [name])) for name in _AROUND}
+    decoder, tensors = _decoder(checkpoint)
+    vae = config.video_vae
+    return Sizes(
+        tuple(blocks[name] for name in sorted(blocks, key=int)),
+        max(dense.values()),
+        outer,
+        transformer_config(transformer.config, transformer.shapes).width,
+        sum(text),
+        max(text, default=0),
+        sum(_bytes(tensor, vae, False) for tensor in tensors),
+        around,
+        decoder,
+        config.transformer,
+        vae,
+    )
+
+
+def _decoder(checkpoint: Checkpoint) -> tuple[Any, list[Any]]:
+    for name, kind, read in (
+        ("video_decoder", "conv", video_vae_config),
+        ("diffusion_decoder", "diffusion", diffusion_decoder_config),
+    ):
+        try:
+            found = find_component(checkpoint, name)
+        except MissingComponent:
+            continue
+        return (kind, read(found.config, found.shapes)), list(found.tensors.values())
+    return None, []
+
+
+def _of(checkpoint: Checkpoint, names: Sequence[str]) -> Iterator[Any]:
+    for name in names:
+        try:
+            found = language_component(checkpoint) if name == "text_encoder" else None
+            yield from (found or find_component(checkpoint, name)).tensors.values()
+        except MissingComponent:
+            continue
+
+
+def _bytes(tensor: Any, dtype: torch.dtype, stored: bool) -> int:
+    if isinstance(tensor, QuantizedTensor):
+        return tensor.nbytes if stored and len(tensor.shape) == 2 else prod(tensor.shape) * dtype.itemsize
+    return prod(tensor.shape) * dtype.itemsize if tensor.dtype.is_floating_point else tensor.nbytes
+
+
+def _gib(size: int, *, up: bool = False) -> str:
+    tenths = -(-size * 10 // GIB) if up else round(size * 10 / GIB)
+    return f"{tenths / 10:g} GiB" if size >= GIB / 10 else f"{-(-size // 2**20) if up else round(size / 2**20)} MiB"
