@@ -12,7 +12,7 @@ from ...checkpoint.reader import open_checkpoint
 from ...config.versions import release
 from ...errors import Ltx2Warning, RequestError
 from ...stages.models import Models, PipelineConfig
-from ...stages.placing.plan import Clip, plan_memory, sizes_of
+from ...stages.placing.plan import LargestClip, plan_memory, sizes_of
 from ...stages.placing.room import clip_of
 from ...stages.request import Request, make_job
 from ...story.from_pipeline import request_of
@@ -31,7 +31,7 @@ def planned(
     checkpoint = open_checkpoint(checkpoints)
     names = tuple(path.name for path in checkpoint.paths)
     headers = Models(config, release(model_version(checkpoint), str(checkpoint)), names, None)
-    largest: Clip | None = None
+    largest: LargestClip | None = None
     for request in _requests(args):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Ltx2Warning)  # told when the clip is made

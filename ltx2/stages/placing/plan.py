@@ -31,7 +31,7 @@ _AROUND = ("video_encoder", "audio_encoder", "audio_decoder", "vocoder", "upsamp
 
 
 @dataclass(frozen=True)
-class Clip:
+class LargestClip:
     """The largest clip of a run: pixels, frames, tokens of its largest stage, and how many at once."""
 
     width: int
@@ -109,7 +109,7 @@ class MemoryPlan:
         return f"memory {_gib(self.budget)}: {how}; {beside}; decoding: {self.decoding}"
 
 
-def plan_memory(sizes: Sizes, clip: Clip, budget: int) -> MemoryPlan:
+def plan_memory(sizes: Sizes, clip: LargestClip, budget: int) -> MemoryPlan:
     """The fastest way that stays within a budget. Raises RequestError naming the smallest that would do."""
     needs = {offload: _peak(sizes, clip, offload) for offload in ("none", "stage", "layers")}
     offload = next((way for way, need in needs.items() if need <= budget), None)
@@ -142,7 +142,7 @@ def plan_memory(sizes: Sizes, clip: Clip, budget: int) -> MemoryPlan:
     )
 
 
-def _peak(sizes: Sizes, clip: Clip, offload: str) -> int:
+def _peak(sizes: Sizes, clip: LargestClip, offload: str) -> int:
     """The most that a run takes at once, with decoding as lean as it is exact."""
     leanest = _decoding(sizes, clip, 0)
     decoding = 0
@@ -163,13 +163,13 @@ def _streamed(sizes: Sizes) -> int:
     return sizes.outer + SLOTS * sizes.slot + max(sizes.blocks)
 
 
-def _denoising(sizes: Sizes, clip: Clip) -> int:
+def _denoising(sizes: Sizes, clip: LargestClip) -> int:
     return memory.denoising_bytes(
         width=sizes.width, video_tokens=clip.tokens, batch_size=clip.batch_size, dtype=sizes.dtype
     )
 
 
-def _decoding(sizes: Sizes, clip: Clip, free: int) -> Any:
+def _decoding(sizes: Sizes, clip: LargestClip, free: int) -> Any:
     """How the picture is decoded in so much memory."""
     if sizes.decoder is None or not clip.latent_frames:
         return None

@@ -6,7 +6,7 @@ import torch
 
 from .. import memory
 from ..doubling.checks import doubling_tokens
-from .plan import Clip
+from .plan import LargestClip
 
 
 def room_notes(models: Any, job: Any) -> tuple[str, ...]:
@@ -38,8 +38,8 @@ def tokens_of(job: Any) -> int:
     return max(doubling_tokens(job.geometry, job.settings.rounds), *(stage.tokens for stage in job.stages))
 
 
-def clip_of(job: Any) -> Clip:
+def clip_of(job: Any) -> LargestClip:
     """The largest clip that a job denoises and decodes."""
     size = job.geometry
     latent_frames = 0 if job.request.sound_only else size.latent_frames
-    return Clip(size.width, size.height, size.frames, latent_frames, tokens_of(job), job.request.batch_size)
+    return LargestClip(size.width, size.height, size.frames, latent_frames, tokens_of(job), job.request.batch_size)

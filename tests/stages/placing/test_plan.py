@@ -14,7 +14,7 @@ from ltx2.errors import RequestError
 from ltx2.stages import memory
 from ltx2.stages.models import load_models
 from ltx2.stages.placing.layered import LayeredPlacement
-from ltx2.stages.placing.plan import Clip, MemoryPlan, Sizes, plan_memory, sizes_of
+from ltx2.stages.placing.plan import LargestClip, MemoryPlan, Sizes, plan_memory, sizes_of
 from ltx2.stages.request import Request, make_job
 from tests.stages.conftest import FAST, checkpoints_of
 
@@ -22,7 +22,7 @@ from .test_layer_stream import Simulated
 
 GIB = 2**30
 WAYS = ("layers", "stage", "none")  # the faster the later
-CLIP = Clip(1280, 704, 121, 16, 14080)
+CLIP = LargestClip(1280, 704, 121, 16, 14080)
 
 
 def sizes(blocks, outer, text, decoder=None):
@@ -78,7 +78,7 @@ def test_sizes_are_those_of_what_is_loaded(tiny, quantized):
     assert found.video_decoder == memory.weight_bytes(loaded.video_decoder)
     assert found.around["upsampler"] == memory.weight_bytes(loaded.upsampler)
     # what was planned is kept to: a clip that takes more is refused before it is sampled
-    plan = plan_memory(found, Clip(64, 64, 9, 2, 8), 3 * GIB)
+    plan = plan_memory(found, LargestClip(64, 64, 9, 2, 8), 3 * GIB)
     assert plan.offload == "none" and found.everything == plan.weights + plan.others
     tight = MemoryPlan(**vars(plan) | {"budget": plan.weights + plan.others + 2**20})
     kept = replace(loaded, config=replace(config, memory=tight))
