@@ -12,18 +12,22 @@ import torch
 class AVLatent:
     """Normalised latents of one segment.
 
-    video: [B, 128, F, H/32, W/32] or None; audio: [B, 8, T, 16] or None.
+    video: [B, 128, F, H/32, W/32] or None; audio: [B, 8, T, 16] or None. keyframes: [B, 128, K, H/32, W/32] of single
+    pictures that were made beside the video, or None.
     """
 
     video: torch.Tensor | None
     audio: torch.Tensor | None
+    keyframes: torch.Tensor | None = None
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "AVLatent":
         """``function`` of each latent that is there."""
-        return AVLatent(*(None if part is None else function(part) for part in (self.video, self.audio)))
+        return AVLatent(
+            *(None if part is None else function(part) for part in (self.video, self.audio, self.keyframes))
+        )
 
     def to(self, *where: Any) -> "AVLatent":
-        """Both latents on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
+        """All latents on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
         return self.map(lambda latent: latent.to(*where))
 
     @property

@@ -146,3 +146,30 @@ def test_what_cannot_be_is_said_first(models):
     assert any("double.eta has no effect" in note for note in told)
     assert any("keeps its frame rate" in note for note in make_job(known, replace(asked, draft=True)).notes)
     assert make_job(known, asked).geometry.fps == Fraction(24)
+
+
+def test_models_that_know_keyframes_make_them_between_and_the_next_round_is_held_by_them(models, monkeypatch):
+    known, calls = models("2.5"), []
+
+    def denoise(model, start, *args, conditioning, **more):
+        calls.append((start, conditioning))
+        return replace(start, keyframes=torch.full_like(conditioning.slot_start, float(len(calls))))
+
+    monkeypatch.setattr(rounds, "denoise", denoise)
+    segment = made(known, frames=49, double_rate=2)
+    (start, first), (_, second), (_, third), *_ = (call for call in calls)
+    # 49 frames are two parts of 24: 48 frames at twice the rate, each with a keyframe in its middle
+    assert first.slots == (24,) and [guide.frame for guide in first.guides] == [0, 48]
+    assert torch.equal(first.slot_start[:, :, 0], start.video[:, :, 3])
+    assert second.slots == (24, 72) and [guide.frame for guide in second.guides] == [0, 48, 96]
+    # four tiles then, of parts as long as the first ones were
+    assert len(calls) == 6 and [guide.frame for guide in third.guides] == [0, 48] and third.slots == (24,)
+    held = {guide.frame: guide.latent for guide in calls[3][1].guides}
+    assert list(held) == [0, 48, 96] and (held[48] == 1).all()  # of the two tiles that made it the first
+    assert segment.geometry.frames == 193
+
+
+def test_made_keyframes_come_back_from_denoising(models):
+    segment = made(models("2.5"), frames=17, double_rate=1)
+    assert segment.geometry.frames == 33 and segment.latent.video.shape[2] == 5
+    assert segment.latent.video.isfinite().all()

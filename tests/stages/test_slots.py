@@ -56,6 +56,11 @@ def test_tokens_by_hand():
     assert made.positions[0, 1, 8:12].tolist() == [[0, 32], [32, 64]] * 2
     # the clip and the slots see each other in full, the reference by its weight
     assert (made.attention[0].start, made.attention[0].stop) == (0, 12)
+    begun = torch.randn(1, 128, 2, 2, 1)
+    seeded = streams(AVLatent(latent, None), replace(held, slot_start=begun), ClipClock(25, 2))
+    assert torch.equal(seeded.video.latent[1, 8:12], begun[0].permute(1, 2, 3, 0).reshape(4, 128))
+    back = seeded.latents(seeded.tokens("latent"), AVLatent(latent, None))
+    assert torch.equal(back.keyframes, begun.expand(2, -1, -1, -1, -1)) and torch.equal(back.video, latent)
     noise = draw_noise(AVLatent(latent, None), [torch.Generator(), torch.Generator()], conditioning=held)
     assert noise.video.shape == made.latent.shape
 

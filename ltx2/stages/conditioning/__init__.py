@@ -33,7 +33,7 @@ class Conditioning:
     video [1 or B, 128, F, h, w] with video_mask [1 or B, 1, F, h, w]; audio [1 or B, 8, T, 16] with audio_mask
     [1 or B, 1, T, 1]. Masks are float32, 1 generates and 0 keeps; the latents of a frozen stream are all kept and count
     as noiseless. references: what the whole clip is shown beside itself, in the order given. slots: frames of pictures
-    that are made beside it. voice [1 or B, 8, T, 16]:
+    that are made beside it, from slot_start [1 or B, 128, slots, h, w] or from nothing. voice [1 or B, 8, T, 16]:
     speech that the sound takes its voice from.
     """
 
@@ -47,6 +47,7 @@ class Conditioning:
     video_frozen: bool = False
     voice: torch.Tensor | None = None
     slots: tuple[int, ...] = ()
+    slot_start: torch.Tensor | None = None
 
     def extra_tokens(self, frame_tokens: int) -> int:
         """How many tokens all guides, slots and references take beside those of the clip, which has ``frame_tokens``

@@ -29,7 +29,8 @@ class StreamTokens:
     """One stream of a stage as tokens: latent and clean [B, T, C], mask [B, T, 1] float32, positions [1, n, T, 2].
 
     keyframes [1, T, 1]: 1 for the tokens of the first latent frame and of keyframe slots. own: tokens that are no
-    guides, slots, references or voice. attention: how strongly tokens look at each other, None where all do in full.
+    guides, slots, references or voice. attention: how strongly tokens look at each other, None where
+    all do in full. slots: the tokens of keyframe slots, from and to.
     """
 
     latent: torch.Tensor
@@ -40,6 +41,7 @@ class StreamTokens:
     keyframes: torch.Tensor | None = None
     frozen: bool = False
     attention: tuple[RowStrength, ...] | None = None
+    slots: tuple[int, int] = (0, 0)
 
     def x0(self, tokens: torch.Tensor, velocity: torch.Tensor, sigma: float) -> list[torch.Tensor]:
         """Predictions [B, T, C] float32 of the passes stacked in ``velocity``: x − v · timestep, so that a clean token
@@ -80,13 +82,17 @@ class Streams:
         return AVTokens(one(self.video, noise.video), one(self.audio, noise.audio))
 
     def latents(self, tokens: AVTokens, like: AVLatent) -> AVLatent:
-        """Latents in the layout of ``like`` from tokens; guides, slots, references and voice are dropped."""
-        video, audio = tokens.video, tokens.audio
+        """Latents in the layout of ``like`` from tokens; guides, references and voice are dropped."""
+        video, audio, keyframes = tokens.video, tokens.audio, None
         if self.video is not None:
+            size = like.video.shape[3:]
+            first, end = self.video.slots
+            if end > first:
+                keyframes = unpatchify_video(video[:, first:end], (end - first) // size.numel(), *size)
             video = unpatchify_video(video[:, : self.video.own], *like.video.shape[2:])
         if self.audio is not None:
             audio = unpatchify_audio(audio[:, : self.audio.own], like.audio.shape[3])
-        return AVLatent(video, audio)
+        return AVLatent(video, audio, keyframes)
 
 
 def streams(start: AVLatent, conditioning: Conditioning, clock: ClipClock) -> Streams:
@@ -113,20 +119,19 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
     keyframes = torch.zeros(1, own + extra, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     strong = [guide for guide in conditioning.guides if guide.attention == 1]
+    # those that are looked at by less than 1 stand behind the others, so that these share their rows with the clip
+    weaker = [guide for guide in conditioning.guides if guide.attention != 1]
     in_front = own + sum(guide.tokens for guide in strong)
     behind = in_front + len(conditioning.slots) * height * width
     keyframes[:, in_front:behind] = 1
-    # made as the clip itself is: the content of these guides is never looked at
-    empty = latent.new_zeros(1, latent.shape[1], 1, height, width)
-    slots = tuple(Guide(empty, frame, 0.0) for frame in conditioning.slots)
-    parts = [(tokens, clean, mask)]
-    # those that are looked at by less than 1 stand behind the others, so that these share their rows with the clip
-    guides = (*strong, *slots, *(guide for guide in conditioning.guides if guide.attention != 1))
-    extras: tuple[Guide | ReferenceLatent, ...] = (*guides, *conditioning.references)
-    for one_more in extras:
-        known = patchify_video(one_more.latent.to(latent)).expand(batch, -1, -1)
-        level = torch.full((batch, one_more.tokens, 1), 1 - one_more.strength, dtype=torch.float32, device=device)
-        parts.append((torch.zeros_like(known), known, level))
+    begun = _slot_start(latent, conditioning)
+    slots = [Guide(one, frame, 0.0) for one, frame in zip(begun.split(1, dim=2), conditioning.slots)]
+    parts = [(tokens, clean, mask), *(_kept(guide, latent) for guide in strong)]
+    if slots:
+        made = patchify_video(begun).expand(batch, -1, -1)
+        parts.append((made, torch.zeros_like(made), mask.new_ones(batch, made.shape[1], 1)))
+    parts += [_kept(one, latent) for one in (*weaker, *conditioning.references)]
+    guides = (*strong, *slots, *weaker)
     for guide in guides:
         positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
     for one in conditioning.references:
@@ -141,12 +146,25 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
             )
         )
     tokens, clean, mask = (torch.cat(column, dim=1) if len(column) > 1 else column[0] for column in zip(*parts))
-    weaker = [guide for guide in guides if guide.attention != 1]
     strengths = row_strengths(behind, [*weaker, *conditioning.references])
     frozen = conditioning.video_frozen
-    return StreamTokens(
-        tokens, clean, mask, torch.cat(positions, dim=2), own, keyframes, attention=strengths, frozen=frozen
-    )
+    places = torch.cat(positions, dim=2)
+    made_beside = (in_front, behind)
+    return StreamTokens(tokens, clean, mask, places, own, keyframes, frozen, strengths, made_beside)
+
+
+def _slot_start(latent: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """What keyframe slots start from: [1 or B, C, slots, h, w]."""
+    if conditioning.slot_start is not None:
+        return conditioning.slot_start.to(latent)
+    return latent.new_zeros(1, latent.shape[1], len(conditioning.slots), *latent.shape[3:])
+
+
+def _kept(extra: Guide | ReferenceLatent, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens of what is only looked at: where they start, what they are, and how much of them is made."""
+    known = patchify_video(extra.latent.to(latent)).expand(len(latent), -1, -1)
+    level = torch.full((*known.shape[:2], 1), 1 - extra.strength, dtype=torch.float32, device=latent.device)
+    return torch.zeros_like(known), known, level
 
 
 def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTokens:

@@ -45,8 +45,8 @@ def check_doubling_models(models: Models) -> None:
 
 
 def doubling_tokens(geometry: Geometry, rounds: int) -> int:
-    """Tokens of the largest tile of a clip of this size, its keyframes included."""
+    """Tokens of the largest tile of a clip of this size, about, its keyframes included."""
     if not rounds:
         return 0
     frame = geometry.video_tokens // geometry.latent_frames
-    return frame * (most_latent_frames(geometry.frames, rounds) + 2)
+    return frame * (2 + most_latent_frames(geometry.frames, rounds) * 9 // 8)

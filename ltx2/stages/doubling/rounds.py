@@ -3,15 +3,18 @@
 A round: the temporal upsampler makes a latent of F frames one of 2F − 1, and each tile of it is noised and denoised in
 a few steps, without its sound. Pictures of the clip itself hold it where tiles meet, so that it stays the film that it
 was. The rounds draw their noise from seeds of their own: what comes after the clip, its state above all, is as if there
-were none.
+were none. Models that learned the mark of keyframes (LTX-2.5) make one in the middle of each part as well, as their
+released pipeline does, which holds the next round.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 
+from ...clock import latent_frame_of
 from ...sampling import noise as sampling_noise
 from ...values import AVLatent, Progress, TextContext
 from .. import memory
@@ -47,6 +50,10 @@ class _Held:
         pictures = {2 * frame: latent for frame, latent in self.pictures.items()}
         return _Held(pictures, tuple(2 * frame for frame in self.seams))
 
+    def with_made(self, made: dict[int, torch.Tensor]) -> "_Held":
+        """With keyframes that were made, where the next round's tiles may meet too."""
+        return _Held(made | self.pictures, tuple(sorted({*self.seams, *made})))
+
 
 def double_rate(
     models: Models, job: Job, latent: AVLatent, decode: Decode, inputs: Inputs, *, progress: Report = None
@@ -60,7 +67,7 @@ def double_rate(
     for number in range(1, job.settings.rounds + 1):
         rate, held = rate * 2, held.later()
         larger = upsample_latent(models, AVLatent(latent.video, None), kind="temporal_upsampler", progress=progress)
-        video = _denoised(models, job, larger.video, held, (number, rate), inputs, progress)
+        video, held = _denoised(models, job, larger.video, held, (number, rate), inputs, progress)
         latent = replace(latent, video=video.to(latent.video))
     return latent
 
@@ -106,13 +113,13 @@ def _denoised(
     place: tuple[int, Fraction],
     inputs: Inputs,
     progress: Report,
-) -> torch.Tensor:
-    """One round: the upsampled latent denoised tile by tile and put together again. place: number of the round, and its
-    frames a second."""
+) -> tuple[torch.Tensor, _Held]:
+    """One round: the upsampled latent denoised tile by tile and put together again, and what holds the next one. place:
+    number of the round, and its frames a second."""
     number, rate = place
     tiles = tiles_of(held.seams, 1 << number)
     if not tiles:
-        return video
+        return video, held
     settings, config = job.settings.double, models.config
     device = models.placement.device_of(models.transformer)
     tokens = max((tile.latents.stop - tile.latents.start) for tile in tiles) * video[0, 0, 0].numel()
@@ -123,10 +130,13 @@ def _denoised(
     prompts = Prompts(_seen(inputs.positive), _seen(inputs.negative), guidance_of(settings))
     strength = settings.distilled_lora_strength
     loras = [] if models.distilled_lora is None else [(models.distilled_lora, strength)]
-    made = []
+    marked = models.transformer.config.keyframe_embedding
+    made: list[torch.Tensor] = []
+    between: dict[int, torch.Tensor] = {}
     with models.placement.transformer(models.transformer, loras, activation_bytes=room) as transformer:
         for index, tile in enumerate(tiles):
-            start, conditioning = AVLatent(video[:, :, tile.latents].to(device), None), _conditioning(held, tile)
+            start = AVLatent(video[:, :, tile.latents].to(device), None)
+            conditioning = _conditioning(held, tile, start.video if marked else None)
             seeds = [seed + ROUND_SEED * number + index for seed in inputs.seeds]
             sources = sampling_noise.generators(seeds[0], len(seeds), config.noise_device)
             noise = draw_noise(start, sources, conditioning=conditioning, dtype=config.latents)
@@ -141,7 +151,12 @@ def _denoised(
                 progress=_part_of(progress, index, len(tiles)),
             )
             made.append(done.video[:, :, tile.dropped :].to(video))
-    return torch.cat(made, dim=2)
+            for place_in_tile, frame in enumerate(conditioning.slots):
+                # what an earlier tile made of the same frame stays
+                between.setdefault(
+                    tile.first + frame, done.keyframes[:, :, place_in_tile : place_in_tile + 1].to(video)
+                )
+    return torch.cat(made, dim=2), held.with_made(between)
 
 
 def _seen(context: TextContext | None) -> TextContext | None:
@@ -149,11 +164,17 @@ def _seen(context: TextContext | None) -> TextContext | None:
     return None if context is None else replace(context, audio=None)
 
 
-def _conditioning(held: _Held, tile: Tile) -> Conditioning:
-    """The pictures within a tile, at its own time."""
+def _conditioning(held: _Held, tile: Tile, video: torch.Tensor | None) -> Conditioning:
+    """The pictures within a tile, at its own time. video: of the tile, where the model makes keyframes between them, in
+    the middle of each part, which start from its nearest latent frame."""
     inside = {frame: latent for frame, latent in sorted(held.pictures.items()) if tile.first <= frame <= tile.last}
     guides = tuple(Guide(latent, frame - tile.first, KEYFRAME_STRENGTH) for frame, latent in inside.items())
-    return Conditioning(guides=guides)
+    if video is None:
+        return Conditioning(guides=guides)
+    seams = [frame - tile.first for frame in held.seams if tile.first <= frame <= tile.last]
+    slots = tuple((start + end) // 2 for start, end in itertools.pairwise(seams))
+    nearest = video[:, :, [latent_frame_of(frame) for frame in slots]]
+    return Conditioning(guides=guides, slots=slots, slot_start=nearest)
 
 
 def _part_of(progress: Report, index: int, count: int) -> Report:
