@@ -1,14 +1,26 @@
 """Videos that are there: one gone on with, a part of one made anew, and one spoken in other words."""
 
-from ..ltx2.clock import exact_seconds, parse_fps
+from ..ltx2.clock import exact_seconds, parse_fps, samples_of_seconds
 from ..ltx2.errors import RequestError
 from ..ltx2.film import FinishedSegment, Handoff, file_format, new_sound, write_film
 from ..ltx2.film.found import Writing, write_extended
 from ..ltx2.film.retake import Part
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
-from ..ltx2.story.found import FilmFile, FilmInMemory, dubbing, film_retaken, go_on, retaking, write_retaken
+from ..ltx2.story.found import (
+    FilmFile,
+    FilmInMemory,
+    dubbing,
+    film_retaken,
+    go_before,
+    go_on,
+    retaking,
+    state_at_end,
+    write_longer,
+    write_retaken,
+)
 from ..ltx2.story.segment_job import state_after
+from ..ltx2.values import Waveform
 from . import host
 from .continuation import card
 from .decode import images_of
@@ -31,6 +43,7 @@ from .sockets import (
 )
 from .text import NEGATIVE_TOOLTIP, asked_negative
 
+FORWARD, BACKWARD = "forward", "backward"
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
 
 
@@ -87,15 +100,23 @@ class ExtendVideo(host.io.ComfyNode):
                 host.field(
                     io.Int,
                     "context",
-                    "How many of the video's last frames it starts from: 8k+1, such as 17 or 25; 0 takes 25, fewer for a short segment.",
+                    "How many of the video's last frames it starts from: 8k+1, such as 17 or 25; 0 takes 25, fewer for a short segment. Backward: of its first frames, one less.",
                     default=0,
                     min=0,
                     max=249,
                 ),
                 drift_input(),
+                host.field(
+                    io.Combo,
+                    "direction",
+                    "forward: what comes behind the video's end. backward: what comes before its beginning, and leads to it.",
+                    options=[FORWARD, BACKWARD],
+                    default=FORWARD,
+                    optional=True,
+                ),
             ],
             outputs=[
-                host.output(io.Video, "video", "The video with the new part behind it."),
+                host.output(io.Video, "video", "The video with the new part behind it, or in front of it."),
                 host.output(io.Image, "new_images", "The new frames, at the size in which they were made."),
                 host.output(io.Audio, "new_audio", "Their sound."),
                 host.output(State, "state", "What a next segment goes on from."),
@@ -121,6 +142,7 @@ class ExtendVideo(host.io.ComfyNode):
         context,
         upsampler=None,
         drift=None,
+        direction=FORWARD,
     ):
         models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
         source = _file_of(video, cls.hidden)
@@ -128,6 +150,10 @@ class ExtendVideo(host.io.ComfyNode):
             prompt=prompt, negative_prompt=asked_negative(negative_prompt), seconds=exact_seconds(seconds), seed=seed
         )
         request = with_preset(request, _preset(preset))
+        if direction == BACKWARD:
+            if drift is not None:
+                raise RequestError("drift is for what goes on from a state: leave it out, or make direction forward")
+            return _in_front(models, go_before(models, request, source, context=context or None), cls.hidden)
         start = go_on(models, request, source, context=context or None, handoff=Handoff(drift=drift))
         made = start.made
         report = host.progress_reporter(*STAGES, names=models.names)
@@ -173,6 +199,27 @@ def _frames_inputs() -> list:
             optional=True,
         ),
     ]
+
+
+def _in_front(models, made, hidden):
+    """What Extend Video gives where it goes backward."""
+    report = host.progress_reporter(*STAGES, names=models.names)
+    segment = generate(models, made.job, progress=report)
+    images = images_of(frames_of(segment, report), segment.latent)
+    told = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
+    target = host.save_target("continuum/extended", kind="temp").path(".mp4")
+    write_longer(made, [images], segment.sound, target, note=told.append, metadata=host.workflow_values(hidden))
+    carried, sound = state_at_end(models, made), segment.sound
+    if sound is not None:
+        sound = Waveform(sound.samples[:, : samples_of_seconds(made.seconds, sound.sample_rate)], sound.sample_rate)
+    return host.io.NodeOutput(
+        host.InputImpl.VideoFromFile(str(target)),
+        images[: made.begin].clone(),
+        audio_value(sound),
+        carried,
+        "\n".join(told),
+        ui={"states": [card(carried)]},
+    )
 
 
 class Retake(host.io.ComfyNode):

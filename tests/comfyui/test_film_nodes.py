@@ -33,6 +33,21 @@ def test_a_video_is_gone_on_with_and_stays_as_it_is(run, made, folders):
     assert state.segment_index == 1 and "25 frames" in info
 
 
+def test_what_comes_before_a_video_is_put_in_front_of_it(run, made, folders):
+    video, path = video_in(folders)
+    asked = filming(made, video, seconds=1, context=9, direction="backward")
+    longer, images, audio, state, info = run("ExtendVideo", **asked).args
+    file = longer.get_stream_source()
+    shown = media.video_info(file)
+    assert shown.frames == 17 + 40 and images.shape == (17, 64, 64, 3) and "17 frames" in info
+    assert [data for data, _ in packets_of(file)][17:] == [data for data, _ in packets_of(path)]
+    assert audio["waveform"].shape[2] == round(17 / 24 * audio["sample_rate"])
+    # goes on from where the video ends
+    assert abs(state.video_frames[-1].astype(int) - media.read_video(path).frames[-1]).max() == 0
+    with pytest.raises(ValueError, match="8 of which are the film's"):
+        run("ExtendVideo", **{**asked, "seconds": 0.4})
+
+
 def test_a_part_is_made_anew_inside_a_mask(run, made, folders):
     video, path = video_in(folders)
     mask = torch.zeros(1, 64, 64)
