@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo mini test test-fast fuzz crash soak lint format types texts workflows picture version changes wheel registry publish host newest clean
+.PHONY: help demo mini test test-fast fuzz crash soak bench lint format types texts workflows picture version changes wheel registry publish host newest clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*##  ?(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ fuzz: $(VENV)/.installed-test  ## a million mutated files of every format; FUZZ_
 
 crash: $(VENV)/.installed-test  ## kills, failing disks and full ones while states, sessions and stories are written
 	$(RUN) -m tests.fuzz.crash
+
+bench: $(VENV)/.installed-test  ## times beside the published packages and how they grow, in build/bench; about ten minutes of one core
+	$(RUN) -m benchmarks.bench --out build/bench
 
 soak: $(VENV)/.installed-test  ## 200 segments and 100 prompts on a real ComfyUI, and whether memory and open files stay flat
 	$(RUN) -m benchmarks.soak

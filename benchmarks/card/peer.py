@@ -21,7 +21,7 @@ def ltx_core(session: Session) -> None:
     config = few_blocks(session)
     ours = transformer(config, session.device, av_timestep_mode="cross")
     with torch.device("meta"):
-        theirs = LTXModelConfigurator.from_config({"transformer": _their_config(config)})
+        theirs = LTXModelConfigurator.from_config({"transformer": published_config(config)})
     theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
     theirs = theirs.eval().requires_grad_(False)
     chosen = stages(session)
@@ -38,7 +38,8 @@ def ltx_core(session: Session) -> None:
         session.record("ltx-core", f"{name}, ltx-core", **figures, **other.figures, **ratio)
 
 
-def _their_config(config) -> dict:
+def published_config(config) -> dict:
+    """A transformer's configuration as checkpoints of the published package hold it."""
     return {
         **CONFIGS["2.3"],
         "num_layers": config.layers,
