@@ -78,6 +78,7 @@ def _shown(story: StoryScript, index: int, status: SegmentStatus, folder: str) -
     there = status.folder is not None and _FOLDER.fullmatch(status.folder)
     return {
         "prompt": segment.prompt,
+        "frames": segment.frames,
         "seconds": round(float(segment.frames / story.fps), 3),
         "cut": segment.cut,
         "seed": status.seed if status.seed is not None else segment.seed,

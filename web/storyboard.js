@@ -22,7 +22,9 @@ export const BOARD_STYLE = `
 .continuum-segment textarea, .continuum-segment input { font: inherit; color: inherit; background: #0004; border: 1px solid var(--border-color, #555); border-radius: 3px; padding: 1px 3px; }
 .continuum-segment .fields { display: grid; grid-template-columns: auto 1fr auto 1fr; gap: 2px 4px; align-items: center; }
 .continuum-segment .fields input { min-width: 0; width: 100%; box-sizing: border-box; }
-.continuum-segment .fields .wide { grid-column: span 3; }
+.continuum-segment .images { flex: 0 0 auto; max-height: 64px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }
+.continuum-segment .images div { display: grid; grid-template-columns: 1fr 38px 42px; gap: 2px; }
+.continuum-segment .images input { min-width: 0; width: 100%; box-sizing: border-box; }
 .continuum-segment .seam { flex: 0 0 auto; max-height: 30px; overflow: auto; opacity: 0.75; }
 .continuum-segment .buttons { display: flex; gap: 2px; }
 .continuum-segment button, .continuum-board > .say button { flex: 1; padding: 1px 3px; font: inherit; color: inherit; background: #fff1; border: 1px solid var(--border-color, #555); border-radius: 3px; cursor: pointer; white-space: nowrap; }
@@ -34,6 +36,16 @@ const make = (tag, given = {}, ...inside) => {
   element.append(...inside.filter(Boolean));
   return element;
 };
+// A picture of a script with its settings, which may be a name alone.
+const asImage = (value) => (value && typeof value === "object" ? value : { file: value });
+const asWritten = ({ file, ...settings }) => (Object.keys(settings).length ? { file, ...settings } : file);
+// The first place where no picture stands: the start, unless the segment goes on from another, the end, the middle.
+function freePlace(images, segment, goesOn) {
+  const taken = new Set(images.map((one) => String(one.frame ?? 0))), middle = Math.floor(segment.frames / 2);
+  const places = [...(goesOn ? [] : [0]), "last", ...Array.from({ length: middle }, (_, i) => middle - i)];
+  const frame = places.find((one) => !taken.has(String(one)));
+  return frame ? { frame } : {};
+}
 const widgetOf = (node, name) => node.widgets?.find((one) => one.name === name);
 const setWidget = (node, name, value) => {
   const widget = widgetOf(node, name);
@@ -138,13 +150,31 @@ export class Storyboard {
     for (const name of Object.keys(NUMBERS)) fields.append(...this.number(index, name, segment, values));
     const cut = make("input", { type: "checkbox", checked: segment.cut, title: say.fields.cut });
     cut.addEventListener("change", () => this.set(index, { cut: cut.checked || null }));
-    const image = make("input", { type: "text", className: "image", value: segment.images.join(", "), placeholder: say.none_yet, title: say.fields.image });
-    image.disabled = values.image !== undefined && typeof values.image !== "string"; // more than a name: in the text
-    image.addEventListener("change", () => this.set(index, { image: image.value.trim() || null }));
-    fields.append(make("label", { textContent: say.fields.cut }), cut, make("label", { textContent: say.fields.image }), image);
-    const card = make("div", { className: "continuum-segment" }, head, look, prompt, fields, make("div", { className: "seam", title: say.seam }), this.buttons(segment, index));
+    fields.append(make("label", { textContent: say.fields.cut }), cut);
+    const card = make("div", { className: "continuum-segment" }, head, look, prompt, fields, this.images(segment, index), make("div", { className: "seam", title: say.seam }), this.buttons(segment, index));
     card.dataset.segment = index + 1;
     return card;
+  }
+
+  // One row a picture, and an empty one for another: its file, the frame that it stands at, and how firmly it is kept. A file that is emptied is removed.
+  images(segment, index) {
+    const say = texts().images, all = [segment.values.image ?? []].flat().map(asImage);
+    const keep = (at, one) => {
+      const left = Object.assign([...all], { [at]: one }).filter((image) => image.file).map(asWritten);
+      this.set(index, { image: left.length > 1 ? left : left[0] ?? null });
+    };
+    const field = (one, at, name, given) => {
+      const input = make("input", { className: `image-${name}`, value: one[name] ?? "", title: say[name], disabled: !one.file && name !== "file", ...given });
+      input.addEventListener("change", () => {
+        const text = input.value.trim(), { [name]: before, ...others } = one;
+        const fresh = name === "file" && !before ? freePlace(all, segment, index > 0 && !segment.cut) : {};
+        keep(at, text ? { ...one, [name]: name !== "file" && !isNaN(text) ? Number(text) : text, ...fresh } : others);
+      });
+      return input;
+    };
+    const rows = [...all, {}].map((one, at) => make("div", {}, field(one, at, "file", { placeholder: say.none }), field(one, at, "frame", { placeholder: "0" }),
+      field(one, at, "strength", { type: "number", step: 0.05, min: 0, max: 1, placeholder: "1" })));
+    return make("div", { className: "images" }, ...rows);
   }
 
   number(index, name, segment, values) {

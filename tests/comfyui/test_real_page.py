@@ -152,6 +152,15 @@ def test_a_story_is_edited_and_made_by_clicking_on_its_segments(seen):
     assert [len(steps[name]["states"]) for name in ("seconds", "add", "remove")] == [2, 3, 2]
     assert script["move"].index("cut: true") < script["move"].index("# dark") < script["move"].index("A blue box")
     assert script["remove"] == script["seconds"]
+    # a picture has settings; where a segment goes on from another it is its last frame's until told otherwise
+    first, second = '{file: "first.png", frame: "last", strength: 0.5}', '{file: "last.png", frame: 20}'
+    assert 'image: {file: "first.png", frame: "last"}' in script["image"]
+    assert f"image: {first}\n" in script["image strength"] and f"image: [{first}, {second}]" in script["image frame"]
+    assert '{file: "last.png", frame: 24}' in script["second image"]
+    # two at one place are told, and the text stays
+    assert "two images stand at frame 48, the last one" in steps["image taken"]["says"]
+    assert script["image taken"] == script["second image"]
+    assert f"image: {second}\n" in script["one image less"] and script["no image"] == script["remove"]
     # what cannot be is told and changes nothing
     assert "seed is '-5'" in steps["wrong"]["says"] and script["wrong"] == script["remove"]
     assert steps["shorter"]["says"] == "2 segments, 1.71 s" and steps["shorter"]["states"] == ["waiting"] * 2

@@ -107,3 +107,16 @@ def test_a_length_of_one_kind_replaces_the_other_and_frames_are_a_length():
 def test_what_it_refuses(change, expected):
     with pytest.raises(StoryError, match=expected):
         change()
+
+
+def test_pictures_with_settings_are_written_as_a_person_would():
+    text = "defaults: {frames: 17}\nsegments:\n  - one\n  - two\n"
+    first, second = {"file": "a.png", "frame": "last"}, {"file": "b c.png", "frame": 9, "strength": 0.5}
+    changed = set_entries(text, 1, {"image": [first, second]})
+    assert 'image: [{file: "a.png", frame: "last"}, {file: "b c.png", frame: 9, strength: 0.5}]' in changed
+    assert entries_as_written(changed)[1]["image"] == [first, second]
+    assert set_entries(set_entries(changed, 1, {"image": first}), 1, {"image": None}) == set_entries(
+        text, 1, {"image": None}
+    )
+    with pytest.raises(StoryError, match="two images stand at frame 16"):
+        set_entries(text, 1, {"image": [first, {**second, "frame": 16}]})

@@ -199,7 +199,7 @@ def _node(value: Any) -> Node:
     """A plain value as the reader would have read it."""
     place = ScriptPlace(1, 1)
     if isinstance(value, MappingOf):
-        return Mapping(place, [(_node(str(key)), _node(one)) for key, one in value.items()], 1)
+        return Mapping(place, [(Scalar(place, str(key), True), _node(one)) for key, one in value.items()], 1)
     if isinstance(value, (list, tuple)):
         return Sequence(place, [_node(one) for one in value], 1)
     if isinstance(value, str):

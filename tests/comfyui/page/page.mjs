@@ -208,6 +208,14 @@ async function storyboard(page, plan) {
   await after("cut", () => card(3).locator("input[type=checkbox]").click());
   await after("move", () => card(3).locator(".left").click());
   await after("remove", () => card(2).locator(".remove").click());
+  await after("image", type(2, ".image-file", "first.png"));
+  await after("image strength", type(2, "div:nth-child(1) > .image-strength", "0.5"));
+  await after("second image", type(2, "div:nth-child(2) > .image-file", "last.png"));
+  await after("image taken", type(2, "div:nth-child(2) > .image-frame", "last"));
+  await after("image frame", type(2, "div:nth-child(2) > .image-frame", "20"));
+  await show(page, plan, "storyboard-images");
+  await after("one image less", type(2, "div:nth-child(1) > .image-file", ""));
+  await after("no image", type(2, "div:nth-child(1) > .image-file", ""));
   await after("wrong", type(2, ".seed", "-5"));
   await after("shorter", type(2, ".seconds", "1"));
   await after("made", async () => { const done = ran(); await page.evaluate(() => window.app.queuePrompt(0, 1)); await done; });
