@@ -184,7 +184,8 @@ class Job:
         first, voice = stage.name == "denoising", self.request.voice
         seen = tuple(one for one in self.request.references if first or one.stages == "both")
         identity = voice.identity if first and voice is not None else 0.0
-        slots = tuple(self.request.keyframe_slots) if first else ()
+        given = self.request.keyframe_slots  # a number only until the job is made
+        slots = given if first and isinstance(given, tuple) else ()
         detail = not first and self.settings.refine is not None and self.settings.refine.detail
         shown = replace(stage, references=seen, reference=self.reference, identity=identity)
         return replace(shown, slots=slots, detail=detail)

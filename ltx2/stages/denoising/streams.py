@@ -130,7 +130,8 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
     if slots:
         made = patchify_video(begun).expand(batch, -1, -1)
         parts.append((made, torch.zeros_like(made), mask.new_ones(batch, made.shape[1], 1)))
-    parts += [_kept(one, latent) for one in (*weaker, *conditioning.references)]
+    last: list[Guide | ReferenceLatent] = [*weaker, *conditioning.references]
+    parts += [_kept(one, latent) for one in last]
     guides = (*strong, *slots, *weaker)
     for guide in guides:
         positions.append(guide_positions(guide, fps, video_offset_seconds=offset, device=device))
