@@ -169,6 +169,7 @@ def test_a_story_is_edited_and_made_by_clicking_on_its_segments(seen):
     assert "frames differ by" in made["seam"]
     # what a press does is said before it is done; the wish is for one run
     assert "Segment 2 gets a fresh seed; all others stay" in steps["asked"]["says"]
+    assert steps["fits"]["says"].startswith("Segment 1 gets a fresh seed and leads into segment 2; that stays as made")
     assert steps["taken"]["states"] == ["kept", "made"] and steps["taken"]["redo"] == ""
     assert script["taken"] == script["shorter"]
 

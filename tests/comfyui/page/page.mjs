@@ -222,6 +222,7 @@ async function storyboard(page, plan) {
   await show(page, plan, "storyboard-done");
   await after("asked", () => card(2).locator(".new-take").click());
   await after("taken", async () => { const done = ran(); await card(2).locator(".new-take").click(); await done; });
+  await after("fits", () => card(1).locator(".bridge").click());
   await after("played", () => card(2).locator(".look").click());
   return steps;
 }
