@@ -10,13 +10,14 @@ from ..errors import RequestError
 from ..film import FinishedSegment, Handoff, LastFrames
 from ..film.found import Writing, write_extended
 from ..film.handoff import open_request
+from ..stages.models import Models
 from ..stages.pipeline import Segment
 from ..stages.request import Request
 from ..story.found import go_before, go_on, sized_after_film, write_longer
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
 from .arguments.double_rate import add_double_arguments, with_double_rate
-from .arguments.drift import add_drift_argument, drift_from
+from .arguments.drift import add_drift_argument, drift_from, with_said_of_drift
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
 from .arguments.slots import add_slot_arguments, with_slots
@@ -105,6 +106,12 @@ def _handoff(args: argparse.Namespace) -> Handoff:
     return Handoff(strength=args.strength, drift=drift_from(args))
 
 
+def _said(args: argparse.Namespace, segment: Segment, made: SegmentJob, models: Models) -> dict:
+    """What the film says about how it was made."""
+    said = options.metadata_of(segment, made.job.request, models)
+    return with_said_of_drift(args, said)
+
+
 def _after_state(args: argparse.Namespace, saved: Path) -> None:
     if args.context is not None:
         raise RequestError("--context is for films: a state has the frames that it starts from, leave it out")
@@ -131,7 +138,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
             args.out,
             last_frames=last_frames,
             progress=bars,
-            metadata=options.metadata_of(segment, made.job.request, models),
+            metadata=_said(args, segment, made, models),
         )
     _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
 
@@ -165,7 +172,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             args.out,
             Writing(
                 note=lambda text: options.log(f"note: {text}"),
-                metadata=options.metadata_of(segment, made.job.request, models),
+                metadata=_said(args, segment, made, models),
             ),
         )
     _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
@@ -174,7 +181,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
 def _before_film(args: argparse.Namespace) -> None:
     if not is_film(args.state):
         raise RequestError(f"--before is for films, {args.state} is a state, which knows its end: leave --before out")
-    others = (("--blobs", args.blobs), ("--save-state", args.save_state), ("drift", drift_from(args)))
+    others = (("--blobs", args.blobs), ("--save-state", args.save_state), ("--drift", drift_from(args)))
     given = [name for name, value in others if value]
     if given:
         raise RequestError(f"{given[0]} is for what comes behind: leave it out, or leave --before out")

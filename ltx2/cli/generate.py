@@ -4,10 +4,11 @@ import argparse
 import time
 
 from ..continuation import save_attachment
-from ..film import LastFrames
+from ..film import Handoff, LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
 from .arguments.double_rate import add_double_arguments, with_double_rate
+from .arguments.drift import add_drift_argument, drift_to_measure
 from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
 from .arguments.references import add_reference_arguments, with_references
 from .arguments.slots import add_slot_arguments, with_slots
@@ -39,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_voice_arguments(parser)
     add_double_arguments(parser)
     add_slot_arguments(parser)
+    add_drift_argument(parser)
     add_enhance_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -49,12 +51,13 @@ def run(args: argparse.Namespace) -> None:
     options.check_out(args.out, args.samples)
     if args.save_state:
         options.check_state(args.save_state, args.samples)
+    drift = drift_to_measure(args)
     with Bars() as bars:
         models = options.load(args, bars)
         asked = with_slots(args, with_double_rate(args, options.request_from(args, models, args.prompt)))
         request = with_voice(args, with_references(args, models, asked))
         request = with_enhanced_prompt(args, models, request, progress=bars)
-        made = segment_job(models, request)
+        made = segment_job(models, request, handoff=Handoff(drift=drift))
         notes, clips = options.notes_of(args, models, made.job), []
         options.log_notes(notes)
         options.log(made.job)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoryError
+from ..film.drift import MEASURED
 from ..film.timeline import SegmentTiming
 from .script import SegmentScript, StoryImage, StoryScript
 from .segment_files import STATE, StoredFile, file_sha256
@@ -170,7 +171,7 @@ class Keys:
         drift = self._script.drift
         corrections = {} if drift is None else drift.corrections
         if begins:
-            measured = sorted({"loudness", "latent"} & set(corrections))
+            measured = sorted(set(MEASURED) & set(corrections))
             return {"measured": measured} if measured else {}
         return {"drift": corrections} if corrections else {}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltx2.cli import continue_
+from ltx2.cli import continue_, generate
 from ltx2.cli.arguments.drift import add_drift_argument, drift_from, with_drift
 from ltx2.continuation import load_attachment
 from ltx2.errors import RequestError, StoryError
@@ -99,6 +99,24 @@ def test_a_bad_value_is_told_before_anything_is_read(tmp_path):
     asked = ["nowhere.png", "--checkpoint", "nowhere", "--text-encoder", "nowhere", "--prompt", "a"]
     args = parser.parse_args(["continue", *asked, "--out", str(tmp_path / "film.mp4"), "--drift", "colour=2"])
     with pytest.raises(RequestError, match="colour is 2, expected 0 to 1"):
+        args.run(args)
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["--drift", "colour=0.5"], "colour begins with the clip that goes on"),
+        (["--drift", "latent=0.4"], "add --save-state"),
+        (["--drift", "latent=0.4", "--save-state", "s.png", "--samples", "2"], "leave --samples out"),
+    ],
+)
+def test_of_a_first_clip_only_what_is_measured_is_taken(tmp_path, more, words):
+    parser = argparse.ArgumentParser()
+    generate.add_parser(parser.add_subparsers())
+    more = [str(tmp_path / word) if word.endswith(".png") else word for word in more]
+    args = parser.parse_args(["generate", "--prompt", "a", "--checkpoint", "nowhere", "--text-encoder", "nowhere",
+                              "--out", str(tmp_path / "film.mp4"), *more])  # fmt: skip
+    with pytest.raises(RequestError, match=words):
         args.run(args)
 
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 
 from ...errors import RequestError
-from ...film.drift import DRIFT_NAMES, DriftControl, control_of
+from ...film.drift import DRIFT_NAMES, MEASURED, DriftControl, control_of
 from ...story.script import StoryScript
 from .. import options
 
@@ -46,6 +46,29 @@ def said_of_drift(args: argparse.Namespace) -> dict[str, float]:
 def drift_from(args: argparse.Namespace) -> DriftControl | None:
     """What a command line does against drift. Raises RequestError."""
     return control_of(said_of_drift(args))
+
+
+def drift_to_measure(args: argparse.Namespace) -> DriftControl | None:
+    """What the state of a scene's first segment is to hold. Raises RequestError for what is not of a first segment."""
+    control = drift_from(args)
+    if control is None:
+        return None
+    others = [name for name in said_of_drift(args) if name not in MEASURED]
+    if others:
+        raise RequestError(
+            f"--drift {others[0]} begins with the clip that goes on from this one: give it to ltx2 continue, and here "
+            f"{' and '.join(MEASURED)} alone, which are measured"
+        )
+    if not args.save_state or args.samples != 1:
+        fix = "add --save-state" if not args.save_state else "leave --samples out"
+        raise RequestError(f"--drift measures one clip for what goes on from its state: {fix}")
+    return control
+
+
+def with_said_of_drift(args: argparse.Namespace, said: dict) -> dict:
+    """What a film says about how it was made, with what was done against drift."""
+    drift = said_of_drift(args)
+    return {**said, "ltx2": {**said["ltx2"], "drift": drift}} if drift else said
 
 
 def with_drift(args: argparse.Namespace, script: StoryScript) -> StoryScript:

@@ -8,6 +8,7 @@ from ...errors import RequestError
 HALF_LIFE_SEGMENTS = 5
 # What takes up a state otherwise than it was left, in the order in which it is told.
 _CORRECTIONS = ("colour", "contrast", "loudness", "latent", "anchor")
+MEASURED = ("loudness", "latent")  # of a scene's first segment, when it is made; the rest its state shows
 DRIFT_NAMES = ("strength", "settles", *_CORRECTIONS)
 
 
