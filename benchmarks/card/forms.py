@@ -34,6 +34,7 @@ def compiled(session: Session) -> None:
     torch._dynamo.utils.counters.clear()
     backend = "inductor" if session.cuda else "eager"
     model.compile_blocks(backend=backend)
+    model.least_compiled_tokens = 0
     for clip in _two_sizes(session):
         started = time.perf_counter()
         model(*inputs(session, clip))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from ...config.transformer import TransformerConfig
 from ..layers.adaln import Modulation, add_gated, clipped, modulated, modulated_norm, modulated_norms
@@ -264,6 +265,9 @@ def _modulated_context(s: BlockStream, context: torch.Tensor, table: torch.Tenso
     return modulated(context, s.prompt.pieces, factor, shift)
 
 
-def run_block(block: AVBlock, video: BlockStream | None, audio: BlockStream | None, skips: Skips) -> None:
-    """One block on both streams, which it updates in place: what is compiled, once for all of them."""
-    block(video, audio, skips)
+def run_with_weights(
+    block: AVBlock, weights: dict[str, torch.Tensor], video: BlockStream | None, audio: BlockStream | None, skips: Skips
+) -> None:
+    """A block on both streams, which it updates in place, with the weights of another block of the same form: what is
+    compiled, once for all of them."""
+    functional_call(block, weights, (video, audio, skips))

@@ -5,12 +5,15 @@ from typing import Any
 
 from ...checkpoint.lora_report import without_reference, without_voice
 from ...checkpoint.stage_loras import StageLora
+from ...networks.transformer.model import LEAST_COMPILED_TOKENS
 from ...sampling.samplers import SAMPLERS
 from ..conditioning.references import check_detail
 from ..conditioning.voices import voice_lora_notes
 from ..models import Models
 from ..presets import Settings
 from .prompts import stages_of
+
+MOST_PASSES = 4  # of guidance, which may run in one call
 
 
 def lora_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:
@@ -84,6 +87,15 @@ def unused_eta(request: Any, settings: Settings) -> tuple[str, ...]:
         return ()
     used = " and ".join(dict.fromkeys(stage.sampler for stage in asked.values()))
     return (f"eta has no effect with {used}: choose euler_ancestral, or a preset that runs with it",)
+
+
+def uncompiled(models: Models, request: Any, video_tokens: int) -> tuple[str, ...]:
+    """A note where blocks are to be compiled and no call of the transformer is long enough; video_tokens: of the
+    largest stage."""
+    if not models.config.compile or video_tokens * request.batch_size * MOST_PASSES >= LEAST_COMPILED_TOKENS:
+        return ()
+    sizes = f"this clip has {video_tokens} tokens, compiled blocks are faster from {LEAST_COMPILED_TOKENS} on"
+    return (f"compile has no effect: {sizes}",)
 
 
 def without_distilled_lora(models: Models, settings: Settings) -> tuple[str, ...]:
