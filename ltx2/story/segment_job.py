@@ -81,7 +81,9 @@ def segment_job(
     else:
         # size and length first, without asking for a network
         sized = make_job(models, open_request(request, state), parts=())
-        asked = replace(sized.request, seed=request.seed, audio_latents=request.audio_latents)
+        # what depends on the state is left as it was asked for
+        own = {"seed": request.seed, "audio_latents": request.audio_latents, "keyframe_slots": request.keyframe_slots}
+        asked = replace(sized.request, **own)
         continued, following = continue_request(asked, state, handoff, source=source)
         told: tuple[str, ...] = ()
         if isinstance(continued.audio, Waveform):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltx2.continuation.state import LTX2ContinuationState
 from ltx2.errors import RequestError
 from ltx2.stages.conditioning import Conditioning
 from ltx2.stages.conditioning.positions import Guide
@@ -17,6 +18,7 @@ from ltx2.stages.denoising.streams import ClipClock, streams
 from ltx2.stages.latent_preparation import draw_noise
 from ltx2.stages.pipeline import generate, make_job
 from ltx2.stages.request import Request
+from ltx2.story.segment_job import segment_job
 from ltx2.values import AVLatent, ClipCondition
 
 SMALL = {"prompt": "A lake.", "width": 64, "height": 64, "frames": 25, "preset": "ltx2_two_stage"}
@@ -102,3 +104,11 @@ def test_what_cannot_be_is_said_first(models):
     ):
         with pytest.raises(RequestError, match=said):
             make_job(other, replace(asked, **fields))
+
+
+def test_a_segment_that_goes_on_from_a_state_has_them_behind_what_it_repeats(models):
+    state = LTX2ContinuationState(video_frames=[np.zeros((64, 64, 3), np.uint8)] * 9)
+    made = segment_job(models("2.5"), Request(**SMALL, keyframe_slots=3), state)
+    assert made.job.request.keyframe_slots == (12, 16, 20)
+    with pytest.raises(RequestError, match="frames 0 to 8 are known"):
+        segment_job(models("2.5"), Request(**SMALL, keyframe_slots=(8, 16)), state)

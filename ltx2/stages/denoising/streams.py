@@ -115,8 +115,8 @@ def _video_stream(latent: torch.Tensor, conditioning: Conditioning, clock: ClipC
         clean = patchify_video(conditioning.video.to(latent)).expand(batch, -1, -1)
         mask = patchify_video(conditioning.video_mask.to(device)).expand(batch, -1, -1)  # [B, T, 1]
     positions = [video_positions(frames, height, width, fps, video_offset_seconds=offset, device=device)]
-    extra = conditioning.extra_tokens(height * width)
-    keyframes = torch.zeros(1, own + extra, 1, dtype=torch.float32, device=device)
+    beside = conditioning.extra_tokens(height * width)
+    keyframes = torch.zeros(1, own + beside, 1, dtype=torch.float32, device=device)
     keyframes[:, : height * width] = 1
     strong = [guide for guide in conditioning.guides if guide.attention == 1]
     # those that are looked at by less than 1 stand behind the others, so that these share their rows with the clip

@@ -51,7 +51,8 @@ def sized_like(models: Models, request: Request, width: int, height: int) -> Req
     preset is made for."""
     if request.width is not None or request.height is not None:
         return request
-    nothing: dict[str, Any] = {"images": (), "clips": (), "audio": None, "references": (), "voice": None}
+    nothing: dict[str, Any] = {"images": (), "clips": (), "references": (), "keyframe_slots": 0}
+    nothing |= {"audio": None, "voice": None}
     usual = make_job(models, replace(request, frames=None, seconds=None, **nothing), parts=())
     multiple = PIXELS_PER_LATENT * (1 if usual.settings.refine is None and not usual.settings.half_size else 2)
     expected = expected_reference(models.reference_loras) if request.references else None
