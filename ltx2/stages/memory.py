@@ -29,7 +29,7 @@ def on_device(module: Kind, device: torch.device | str) -> Iterator[Kind]:
     straight from its file, is never touched. A module that is there already, or whose layers follow their input, is
     used as it is.
     """
-    if is_on(module, device) or is_offloaded(module):
+    if stays(module, device):
         yield module
         return
     with temporary_copy(copy_to(module, device)) as moved:
@@ -42,11 +42,21 @@ def temporary_copy(copied: Kind) -> Iterator[Kind]:
     try:
         yield copied
     finally:
-        devices = {tensor.device.type for tensor in (*copied.parameters(), *copied.buffers())}
-        for tensor in (*copied.parameters(), *copied.buffers()):
-            tensor.data = tensor.data.new_empty(0)
-        if "cuda" in devices:
-            torch.cuda.empty_cache()
+        empty(copied)
+
+
+def empty(copied: nn.Module) -> None:
+    """Let go of a copy's memory, whoever still holds the module."""
+    devices = {tensor.device.type for tensor in (*copied.parameters(), *copied.buffers())}
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        tensor.data = tensor.data.new_empty(0)
+    if "cuda" in devices:
+        torch.cuda.empty_cache()
+
+
+def stays(module: nn.Module, device: torch.device | str) -> bool:
+    """Whether a module runs on a device from where it is: it is there, or its layers follow their input."""
+    return is_on(module, device) or is_offloaded(module)
 
 
 def is_on(module: nn.Module, device: torch.device | str) -> bool:

@@ -31,6 +31,7 @@ from ..values import Progress
 from .placement import DevicePlacement, Network, Placement
 from .placing.layered import LayeredPlacement
 from .placing.plan import MemoryPlan
+from .placing.warm import WarmPlacement
 from .refinement import check_temporal_upsampler
 from .video_decoding import MODES
 
@@ -122,7 +123,7 @@ class Models:
     stage alone runs with; reference_loras: those of both that look at a reference video or take up a voice; notes: what
     the user has to know of them. contexts: prompts encoded so far. text_source: gives the networks of the text where
     they were not loaded yet, because prompts that come again need none.
-    layered_placement: brings the transformer block by block, where that was asked for.
+    own_placement: what brings the networks to the config's device, with what it has there; None: each by itself.
     host_placement: of a host that keeps the networks itself; None: they are brought to the config's device and dropped
     again. release and transformer may be missing (None) where only other steps are run.
     """
@@ -151,7 +152,7 @@ class Models:
     contexts: ContextCache = field(default_factory=ContextCache)
     context_identity: str = ""
     text_source: TextSource | None = None
-    layered_placement: Placement | None = None
+    own_placement: Placement | None = None
     host_placement: Placement | None = None
 
     @property
@@ -159,7 +160,7 @@ class Models:
         """What brings the networks to their device."""
         plan = self.config.memory
         limited = DevicePlacement(self.config.device, None if plan is None else plan.budget)
-        own = limited if self.layered_placement is None else self.layered_placement
+        own = limited if self.own_placement is None else self.own_placement
         return own if self.host_placement is None else self.host_placement
 
     def need(self, name: str) -> Any:
@@ -241,18 +242,20 @@ def load_models(
         stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
         missing=loading.missing,
         contexts=cache,
-        layered_placement=_layered(config),
+        own_placement=_placement(config),
         **found,
     )
     return _with_reports(result, read, shapes)
 
 
-def _layered(config: PipelineConfig) -> LayeredPlacement | None:
-    if config.offload != "layers":
-        return None
+def _placement(config: PipelineConfig) -> Placement | None:
+    """What brings networks to the device by itself, block by block or to stay while there is room."""
     plan = config.memory
-    resident, limit = (0, None) if plan is None else (plan.resident, plan.budget)
-    return LayeredPlacement(config.device, resident=resident, limit_bytes=limit)
+    limit = None if plan is None else plan.budget
+    if config.offload == "layers":
+        return LayeredPlacement(config.device, resident=0 if plan is None else plan.resident, limit_bytes=limit)
+    on_card = torch.device(config.device).type == "cuda"
+    return WarmPlacement(config.device, limit) if config.offload == "stage" and on_card else None
 
 
 def with_temporal_upsampler(models: Models, path: str | Path) -> Models:

@@ -14,11 +14,10 @@ from ..checkpoint.lora import Lora, differences_for, merge_loras, merged, weight
 from ..checkpoint.quantization.linear import QuantizedLinear
 from ..config.upsampler import UpsamplerConfig
 from ..errors import RequestError
-from ..networks.layers.offload_ops import is_offloaded
 from ..networks.layers.statistics import PerChannelStatistics
 from ..networks.video_vae.latent_upsampler import LatentUpsampler, upsample
 from ..values import AVLatent, Progress
-from .memory import copy_to, is_on, on_device, temporary_copy
+from .memory import copy_to, on_device, stays, temporary_copy
 
 
 def check_upsampler(config: UpsamplerConfig) -> None:
@@ -85,20 +84,27 @@ def stage_transformer(
     Raises CheckpointError for a LoRA of another model.
     """
     loras = [(lora, strength) for lora, strength in loras if strength]
-    if not loras:
-        with on_device(transformer, device) as there:
-            yield there
+    copied = copied_transformer(transformer, loras, device)
+    if copied is not None:
+        with temporary_copy(copied()) as changed:
+            yield changed
         return
+    with on_device(transformer, device) as there:
+        # shares what the LoRAs leave alone with the given one
+        yield merge_loras(there, loras) if loras else there
+
+
+def copied_transformer(
+    transformer: nn.Module, loras: Sequence[tuple[Lora, float]], device: torch.device | str
+) -> Callable[[], nn.Module] | None:
+    """What makes a transformer's copy on a device, each weight with its differences from LoRAs; None where there need
+    be no copy of its own. Raises CheckpointError for a LoRA of another model."""
     quantised = any(isinstance(layer, QuantizedLinear) for layer in transformer.modules())
-    if quantised or is_on(transformer, device) or is_offloaded(transformer):
-        with on_device(transformer, device) as there:
-            # shares what the LoRA leaves alone with the given one
-            yield merge_loras(there, loras)
-        return
-    additions = differences_for(loras, weight_shapes(transformer), needed=True)
+    if stays(transformer, device) or (loras and quantised):
+        return None
+    additions = differences_for(loras, weight_shapes(transformer), needed=True) if loras else {}
 
     def change(name: str, weight: torch.Tensor) -> torch.Tensor:
         return merged(weight, additions[name]) if name in additions else weight
 
-    with temporary_copy(copy_to(transformer, device, change=change)) as changed:
-        yield changed
+    return lambda: copy_to(transformer, device, change=change)

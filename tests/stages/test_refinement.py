@@ -36,7 +36,7 @@ def test_a_copy_gets_the_lora_on_its_way(models, lora, monkeypatch):
     before = weights(home)
     with stage_transformer(home, [(lora, 0.5)], device="cpu") as there:
         expected = weights(there)
-    monkeypatch.setattr(refinement, "is_on", lambda module, device: False)
+    monkeypatch.setattr(refinement, "stays", lambda module, device: False)
     with stage_transformer(home, [(lora, 0.5)], device="cpu") as copied:
         found = weights(copied)
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)

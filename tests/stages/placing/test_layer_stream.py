@@ -152,7 +152,7 @@ def test_a_segment_is_the_same_and_its_bytes_are_set_aside_once(models):
     with placement.transformer(own.transformer, [(own.distilled_lora, 0.5)]) as changed:
         # there for this stage alone: nothing is set aside for it
         assert changed is not own.transformer and not placement.kept
-    layered = generate(replace(own, layered_placement=placement), request)
+    layered = generate(replace(own, own_placement=placement), request)
     plain = generate(own, request)
     assert torch.equal(layered.latent.video, plain.latent.video) and copies.log
     assert torch.equal(layered.latent.audio, plain.latent.audio)
