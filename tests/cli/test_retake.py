@@ -77,6 +77,9 @@ def test_a_mask_says_where(take, found, tmp_path):
     film = make_film(tmp_path / "mask.mp4", np.repeat(mask[None, ..., None], 59, 0).repeat(3, -1), fps=25)
     with pytest.raises(Ltx2Error, match=r"the mask mask.mp4 has 59 frames, found.mp4 has 60"):
         take(found, "--mask", film)
+    Image.fromarray(mask[:, :64]).save(tmp_path / "square.png")
+    with pytest.raises(Ltx2Error, match="the mask is 64x64, the film 96x64: give a mask of the film's shape"):
+        take(found, "--mask", tmp_path / "square.png")
     Image.fromarray(mask * 0).save(tmp_path / "black.png")
     with pytest.raises(Ltx2Error, match="the mask is black"):
         take(found, "--mask", tmp_path / "black.png")

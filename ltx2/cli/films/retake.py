@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--mask",
         metavar="FILE",
-        help="film as long as FILM, or a picture: what is white is made anew in the picture",
+        help="film as long as FILM, or a picture, of FILM's shape: what is white is made anew in the picture",
     )
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
