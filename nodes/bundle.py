@@ -34,8 +34,9 @@ OWN = {
 }
 
 
-def pipeline_inputs() -> list:
-    """What a node takes that goes through all stages by itself, one wire each; or see ``bundle_input``."""
+def pipeline_inputs(*names: str) -> list:
+    """What a node takes that goes through all stages by itself, one wire each; or see ``bundle_input``. names: of those
+    that it needs, all unless given."""
     return [
         host.field(kind, name, tooltip, optional=True)
         for kind, name, tooltip in (
@@ -45,6 +46,7 @@ def pipeline_inputs() -> list:
             (AnyAudioVae, "audio_vae", "The model's audio VAE, in place of the one in models."),
             (AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages."),
         )
+        if not names or name in names
     ]
 
 

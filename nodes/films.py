@@ -22,22 +22,16 @@ from ..ltx2.story.found import (
 from ..ltx2.story.segment_job import state_after
 from ..ltx2.values import Waveform
 from . import host
+from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
 from .drift import drift_input
 from .generate import STAGES, frames_of
-from .models import upsampler_of
-from .placement import models_of
 from .shown import video_of
 from .sockets import (
-    AnyUpsampler,
-    AudioVae,
-    Model,
     PresetValue,
     State,
-    TextEncoder,
-    VideoVae,
     audio_value,
     waveform_of,
 )
@@ -45,19 +39,6 @@ from .text import NEGATIVE_TOOLTIP, asked_negative
 
 FORWARD, BACKWARD = "forward", "backward"
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
-
-
-def _networks() -> list:
-    """What goes through all stages."""
-    return [
-        host.field(Model, "model", "The transformer."),
-        host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
-        host.field(VideoVae, "video_vae", "The model's video VAE."),
-        host.field(AudioVae, "audio_vae", "The model's audio VAE."),
-        host.field(
-            AnyUpsampler, "upsampler", "The spatial x2 latent upsampler, for presets of two stages.", optional=True
-        ),
-    ]
 
 
 def _asked(what: str) -> list:
@@ -85,7 +66,7 @@ class ExtendVideo(host.io.ComfyNode):
             "size and rate. Also gives the state for the next segment.",
             has_intermediate_output=True,
             inputs=[
-                *_networks(),
+                *pipeline_inputs(),
                 host.field(io.Video, "video", "The video to go on with, whatever it was made with."),
                 *_asked("What is seen and heard from the video's end on."),
                 host.field(
@@ -114,6 +95,7 @@ class ExtendVideo(host.io.ComfyNode):
                     default=FORWARD,
                     optional=True,
                 ),
+                bundle_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The video with the new part behind it, or in front of it."),
@@ -129,10 +111,6 @@ class ExtendVideo(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        video_vae,
-        audio_vae,
         video,
         prompt,
         negative_prompt,
@@ -140,11 +118,12 @@ class ExtendVideo(host.io.ComfyNode):
         seed,
         seconds,
         context,
-        upsampler=None,
         drift=None,
         direction=FORWARD,
+        models=None,
+        **single,
     ):
-        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        models = everything(gathered(models, **single))
         source = _file_of(video, cls.hidden)
         request = Request(
             prompt=prompt, negative_prompt=asked_negative(negative_prompt), seconds=exact_seconds(seconds), seed=seed
@@ -235,7 +214,7 @@ class Retake(host.io.ComfyNode):
             description="Makes a part of a video, or of frames and a sound, anew that fits what is before and after it: from and to a second, "
             "picture or sound alone, or inside a mask. Everything else stays as it is.",
             inputs=[
-                *_networks(),
+                *pipeline_inputs(),
                 host.field(
                     io.Video, "video", "The video, whatever it was made with. Or connect images.", optional=True
                 ),
@@ -266,6 +245,7 @@ class Retake(host.io.ComfyNode):
                     optional=True,
                 ),
                 *_frames_inputs(),
+                bundle_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The video with the new part."),
@@ -284,10 +264,6 @@ class Retake(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        video_vae,
-        audio_vae,
         prompt,
         negative_prompt,
         preset,
@@ -295,14 +271,15 @@ class Retake(host.io.ComfyNode):
         start,
         end,
         what,
-        upsampler=None,
         video=None,
         mask=None,
         images=None,
         audio=None,
         fps=24.0,
+        models=None,
+        **single,
     ):
-        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        models = everything(gathered(models, **single))
         _check_given(video, images, audio)
         film = (
             FilmFile(_file_of(video, cls.hidden), mask)
@@ -352,9 +329,10 @@ class Dub(host.io.ComfyNode):
             description="Makes a video anew in which the same person says other words, such as in another language, with the same voice and lips "
             "that move with them. Put a LoRA that dubs on the model with Apply LoRA.",
             inputs=[
-                *_networks(),
+                *pipeline_inputs(),
                 host.field(io.Video, "video", "The video, with its sound: one speaker, 1 to 20 seconds."),
                 *_asked("What is seen, and the new words in their own script."),
+                bundle_input(),
             ],
             outputs=[
                 host.output(io.Video, "video", "The new video with its new sound."),
@@ -367,18 +345,15 @@ class Dub(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        video_vae,
-        audio_vae,
         video,
         prompt,
         negative_prompt,
         preset,
         seed,
-        upsampler=None,
+        models=None,
+        **single,
     ):
-        models = _models(model, text_encoder, video_vae, audio_vae, upsampler)
+        models = everything(gathered(models, **single))
         request = with_preset(
             Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
         )
@@ -402,16 +377,6 @@ def _check_given(video, images, audio) -> None:
         raise RequestError(
             "audio is connected with a video, which has its own sound: leave audio out, or connect images"
         )
-
-
-def _models(model, text_encoder, video_vae, audio_vae, upsampler):
-    return models_of(
-        model,
-        text_encoder=text_encoder,
-        video_vae=video_vae,
-        audio_vae=audio_vae,
-        upsampler=None if upsampler is None else upsampler_of(upsampler),
-    )
 
 
 def _preset(name: str) -> PresetValue:

@@ -10,10 +10,10 @@ from ..ltx2.story.sound import make_sound, sound_job, state_of_sound
 from ..ltx2.story.sound.making import MOST_PIXELS
 from ..ltx2.values import Waveform
 from . import host, sockets
+from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .denoise import BY_NAME, seed_input
-from .placement import models_of
-from .sockets import AudioVae, Model, State, TextEncoder, VideoVae, audio_value
+from .sockets import State, audio_value
 from .text import asked_negative
 
 STAGES = ("text encoding", "video encoding", "denoising", "audio decoding")
@@ -32,9 +32,7 @@ class GenerateSound(host.io.ComfyNode):
             description="Makes sound from a prompt: by itself, going on from a state, or for a video, whose picture stays as it is. Of any length, "
             "in windows that overlap.",
             inputs=[
-                host.field(Model, "model", "The transformer."),
-                host.field(TextEncoder, "text_encoder", "Gemma, loaded for this model."),
-                host.field(AudioVae, "audio_vae", "The model's audio VAE."),
+                *pipeline_inputs("model", "text_encoder", "audio_vae"),
                 host.field(
                     io.String,
                     "prompt",
@@ -68,10 +66,11 @@ class GenerateSound(host.io.ComfyNode):
                 ),
                 seed_input(),
                 host.field(io.Video, "video", "A video to make sound for. Its own sound is left out.", optional=True),
-                host.field(VideoVae, "video_vae", "The model's video VAE. Needed with a video.", optional=True),
+                *pipeline_inputs("video_vae"),
                 host.field(
                     State, "state", "The sound goes on from this state; only what is new comes out.", optional=True
                 ),
+                bundle_input(),
             ],
             outputs=[
                 host.output(io.Audio, "audio", "The sound."),
@@ -86,19 +85,17 @@ class GenerateSound(host.io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        text_encoder,
-        audio_vae,
         prompt,
         negative_prompt,
         seconds,
         preset,
         seed,
         video=None,
-        video_vae=None,
         state=None,
+        models=None,
+        **single,
     ):
-        models = models_of(model, text_encoder=text_encoder, video_vae=video_vae, audio_vae=audio_vae)
+        models = everything(gathered(models, **single))
         source = None if video is None else _file_of(video, cls.hidden)
         request = Request(
             prompt=prompt,

@@ -319,11 +319,9 @@ WORKFLOWS = {
         "Any video, whatever it was made with, goes on with picture and sound. The video itself stays as it is; the new part comes behind it. "
         "Its *state* goes into *Generate LTX-2 Segment* or *Save Continuation State* for more.",
         (
-            *_loaders(),
+            *_WHOLE,
             *grouped("2 Video", native("film", "LoadVideo", file="film.mp4")),
-            *grouped("3 What comes next", ours("longer", "ExtendVideo", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
-                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality")),
+            *grouped("3 What comes next", ours("longer", "ExtendVideo", models=Link("load", "models"), video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality")),
             *grouped("4 Longer video", native("save", "SaveVideo", video=Link("longer", "video"), filename_prefix="continuum/extended", format="auto", codec="auto")),
         ),
     ),
@@ -333,11 +331,9 @@ WORKFLOWS = {
         "*what* makes picture or sound alone anew, to go with the other. For a part of the picture connect a *mask*: white is made anew. Frames "
         "and a sound go into *images* and *audio* instead of a video.",
         (
-            *_loaders(),
+            *_WHOLE,
             *grouped("2 Video", native("film", "LoadVideo", file="take.mp4")),
-            *grouped("3 New part", ours("again", "Retake", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
-                 video_vae=Link("load", "video_vae"), audio_vae=Link("load", "audio_vae"), upsampler=Link("upscaler", "upsampler"),
-                 video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality", start=2.0, end=3.5)),
+            *grouped("3 New part", ours("again", "Retake", models=Link("load", "models"), video=Link("film", "VIDEO"), prompt=SQUARE, preset="ltx2_quality", start=2.0, end=3.5)),
             *grouped("4 Mended video", native("save", "SaveVideo", video=Link("again", "video"), filename_prefix="continuum/retake", format="auto", codec="auto")),
         ),
     ),
@@ -346,10 +342,9 @@ WORKFLOWS = {
         "A film gets a sound that goes with its picture, which stays as it is; what sound it had is left out. The prompt says what is heard. "
         "Any length: long films are heard in windows that overlap.",
         (
-            *_loaders()[:2],
+            *_models(),
             *grouped("2 Film", native("film", "LoadVideo", file="film.mp4")),
-            *grouped("3 Sound", ours("sound", "GenerateSound", model=Link("load", "model"), text_encoder=Link("gemma", "text_encoder"),
-                 audio_vae=Link("load", "audio_vae"), video_vae=Link("load", "video_vae"), video=Link("film", "VIDEO"), prompt=SQUARE,
+            *grouped("3 Sound", ours("sound", "GenerateSound", models=Link("load", "models"), video=Link("film", "VIDEO"), prompt=SQUARE,
                  preset="ltx2_sound_fast")),
             *grouped("4 Film with its sound", native("save", "SaveVideo", video=Link("sound", "video"), filename_prefix="continuum/sound", format="auto", codec="auto")),
         ),
