@@ -93,8 +93,8 @@ def test_rate_and_context_are_as_the_script_says(found, tell, tmp_path):
 
 
 def test_a_script_that_goes_on_from_a_film_is_edited_without_it():
-    text = "start: nowhere.mp4\nsegments:\n  - a lake\n"
-    assert "start: nowhere.mp4" in set_entries(text, 0, {"prompt": "a hill"})
+    text = "start: {file: nowhere.mp4, context: 25}\nfps: 12\nsegments:\n  - a lake\n"
+    assert "nowhere.mp4, context: 25" in set_entries(text, 0, {"prompt": "a hill"})
 
 
 @pytest.mark.parametrize(

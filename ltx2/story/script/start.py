@@ -14,6 +14,8 @@ from . import values
 from .nodes import Node, Scalar
 from .values import Reader
 
+_UNSEEN_SECONDS = Fraction(3600)  # of a film that is not looked at: long enough for whatever is asked of it
+
 
 @dataclass(frozen=True)
 class StoryStart:
@@ -53,7 +55,7 @@ def read_start(
     if "context" in found and (context < LEAST_FRAMES or not is_valid_frame_count(context)):
         raise reader.error(found["context"], f"context is {context}, expected 8k+1 from {LEAST_FRAMES} on, such as 25")
     if not look:
-        return StoryStart(path, 0, 0, Fraction(24), Fraction(context or CONTEXT_FRAMES, 24), context)
+        return StoryStart(path, 0, 0, Fraction(24), _UNSEEN_SECONDS, context)
     try:
         info = video_info(path)
     except MediaError as error:
