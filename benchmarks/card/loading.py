@@ -1,19 +1,23 @@
-"""Weights on their way to the card: from a file, and layer by layer while the transformer runs."""
+"""Weights on their way to the card: from a file, and layer by layer or block by block while the transformer runs."""
 
 import json
 import os
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from ltx2.checkpoint.models import load_transformer
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.networks.layers.offload_ops import OFFLOAD_OPS
 from ltx2.networks.transformer.model import Transformer
+from ltx2.stages.placing.copies import Copies, copies_of
+from ltx2.stages.placing.layer_stream import Keep, kept_bytes, streamed
 
 from .denoising import stages
 from .networks import inputs, random_weight
@@ -70,25 +74,65 @@ def _forget(path: Path) -> bool:
     return True
 
 
+class _OneStream:
+    """A device that does everything in order: so the same code runs without a card."""
+
+    def host_bytes(self, size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+    device_bytes = host_bytes
+    copying = staticmethod(nullcontext)
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        target.copy_(source)
+
+    def copied(self) -> None:
+        return None
+
+    computed = copied
+
+    def compute_waits(self, event: None) -> None:
+        pass
+
+    copy_waits = host_waits = compute_waits
+
+
 def _offloaded(session: Session, path: Path) -> None:
-    """A step whose weights come from main memory, beside one on the card and beside what the bus allows."""
+    """A step whose weights come from main memory, beside one on the card and beside what the bus allows: each layer
+    follows its input, or the next block comes while one computes, from the mapped file or from pinned memory."""
     checkpoint = open_checkpoint(path)
     resident = load_transformer(checkpoint, dtype=HALF, device=session.device)
-    layered = load_transformer(checkpoint, dtype=HALF, device="cpu", ops=OFFLOAD_OPS)
-    weights = sum(p.nbytes for p in resident.transformer_blocks.parameters())
-    rate = session.facts.get("host to card GB/s, pinned") or session.facts.get("host to card GB/s, plain")
+    at_home = load_transformer(checkpoint, dtype=HALF, device="cpu")
+    following = load_transformer(checkpoint, dtype=HALF, device="cpu", ops=OFFLOAD_OPS)
+    copies = copies_of(session.device) or _OneStream()
+    keeps = {"next block from the file": lambda blocks: None, "next block from pinned memory": pinned(copies)}
     chosen = stages(session)
     for name, clip in session.few((chosen[0], chosen[-1])):
         streams = inputs(session, clip)
-        figures = {"blocks": len(resident.transformer_blocks), "weights GB": rounded(weights / 1e9)}
         own = session.time(lambda streams=streams: resident(*streams))
-        session.record("offload", f"{name}, resident", **figures, **own.figures)
-        found = session.time(lambda streams=streams: layered(*streams), rounds=2)
-        ratio = {"to resident": rounded(found.seconds / own.seconds)}
-        bound = {"bus allows s": rounded(max(own.seconds, weights / 1e9 / rate))} if rate else {}
-        session.record("offload", f"{name}, layer by layer", **figures, **found.figures, **ratio, **bound)
-        expected, given = resident(*streams)[0].float(), layered(*streams)[0].float()
-        worst = float((expected - given).abs().max())
-        session.record("offload", f"{name}, layer by layer: difference", difference=worst, right=worst == 0)
-        if worst:
-            session.failures.append(f"offload: {name} differs from resident by {worst:.3g}, expected nothing")
+        session.record("offload", f"{name}, resident", blocks=len(resident.transformer_blocks), **own.figures)
+        beside = partial(_beside_resident, session, own=own.seconds, resident=resident, streams=streams)
+        beside(f"{name}, layer by layer", network=following)
+        for way, keep in keeps.items():
+            with streamed(at_home, session.device, copies, keep) as running:
+                beside(f"{name}, {way}", network=running)
+
+
+def pinned(copies: Copies) -> Keep:
+    """All blocks where copies run from."""
+    return lambda blocks: kept_bytes(blocks, copies)
+
+
+def _beside_resident(
+    session: Session, case: str, *, own: float, resident: Transformer, streams: tuple, network: nn.Module
+) -> None:
+    weights = sum(p.nbytes for p in resident.transformer_blocks.parameters()) / 1e9
+    rate = session.facts.get("host to card GB/s, pinned") or session.facts.get("host to card GB/s, plain")
+    found = session.time(lambda: network(*streams), rounds=2)
+    figures = {"weights GB": rounded(weights), "to resident": rounded(found.seconds / own)}
+    bound = {"bus allows s": rounded(max(own, weights / rate))} if rate else {}
+    worst = float((resident(*streams)[0].float() - network(*streams)[0].float()).abs().max())
+    right = {"difference": worst, "right": worst == 0}
+    session.record("offload", case, **found.figures, **figures, **bound, **right)
+    if worst:
+        session.failures.append(f"offload: {case} differs from resident by {worst:.3g}, expected nothing")
