@@ -11,7 +11,7 @@ const PLAYERS = new Set(["Generate", "Story", "SaveState"].map((n) => PREFIX + n
 const [LINE, TALLEST_TEXT, PICTURE, TALLEST_FILM, MARGIN] = [17, 12, 72, 320, 8]; // px, lines, px, px, px
 
 // The widgets of nodes that begin with a prompt and a negative one, which gets two lines; the rest of the room is the prompt's.
-const PROMPTED = `.lg-node-widgets:is(${["Generate", "ExtendVideo", "Retake", "GenerateSound", "EncodePrompt"].map((n) => `:has([node-type=${PREFIX}${n}])`)})`;
+const PROMPTED = `.lg-node-widgets:is(${["Generate", "ExtendVideo", "Retake", "Dub", "GenerateSound", "EncodePrompt"].map((n) => `:has([node-type=${PREFIX}${n}])`)})`;
 
 export const CARD_STYLE = `
 .continuum-card { display: flex; flex-direction: column; gap: 6px; font: 12px/${LINE}px sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
