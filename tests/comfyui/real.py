@@ -23,6 +23,11 @@ TINY_PACK = Path(__file__).parent / "tiny_native"
 PREFIX = "LTX2Continuum"
 # what the examples name → version and role of the tiny file that stands for it
 STAND_INS = {
+    "diffusion_models/ltx-2.5-22b-distilled-transformer-comfy-int8-convrot.safetensors": ("2.5", "transformer"),
+    "vae/ltx-2.5-video-vae-bf16.safetensors": ("2.5", "video_vae"),
+    "vae/ltx-2.5-audio-vae-bf16.safetensors": ("2.5", "audio_vae"),
+    "text_encoders/gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors": ("2.5", "text_encoder"),
+    "latent_upscale_models/ltx-2.5-latent-spatial-upscaler-x2-bf16-1.0.safetensors": ("2.5", "spatial_upsampler"),
     "checkpoints/ltx-2.3-22b-distilled-fp8.safetensors": ("2.3", "transformer"),
     "checkpoints/ltx-2.3-22b-dev-fp8.safetensors": ("2.3", "transformer"),
     "text_encoders/gemma_3_12B_it_fp4_mixed.safetensors": ("2.3", "text_encoder"),
@@ -118,6 +123,18 @@ def tiny_text(workflow: dict) -> dict:
             node.update(
                 class_type="TinyConditioning", inputs={"model": [model, 0], "seed": 0, "text": node["inputs"]["text"]}
             )
+    return given
+
+
+def typed_text(workflow: dict) -> dict:
+    """An API workflow whose text a language model writes, with what that was asked in its place."""
+    given = copy.deepcopy(workflow)
+    (writer,) = [key for key, node in given.items() if node["class_type"] == "TextGenerateLTX2Prompt"]
+    asked = given.pop(writer)["inputs"]
+    del given[asked["clip"][0]]
+    for node in given.values():
+        inputs = node["inputs"].items()
+        node["inputs"] = {name: asked["prompt"] if value == [writer, 0] else value for name, value in inputs}
     return given
 
 

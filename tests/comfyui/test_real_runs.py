@@ -44,6 +44,7 @@ EXAMPLES = {
     "inpaint_a_video": FRAMES,
     "reference_voice": FRAMES,
     "dub_a_video": 25,
+    "enhanced_prompt": FRAMES,
     "negative_prompt": FRAMES,
     "one_track_film": FILM,
 }
@@ -91,6 +92,8 @@ def test_every_example_makes_its_film(host, state_card, name):
     workflow = real.small(real.api_workflow(name))
     if name == "native_continuation":
         workflow = real.tiny_text(workflow)
+    if name == "enhanced_prompt":
+        workflow = real.typed_text(workflow)
     outputs = host.run(workflow)
     films = [one for one in outputs_of(outputs, "images") if one["filename"].endswith(".mp4")]
     # a segment to look at on the page is no result

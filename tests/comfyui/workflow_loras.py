@@ -1,19 +1,25 @@
 # ruff: noqa: E501 - prose
-"""Example workflows with a LoRA that looks at a reference or takes up a voice; see ``workflow_texts``. The demonstration
-model has no such LoRA: they have no film under their picture."""
+"""Example workflows that the demonstration model cannot run, which have no film under their picture: with a LoRA that
+looks at a reference or takes up a voice, and with a language model that writes; see ``workflow_texts``."""
 
 from .workflow_nodes import (
+    AUDIO_VAE_25,
     CHECKPOINT,
     DEV,
     DISTILLED,
     DUB,
     GEMMA,
+    GEMMA_25,
     INPAINT,
     MOGE,
     SHEET,
+    TRANSFORMER_25,
     UNION,
     UPSAMPLER,
+    UPSAMPLER_25,
+    VIDEO_VAE_25,
     VOICE,
+    WRITER,
     Link,
     Node,
     Workflow,
@@ -43,6 +49,7 @@ _DUBBED = (
     'A woman with short grey hair in a green sweater sits at a kitchen table, looks into the camera and says: "Der Hafen ist heute geschlossen, aber der Markt '
     'ist offen."'
 )
+_IDEA = "An old lighthouse keeper climbs the stairs during a storm and lights the lamp."
 _AS_LONG = (
     "The video must be at least as long as the clip, and shows at each moment what the clip follows there; in a segment that goes on from a state give the "
     "piece that begins with the first repeated frame."
@@ -191,6 +198,29 @@ LORA_WORKFLOWS = {
             ),
             *_clip(3, _SPOKEN, "control", preset="ltx2_3_template", seconds=5.0),
             *_saved(4, "reference_voice"),
+        ),
+    ),
+    "enhanced_prompt": Workflow(
+        "A fuller prompt by a second Gemma",
+        "The Gemma of LTX-2.5 reads prompts only: ComfyUI's own *Generate LTX2 Prompt* writes a fuller one with a small second Gemma, and **Generate** makes that. The "
+        "same words give the same prompt; turn *sampling mode* on for others. With LTX-2 and 2.3 no second model is needed: turn on *enhance* of **Generate**.",
+        (
+            *grouped(
+                "1 Models",
+                ours("load", "LoadSplitFiles", transformer=TRANSFORMER_25, video_vae=VIDEO_VAE_25, audio_vae=AUDIO_VAE_25, text_encoder=GEMMA_25,
+                     upsampler=UPSAMPLER_25),
+            ),
+            *grouped(
+                "2 Prompt",
+                native("writer", "CLIPLoader", clip_name=WRITER, type="ltxv"),
+                native("text", "TextGenerateLTX2Prompt", clip=Link("writer", "CLIP"), prompt=_IDEA, max_length=600, sampling_mode="off"),
+            ),
+            *grouped(
+                "3 Clip",
+                ours("one", "Generate", models=Link("load", "models"), prompt=Link("text", "generated_text"), seconds=_SECONDS, width=_WIDTH,
+                     height=_HEIGHT),
+            ),
+            *_saved(4, "enhanced"),
         ),
     ),
     "dub_a_video": Workflow(

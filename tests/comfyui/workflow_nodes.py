@@ -58,6 +58,12 @@ INPAINT = "ltx-2.3-22b-ic-lora-in-outpainting-0.9.safetensors"
 VOICE = "ltx-2.3-id-lora-talkvid-3k.safetensors"
 DUB = "ltx-2.3-22b-ic-lora-dubit-0.9.safetensors"
 MOGE = "moge_2_vitl_normal_fp16.safetensors"
+TRANSFORMER_25 = "ltx-2.5-22b-distilled-transformer-comfy-int8-convrot.safetensors"
+VIDEO_VAE_25 = "ltx-2.5-video-vae-bf16.safetensors"
+AUDIO_VAE_25 = "ltx-2.5-audio-vae-bf16.safetensors"
+GEMMA_25 = "gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors"
+UPSAMPLER_25 = "ltx-2.5-latent-spatial-upscaler-x2-bf16-1.0.safetensors"
+WRITER = "gemma4_e2b_it_int8_convrot.safetensors"
 _HUB = "https://huggingface.co"
 # file name → (directory below models/, address)
 MODELS = {
@@ -72,5 +78,16 @@ MODELS = {
     INPAINT: ("loras", f"{_HUB}/Lightricks/LTX-2.3-22b-IC-LoRA-In-Outpainting/resolve/main/{INPAINT}"),
     VOICE: ("loras", f"{_HUB}/Comfy-Org/ltx-2.3/resolve/main/split_files/loras/{VOICE}"),
     DUB: ("loras", f"{_HUB}/Lightricks/LTX-2.3-22b-IC-LoRA-DubIt/resolve/main/{DUB}"),
+    **{
+        name: (folder, f"{_HUB}/Lightricks/LTX-2.5/resolve/main/{folder}/{name}")
+        for name, folder in (
+            (TRANSFORMER_25, "diffusion_models"),
+            (VIDEO_VAE_25, "vae"),
+            (AUDIO_VAE_25, "vae"),
+            (GEMMA_25, "text_encoders"),
+            (UPSAMPLER_25, "latent_upscale_models"),
+        )
+    },
+    WRITER: ("text_encoders", f"{_HUB}/Comfy-Org/gemma-4/resolve/main/text_encoders/{WRITER}"),
     MOGE: ("geometry_estimation", f"{_HUB}/Comfy-Org/MoGe/resolve/main/geometry_estimation/{MOGE}"),
 }
