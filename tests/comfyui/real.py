@@ -15,7 +15,7 @@ import pytest
 from examples.comfy_client import Client
 
 from . import hosting
-from .workflow_nodes import DISTILLED, DUB, INPAINT, MOGE, SHEET, UNION, VOICE
+from .workflow_nodes import DISTILLED, DUB, INPAINT, MOGE, SHEET, UNION, VOICE, WRITER
 
 pytestmark = [pytest.mark.skipif(not hosting.available(), reason=hosting.NO_HOST)]
 WORKFLOWS = hosting.ROOT / "example_workflows"
@@ -38,6 +38,7 @@ STAND_INS = {
         for name in ("ltx-2.3-22b-distilled-lora-384.safetensors", DISTILLED, UNION, SHEET, INPAINT, VOICE, DUB)
     },
     f"geometry_estimation/{MOGE}": ("2.3", "distilled_lora"),  # to be listed alone
+    f"text_encoders/{WRITER}": ("2.5", "text_encoder"),  # the same
 }
 # smallest that the models take, by input name
 SMALL = {"width": 64, "height": 64, "fps": 24.0}
