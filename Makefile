@@ -2,6 +2,8 @@
 # `make help` lists the rest.
 PYTHON ?= python3
 VENV ?= .venv
+# one more than cores: tests on a real ComfyUI and in its page wait for much of their time
+JOBS ?= 3
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.installed  ## a film of three segments with sound on the model th
 	$(VENV)/bin/ltx2 demo --out demo
 
 test: lint types  ## lint, types and every test; on a real ComfyUI too where one is found (see `make host`)
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n $(JOBS)
 
 test-fast: $(VENV)/.installed-test  ## what needs no ComfyUI and is not slow: under two minutes on two cores
 	$(RUN) -m pytest -n 2 -m "not host and not slow"

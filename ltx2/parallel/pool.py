@@ -195,7 +195,7 @@ class LocalPool:
             try:
                 answer = worker.do(task, begun)
             except BaseException as error:  # such as of who is told that it begins: nobody waits for ever
-                _resolve(future, error=error)
+                future.set_exception(error)
                 continue
             if self._closed.is_set():
                 _resolve(future, error=WorkerLost("the run was ended"))

@@ -265,7 +265,7 @@ def test_the_work_of_one_call_does_not_grow_with_the_sessions(tmp_path, monkeypa
             real = getattr(__import__(where), name)
             patch.setattr(f"{where}.{name}", lambda *a, real=real, **k: (work.append(a[0]), real(*a, **k))[1])
         counts = {}
-        for i in range(400):
+        for i in range(200):
             work.clear()
             sessions.store(f"s{i}", full_state().to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
             sessions.store("one", full_state().to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
