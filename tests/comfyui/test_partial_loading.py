@@ -33,7 +33,7 @@ FILM = {
 
 
 @pytest.fixture
-def card(monkeypatch):
+def card(pack, monkeypatch):
     """``card(keeps)``: from now on the host finds one and keeps so much of a network there. ``with card.running():
     …``"""
 
@@ -294,7 +294,7 @@ def test_little_of_a_released_transformer_has_to_be_on_the_card(pack):
     assert on_card_always(network) < 13e6
 
 
-def test_the_card_refuses_what_was_left_behind(card):
+def test_the_card_refuses_what_was_left_behind(pack, card):
     card("nothing")
     layer = torch.nn.Linear(4, 4)
     with card.running(), pytest.raises(RuntimeError, match="same device"):
