@@ -79,8 +79,38 @@ def test_files_of_another_kind(run, shelf):  # noqa: F811
         run("LoadSplitFiles", **{**files, "audio_vae": names["video_vae"]}, distilled_lora="none")
     with pytest.raises(ValueError, match="holds no video VAE"):
         run("LoadSplitFiles", **{**files, "video_vae": names["audio_vae"]}, distilled_lora="none")
-    with pytest.raises(ValueError, match="adds frames, expected one that doubles height and width"):
-        run("LoadUpsampler", upsampler=names["temporal_upsampler"])
+
+
+@pytest.mark.parametrize("wrong", ["temporal_upsampler", "spatial_upsampler"])
+def test_an_upsampler_of_the_other_kind(run, loaded, shelf, monkeypatch, wrong):  # noqa: F811
+    """The loader takes both kinds; what needs the other one says so before anything is sampled."""
+    parts = loaded("2.3")
+    given = run("LoadUpsampler", upsampler=shelf("2.3")[wrong]).args[0]
+    film = {"prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0}
+    film |= {"preset": "ltx2_fast", "seed": 1, "video_overlap": 1, "audio_overlap": 1}
+    if wrong == "temporal_upsampler":
+        expected = (
+            "the upsampler adds frames, expected one that doubles height and width: load the spatial x2 upsampler"
+        )
+        half = denoised(run, parts, preset=preset(run, "ltx2_fast", 1))
+        nodes = {
+            "Upsample": {"latent": half, "upsampler": given, "video_vae": parts["video_vae"]},
+            "Generate": {**parts, **film, "upsampler": given},
+        }
+    else:
+        expected = (
+            "the temporal upsampler enlarges 2 times, expected one that doubles the frame rate: load the release's "
+            "temporal-upscaler-x2 file"
+        )
+        models = run("Models", **parts, temporal_upsampler=given).args[0]
+        nodes = {"Generate": {"models": models, "double_rate": 1, **film}}
+    ran = []
+    for network in (parts["model"].patcher.model, parts["text_encoder"].encoder.model, given.patcher.model):
+        monkeypatch.setattr(network, "forward", lambda *_, **__: ran.append("a network"))
+    for name, inputs in nodes.items():
+        with pytest.raises(ValueError) as refused:
+            run(name, **inputs)
+        assert str(refused.value) == expected and not ran, name
 
 
 def test_frames_and_sound_of_another_clip(run, loaded):  # noqa: F811
