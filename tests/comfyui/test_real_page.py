@@ -18,6 +18,7 @@ QUEUED = "three_segment_film"
 # what people type after a double click on the canvas
 SEARCHED = ("extend", "ltx2 extend", "continue video", "image to video", "first frame", "last frame", "long video")
 WHOLE = ("Generate", "Story", "ExtendVideo")  # nodes that need no other to make something
+CARD = {False: "canvas_film", True: "vue_film"}  # what its state is saved as, by whether Nodes 2.0 draw the page
 SMALL = {OURS + "Generate": {"width": 64, "height": 64, "seconds": 0.7, "preset": "ltx2_fast"}}
 
 SCRIPT = """# my film
@@ -53,12 +54,13 @@ def seen(request, host, browser, tmp_path_factory):
     for suffix in (".png", ".safetensors", ".json"):
         uploads.append(folder / f"any_state_{'vue' if request.param else 'canvas'}{suffix}")
         uploads[-1].write_bytes(b"not read by the page")
-    # another seed, since nodes that the host has in its cache tell nothing
+    # another seed, since nodes that the host has in its cache tell nothing, and a name that no other test saves under
     small = {kind: {**widgets, "seed": int(request.param)} for kind, widgets in SMALL.items()}
+    small[OURS + "SaveState"] = {"filename_prefix": f"page/{CARD[request.param]}"}
     workflows = [{"name": name, "path": str(real.WORKFLOWS / f"{name}.json")} for name in visited(request.param)]
     workflows = [{**one, "queue": small} if one["name"] == QUEUED else one for one in workflows]
     workflows += [{"name": f"older {name}", "path": str(OLDER / f"{name}.json")} for name in SAVED_BEFORE]
-    dropped = str(host.base / f"output/continuum/film_0000{1 + request.param}_.png")
+    dropped = str(host.base / f"output/page/{CARD[request.param]}_00001_.png")
     given = {"workflows": workflows, "uploads": [str(path) for path in uploads], "dropped": dropped, "search": SEARCHED}
     given["story"] = {"script": SCRIPT, "folder": f"board/{request.param}"}
     return browser.visit(host, vue=request.param, **given)
@@ -159,10 +161,11 @@ def test_a_search_finds_what_makes_a_segment_before_its_helpers(seen, words):
 
 def test_a_card_that_is_dropped_on_the_loader_is_loaded_and_one_on_the_canvas_opens_its_workflow(seen):
     on_node, on_canvas = seen["uploads"][3:]
-    assert on_node["value"].startswith("film_") and on_node["picture"] == 64 and on_node["nodes"] == 1
+    assert on_node["value"] in {f"{name}_00001_.png" for name in CARD.values()}
+    assert on_node["picture"] == 64 and on_node["nodes"] == 1
     assert on_node["text"].split("\n")[:2] == ["segment 3", "64×64, 9 frames carried"]
     # only states are listed, the newest first
-    assert on_node["listed"][0] == on_node["value"] and any("continuum/film" in name for name in on_node["listed"])
+    assert on_node["listed"][0] == on_node["value"] and any("page/" in name for name in on_node["listed"])
     assert not [name for name in on_node["listed"] if "any_state" in name or "first.png" in name]
     assert on_canvas["nodes"] == len(WORKFLOWS[QUEUED].nodes) + 1
 
