@@ -4,9 +4,10 @@ Nothing but the header is read until a tensor is loaded. Quantised weights appea
 the weight that they stand for; see :mod:`.quantized`.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from .lazy_tensor import LazyTensor
 from .quantization.detection import fold_quantized
 from .quantization.packed import QuantizedTensor
 from .safetensors_header import read_header
-from .weight_file import open_weight_file
+from .weight_file import WeightFile, held_weight_file, open_weight_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,23 @@ def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> 
     return Checkpoint(files, tuple(file.path for file in files), MappingProxyType(metadata), MappingProxyType(tensors))
 
 
+@contextlib.contextmanager
+def held_checkpoint(path: str | os.PathLike) -> Iterator[CheckpointFile]:
+    """One file that others may replace or take away meanwhile: read through one handle while the block lasts, so that
+    its header and its tensors are of one file. Tensors are loaded in the block and not mapped.
+
+    Raises OSError when it cannot be opened (FileNotFoundError: it is not there, or not any more), CheckpointError when
+    it is damaged.
+    """
+    with held_weight_file(path) as (file, first):
+        yield _parsed(file, first)
+
+
 def _open(path: str | os.PathLike) -> CheckpointFile:
-    file, first = open_weight_file(path)
+    return _parsed(*open_weight_file(path))
+
+
+def _parsed(file: WeightFile, first: bytes) -> CheckpointFile:
     if first.startswith(b"GGUF") and file.path.suffix.lower() != ".safetensors":
         tensors, metadata = read_gguf(file)
         _check_part(file.path, metadata)

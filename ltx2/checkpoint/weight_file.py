@@ -4,11 +4,16 @@ Symlinks are followed, since people keep one copy of a model in several folders,
 regular file. A file that is replaced or changed after it was opened is refused by every later read; tensors handed out
 before keep the bytes of the old file, as long as the new one was put in its place by renaming. Overwriting a mapped
 file in place changes or breaks what was handed out, as with any mapping.
+
+A file that others replace or take away as they like is held (:func:`held_weight_file`): read through one handle.
 """
 
+import contextlib
+import io
 import mmap
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +46,15 @@ class WeightFile:
     """An open file: where it is, how long it is, what it was when it was opened, and its bytes.
 
     ``mapping`` is private to this process (writing to a tensor never reaches the file) and None where the system
-    refuses one; tensors are read into memory then.
+    refuses one; tensors are read into memory then. ``handle``: everything is read through it, and what its path names
+    meanwhile does not matter; None: the file is opened again for each read.
     """
 
     path: Path
     size: int
     identity: tuple[int, ...]
     mapping: mmap.mmap | None
+    handle: io.FileIO | None = None
 
     @property
     def name(self) -> str:
@@ -72,9 +79,7 @@ class WeightFile:
         if not nbytes:
             return out
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                if _identity(os.fstat(file.fileno())) != self.identity:
-                    raise self._changed()
+            with self._opened() as file:
                 file.seek(offset)
                 target, done = out.numpy().data, 0
                 while done < nbytes:
@@ -85,6 +90,16 @@ class WeightFile:
         except OSError as error:
             raise self._unreadable(error) from error
         return out
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[io.FileIO]:
+        if self.handle is not None:
+            yield self.handle
+            return
+        with open(self.path, "rb", buffering=0) as file:
+            if _identity(os.fstat(file.fileno())) != self.identity:
+                raise self._changed()
+            yield file
 
     def _unreadable(self, error: OSError) -> CheckpointError:
         return CheckpointError(f"{self.path} cannot be read any more ({error.strerror}): load it again")
@@ -121,6 +136,17 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(f"{path} cannot be opened ({reason}): check the path") from error
     return WeightFile(path, status.st_size, _identity(status), mapping), first
+
+
+@contextlib.contextmanager
+def held_weight_file(path: str | os.PathLike) -> Iterator[tuple[WeightFile, bytes]]:
+    """The file and its first bytes (at most 32), as it is now while the block lasts, whatever others give its name to
+    or take away meanwhile. Nothing is mapped. Raises OSError when it cannot be opened."""
+    path = Path(path)
+    with open(path, "rb", buffering=0) as handle:
+        status = os.fstat(handle.fileno())
+        file = WeightFile(path, status.st_size, _identity(status), None, handle)
+        yield file, file.read(0, min(32, status.st_size)).numpy().tobytes()
 
 
 def _map(descriptor: int, size: int) -> mmap.mmap | None:

@@ -1,6 +1,8 @@
 """Contexts of prompts in a folder, for the next run: one file each, whole or not there, the longest unused go first.
 
-Several processes may use one folder. Nothing in it is touched but files of these names.
+Several processes may use one folder: a file is written beside its place and gets its name when it is whole, and it is
+read through one handle, so that what others replace, use or take away meanwhile is neither damage nor a mixture.
+Nothing in it is touched but files of these names.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 
 from ..atomic_files import clean_stale_temps, reason, write_atomic
-from ..checkpoint.reader import open_checkpoint
+from ..checkpoint.reader import CheckpointFile, held_checkpoint
 from ..errors import CheckpointError, Ltx2Warning, RequestError, one_line
 from ..values import TextContext
 
@@ -68,10 +70,12 @@ class ContextFolder:
         if not path.is_file():
             return None
         try:
-            found = _read_context(path)
-        except CheckpointError as error:
-            if path.is_file():  # else another process took it away just now
-                self._tell(f"the cached text {path.name} is damaged ({error}): it is made anew", path.name)
+            with held_checkpoint(path) as file:
+                found = _context_in(file)
+        except FileNotFoundError:  # another process took it away just now
+            return None
+        except (OSError, CheckpointError) as error:
+            self._tell(f"the cached text {path.name} is damaged ({reason(error)}): it is made anew", path.name)
             return None
         self._used(path)
         return found
@@ -79,9 +83,12 @@ class ContextFolder:
     def note(self, identity: str, prompt: str) -> tuple[bool, str | None]:
         """Whether a prompt's context is there, and what is to be told of it, read without the context itself."""
         path = self._context_path(identity, prompt)
+        if not path.is_file():
+            return False, None
         try:
-            metadata = open_checkpoint(path).metadata if path.is_file() else {}
-        except CheckpointError:
+            with held_checkpoint(path) as file:
+                metadata = file.metadata
+        except (OSError, CheckpointError):
             return False, None
         return metadata.get("kind") == _KIND, metadata.get("note")
 
@@ -94,9 +101,11 @@ class ContextFolder:
         """Facts that were kept under a key, or None."""
         path = self._facts_path(key)
         try:
-            if path.stat().st_size > _LARGEST_FACTS:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_FACTS + 1)
+            if len(data) > _LARGEST_FACTS:
                 raise ValueError("it is too long")
-            told = json.loads(path.read_bytes().decode("utf-8"))
+            told = json.loads(data.decode("utf-8"))
             facts = told["facts"]
             if told["sha256"] != _digest(json.dumps(facts, sort_keys=True)) or not isinstance(facts, dict):
                 raise ValueError("it does not match its SHA-256")
@@ -188,8 +197,7 @@ def _context_bytes(kept: KeptContext) -> bytes:
     return b"".join((struct.pack("<Q", len(header)), header, *data))
 
 
-def _read_context(path: Path) -> KeptContext:
-    file = open_checkpoint(path)
+def _context_in(file: CheckpointFile) -> KeptContext:
     if file.metadata.get("kind") != _KIND or file.metadata.get("format") != _FORMAT or "video" not in file.tensors:
         raise CheckpointError("it is no text context of this version")
     tensors = {name: file.tensors[name].load(mapped=False) for name in _PARTS if name in file.tensors}
