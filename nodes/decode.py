@@ -10,7 +10,7 @@ from ..ltx2.stages import steps
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.video_decoding import pictures
 from ..ltx2.values import AVLatent, Waveform
-from . import host, sockets
+from . import host, reporting, sockets
 from .placement import models_of
 from .sockets import AudioVae, LatentValue, VideoVae, audio_value
 
@@ -153,7 +153,7 @@ def latent_of(clip: LatentValue) -> AVLatent:
 
 def frames_of(models: Models, clip: LatentValue, report=None):
     """Pieces [n, H, W, 3] float32 in 0…1 of a clip that was denoised, in order of time."""
-    report = report or host.progress_reporter("video decoding")
+    report = report or reporting.reporter("video decoding")
     for pixels in steps.decode_pixels(models, latent_of(clip).video, clip.rng_state, progress=report):
         host.check_interrupted()
         yield pictures(pixels)
@@ -173,9 +173,7 @@ def images_of(pieces, latent: AVLatent) -> torch.Tensor:
 
 
 def sound_of(models: Models, clip: LatentValue) -> Waveform | None:
-    return steps.decode_sounds(models, latent_of(clip), clip.sound, progress=host.progress_reporter("audio decoding"))[
-        0
-    ]
+    return steps.decode_sounds(models, latent_of(clip), clip.sound, progress=reporting.reporter("audio decoding"))[0]
 
 
 def whole_clip(clip: LatentValue, pieces, sound: Waveform | None) -> FinishedSegment:

@@ -17,7 +17,7 @@ from ..ltx2.stages.presets import PRESETS, parse_override, setting_overrides
 from ..ltx2.stages.request import FIRST_PASS, SECOND_PASS, make_job
 from ..ltx2.story.segment_job import source_of
 from ..ltx2.values import AVLatent
-from . import host, sockets
+from . import host, reporting, sockets
 from .models import upsampler_of
 from .placement import models_of
 from .releases import check_same_release, context_for
@@ -318,7 +318,7 @@ class UpsampleNode(host.io.ComfyNode):
                 f"the clip is {latent.stage}, expected one that was denoised at half size: choose a preset of two stages, or leave out Upsample and Refine"
             )
         models = models_of(video_vae=video_vae, upsampler=upsampler_of(upsampler), made_with=latent.version)
-        larger = steps.upsample_latent(models, latent.latent, progress=host.progress_reporter("upsampling"))
+        larger = steps.upsample_latent(models, latent.latent, progress=reporting.reporter("upsampling"))
         before, larger = latent.latent.video, larger.to(host.result_device())
         return host.io.NodeOutput(replace(latent, latent=larger, stage=sockets.UPSAMPLED, half=before))
 
@@ -418,7 +418,7 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
     """Denoise an empty clip; what it draws afterwards is kept for the next step."""
     request = replace(clip.request, positive=positive, negative=negative)
     job = make_job(models, request, parts=(FIRST_PASS,))
-    report = host.progress_reporter("video encoding", "denoising", names=models.names)
+    report = reporting.reporter("video encoding", "denoising", names=models.names)
     inputs = inputs_of(models, job, positive, negative)
     latent, held_to = held_first_pass(models, job, inputs, noise=given_noise(noise, job.seed), progress=report)
     # encoded here once: later stages have no audio VAE
@@ -442,7 +442,7 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
     """Denoise an enlarged clip again at full size; a seed below 0 goes on with what the first stage drew."""
     request = replace(clip.request, positive=positive, negative=negative)
     job = make_job(models, request, parts=(SECOND_PASS,))
-    report = host.progress_reporter("video encoding", "refining", names=models.names)
+    report = reporting.reporter("video encoding", "refining", names=models.names)
     generators = steps.generators_of(models, job.seed if seed < 0 else seed, 1)
     if seed < 0:
         generators[0].set_state(clip.rng_state)

@@ -21,7 +21,7 @@ from ..ltx2.story.found import (
 )
 from ..ltx2.story.segment_job import state_after
 from ..ltx2.values import Waveform
-from . import host
+from . import host, reporting
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
@@ -135,7 +135,7 @@ class ExtendVideo(host.io.ComfyNode):
             return _in_front(models, go_before(models, request, source, context=context or None), cls.hidden)
         start = go_on(models, request, source, context=context or None, handoff=Handoff(drift=drift))
         made = start.made
-        report = host.progress_reporter(*STAGES, names=models.names)
+        report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
         told = [str(made.timing), f"{segment.geometry}, seed {segment.seed}", *start.notes]
@@ -182,7 +182,7 @@ def _frames_inputs() -> list:
 
 def _in_front(models, made, hidden):
     """What Extend Video gives where it goes backward."""
-    report = host.progress_reporter(*STAGES, names=models.names)
+    report = reporting.reporter(*STAGES, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
     told = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
@@ -293,7 +293,7 @@ class Retake(host.io.ComfyNode):
             Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
         )
         made = retaking(models, request, film, part)
-        report = host.progress_reporter(*STAGES, names=models.names)
+        report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [str(made.window), *film.notes, *made.job.notes]
         new = frames_of(segment, report) if made.window.picture else ()
@@ -358,7 +358,7 @@ class Dub(host.io.ComfyNode):
             Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
         )
         made = dubbing(models, request, _file_of(video, cls.hidden))
-        report = host.progress_reporter(*STAGES, names=models.names)
+        report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
         target = host.save_target("continuum/dubbed", kind="temp").path(".mp4")

@@ -7,7 +7,7 @@ from ..ltx2.stages import steps
 from ..ltx2.stages.doubling.rounds import double_rate
 from ..ltx2.stages.doubling.tiles import MOST_ROUNDS
 from ..ltx2.stages.request import DOUBLING, make_job
-from . import host, sockets
+from . import host, reporting, sockets
 from .models import upsampler_of
 from .placement import models_of, with_temporal_upsampler
 from .releases import check_same_release, context_for
@@ -67,7 +67,7 @@ class DoubleRate(host.io.ComfyNode):
         texts = {"positive": context_for(model, positive), "negative": context_for(model, negative)}
         job = make_job(models, replace(latent.request, double_rate=rounds, **texts), parts=(DOUBLING,))
         inputs = steps.Inputs(texts["positive"], texts["negative"], None, [], job.seeds)
-        report = host.progress_reporter("video decoding", "video encoding", "upsampling", "doubling")
+        report = reporting.reporter("video decoding", "video encoding", "upsampling", "doubling")
 
         def decode(index: int):
             return steps.decode_pixels(models, latent.latent.video, latent.rng_state, progress=report)

@@ -13,7 +13,7 @@ from ..ltx2.stages.request import Request
 from ..ltx2.stages.video_decoding import pictures
 from ..ltx2.story.segment_job import segment_job, state_after
 from ..ltx2.values import LAST, ImageCondition, Waveform
-from . import host, sockets
+from . import host, reporting, sockets
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .decode import images_of
@@ -325,7 +325,7 @@ class Generate(host.io.ComfyNode):
 def carried_out(models, made, written: list[str]):
     """The node's outputs: a segment sampled and decoded, and what it leaves. written: what to tell before the rest."""
     stages = DOUBLED_STAGES if made.job.settings.rounds else STAGES
-    report = host.progress_reporter(*stages, names=models.names)
+    report = reporting.reporter(*stages, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
     carried = state_after(made, segment, images if segment.base is None else last_frames_of(segment.base, made.overlap))

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -230,13 +229,6 @@ def without_folders(text: str) -> str:
 
 def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
-
-
-def progress_reporter(*stages: str, part: int = 0, parts: int = 1, names: Sequence[str] = ()):
-    """A callback for the engine's progress: see ``progress.reporter``."""
-    from .progress import reporter  # which asks this file
-
-    return reporter(stages, part, parts, names)
 
 
 def progress_bar(total: int):

@@ -6,7 +6,7 @@ from ..ltx2.checkpoint.adapters.difference import LoadedDifference
 from . import host
 
 
-class EngineChange(host.WeightAdapter):  # type: ignore[valid-type, misc]  # of the host, whose types are unknown
+class EngineChange(host.WeightAdapter):
     """One of the engine's differences as the host's patches are: it calls, moves and keeps them.
 
     weights: (the kind, names of the factors, the factors …); the host may make another one with factors elsewhere.

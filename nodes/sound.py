@@ -9,7 +9,7 @@ from ..ltx2.stages.request import Request
 from ..ltx2.story.sound import make_sound, sound_job, state_of_sound
 from ..ltx2.story.sound.making import MOST_PIXELS
 from ..ltx2.values import Waveform
-from . import host, sockets
+from . import host, reporting, sockets
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .denoise import BY_NAME, seed_input
@@ -127,9 +127,7 @@ def _made(models, job) -> tuple[Waveform, sockets.SegmentTiming, object]:
     def report(progress):
         reporters[len(windows)](progress)
 
-    reporters = [
-        host.progress_reporter(*STAGES, part=part, parts=len(job.windows)) for part in range(len(job.windows) + 1)
-    ]
+    reporters = [reporting.reporter(*STAGES, part=part, parts=len(job.windows)) for part in range(len(job.windows) + 1)]
     pieces = list(make_sound(models, job, progress=report, made=lambda *one: windows.append(one)))
     sound = Waveform(torch.cat([piece.samples for piece in pieces], dim=1), pieces[0].sample_rate)
     return sound, *windows[-1]

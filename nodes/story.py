@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..ltx2.atomic_files import file_path, is_portable_below
 from ..ltx2.errors import Ltx2Error, RequestError
-from . import host
+from . import host, reporting
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .drift import drift_input, with_drift
@@ -140,7 +140,7 @@ class Story(host.io.ComfyNode):
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
         def make(task):
-            progress = host.progress_reporter(*STAGES, part=task.index, parts=len(story.segments), names=models.names)
+            progress = reporting.reporter(*STAGES, part=task.index, parts=len(story.segments), names=models.names)
             return pipeline_generator(models, progress=progress)(task)
 
         with named_as(target):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..ltx2.errors import RequestError
 from ..ltx2.stages.request import Request
 from ..ltx2.text.prompts import NEGATIVE_PRESETS, negative_prompt
-from . import host
+from . import host, reporting
 from .placement import models_of
 from .sockets import Context, ContextValue, TextEncoder
 
@@ -79,9 +79,9 @@ def written_out(models, request, going_on: bool = False) -> tuple[str, list[str]
 
     check_prompt(request.prompt)
     with can_write():
-        made = enhanced_request(
-            models, request, going_on=going_on, progress=host.progress_reporter("writing the prompt")
-        )[1]
+        made = enhanced_request(models, request, going_on=going_on, progress=reporting.reporter("writing the prompt"))[
+            1
+        ]
     return made.text, [f"prompt by {made.writer}, seed {made.seed}: {made.text}"]
 
 
@@ -101,7 +101,7 @@ def story_enhancer(models, story):
     if not story.is_enhanced:
         return None
     with can_write():
-        return pipeline_enhancer(models, progress=host.progress_reporter("writing the prompt"))
+        return pipeline_enhancer(models, progress=reporting.reporter("writing the prompt"))
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def encode(text_encoder, prompt: str, negative: str) -> list:
 
     check_prompt(prompt)
     models = models_of(text_encoder=text_encoder)
-    made = encode_texts(models, [prompt, negative_prompt(negative)], progress=host.progress_reporter("text encoding"))
+    made = encode_texts(models, [prompt, negative_prompt(negative)], progress=reporting.reporter("text encoding"))
     notes = models.prompt_note(prompt), models.prompt_note(negative_prompt(negative), "the negative prompt")
     return [ContextValue(context, text_encoder.version, text_encoder.loras, told) for context, told in zip(made, notes)]
 

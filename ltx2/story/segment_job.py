@@ -82,8 +82,12 @@ def segment_job(
         # size and length first, without asking for a network
         sized = make_job(models, open_request(request, state), parts=())
         # what depends on the state is left as it was asked for
-        own = {"seed": request.seed, "audio_latents": request.audio_latents, "keyframe_slots": request.keyframe_slots}
-        asked = replace(sized.request, **own)
+        asked = replace(
+            sized.request,
+            seed=request.seed,
+            audio_latents=request.audio_latents,
+            keyframe_slots=request.keyframe_slots,
+        )
         continued, following = continue_request(asked, state, handoff, source=source)
         told: tuple[str, ...] = ()
         if isinstance(continued.audio, Waveform):

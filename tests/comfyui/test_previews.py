@@ -23,7 +23,7 @@ def shown(pack, folders, monkeypatch):
     folder.mkdir(parents=True)
     if REAL:
         folder_paths.add_model_folder_path("vae_approx", str(folder), is_default=True)
-    progress = importlib.import_module(f"{PACK_NAME}.nodes.progress")
+    progress = importlib.import_module(f"{PACK_NAME}.nodes.reporting")
     values = sys.modules[f"{PACK_NAME}.ltx2.values"]
     yield folder, lambda video, names=(): progress.preview_picture(values.AVLatent(video, None), names)
     if REAL:

@@ -253,8 +253,8 @@ def test_a_cancelled_run_leaves_the_host_usable(run, whole_run, folders, pack, m
     import comfy.model_management as mm
 
     given, before = whole_run
-    host = pack.nodes.host
-    original = host.progress_reporter
+    reporting = pack.nodes.reporting
+    original = reporting.reporter
 
     def cancelling(*stages, **more):
         report = original(*stages, **more)
@@ -266,10 +266,10 @@ def test_a_cancelled_run_leaves_the_host_usable(run, whole_run, folders, pack, m
 
         return hook
 
-    monkeypatch.setattr(host, "progress_reporter", cancelling)
+    monkeypatch.setattr(reporting, "reporter", cancelling)
     with pytest.raises(mm.InterruptProcessingException):
         run("Generate", **given)
-    monkeypatch.setattr(host, "progress_reporter", original)
+    monkeypatch.setattr(reporting, "reporter", original)
     # the stage that was cancelled had a LoRA on the model
     assert torch.equal(run("Generate", **given).args[0], before) and not given["model"].patcher.patches
 

@@ -70,8 +70,8 @@ def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
     class Stopped(BaseException):
         pass
 
-    host, seen = pack.nodes.host, []
-    reporter = host.progress_reporter
+    reporting, seen = pack.nodes.reporting, []
+    reporter = reporting.reporter
 
     def stopping(*stages, part=0, parts=1, **more):
         seen.append((part, parts))
@@ -79,7 +79,7 @@ def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
             raise Stopped
         return reporter(*stages, part=part, parts=parts, **more)
 
-    monkeypatch.setattr(host, "progress_reporter", stopping)
+    monkeypatch.setattr(reporting, "reporter", stopping)
     with pytest.raises(Stopped):
         story(folder="stopped")
     assert "1 segments made, 1 kept" in story(folder="stopped").args[2]

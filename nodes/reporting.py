@@ -20,7 +20,7 @@ STEPS = 1000  # of a bar
 LARGEST_PREVIEW = 1024  # pixels
 
 
-def reporter(stages: Sequence[str], part: int = 0, parts: int = 1, names: Sequence[str] = ()):
+def reporter(*stages: str, part: int = 0, parts: int = 1, names: Sequence[str] = ()):
     """A callback for the engine's progress: moves the node's bar and the console's, shows what denoising sees and stops
     when the user cancels.
 
