@@ -1,6 +1,9 @@
 """``python -m ltx2`` is the ``ltx2`` command."""
 
+import signal
 import sys
+
+INTERRUPTED, ALARM_SECONDS = 130, 8.0
 
 
 def main() -> int:
@@ -8,10 +11,14 @@ def main() -> int:
     try:
         from .cli import main as run
 
-        return run()
+        status = run()
     except KeyboardInterrupt:
         sys.stderr.write("ltx2: interrupted\n")
-        return 130
+        status = INTERRUPTED
+    if status == INTERRUPTED and hasattr(signal, "setitimer"):
+        # the system ends the process, whatever a library's threads still do as the interpreter closes
+        signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS)
+    return status
 
 
 if __name__ == "__main__":

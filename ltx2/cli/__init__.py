@@ -7,6 +7,7 @@ import warnings
 
 from .. import __version__
 from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
+from ..parallel.ranks import launched
 from .ranks import is_lost_rank, run_verb
 
 # The order of the help page.
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("ltx2: interrupted", file=sys.stderr)
+        if not launched():  # the launcher says it, once for all
+            print("ltx2: interrupted", file=sys.stderr)
         return 130
 
 

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .parents import INTERRUPTED
 from .ranks import LAUNCHER_VARIABLE, STORE_VARIABLE
 
 POLL_SECONDS = 0.05
 # How long ranks may take to end by themselves once they are asked to.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 5.0
 
 
 def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> int:
@@ -25,36 +26,36 @@ def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> i
     to terminate. Ranks print for themselves, all but the first only what went wrong; log: takes what the launcher has
     to say.
     """
-    with _terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="ltx2-ranks-") as folder:
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-m", "ltx2", *arguments], env=_environment(rank, size, Path(folder) / "store")
-            )
-            for rank in range(size)
-        ]
+    with _asked_to_end() as asked, tempfile.TemporaryDirectory(prefix="ltx2-ranks-") as folder:
+        ranks: list[subprocess.Popen] = []
         try:
-            return _wait(ranks, log)
-        except KeyboardInterrupt:
-            return 130
+            for rank in range(size):
+                environment = _environment(rank, size, Path(folder) / "store")
+                ranks.append(subprocess.Popen([sys.executable, "-m", "ltx2", *arguments], env=environment))
+            return _wait(ranks, asked, log)
         finally:
-            _end(ranks)
+            _end(ranks, asked)
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A request to terminate ends the block as the keyboard does, so that no rank is left behind."""
+def _asked_to_end() -> Iterator[list[int]]:
+    """The signals that asked this process to end during the block, as they come.
+
+    Nothing is raised: an exception could come between any two steps, even while a lock of ``subprocess`` is held, and
+    whoever waits for that lock afterwards waits for ever. A shell that starts a run in the background has it ignore
+    the keyboard; that stays.
+    """
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, frame: asked.append(number)) for number in numbers}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
@@ -69,35 +70,39 @@ def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
     return {**os.environ, **{name: str(value) for name, value in own.items()}}
 
 
-def _wait(ranks: Sequence[subprocess.Popen], log: Callable[[str], None]) -> int:
-    """Until all have ended well, or one has not."""
+def _wait(ranks: Sequence[subprocess.Popen], asked: Sequence[int], log: Callable[[str], None]) -> int:
+    """Until all have ended well, or one has not, or somebody asked for the end."""
     while True:
         states = [rank.poll() for rank in ranks]
+        if asked:
+            log("interrupted")
+            return INTERRUPTED
         failed = [(rank, state) for rank, state in enumerate(states) if state]
         if failed:
             rank, state = failed[0]
             if state < 0:
                 log(f"rank {rank} was killed (signal {-state}): the others were ended")
+            if state == INTERRUPTED:
+                log("interrupted")
             return state if state > 0 else 128 - state
         if all(state == 0 for state in states):
             return 0
         time.sleep(POLL_SECONDS)
 
 
-def _end(ranks: Sequence[subprocess.Popen]) -> None:
-    """Ask the ranks to end, and end those that do not in time; who is in a hurry interrupts once more."""
-    try:
-        for rank in ranks:
-            if rank.poll() is None:
-                with contextlib.suppress(OSError):
-                    rank.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for rank in ranks:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                rank.wait(max(0.0, deadline - time.monotonic()))
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for rank in ranks:
-            rank.kill()  # nothing happens to one that has ended
-            rank.wait()
+def _end(ranks: Sequence[subprocess.Popen], asked: Sequence[int], grace_seconds: float = GRACE_SECONDS) -> None:
+    """Ask the ranks to end, and end those that do not in time; who is in a hurry asks once more."""
+    heard = len(asked)
+    for rank in ranks:
+        with contextlib.suppress(OSError):
+            rank.terminate()  # nothing happens to one that has ended
+    deadline = time.monotonic() + grace_seconds
+    while time.monotonic() < deadline and len(asked) == heard and any(rank.poll() is None for rank in ranks):
+        time.sleep(POLL_SECONDS)
+    for rank in ranks:
+        with contextlib.suppress(OSError):
+            rank.kill()
+    for rank in ranks:
+        # one that a driver holds cannot even be killed, and is not waited for
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            rank.wait(grace_seconds)

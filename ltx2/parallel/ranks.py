@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import Ltx2Error, RequestError
-from .parents import end_with_parent
+from .parents import ALARM_SECONDS, end_when_asked, end_with_parent, end_within, stop_listening
 
 TIMEOUT_SECONDS = 1800.0
 # Names the file over which ranks of one machine find each other, so that no port has to be free.
@@ -81,6 +80,11 @@ def given_ranks() -> int | None:
     return int(os.environ["WORLD_SIZE"])
 
 
+def launched() -> bool:
+    """Whether our own launcher started this process as a rank; it tells the user what there is to tell of the end."""
+    return LAUNCHER_VARIABLE in os.environ
+
+
 def follows() -> bool:
     """Whether the environment says that this process is a rank other than the first."""
     return os.environ.get("RANK", "0") != "0" and (given_ranks() or 1) > 1
@@ -92,7 +96,8 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
 
     device: ``cuda`` takes the GPU of the local rank. Raises RequestError where there are fewer GPUs than local ranks.
     """
-    if LAUNCHER_VARIABLE in os.environ:
+    if launched():
+        end_when_asked()
         end_with_parent(int(os.environ[LAUNCHER_VARIABLE]))
     device = local_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -107,10 +112,13 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
         rank, size = dist.get_rank(), dist.get_world_size()
         groups = {members: dist.new_group(members) for members in _all_members(size)}
         yield Ranks(rank, size, device, groups)
+    except BaseException:
+        if launched():
+            end_within(ALARM_SECONDS)  # the others wait for this one until it has ended
+        raise
     finally:
-        if LAUNCHER_VARIABLE in os.environ:
-            # the launcher asks all to end when one does; who is ending by itself need not hear it
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if launched():
+            stop_listening()  # the launcher asks all to end when one does; who is ending by itself need not hear it
         # ends the process's own part at once: waiting for ranks that may be gone would hang
         dist.destroy_process_group()
 

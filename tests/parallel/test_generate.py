@@ -103,6 +103,13 @@ def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded
         assert found.returncode == 1 and sentence in found.stderr and len(found.stderr.splitlines()) == 1
 
 
+# The keyboard's signal is ignored by what a shell starts in the background, and so by tests that run there.
+HEARING = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('ltx2', run_name='__main__', alter_sys=True)"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of one process to another")
 @pytest.mark.parametrize(
@@ -117,7 +124,7 @@ def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded
 def test_whatever_ends_one_process_ends_all_and_leaves_no_half_file(tiny, tmp_path, hit, number, status, words):
     arguments = command(tiny("2.3"), tmp_path / "out.mp4", "--preset", "ltx2_3_base", "--steps", "200", "--gpus", "2")
     process = subprocess.Popen(
-        [sys.executable, "-m", "ltx2", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", HEARING, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert any("2 guidance passes" in line for line in process.stderr)  # at work from now on
     everybody = [process.pid, *_children(process.pid, 2)]
