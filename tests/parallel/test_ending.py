@@ -1,5 +1,6 @@
 """Nothing that is asked to end can hang: neither a rank that does not listen, nor the launcher that waits for it."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -36,7 +37,9 @@ def started(*arguments: str, background: bool = False) -> subprocess.Popen:
     program = [sys.executable, "-c", *arguments]
     if background:
         program = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *program]
-    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # whoever runs these tests in the background has the keyboard's signal ignored, which goes on to what is started
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=hears)
     process.stdout.readline()
     return process
 
