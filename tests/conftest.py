@@ -11,7 +11,8 @@ import torch
 torch.set_num_threads(1)
 # rooms and files whose tests run whole programs, films, trainings or campaigns
 SLOW = (
-    *("cli/", "examples/", "fuzz/", "mini/", "parallel/", "training/"),
+    *("benchmarks/", "cli/", "examples/", "fuzz/", "mini/", "parallel/", "stages/placing/", "training/"),
+    *("networks/transformer/test_compiled", "stages/test_pipeline", "stages/test_text_cache", "stages/test_doubling"),
     *("comfyui/test_film_nodes", "comfyui/test_road", "comfyui/test_sound_node", "comfyui/test_story_node"),
     *("checkpoint/test_lora_networks", "media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
 )
