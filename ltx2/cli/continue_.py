@@ -2,7 +2,7 @@
 film that was found."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..continuation import FolderBlobs, save_attachment
@@ -112,6 +112,21 @@ def _said(args: argparse.Namespace, segment: Segment, made: SegmentJob, models: 
     return with_said_of_drift(args, said)
 
 
+def _asked(
+    args: argparse.Namespace,
+    models: Models,
+    opened: Callable[[Request], Request],
+    bars: Bars,
+    going_on: bool = True,
+) -> Request:
+    """What the command line asks for. opened: completes a request with what the film or state says; going_on: the
+    prompt is written out as that of a shot that starts from pictures."""
+    request = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
+    request = with_slots(args, request)
+    request = with_voice(args, with_references(args, models, request, opened))
+    return with_enhanced_prompt(args, models, request, going_on=going_on, progress=bars)
+
+
 def _after_state(args: argparse.Namespace, saved: Path) -> None:
     if args.context is not None:
         raise RequestError("--context is for films: a state has the frames that it starts from, leave it out")
@@ -122,10 +137,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
         def opened(asked: Request) -> Request:
             return open_request(asked, state)
 
-        asked = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
-        asked = with_slots(args, asked)
-        request = with_references(args, models, asked, opened)
-        request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
+        request = _asked(args, models, opened, bars)
         made = segment_job(models, request, state, _handoff(args))
         notes = options.notes_of(args, models, made.job)
         options.log_notes(notes)
@@ -146,17 +158,14 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
 def _after_film(args: argparse.Namespace, saved: Path) -> None:
     if args.blobs:
         raise RequestError(f"--blobs is for states, {args.state} is a film: leave it out")
-    if Path(args.out).exists() and Path(args.state).exists() and Path(args.out).samefile(args.state):
-        raise RequestError(f"cannot write {args.out}: it is the film that is gone on from, use another name")
+    options.check_other_file(args.out, args.state, "the film that is gone on from")
     with Bars() as bars:
         models = options.load(args, bars)
 
         def opened(asked: Request) -> Request:
             return sized_after_film(models, asked, args.state)
 
-        asked = with_slots(args, options.request_from(args, models, args.prompt, opened))
-        request = with_references(args, models, asked, opened)
-        request = with_enhanced_prompt(args, models, with_voice(args, request), going_on=True, progress=bars)
+        request = _asked(args, models, opened, bars)
         start = go_on(models, request, args.state, context=args.context, handoff=_handoff(args))
         made = start.made
         notes = (*start.film.notes, *options.notes_of(args, models, made.job))
@@ -185,17 +194,14 @@ def _before_film(args: argparse.Namespace) -> None:
     given = [name for name, value in others if value]
     if given:
         raise RequestError(f"{given[0]} is for what comes behind: leave it out, or leave --before out")
-    if Path(args.out).exists() and Path(args.state).exists() and Path(args.out).samefile(args.state):
-        raise RequestError(f"cannot write {args.out}: it is the film that the new part leads to, use another name")
+    options.check_other_file(args.out, args.state, "the film that the new part leads to")
     with Bars() as bars:
         models = options.load(args, bars)
 
         def opened(asked: Request) -> Request:
             return sized_after_film(models, asked, args.state)
 
-        asked = with_slots(args, options.request_from(args, models, args.prompt, opened))
-        request = with_references(args, models, asked, opened)
-        request = with_enhanced_prompt(args, models, with_voice(args, request), progress=bars)
+        request = _asked(args, models, opened, bars, going_on=False)
         made = go_before(models, request, args.state, context=args.context, strength=args.strength)
         notes = (*made.film.notes, *options.notes_of(args, models, made.job))
         options.log_notes(notes)

@@ -386,6 +386,12 @@ def check_out(out: str | Path, count: int = 1) -> None:
             _check_folder(path)
 
 
+def check_other_file(out: str, source: str, what: str) -> None:
+    """Raises RequestError for a result that would be written over what it is made from. what: that is."""
+    if Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
+        raise RequestError(f"cannot write {out}: it is {what}, use another name")
+
+
 def check_film(out: str | Path, expected: str = "a name that ends in .mp4") -> None:
     """Raise RequestError for a film that cannot be written under this name, before the work is done."""
     if Path(out).suffix.lower() not in FILM_SUFFIXES:

@@ -133,8 +133,7 @@ def _check(args: argparse.Namespace, of_film: bool) -> None:
         options.check_film(args.out)
         if args.seconds is not None or args.fps is not None:
             raise RequestError("the sound of a film is as long as the film: leave --seconds and --fps out")
-        if Path(args.out).exists() and Path(args.start).exists() and Path(args.out).samefile(args.start):
-            raise RequestError(f"cannot write {args.out}: it is the film that sound is made for, use another name")
+        options.check_other_file(args.out, args.start, "the film that sound is made for")
         check_picture_can_stay(args.start)
     elif Path(args.out).suffix.lower() != ".wav":
         raise RequestError(f"cannot write {Path(args.out).name}: expected a name that ends in .wav")

@@ -41,6 +41,8 @@ EXAMPLES = {
     "extend_a_video": 25 + FRAMES - OVERLAP,
     "retake_a_video": real.TAKE_FRAMES,
     "control_canny": FRAMES,
+    "control_pose": FRAMES,
+    "reference_sheet": FRAMES,
     "inpaint_a_video": FRAMES,
     "reference_voice": FRAMES,
     "dub_a_video": 25,
@@ -48,8 +50,8 @@ EXAMPLES = {
     "negative_prompt": FRAMES,
     "one_track_film": FILM,
 }
-# as control_canny, with another picture in, one of which needs a model of its own
-ALIKE = {"control_depth", "control_pose", "reference_sheet"}
+# as control_canny, but for a node that needs a model of its own
+ALIKE = {"control_depth"}
 
 
 def outputs_of(outputs: dict, key: str) -> list[dict]:

@@ -1,7 +1,6 @@
 """``ltx2 dub``: a film spoken anew, in its own voice."""
 
 import argparse
-from pathlib import Path
 
 from ...errors import RequestError
 from ...story.found import dubbing
@@ -39,8 +38,7 @@ def run(args: argparse.Namespace) -> None:
             raise RequestError(f"a dub takes length, rate, pictures and voice from its film: leave --{name} out")
     if args.samples != 1:
         raise RequestError("a film is dubbed once: leave --samples out, and change --seed for another take")
-    if Path(args.out).exists() and Path(args.film).exists() and Path(args.out).samefile(args.film):
-        raise RequestError(f"cannot write {args.out}: it is the film that is dubbed, use another name")
+    options.check_other_file(args.out, args.film, "the film that is dubbed")
     with Bars() as bars:
         models = options.load(args, bars)
         made = dubbing(models, options.request_from(args, models, args.prompt), args.film)

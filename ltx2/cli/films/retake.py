@@ -1,7 +1,6 @@
 """``ltx2 retake``: a part of a film made anew, in time, in the picture, or in one of picture and sound."""
 
 import argparse
-from pathlib import Path
 
 from ...clock import exact_seconds
 from ...errors import RequestError
@@ -64,8 +63,7 @@ def run(args: argparse.Namespace) -> None:
             raise RequestError(f"a part of a film has what is around it to go by: leave --{name} out")
     if args.samples != 1:
         raise RequestError("a part of a film is made once: leave --samples out, and change --seed for another take")
-    if Path(args.out).exists() and Path(args.film).exists() and Path(args.out).samefile(args.film):
-        raise RequestError(f"cannot write {args.out}: it is the film that a part is made anew of, use another name")
+    options.check_other_file(args.out, args.film, "the film that a part is made anew of")
     film = FilmFile(args.film, args.mask)
     with Bars() as bars:
         models = options.load(args, bars)
