@@ -136,6 +136,17 @@ def test_nodes_in_the_table_of_abilities_have_these_names():
     assert named and named <= known, named - known
 
 
+def test_the_readme_names_every_template_and_nodes_by_what_they_are_called():
+    rows = [row.strip("| ").split(" | ") for row in text("README.md").splitlines() if row.startswith("| ")]
+    made = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    shown = {name for row in rows if len(row) == 3 for name in re.findall(r"\*(\w+)\*", row[1])}
+    told = set(re.findall(r"(first_steps|three_segment_film)\*", text("README.md")))  # in "Your first film"
+    assert shown | told == made and len(told) == 2
+    known = {node["display_name"] for node in json.loads(text("locales/en/nodeDefs.json")).values()}
+    named = {name for row in rows for cell in row[1:] for name in re.findall(r"\*\*([^*]+)\*\*", cell)}
+    assert len(named) > 15 and named <= known, named - known
+
+
 @pytest.mark.slow
 def test_the_wheel_has_the_engine_and_its_types(tmp_path):
     pytest.importorskip("setuptools")
