@@ -14,10 +14,10 @@ from ..ltx2.film.drift import handed_on, read_reference, with_reference
 from ..ltx2.film.drift.look import loudness_of
 from ..ltx2.film.found import Writing
 from ..ltx2.film.provenance import read_provenance
-from ..ltx2.film.saved_film import check_film, film_of, write_after_film
+from ..ltx2.film.saved_film import check_film, film_of, with_film_file, write_after_film
 from ..ltx2.film.timeline import overlap_within
 from . import host
-from .film_before import OUTPUT, film_path, found_film, known_film
+from .film_before import OUTPUT, film_path, found_film
 from .shown import save_film, video_of
 from .sockets import FINISHED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
@@ -189,7 +189,7 @@ def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=
     target = host.save_target(filename_prefix, hidden, size)
     if video is not None:
         save_film(video, target.path(".mp4"), hidden)
-        state = known_film(state, target.path(".mp4"), target.annotated(".mp4"))
+        state = with_film_file(state, target.path(".mp4"), target.annotated(".mp4"))
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures: dict[str, Any] = {"images": [target.result(suffix)]} if suffix == ".png" else {}
     if video is not None:

@@ -1,19 +1,16 @@
 """The film that was saved with a state, in the host's folders: named when it is saved, found again when it is loaded."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from ..ltx2.errors import Ltx2Error, RequestError
-from ..ltx2.film.saved_film import SavedFilm, film_of, with_film
+from ..ltx2.film.saved_film import SavedFilm, film_of, with_film, with_film_file
 from ..ltx2.media import video_info
 from . import host
+from .paths import inside
 
 OUTPUT = " [output]"
-
-
-def known_film(state, path: Path, name: str):
-    """A state that knows the film that was saved with it. name: as the host's loaders take it."""
-    return with_film(state, SavedFilm(name, video_info(path).frames))
 
 
 def found_film(state, file: str):
@@ -21,16 +18,32 @@ def found_film(state, file: str):
     it, one sentence each."""
     film = film_of(state)
     if film is None:
-        return state, ()
-    if _there(film.file):
-        return state, (f"its film: {film.file.removesuffix(OUTPUT)}",)
-    beside = _beside(film, file)
-    if beside is None:
+        return _story_film(state, file)
+    elsewhere = film.file.endswith(
+        OUTPUT
+    )  # a node of some ComfyUI named it; else it is named as it lies beside the state
+    found = film.file if elsewhere and _there(film.file) else _beside(film, file)
+    if found is None and not elsewhere and _is_it(film.file, film):
+        found = film.file
+    if found is None:
         return state, (
-            f"its film {film.file.removesuffix(OUTPUT)} is not in ComfyUI's output folder nor beside the state: what is new "
-            "can be made, but not joined to it",
+            f"its film {film.file.removesuffix(OUTPUT)} is not in ComfyUI's {'output' if elsewhere else 'input'} folder nor "
+            "beside the state: what is new can be made, but not joined to it",
         )
-    return with_film(state, replace(film, file=beside)), (f"its film: {beside.removesuffix(OUTPUT)}",)
+    return with_film(state, replace(film, file=found)), (f"its film: {found.removesuffix(OUTPUT)}",)
+
+
+def _story_film(state, file: str):
+    """The same of a state in a story's folder, whose journal knows the film that ends with it."""
+    from ..ltx2.story.film_file import film_of_stored_state
+
+    path, _, kind = file.partition(" [")
+    film = film_of_stored_state(host.user_file(file))
+    base = host.user_folder(kind.rstrip("]") or "input")
+    if film is None or not inside(base, film):
+        return state, ()
+    name = Path(os.path.realpath(film)).relative_to(os.path.realpath(base)).as_posix()
+    return with_film_file(state, film, f"{name} [{kind}" if kind else name), (f"its film: {name}",)
 
 
 def film_path(state) -> Path:
@@ -56,14 +69,18 @@ def _there(name: str) -> bool:
         return False
 
 
-def _beside(film: SavedFilm, file: str) -> str | None:
-    """The name of a film of the same name and length that lies in the folder of a state's own file."""
-    path, mark, kind = file.partition(" [")
-    own = film.file.partition(" [")[0].replace("\\", "/").rpartition("/")[2]
-    folder, slash, _ = path.replace("\\", "/").rpartition("/")
-    name = f"{folder}{slash}{own}{mark}{kind}"
+def _is_it(name: str, film: SavedFilm) -> bool:
+    """Whether a film of the right length lies under a name."""
     try:
-        fits = _there(name) and video_info(host.user_file(name)).frames == film.frames
+        return _there(name) and video_info(host.user_file(name)).frames == film.frames
     except Ltx2Error:  # a file of this name that is no film
-        return None
-    return name if fits else None
+        return False
+
+
+def _beside(film: SavedFilm, file: str) -> str | None:
+    """The name of a film of the same name and length that lies below the folder of a state's own file, or in it."""
+    path, mark, kind = file.partition(" [")
+    own = film.file.partition(" [")[0].replace("\\", "/")
+    folder, slash, _ = path.replace("\\", "/").rpartition("/")
+    names = (f"{folder}{slash}{one}{mark}{kind}" for one in (own, own.rpartition("/")[2]))
+    return next((name for name in names if _is_it(name, film)), None)

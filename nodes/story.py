@@ -165,9 +165,11 @@ class Story(host.io.ComfyNode):
 
 def shown_story(result, target: host.SaveTarget, lines: list[str]):
     """What the node gives: the film, the state that the last segment left, and what happened."""
+    from ..ltx2.film.saved_film import with_film_file
     from ..ltx2.story.segment_files import STATE, read_state
 
-    state, told = read_state(result.last), told_of(result, target)
+    name, told = f"{target.subfolder}/{result.film.name} [output]", told_of(result, target)
+    state = with_film_file(read_state(result.last), result.film, name)
     report = "\n".join([*lines, *told])
     film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
     inside = result.last.relative_to(target.folder).as_posix()
@@ -176,7 +178,7 @@ def shown_story(result, target: host.SaveTarget, lines: list[str]):
         host.InputImpl.VideoFromFile(str(result.film)),
         state,
         report,
-        f"{target.subfolder}/{result.film.name} [output]",
+        name,
         ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
     )
 

@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..continuation import FolderBlobs, save_attachment
+from ..continuation import FolderBlobs
 from ..errors import RequestError
 from ..film import FinishedSegment, Handoff, LastFrames
 from ..film.found import Writing, write_extended
@@ -23,6 +23,7 @@ from .arguments.references import add_reference_arguments, with_references
 from .arguments.slots import add_slot_arguments, with_slots
 from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
+from .films.states import save_state
 from .report import Bars, add_json_argument, made_of, print_result
 from .state import load_with_notes
 
@@ -152,7 +153,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
             progress=bars,
             metadata=_said(args, segment, made, models),
         )
-    _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
+    _tell(args, made, segment, save_state(state_after(made, segment, last_frames.frames), saved, args.out), notes)
 
 
 def _after_film(args: argparse.Namespace, saved: Path) -> None:
@@ -184,7 +185,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
                 metadata=_said(args, segment, made, models),
             ),
         )
-    _tell(args, made, segment, save_attachment(state_after(made, segment, last_frames.frames), saved), notes)
+    _tell(args, made, segment, save_state(state_after(made, segment, last_frames.frames), saved, args.out), notes)
 
 
 def _before_film(args: argparse.Namespace) -> None:
@@ -220,6 +221,5 @@ def _before_film(args: argparse.Namespace) -> None:
 
 
 def _tell(args: argparse.Namespace, made: SegmentJob, segment: Segment, saved: Path, notes: Sequence[str]) -> None:
-    options.log(f"state {saved}")
     clip = {"file": str(args.out), "seed": segment.seed, "state": str(saved)}
     print_result(args, made_of(made.job, segment, [clip], (*made.notes, *notes)), [args.out])

@@ -3,7 +3,6 @@
 import argparse
 import time
 
-from ..continuation import save_attachment
 from ..film import Handoff, LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
@@ -14,6 +13,7 @@ from .arguments.references import add_reference_arguments, with_references
 from .arguments.slots import add_slot_arguments, with_slots
 from .arguments.voices import add_voice_arguments, with_voice
 from .drafts import add_draft_arguments
+from .films.states import save_state
 from .report import Bars, add_json_argument, made_of, print_result
 
 
@@ -80,8 +80,7 @@ def run(args: argparse.Namespace) -> None:
             clips.append({"file": str(out), "seed": segment.seed + index, "state": None})
             if args.save_state:
                 state = state_after(made, segment, last_frames.frames, index)
-                saved = save_attachment(state, options.numbered(args.save_state, index, segment.batch_size))
-                options.log(f"state {saved}")
+                saved = save_state(state, options.numbered(args.save_state, index, segment.batch_size), out)
                 clips[-1]["state"] = str(saved)
             if not args.json:
                 print(out)

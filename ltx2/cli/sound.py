@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..continuation import save_attachment
 from ..errors import RequestError
 from ..media import write_wav
 from ..media.found.film_picture import film_picture
@@ -19,6 +18,7 @@ from ..story.sound.making import MOST_PIXELS
 from ..values import Waveform
 from . import options
 from .continue_ import is_film
+from .films.states import save_state
 from .report import add_json_argument, print_result
 from .state import load_with_notes
 
@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> None:
         _write(args, sound, pieces, of_film, models)
     state = None
     if args.save_state:
-        state = save_attachment(state_of_sound(sound, *windows[-1]), args.save_state)
-        options.log(f"state {state}")
+        state = save_state(state_of_sound(sound, *windows[-1]), args.save_state, args.out)
     print_result(args, {**_result(args, sound, state), "notes": list(notes)}, [args.out])
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..continuation import Attachment, FolderBlobs, describe_attachment, load_attachment, save_attachment
+from ..film.saved_film import film_beside, film_in
+from ..media import video_info
+from ..story.film_file import film_of_stored_state
 from . import options
 from .report import add_json_argument
 
@@ -33,12 +36,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _show(args) -> None:
     found = describe_attachment(args.file, blob_store=_blobs(args), strict=not args.lenient)
+    found["film"] = _film(args.file, found["metadata"])
     if args.json:
         print(json.dumps(found, indent=1, allow_nan=args.lenient))
         return
     for name, value in found.items():
         if value not in (None, {}, []):
             print(f"{name}: {value if isinstance(value, (str, int, float)) else json.dumps(_short(value))}")
+
+
+def _film(file: str, metadata: dict) -> dict[str, Any] | None:
+    """The film whose end a state is of: its name, its frames, and where it lies now, if that is known."""
+    film = film_in(metadata)
+    if film is not None:
+        path = film_beside(film, file)
+        return {"file": film.file, "frames": film.frames, "path": None if path is None else str(path)}
+    path = film_of_stored_state(file)
+    return None if path is None else {"file": path.name, "frames": video_info(path).frames, "path": str(path)}
 
 
 def _short(value: Any) -> Any:

@@ -1,12 +1,13 @@
 """The film that was saved with a state: how the state names it, and how what goes on from the state comes behind it."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..continuation.state import LTX2ContinuationState
-from ..errors import ContinuationError
+from ..errors import ContinuationError, Ltx2Error
 from ..media import read_found_film, video_info
 from .found import Writing, write_behind
 from .join import FinishedSegment
@@ -36,9 +37,45 @@ def with_film(state: LTX2ContinuationState, film: SavedFilm) -> LTX2Continuation
     return replace(state, metadata={**state.metadata, METADATA_KEY: known})
 
 
+def with_film_file(state: LTX2ContinuationState, path: str | Path, name: str) -> LTX2ContinuationState:
+    """A state that knows the film in a file under a name. Raises ContinuationError and MediaError."""
+    return with_film(state, SavedFilm(name, video_info(path).frames))
+
+
+def with_film_beside(
+    state: LTX2ContinuationState, path: str | Path, state_file: str | Path
+) -> tuple[LTX2ContinuationState, tuple[str, ...]]:
+    """A state that is about to be saved and knows a film that was just written, and what there is to say of it. The
+    film is named as it lies below the state's folder; elsewhere by its own name alone, by which it is found once both
+    lie in one folder. Raises MediaError."""
+    folder, film = Path(os.path.abspath(state_file)).parent, Path(os.path.abspath(path))
+    name = film.relative_to(folder).as_posix() if film.is_relative_to(folder) else film.name
+    if not _is_name(name):
+        return state, ("the film's name cannot stand in a state: Join Segments will not find it by itself",)
+    return with_film_file(state, film, name), ()
+
+
+def film_beside(film: SavedFilm, state_file: str | Path) -> Path | None:
+    """Where a film lies that a state knows: below the state's folder as it is named, or in it; None where no film of
+    this length does."""
+    folder, name = Path(state_file).parent, film.file.partition(" [")[0].replace("\\", "/")
+    for path in (folder / name, folder / PurePosixPath(name).name):
+        try:
+            if path.is_file() and video_info(path).frames == film.frames:
+                return path
+        except (Ltx2Error, OSError):  # a file of this name that is no film
+            continue
+    return None
+
+
 def film_of(state: LTX2ContinuationState) -> SavedFilm | None:
     """The film that a state knows; None where there is none, or what is said of it makes no sense."""
-    ours = state.metadata.get(METADATA_KEY)
+    return film_in(state.metadata)
+
+
+def film_in(metadata: Mapping[str, Any]) -> SavedFilm | None:
+    """The same of a state's metadata."""
+    ours = metadata.get(METADATA_KEY)
     found: Any = ours.get(_FILM) if isinstance(ours, dict) else None
     if not isinstance(found, dict):
         return None

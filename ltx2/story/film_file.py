@@ -20,12 +20,12 @@ from ..film.join import FinishedSegment, film_writer, join_segments, write_piece
 from ..film.seam_metrics import SeamReport
 from ..film.timeline import SegmentTiming, cut_segment
 from ..values import Waveform
-from .journal import Journal
+from .journal import JOURNAL_FILE, Journal, read_journal
 from .making import SEGMENTS_FOLDER, Beginning
 from .owned_files import check_replaceable, is_there, put_in_place, recorded_films, unfinished, write_owned
-from .records import SegmentRecord
+from .records import SegmentRecord, read_record
 from .script import StoryScript
-from .segment_files import StoredFrames, file_sha256, read_sound
+from .segment_files import STATE, StoredFrames, file_sha256, read_sound
 from .sentences import as_story_error, shown
 
 REPORT_FILE = "seams.json"
@@ -91,7 +91,8 @@ def write_story_film(
             sha256 = file_sha256(temp / "film.mp4")
         owned = recorded_films(journal)
         reports = [seam.as_json() for seam in written]
-        journal.append("film", path=str(out), inputs=inputs, sha256=sha256, seams=reports)
+        last = records[-1].folder
+        journal.append("film", path=str(out), inputs=inputs, sha256=sha256, seams=reports, last=last)
         put_in_place(temp / "film.mp4", out, owned, journal.folder)
     with as_story_error(f"{REPORT_FILE} cannot be written to {shown(journal.folder)}"):
         owned = {hashlib.sha256(text).hexdigest() for entry in journal.of("film") for text in _reports(entry)}
@@ -122,6 +123,30 @@ def _same_film(journal: Journal, out: Path, inputs: str, numbered: bool) -> tupl
         with as_story_error(f"{shown(named)} cannot be read"):
             if named.is_file() and file_sha256(named) == entry.get("sha256"):
                 return named, _seams(entry)
+    return None
+
+
+def film_of_stored_state(path: str | Path) -> Path | None:
+    """The film that ends with the segment whose state lies in a story's work folder: as the journal names it or beside
+    the journal, and the very film and state that it recorded; None where there is none."""
+    path = Path(path)
+    folder, work = path.parent, path.parent.parent.parent
+    if path.name != STATE or folder.parent.name != SEGMENTS_FOLDER:
+        return None
+    try:
+        entries = read_journal(work / JOURNAL_FILE)[0]
+        made = [entry for entry in entries if entry["event"] == "segment" and entry.get("folder") == folder.name]
+        if not made or read_record(made[-1]).state_sha256 != file_sha256(path):
+            return None
+        for entry in reversed(entries):
+            if entry["event"] != "film" or entry.get("last") != folder.name:
+                continue
+            named = Path(str(entry.get("path")))
+            for film in (named, work / named.name):
+                if film.is_file() and file_sha256(film) == entry.get("sha256"):
+                    return film
+    except (StoryError, OSError):  # a journal that another run writes or nobody can read: nothing is known
+        return None
     return None
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from ltx2 import media
 from ltx2.cli import main
+from ltx2.continuation import load_attachment
+from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.media import VideoWriter
 
 from ..media.films import grey
@@ -25,6 +27,7 @@ def sound(tiny, tmp_path, monkeypatch):
 def test_a_sound_and_what_follows_it(sound, capsys):
     assert sound("--out", "rain.wav", "--seconds", "1", "--save-state", "rain.png") == 0
     said = capsys.readouterr()
+    assert film_of(load_attachment("rain.png").state) is None  # a sound is no film
     assert said.out == "rain.wav\n" and "1 s became 1.042 s" in said.err
     assert media.read_sound("rain.wav").samples.shape == (2, 50000)
     assert sound("rain.png", "--out", "more.wav", "--seconds", "1") == 0
@@ -32,10 +35,13 @@ def test_a_sound_and_what_follows_it(sound, capsys):
 
 
 def test_sound_for_a_film(sound, capsys):
-    assert sound("film.mp4", "--out", "heard.mp4", "--preset", "ltx2_sound_fast", "--json") == 0
+    assert (
+        sound("film.mp4", "--out", "heard.mp4", "--preset", "ltx2_sound_fast", "--json", "--save-state", "s.png") == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert (told["file"], told["seed"], told["windows"], told["seconds"]) == ("heard.mp4", 10, 1, 20 / 24)
-    assert told["preset"] == "ltx2_sound_fast" and told["state"] is None
+    assert told["preset"] == "ltx2_sound_fast" and told["state"] == "s.png"
+    assert film_of(load_attachment("s.png").state) == SavedFilm("heard.mp4", 20)
     info = media.video_info("heard.mp4")
     assert (info.frames, info.samples, info.sample_rate) == (20, 40000, 48000)
     assert "ltx2_sound_fast" in info.metadata["ltx2"]

@@ -20,6 +20,7 @@ from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import CheckpointError, ContinuationError, RequestError, StoryError
 from ltx2.film import capture_state, first_segment
+from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.stages.given import enhanced
 from ltx2.text.writer import TextSampling
 
@@ -77,49 +78,35 @@ def tell(call, tmp_path):
     return run
 
 
+def films_shown(files, folder, capsys):
+    """What ``ltx2 state show`` says of the films of those states that know one."""
+    capsys.readouterr()
+    for file in files:
+        assert main(["state", "show", str(folder / file)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("film: ")]
+    return [json.loads(line.removeprefix("film: ")) for line in lines]
+
+
 @pytest.mark.slow
 def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_path, capsys):
     segments = tell()
     assert "3 segments made, 0 kept" in capsys.readouterr().err
-    request = [
-        "--size",
-        "64x64",
-        "--frames",
-        "17",
-        "--preset",
-        "ltx2_fast",
-        "--steps",
-        "1",
-        "--override",
-        "refine.num_inference_steps=2",
-    ]
-    call(
-        generate,
-        "--prompt",
-        "a lake",
-        *request,
-        "--seed",
-        "10",
-        "--out",
-        tmp_path / "0.mp4",
-        "--save-state",
-        tmp_path / "0.png",
-    )
-    call(continue_, tmp_path / "0.png", "--prompt", "wind rises", *request[4:], "--out", tmp_path / "1.mp4")
-    call(
-        continue_,
-        tmp_path / "1.state.png",
-        "--prompt",
-        "birds",
-        *request[4:],
-        "--out",
-        tmp_path / "2.mp4",
-        "--save-state",
-        tmp_path / "2.json",
-    )
+    request = ["--preset", "ltx2_fast", "--steps", "1", "--override", "refine.num_inference_steps=2"]
+    first = ["--size", "64x64", "--frames", "17", "--seed", "10", "--save-state", tmp_path / "0.png"]
+    call(generate, "--prompt", "a lake", *request, *first, "--out", tmp_path / "0.mp4")
+    call(continue_, tmp_path / "0.png", "--prompt", "wind rises", *request, "--out", tmp_path / "1.mp4")
+    last = ["--out", tmp_path / "2.mp4", "--save-state", tmp_path / "2.json"]
+    call(continue_, tmp_path / "1.state.png", "--prompt", "birds", *request, *last)
     for index, path in enumerate(("0.png", "1.state.png", "2.json")):
-        again = save_attachment(load_attachment(tmp_path / path).state, tmp_path / "again.safetensors")
+        state = load_attachment(tmp_path / path).state
+        # each knows the film that was written with it, which a story's are told by their journal
+        assert film_of(state) == SavedFilm(f"{index}.mp4", (17, 8, 8)[index])
+        del state.metadata["comfy_ltx2"]["film"]
+        again = save_attachment(state, tmp_path / "again.safetensors")
         assert again.read_bytes() == (segments[index] / "state.safetensors").read_bytes(), index
+    shown = films_shown(["1.state.png", *(folder / "state.safetensors" for folder in segments)], tmp_path, capsys)
+    one, film = ({"file": f"{name}.mp4", "path": str(tmp_path / f"{name}.mp4")} for name in ("1", "film"))
+    assert shown == [one | {"frames": 8}, film | {"frames": 33}]
     parts = [media.video_info(tmp_path / f"{i}.mp4") for i in range(3)]
     film = media.video_info(tmp_path / "film.mp4")
     assert (

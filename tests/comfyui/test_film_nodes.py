@@ -161,3 +161,32 @@ def test_a_film_that_was_moved_with_its_state_is_found_and_one_that_is_gone_is_t
                 asked(segment_1=made.next_segment, state=loaded.args[0], **dict.fromkeys(HOLD, 0.0))
     with pytest.raises(ValueError, match="the state knows no film"):
         nodes["JoinSegments"].check_lazy_status(state=made.state)
+
+
+def test_a_film_that_the_command_line_saved_with_a_state_is_found_where_both_lie(
+    run, made, folders, yesterday, nodes, pack
+):
+    saving = pack.nodes.continuation
+    film = (folders / "output/day/film_00001_.mp4").read_bytes()
+    other = folders / "input/film.mp4"  # of the same name, uploaded for something else
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes(b"no film")
+    for number, (kind, below, mark) in enumerate((("output", "", " [output]"), ("input", "cut/", ""))):
+        card = folders / kind / f"cli{number}/film.state.png"
+        place = card.parent / below / "film.mp4"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(film)
+        saving.save_attachment(pack.ltx2.film.saved_film.with_film_beside(made.state, place, card)[0], card)
+        loaded = run("LoadState", file=f"cli{number}/film.state.png{mark}")
+        assert loaded.ui["states"][0]["notes"] == [f"its film: cli{number}/{below}film.mp4"]
+        state = loaded.args[0]
+        assert nodes["JoinSegments"].check_lazy_status(state=state, segment_1=None) == ["segment_1"]
+        video = run("JoinSegments", segment_1=made.next_segment, state=state, **dict.fromkeys(HOLD, 0.0)).args[4]
+        assert media.video_info(video.get_stream_source()).frames == 25 + 16
+    # without its own folder only what fits is taken
+    other.write_bytes(film)
+    (folders / "input/card.png").write_bytes(card.read_bytes())
+    assert run("LoadState", file="card.png").ui["states"][0]["notes"] == ["its film: film.mp4"]
+    other.write_bytes(b"no film")
+    told = run("LoadState", file="card.png").ui["states"][0]["notes"]
+    assert told[0].startswith("its film cut/film.mp4 is not in ComfyUI's input folder nor beside")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.media import read_sound, read_video, write_video
 from ltx2.values import Waveform
 
@@ -86,9 +87,20 @@ def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
     assert seen == [(0, 2), (1, 2), (1, 2)]
 
 
-def test_its_state_goes_on_in_other_nodes(story, run):
-    shown = story().ui["states"][0]
-    assert run("LoadState", file=shown["file"]).args[0].segment_index == 1
+def test_its_state_goes_on_in_other_nodes_and_knows_the_film(story, run, folders):
+    made = story()
+    shown, name = made.ui["states"][0], made.args[3]
+    found = run("LoadState", file=shown["file"])
+    state = found.args[0]
+    assert state.segment_index == 1 and found.ui["states"][0]["notes"] == [
+        f"its film: {name.removesuffix(' [output]')}"
+    ]
+    # and it is the film that the node gave, for what is joined behind it
+    assert film_of(state) == film_of(made.args[1]) == SavedFilm(name, 25)
+    assert state.metadata == made.args[1].metadata
+    film = folders / "output" / name.removesuffix(" [output]")
+    film.write_bytes(film.read_bytes() + b"cut by hand")
+    assert film_of(run("LoadState", file=shown["file"]).args[0]) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from ltx2.errors import ContinuationError
 from ltx2.film import FinishedSegment, Overlap, capture_state, condition_next, first_segment, write_film
 from ltx2.film.audio_format import AudioFormat
 from ltx2.film.found import Writing
-from ltx2.film.saved_film import SavedFilm, film_of, with_film, write_after_film
+from ltx2.film.saved_film import (
+    SavedFilm,
+    film_beside,
+    film_of,
+    with_film,
+    with_film_beside,
+    write_after_film,
+)
 from ltx2.media import read_sound, read_video, video_info
 from ltx2.values import Waveform
 
@@ -81,6 +88,33 @@ def test_a_film_goes_on_as_if_it_had_been_made_at_once(tmp_path, days, silent):
     assert len(told) == len(meant)
     for place in range(1000, len(told) - 2000, 1000):  # an encoder's noise alone
         assert (told[place : place + 1000] - meant[place : place + 1000]).abs().max() < 0.08
+
+
+@pytest.mark.parametrize(
+    "film, state, name",
+    [("a.mp4", "a.png", "a.mp4"), ("films/day 1/é.mp4", "a.png", "films/day 1/é.mp4"),
+     ("a.mp4", "states/a.png", "a.mp4"),
+     ("films/a.mp4", "states/a.png", "a.mp4"), ("x/../a.mp4", "a.png", "a.mp4"), ("c:a.mp4", "a.png", None)],
+)  # fmt: skip
+def test_a_film_is_named_from_where_its_state_lies_and_found_where_both_lie(tmp_path, monkeypatch, film, state, name):
+    monkeypatch.chdir(tmp_path)
+    (first, kept), (second, _) = segments(2)
+    for folder in ("films/day 1", "states", "x", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_film(tmp_path / film, [first], None)
+    known, told = with_film_beside(kept, film, state)
+    if name is None:
+        assert known is kept and "cannot stand in a state" in told[0]
+        return
+    assert film_of(known) == SavedFilm(name, 49) and not told and str(tmp_path) not in str(known.metadata)
+    found = film_beside(film_of(known), state)
+    assert found is None if "states" in state else found.samefile(film)
+    # both in one folder, wherever that is
+    moved = (tmp_path / film).rename(tmp_path / "elsewhere" / (tmp_path / film).name)
+    assert film_beside(film_of(known), "elsewhere/state.png").samefile(moved)
+    for other in (lambda: write_film(moved, [second], None), lambda: moved.write_bytes(b"no film"), moved.unlink):
+        other()  # is not taken for it
+        assert film_beside(film_of(known), "elsewhere/state.png") is None
 
 
 def test_another_film_than_the_one_that_was_saved_is_refused(tmp_path):
