@@ -123,7 +123,11 @@ def gloo_rows() -> Iterator[str]:
         command = [sys.executable, "-m", "benchmarks.scaling_rank", str(size)]
         with tempfile.TemporaryDirectory() as folder:
             started = [
-                subprocess.Popen([*command, str(rank), str(Path(folder) / "store")], stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    [*command, str(rank), str(Path(folder) / "store")],
+                    stdout=subprocess.PIPE,
+                    encoding="utf-8",
+                )
                 for rank in range(size)
             ]
             printed = [process.communicate()[0] for process in started]

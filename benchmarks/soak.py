@@ -36,7 +36,7 @@ class Sample:
 def sample(pid: int | str = "self") -> Sample:
     """What a process holds now."""
     folder = Path("/proc") / str(pid)
-    said = dict(line.split(":") for line in (folder / "status").read_text().splitlines() if ":" in line)
+    said = dict(line.split(":") for line in (folder / "status").read_text("utf-8").splitlines() if ":" in line)
     kib = {name: int(said[name].split()[0]) for name in ("VmRSS", "RssAnon")}
     return Sample(kib["VmRSS"] * 1024, kib["RssAnon"] * 1024, len(os.listdir(folder / "fd")), int(said["Threads"]))
 

@@ -29,7 +29,7 @@ ROWS: tuple[dict[str, tuple[int, str]], ...] = (
     },
     {"networks": (835, "transformer, VAEs, vocoders"), "mini": (255, "the small trained model")},
 )
-EVERYONE = ("clock", "config", "values", "errors", "atomic_files", "resampling", "version")
+EVERYONE = ("clock", "config", "values", "errors", "atomic_files", "system", "resampling", "version")
 # what a value passes through, each with the file that does it
 WALKS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     (

@@ -127,7 +127,7 @@ def content_of(options, scene: Scene, film: Path) -> str:
 def is_done(options, scene: Scene, film: Path) -> bool:
     """Whether an earlier run got this very scene whole."""
     try:
-        return film.with_suffix(".done").read_text() == content_of(options, scene, film)
+        return film.with_suffix(".done").read_text("utf-8") == content_of(options, scene, film)
     except (OSError, ValueError):
         return False
 
@@ -160,7 +160,7 @@ def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Cli
             say(f"scene {scene.number} of {len(scenes)} on {client.url}")
             try:
                 make_story(options, client, [scene], film)
-                film.with_suffix(".done").write_text(content_of(options, scene, film))
+                film.with_suffix(".done").write_text(content_of(options, scene, film), "utf-8")
                 scene.film = film
             except ServerLost as error:
                 scene.attempts += 1

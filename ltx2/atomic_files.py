@@ -10,10 +10,9 @@ import contextlib
 import errno
 import functools
 import hashlib
+import itertools
 import os
-import re
 import shutil
-import sys
 import tempfile
 import time
 import uuid
@@ -21,12 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from . import system
 from .errors import BusyError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _PREFIX = ".ltx2-"
 _HELD = f"{_PREFIX}held-"  # what is locked for as long as somebody writes it
@@ -36,8 +31,9 @@ STALE_SECONDS = 3600.0
 _LONGEST_PART = 255  # bytes of one name, on every common file system
 _RETRIES = 20  # of a reader whose folder is replaced again and again while it reads
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)  # what a lock says that another one holds
-# Names that Windows gives to devices, whatever the folder and the suffix.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+# Where locks cannot tell: longer than a file that was closed waits for its name.
+_CLOSED_SECONDS = 60.0
+_HELD_MARK = ".held"  # open for as long as a folder is needed
 
 Found = TypeVar("Found")
 
@@ -54,10 +50,10 @@ def is_portable(name: str) -> bool:
     return (
         0 < size <= _LONGEST_PART
         and name.isprintable()
-        and not set(name) & set('/\\:*?"<>|')
+        and not set(name) & system.FORBIDDEN
         and name[0] not in " ~"
         and name[-1] not in " ."
-        and not _DEVICES.match(name)
+        and not system.is_device(name)
     )
 
 
@@ -69,13 +65,15 @@ def is_portable_below(name: str) -> bool:
 
 def file_path(path: str | Path) -> Path | None:
     """A path that the file system can be asked about, or None: one with half characters, zero bytes or a name that is
-    too long is the name of nothing."""
+    too long is the name of nothing, and so is one that this system has for something else."""
     try:
+        if system.is_refused(path):
+            return None
         os.lstat(path)
     except ValueError:  # UnicodeEncodeError too
         return None
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG or system.is_too_long(error):
             return None
     return Path(path)
 
@@ -86,11 +84,13 @@ def file_path(path: str | Path) -> Path | None:
 class NewFile:
     """A file that gets its name when it is finished, and durably so; until then what lies under the name stays.
 
-    file: open for writing; temp: where it lies meanwhile, for those who write by name. Raises OSError.
+    file: open for writing; temp: where it lies meanwhile, for those who write by name. rescue: where another program
+    has what lies under the name open, so that nothing can take its place, the new file stays beside it under a free
+    name, which the error tells. Raises OSError.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, rescue: bool = False) -> None:
+        self.path, self._rescue = Path(path), rescue
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.temp, self.file = _held_file(self.path.parent)
 
@@ -100,14 +100,25 @@ class NewFile:
             with self.file as file:
                 file.flush()
                 os.fsync(file.fileno())
-                if os.name != "nt":  # still locked: nobody takes it for left behind
-                    os.replace(self.temp, self.path)
-            if os.name == "nt":  # where an open file cannot be renamed
-                os.replace(self.temp, self.path)
+                if not system.WINDOWS:  # still locked: nobody takes it for left behind
+                    system.replace(self.temp, self.path)
+            if system.WINDOWS:  # where an open file cannot be renamed
+                self._take_the_name()
         except BaseException:
             self.discard()
             raise
         sync_folder(self.path.parent)
+
+    def _take_the_name(self) -> None:
+        try:
+            system.replace(self.temp, self.path)
+        except PermissionError as error:
+            if not self._rescue or not self.path.is_file():
+                raise
+            free = next(one for one in (_numbered(self.path, n) for n in itertools.count(2)) if not one.exists())
+            system.rename(self.temp, free)
+            told = f"another program has it open, what was made is {free.name} beside it"
+            raise PermissionError(error.errno, told) from error
 
     def discard(self) -> None:
         """Throw away what was written. Nothing happens after ``finish``."""
@@ -130,6 +141,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         new.discard()
         raise
     new.finish()
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -157,7 +172,7 @@ def sync(path: Path) -> None:
 
 def sync_folder(folder: str | Path) -> None:
     """Make renames and removals in a folder durable, where the system can (Windows cannot, and does not need to)."""
-    if os.name == "nt":
+    if system.WINDOWS:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -196,9 +211,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         with _swapping(path.parent):
             _finish_swap(path)
             if path.exists():
-                os.replace(path, old)
+                system.replace(path, old)
             try:
-                os.replace(temp, path)
+                system.replace(temp, path)
             except BaseException:
                 _finish_swap(path)
                 raise
@@ -222,7 +237,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield temp
         if path.is_dir():
             path.rmdir()
-        os.rename(temp, path)
+        system.rename(temp, path)
         sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
@@ -282,7 +297,7 @@ def _finish_swap(path: Path) -> None:
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.replace(old, path)
+        system.replace(old, path)
         sync_folder(path.parent)
 
 
@@ -339,16 +354,25 @@ def _remove(entry: os.DirEntry) -> bool:
 
 def _remove_dead(entry: os.DirEntry) -> bool | None:
     """Remove an unfinished file or folder that nobody holds: whether it went, None where locks cannot tell."""
-    if os.name == "nt":
-        return _remove(entry)  # fails while somebody has it open
+    if system.WINDOWS:
+        return _remove_closed(entry)
     handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        _take(handle, wait=False)
+        system.lock(handle, wait=False)
         return _remove(entry)  # under the lock: its writer, if it comes to life, waits and sees that it is gone
     except OSError as error:
         return False if error.errno in _BUSY else None
     finally:
         os.close(handle)
+
+
+def _remove_closed(entry: os.DirEntry) -> bool:
+    """The same where what somebody has open cannot be removed. A file is closed before it gets its name."""
+    if entry.is_dir(follow_symlinks=False):
+        os.unlink(os.path.join(entry.path, _HELD_MARK))
+    elif abs(time.time() - os.stat(entry.path).st_mtime) < _CLOSED_SECONDS:
+        return False
+    return _remove(entry)
 
 
 def _held_file(folder: Path) -> tuple[Path, BinaryIO]:
@@ -357,7 +381,7 @@ def _held_file(folder: Path) -> tuple[Path, BinaryIO]:
         temp = folder / f"{_HELD}{uuid.uuid4().hex}{_TEMP_SUFFIX}"
         file = open(temp, "xb")  # noqa: SIM115 - the caller closes it
         try:
-            if os.name == "nt" or _hold(file.fileno(), temp):
+            if system.WINDOWS or _hold(file.fileno(), temp):
                 return temp, file
         except BaseException:
             file.close()
@@ -367,7 +391,7 @@ def _held_file(folder: Path) -> tuple[Path, BinaryIO]:
 
 def _held_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
     """A new unfinished folder, and what ends its lock."""
-    if os.name == "nt":  # folders cannot be locked there: age decides
+    if system.WINDOWS:  # folders cannot be locked there, and none with an open file renamed: age decides
         temp = temp_beside(folder / "x")
         temp.mkdir()
         return temp, lambda: None
@@ -388,17 +412,22 @@ def _held_folder(folder: Path) -> tuple[Path, Callable[[], None]]:
 def _hold(handle: int, temp: Path) -> bool:
     """Lock unfinished work; False when a cleaner came first and took it away."""
     with contextlib.suppress(OSError):  # where the file system has no locks, age decides
-        _take(handle, wait=True)
+        system.lock(handle, wait=True)
     return temp.exists()
 
 
 @contextlib.contextmanager
 def held_folder(folder: str | Path) -> Iterator[Path]:
     """A folder inside ``folder`` for what one run needs while the block lasts; what a killed run left goes with
-    :func:`clean_dead_temps`, where folders can be locked."""
+    :func:`clean_dead_temps`."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     clean_dead_temps(folder)
-    temp, release = _held_folder(Path(folder))
+    if system.WINDOWS:
+        temp = Path(folder) / f"{_HELD}{uuid.uuid4().hex}{_TEMP_SUFFIX}"
+        temp.mkdir()
+        release: Callable[[], None] = open(temp / _HELD_MARK, "xb").close  # noqa: SIM115 - closed below
+    else:
+        temp, release = _held_folder(Path(folder))
     try:
         yield temp
     finally:
@@ -417,24 +446,24 @@ def file_lock(path: str | Path, *, wait: bool = True, busy: str = "") -> Iterato
     with open(path, "a+b") as file:
         while True:
             try:
-                _take(file.fileno(), wait)
+                system.lock(file.fileno(), wait=wait)
                 break
             except OSError as error:
                 if error.errno not in _BUSY:
                     raise
                 if not wait:
                     raise BusyError(busy or f"{path} is locked by another process, wait for it to end") from error
-                time.sleep(0.05)  # Windows gives up waiting after ten seconds
+                time.sleep(0.05)  # Windows does not wait by itself
         try:
             yield
         finally:
-            _release(file.fileno())
+            system.unlock(file.fileno())
 
 
 @contextlib.contextmanager
 def _swapping(folder: Path) -> Iterator[None]:
     """Held while folders in ``folder`` are being replaced, so that two writers never meet between the two renames."""
-    if os.name == "nt":
+    if system.WINDOWS:
         key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         with file_lock(Path(tempfile.gettempdir()) / f"ltx2-{key}.lock"):
             yield
@@ -442,23 +471,7 @@ def _swapping(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems cannot lock a folder
-            _take(handle, wait=True)
+            system.lock(handle, wait=True)
         yield
     finally:
         os.close(handle)
-
-
-def _take(handle: int, wait: bool) -> None:
-    if sys.platform == "win32":
-        os.lseek(handle, 0, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def _release(handle: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(handle, 0, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..ltx2 import system
 from ..ltx2.errors import RequestError
 from ..ltx2.story.script import StoryImage
 from ..ltx2.values import LAST
@@ -62,5 +63,5 @@ def picture_file(image: torch.Tensor) -> Path:
     if not path.is_file():
         partial = path.with_suffix(f".{os.getpid()}.partial")
         Image.fromarray(pixels).save(partial, "PNG")
-        os.replace(partial, path)
+        system.replace(partial, path)
     return path

@@ -8,13 +8,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "ltx2"
 
-EVERYONE = {"clock", "config", "values", "errors", "resampling", "atomic_files", "version", "mini", "__init__"}
+EVERYONE = {
+    "clock",
+    "config",
+    "values",
+    "errors",
+    "resampling",
+    "atomic_files",
+    "system",
+    "version",
+    "mini",
+    "__init__",
+}
 ALLOWED = {
     "errors": set(),
     "clock": set(),
     "values": set(),
     "resampling": set(),
     "atomic_files": set(),
+    "system": set(),
     "version": set(),
     "mini": set(),
     "config": set(),
@@ -48,7 +60,7 @@ ALLOWED = {
 }
 # A service that forwards states needs nothing else: the room of the state knows these of the files that everyone may
 # know.
-STATE_KNOWS = {"clock", "errors", "atomic_files"}
+STATE_KNOWS = {"clock", "errors", "atomic_files", "system"}
 HOST = {
     "comfy",
     "comfy_api",

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from .. import system
 from ..errors import CheckpointError
 
 # What people save or download under the wrong name, by its first bytes.
@@ -111,6 +112,8 @@ class WeightFile:
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
+    if system.WINDOWS:  # by name and by handle it numbers disks and files differently; a mapped file stays as it is
+        return status.st_size, status.st_mtime_ns
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

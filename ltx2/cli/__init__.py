@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import sys
 import warnings
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         importlib.import_module(f".{verb}", __name__).add_parser(subparsers)
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning
+    _print_anything()
     try:
         return run_verb(args, sys.argv[1:] if argv is None else argv)
     except Ltx2Error as error:
@@ -47,6 +49,13 @@ def main(argv: list[str] | None = None) -> int:
         if not launched():  # the launcher says it, once for all
             print("ltx2: interrupted", file=sys.stderr)
         return 130
+
+
+def _print_anything() -> None:
+    """A letter that the console or a file beside it does not know is spelled, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .. import __version__, media, mini
+from .. import __version__, media, mini, system
 from ..atomic_files import file_path
 from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
@@ -416,8 +416,12 @@ def check_state(out: str | Path, count: int = 1) -> None:
 
 def check_file(path: str | Path) -> None:
     """Raise RequestError for a file that cannot be written under this name, before the work is done."""
+    if file_path(path) is None:
+        raise RequestError(f"cannot write {Path(path).name[-60:]!r}: no file can have this name, use another one")
     if Path(path).is_dir():
         raise RequestError(f"cannot write {path}: it is a folder, expected a file name")
+    if system.is_held(path):
+        raise RequestError(f"cannot write {path}: another program has it open, close it there or use another name")
     _check_folder(path)
 
 

@@ -12,7 +12,7 @@ from ..checkpoint.models import transformer_heads
 from ..checkpoint.reader import open_checkpoint
 from ..errors import Ltx2Error, RequestError
 from ..parallel.launch import launch
-from ..parallel.ranks import Ranks, follows, given_ranks, joined
+from ..parallel.ranks import Ranks, backend_of, follows, given_ranks, joined
 from ..parallel.together import Driver, check_size, follow
 from . import options
 
@@ -51,6 +51,8 @@ def _check(args, size: int) -> None:
         )
     device = torch.device(args.device or options.default_device())
     count = torch.cuda.device_count()
+    if size > 1:
+        backend_of(device)
     if device.type == "cuda" and size > count:
         raise RequestError(f"--gpus is {size}, this machine has {count}: use {count} or fewer")
     check_size(size, transformer_heads(open_checkpoint([mini.checkpoint_path(name) for name in args.checkpoint])))

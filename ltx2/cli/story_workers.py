@@ -7,7 +7,6 @@ their content; where there is no such folder, as bytes with the rest.
 import argparse
 import hashlib
 import json
-import os
 import platform
 import sys
 import uuid
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import system
 from ..errors import StoryError
 from ..parallel.pool import LocalPool, Pool, serve
 from ..parallel.ray_pool import RayPool
@@ -70,7 +70,7 @@ class WorkerGenerator:
     def _received(self, frames: Any) -> Iterable:
         if self._exchange is None:
             return (frames,)
-        return _taken(self._exchange / frames["name"], frames["name"], tuple(frames["shape"]))
+        return _taken(self._exchange / frames["name"], frames["name"].partition("-")[0], tuple(frames["shape"]))
 
 
 def local_pool(args: argparse.Namespace, exchange: Path) -> LocalPool:
@@ -169,8 +169,10 @@ def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
             digest.update(piece.tobytes())
             file.write(piece.tobytes())
             shape = [shape[0] + len(piece), *piece.shape[1:]]
-    os.replace(temp, exchange / digest.hexdigest())
-    return {"name": digest.hexdigest(), "shape": shape}
+    # two segments may have the same frames, and the file of each goes when it was read
+    name = f"{digest.hexdigest()}-{uuid.uuid4().hex}"
+    system.replace(temp, exchange / name)
+    return {"name": name, "shape": shape}
 
 
 if __name__ == "__main__":

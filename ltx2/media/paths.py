@@ -9,6 +9,7 @@ from typing import Any
 
 from ..atomic_files import reason
 from ..errors import Ltx2Error, MediaError, MissingPackageError, is_out_of_memory
+from ..system import is_refused
 
 FilePath = str | os.PathLike
 _SHOWN_CHARACTERS = 120
@@ -39,6 +40,8 @@ def check_target(path: FilePath, *, overwrite: bool = True) -> Path:
         raise MediaError(f"cannot write {shown(path)}: it is a folder, expected a file name")
     if path.exists() and not overwrite:
         raise MediaError(f"{shown(path)} exists already: choose another name or allow overwriting")
+    if is_refused(path):
+        raise MediaError(f"cannot write {shown(path)}: no file can have this name here, use another one")
     if not _is_text(path):
         raise MediaError(f"cannot write {shown(path)}: its name holds characters that are not text, use another name")
     try:

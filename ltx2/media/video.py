@@ -80,7 +80,7 @@ class VideoWriter:
         self._file: NewFile | None = None
         with self._whole_or_nothing():
             clean_dead_temps(self.path.parent)
-            self._file = NewFile(self.path)
+            self._file = NewFile(self.path, rescue=True)
             self._container = av.open(str(self._file.temp), "w", format="mp4", options=options)
             for key, value in (metadata or {}).items():
                 self._container.metadata[key] = value if isinstance(value, str) else json.dumps(value)

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .. import system
 from .parents import INTERRUPTED
 from .ranks import LAUNCHER_VARIABLE, STORE_VARIABLE
 
 POLL_SECONDS = 0.05
 # How long ranks may take to end by themselves once they are asked to.
 GRACE_SECONDS = 5.0
+# What Windows ends a process with that broke down begins here.
+CRASHED = 0xC0000000
 
 
 def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> int:
@@ -26,7 +29,7 @@ def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> i
     to terminate. Ranks print for themselves, all but the first only what went wrong; log: takes what the launcher has
     to say.
     """
-    with _asked_to_end() as asked, tempfile.TemporaryDirectory(prefix="ltx2-ranks-") as folder:
+    with _asked_to_end() as asked, _store_folder() as folder:
         ranks: list[subprocess.Popen] = []
         try:
             for rank in range(size):
@@ -58,6 +61,11 @@ def _asked_to_end() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _store_folder() -> tempfile.TemporaryDirectory:
+    # a rank that cannot be killed may have the store open
+    return tempfile.TemporaryDirectory(prefix="ltx2-ranks-", ignore_cleanup_errors=True)
+
+
 def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
     own = {
         "RANK": rank,
@@ -82,9 +90,11 @@ def _wait(ranks: Sequence[subprocess.Popen], asked: Sequence[int], log: Callable
             rank, state = failed[0]
             if state < 0:
                 log(f"rank {rank} was killed (signal {-state}): the others were ended")
+            elif state >= CRASHED:
+                log(f"rank {rank} crashed (status {state:#x}): the others were ended")
             if state == INTERRUPTED:
                 log("interrupted")
-            return state if state > 0 else 128 - state
+            return 1 if state >= CRASHED else state if state > 0 else 128 - state
         if all(state == 0 for state in states):
             return 0
         time.sleep(POLL_SECONDS)
@@ -93,9 +103,10 @@ def _wait(ranks: Sequence[subprocess.Popen], asked: Sequence[int], log: Callable
 def _end(ranks: Sequence[subprocess.Popen], asked: Sequence[int], grace_seconds: float = GRACE_SECONDS) -> None:
     """Ask the ranks to end, and end those that do not in time; who is in a hurry asks once more."""
     heard = len(asked)
-    for rank in ranks:
-        with contextlib.suppress(OSError):
-            rank.terminate()  # nothing happens to one that has ended
+    if not (system.WINDOWS and asked):  # there the keyboard asks every process itself, and this would kill them
+        for rank in ranks:
+            with contextlib.suppress(OSError):
+                rank.terminate()  # nothing happens to one that has ended
     deadline = time.monotonic() + grace_seconds
     while time.monotonic() < deadline and len(asked) == heard and any(rank.poll() is None for rank in ranks):
         time.sleep(POLL_SECONDS)

@@ -5,6 +5,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+
+from .. import system
 
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 3.0
 # Longer than whoever asked waits, so that this is for the case that nobody is there any more.
@@ -15,20 +18,25 @@ INTERRUPTED = 130
 
 def end_with_parent(parent: int) -> None:
     """End this process when its parent is gone, killed as it may be: nobody else would, and it may fill a GPU."""
-    if os.name == "nt":  # there, a parent's number never changes
-        return
-
+    is_gone = _watch_of(parent)
     # a process started in the background ignores the keyboard's signal
     number = signal.SIGTERM if callable(signal.getsignal(signal.SIGTERM)) else signal.SIGINT
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while not is_gone():
             time.sleep(LOOK_SECONDS)
         _thread.interrupt_main(number)  # files that are half written go
         time.sleep(GRACE_SECONDS)
         os._exit(1)  # it is in a place that no signal reaches
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _watch_of(parent: int) -> Callable[[], bool]:
+    try:
+        return system.parent_watch(parent)
+    except OSError:  # it was quicker
+        return lambda: True
 
 
 def end_when_asked(alarm_seconds: float = ALARM_SECONDS) -> None:
@@ -58,6 +66,6 @@ def stop_listening() -> None:
 
 def end_within(seconds: float) -> None:
     """The system ends this process after so many seconds, even in a place where Python does not run any more."""
-    if os.name != "nt":
+    if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)

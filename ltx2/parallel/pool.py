@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import BinaryIO, Protocol, cast
 
+from .. import system
 from ..errors import Ltx2Error
 from .parents import end_with_parent
 
@@ -125,7 +126,7 @@ class _Worker:
     def _start(self) -> None:
         environment = {**os.environ, **self._environment}
         self.process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **system.apart()
         )
 
     def _exchange(self, data: bytes) -> tuple[bytes, bytes] | None:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,14 +31,14 @@ class Ranks:
     rank: int
     size: int
     device: torch.device
-    groups: dict[tuple[int, ...], dist.ProcessGroup]
+    groups: "dict[tuple[int, ...], dist.ProcessGroup]"
 
     @property
     def drives(self) -> bool:
         """Whether this is the rank that talks to the user and writes files."""
         return self.rank == 0
 
-    def group(self, members: Sequence[int]) -> dist.ProcessGroup:
+    def group(self, members: Sequence[int]) -> "dist.ProcessGroup":
         """The process group of some ranks, which :func:`joined` has made."""
         return self.groups[tuple(members)]
 
@@ -100,13 +99,15 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
         end_when_asked()
         end_with_parent(int(os.environ[LAUNCHER_VARIABLE]))
     device = local_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = backend_of(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     where: dict[str, Any] = {}
     if STORE_VARIABLE in os.environ:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        where = {"init_method": Path(os.environ[STORE_VARIABLE]).as_uri(), "rank": rank, "world_size": size}
+        # made here: the address of a file cannot hold every letter of a folder's name
+        store = dist.FileStore(os.environ[STORE_VARIABLE], size)
+        where = {"store": store, "rank": rank, "world_size": size}
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds), **where)
     try:
         rank, size = dist.get_rank(), dist.get_world_size()
@@ -121,6 +122,18 @@ def joined(device: str | torch.device, timeout_seconds: float = TIMEOUT_SECONDS)
             stop_listening()  # the launcher asks all to end when one does; who is ending by itself need not hear it
         # ends the process's own part at once: waiting for ranks that may be gone would hang
         dist.destroy_process_group()
+
+
+def backend_of(device: torch.device) -> str:
+    """How processes with this kind of device talk to each other. Raises RequestError where PyTorch was built without
+    that."""
+    on_cards = device.type == "cuda"
+    if not dist.is_available() or not (dist.is_nccl_available() if on_cards else dist.is_gloo_available()):
+        missing = "NCCL, through which GPUs talk to each other" if on_cards else "what processes talk to each other by"
+        raise RequestError(
+            f"this PyTorch comes without {missing}, as on Windows: leave --gpus out, or give a story --workers"
+        )
+    return "nccl" if on_cards else "gloo"
 
 
 def local_device(device: str | torch.device) -> torch.device:

@@ -58,7 +58,7 @@ def exchanged(config: TransformerConfig, rows: int, tokens: tuple[int, int], own
 class SequenceGroup:
     """The ranks that share one call's tokens. members: their global ranks in order; part: this one's place in it."""
 
-    group: dist.ProcessGroup
+    group: "dist.ProcessGroup"
     members: tuple[int, ...]
     part: int
     traffic: Traffic

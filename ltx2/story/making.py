@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import system
 from ..atomic_files import sync_folder
 from ..continuation.state import LTX2ContinuationState
 from ..errors import Ltx2Error, StoryError
@@ -265,6 +266,6 @@ def settle(segments: Path, record: SegmentRecord) -> bool:
     """Give a recorded segment its name where it has not got it yet. Returns whether it is there and whole."""
     folder = segments / record.folder
     if record.temp and not os.path.lexists(folder) and is_whole(segments / record.temp, record.files):
-        os.rename(segments / record.temp, folder)
+        system.rename(segments / record.temp, folder)
         sync_folder(segments)
     return is_whole(folder, record.files)

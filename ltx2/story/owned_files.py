@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from .. import system
 from ..atomic_files import file_path, sync, sync_folder
 from ..errors import StoryError
 from .journal import Journal
@@ -96,7 +97,12 @@ def put_in_place(source: Path, path: Path, owned: Collection[str], work: Path) -
         sync(source)
         if is_there(path):
             check_replaceable(path, owned, work)
-            os.replace(source, path)
+            if system.is_held(path):
+                raise StoryError(
+                    f"another program has {shown(path)} open: close it there and run the story again, whose segments "
+                    "are kept"
+                )
+            system.replace(source, path)
         else:
             _rename_to_nothing(source, path, work)
         sync_folder(path.parent)
@@ -105,8 +111,8 @@ def put_in_place(source: Path, path: Path, owned: Collection[str], work: Path) -
 def _rename_to_nothing(source: Path, path: Path, work: Path) -> None:
     """As a rename, but refused when something has come there since."""
     try:
-        if os.name == "nt":
-            os.rename(source, path)  # refuses by itself
+        if system.WINDOWS:
+            system.rename(source, path)  # refuses by itself
             return
         try:
             os.link(source, path)
@@ -115,7 +121,7 @@ def _rename_to_nothing(source: Path, path: Path, work: Path) -> None:
         except OSError:  # a file system without links
             if is_there(path):
                 raise FileExistsError from None
-            os.replace(source, path)
+            system.replace(source, path)
         else:
             source.unlink()
     except FileExistsError as error:

@@ -5,13 +5,13 @@ seconds on one CPU core, and mean nothing. The same version and seed give the sa
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from .. import system
 from ..errors import RequestError
 from . import configs as tiny_configs
 from . import text as tiny_text
@@ -81,7 +81,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     with partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.writelines(chunks)
-    os.replace(partial, path)
+    system.replace(partial, path)
 
 
 def monolith_files(version: str, seed: int) -> list[TinyFile]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeGuard
 
+from ... import system
 from ...atomic_files import clean_stale_temps, file_lock, is_portable, reason, sync_folder, write_atomic
 from ...errors import BlobNotFoundError, ContinuationError, Ltx2Error
 from ..limits import DEFAULT_LIMITS, StateLimits
@@ -243,8 +244,8 @@ class FileBlobStore(BlobStore):
 
     def _remove(self, blob_id: str) -> None:
         # the record goes first: a blob without one does not count
-        self._record(blob_id).unlink(missing_ok=True)
-        self._data(blob_id).unlink(missing_ok=True)
+        system.remove(self._record(blob_id))
+        system.remove(self._data(blob_id))
         sync_folder(self.folder)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ... import system
 from ...atomic_files import atomic_folder, clean_stale_temps, file_lock, sync_folder, write_atomic
 from ...errors import ContinuationError
 from ..limits import DEFAULT_LIMITS, StateLimits
@@ -208,7 +209,7 @@ class FileSessionStore(SessionStore):
 
     def _forget(self, path: Path) -> None:
         names = self._names(path)
-        path.unlink(missing_ok=True)
+        system.remove(path)
         sync_folder(self.folder)
         self._unmark(path, names)
 

@@ -221,7 +221,7 @@ class _CopyingWriter:
     track: "_ExtendedSound | None"
 
     def __init__(self, film: FilmExtension):
-        self.film, self.file = film, NewFile(film.path)
+        self.film, self.file = film, NewFile(film.path, rescue=True)
         self.container: Any = None
 
     def take_over(self, info: VideoInfo, copy: PictureCopy, begin: Fraction, tags: dict) -> None:

@@ -96,7 +96,7 @@ def _copied(source: Path, path: Path, head: NewHead, info: VideoInfo, copy: Pict
         "video_track_timescale": str(copy.time_base.denominator),
         "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
     }
-    file, container = NewFile(path), None
+    file, container = NewFile(path, rescue=True), None
     notes: list[str] = []
     try:
         container = require_av().open(str(file.temp), "w", format="mp4", options=options)
