@@ -61,7 +61,8 @@ def _load(session: Session, path: Path, how: str, size: int) -> None:
     seconds = session.time(work, rounds=1, warm=0).seconds
     gigabytes = size / 1e9
     figures = {"GB": rounded(gigabytes), "s": rounded(seconds), "GB/s": rounded(gigabytes / seconds)}
-    session.record("load", how, **figures)
+    bus = session.facts.get("host to card GB/s, pinned")
+    session.record("load", how, **figures, **({"of pinned": rounded(gigabytes / seconds / bus)} if bus else {}))
 
 
 def _forget(path: Path) -> bool:

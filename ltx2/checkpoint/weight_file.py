@@ -13,7 +13,7 @@ import io
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,27 +77,45 @@ class WeightFile:
     def read(self, offset: int, nbytes: int) -> torch.Tensor:
         """Bytes as a tensor [nbytes] uint8 of its own."""
         out = torch.empty(nbytes, dtype=torch.uint8)
+        for _ in self.chunks(offset, nbytes, lambda at, count: out[at : at + count], nbytes):
+            pass
+        return out
+
+    def chunks(
+        self, offset: int, nbytes: int, place: Callable[[int, int], torch.Tensor], size: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Bytes in pieces of at most ``size``: where each begins, and the piece [n] uint8 in the memory that
+        ``place(begin, n)`` gives for it, read when it is asked for."""
         if not nbytes:
-            return out
+            return
+        with self._opened() as file:
+            for at in range(0, nbytes, size):
+                part = place(at, min(size, nbytes - at))
+                self._fill(file, offset + at, part)
+                yield at, part
+
+    def _fill(self, file: io.FileIO, offset: int, part: torch.Tensor) -> None:
+        target, done = part.numpy().data, 0
         try:
-            with self._opened() as file:
-                file.seek(offset)
-                target, done = out.numpy().data, 0
-                while done < nbytes:
-                    count = file.readinto(target[done:])
-                    if not count:
-                        raise self._changed()
-                    done += count
+            file.seek(offset)
+            while done < len(target):
+                count = file.readinto(target[done:])
+                if not count:
+                    raise self._changed()
+                done += count
         except OSError as error:
             raise self._unreadable(error) from error
-        return out
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[io.FileIO]:
         if self.handle is not None:
             yield self.handle
             return
-        with open(self.path, "rb", buffering=0) as file:
+        try:
+            file = open(self.path, "rb", buffering=0)  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with file:
             if _identity(os.fstat(file.fileno())) != self.identity:
                 raise self._changed()
             yield file

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import torch
 
-from benchmarks import bench
+from benchmarks import bench, reading
 from benchmarks.bench import Cell, exponent, markdown
 
 
@@ -38,3 +39,12 @@ def test_what_is_no_implementation_is_said(tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench.main(["--out", str(tmp_path), "--only", "dit,nothing"])
     assert "no topic is called nothing" in capsys.readouterr().err
+
+
+def test_every_way_of_reading_runs(monkeypatch, capsys):
+    monkeypatch.setattr(reading, "ROWS", 3)
+    monkeypatch.setattr("sys.argv", ["reading", "--gigabytes", "0.0003", "--rounds", "1"])
+    threads = torch.get_num_threads()
+    reading.main()
+    torch.set_num_threads(threads)
+    assert capsys.readouterr().out.count("\n| ") == 8

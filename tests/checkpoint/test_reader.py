@@ -9,6 +9,7 @@ import struct
 import pytest
 import torch
 
+from ltx2.checkpoint import lazy_tensor
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.checkpoint.safetensors_header import DTYPES
 from ltx2.errors import CheckpointError
@@ -302,3 +303,45 @@ def test_damaged_headers_never_give_another_error(tmp_path):
                 tensor.load()
         except CheckpointError:
             pass
+
+
+class LateLane(lazy_tensor.Lane):
+    """A device whose copies happen as late as they may: when somebody waits for them."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.on_its_way = []
+
+    def send(self, target, part):
+        assert not self.on_its_way, "read over what is still copied from"
+        self.on_its_way.append((target, part))
+
+    def wait(self):
+        for target, part in self.on_its_way:
+            target.copy_(part)
+        self.memory.fill_(0xFF)
+        self.on_its_way.clear()
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 64 * 5, 64 * 5 + 8])
+def test_bytes_that_go_to_a_device_arrive_whole_and_in_turns(tmp_path, size, lanes):
+    given = {"before": torch.zeros(3, dtype=torch.uint8), "x": torch.randint(0, 255, (size,), dtype=torch.uint8)}
+    path = save(tmp_path / "a.safetensors", given)
+    tensor = open_checkpoint(path).tensors["x"]
+    through = [LateLane(64) for _ in range(lanes)]
+    assert torch.equal(tensor.through(torch.device("cpu"), through), given["x"])
+    assert not any(lane.on_its_way for lane in through)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="replaced or changed"):
+        tensor.through(torch.device("cpu"), through)
+    assert not any(lane.on_its_way for lane in through)
+
+
+def test_a_tensor_larger_than_a_piece_is_converted_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(lazy_tensor, "READ_AT_ONCE_BYTES", 66)
+    given = torch.randn(7, 23)
+    tensor = open_checkpoint(save(tmp_path / "a.safetensors", {"x": given})).tensors["x"]
+    assert torch.equal(tensor.load(dtype=torch.float16), given.half())
+    assert tensor.load("meta", torch.float16).shape == (7, 23)
+    assert len(lazy_tensor.lanes_to(torch.device("cpu"), 66)) == 1 < len(lazy_tensor.lanes_to(torch.device("cpu"), 67))
