@@ -61,6 +61,12 @@ def test_the_changelog_is_dated_and_knows_the_version():
     assert dated[0].startswith(f"{ltx2.__version__} – ")
 
 
+def test_no_merge_was_left_half_done():
+    marks = re.compile(r"^(<{7} |>{7} |={7}$)", re.M)
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "web").rglob("*.md"), ROOT / "pyproject.toml"]
+    assert len(texts) > 50 and not [path.name for path in texts if marks.search(path.read_text("utf-8"))]
+
+
 def test_one_ruff_for_all_checks():
     pinned = dict(re.findall(r"^(\w+)==(.*)$", text("constraints.txt"), re.M))
     assert f"rev: v{pinned['ruff']}" in text(".pre-commit-config.yaml")
