@@ -31,11 +31,18 @@ def command(files, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def run(arguments: list[str], program=("-m", "ltx2"), **more) -> subprocess.CompletedProcess:
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run(
-        [sys.executable, *program, *arguments], cwd=ROOT, env=own, capture_output=True, text=True, timeout=600
-    )
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """The command line in this process, with ranks in processes of their own: its exit status, and what all of them
+    said."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(ROOT)
+
+    def call(arguments: list[str]) -> tuple[int, str]:
+        capfd.readouterr()
+        return main(arguments), capfd.readouterr().err
+
+    return call
 
 
 def pictures(folder: Path) -> np.ndarray:
@@ -66,8 +73,7 @@ def of_one(tiny, tmp_path_factory):
         if preset == GUIDED:  # a voice's guidance is one more pass, which is shared in another way
             write_wav(folder / "voice.wav", Waveform(torch.sin(torch.arange(24_000) / 9)[None], 16_000))
             more += ("--voice", str(folder / "voice.wav"))
-        alone = run(command(tiny("2.3"), folder / "one", *more))
-        assert alone.returncode == 0 and "GPUs" not in alone.stderr, alone.stderr
+        assert main(command(tiny("2.3"), folder / "one", *more)) == 0
         return folder, more
 
     return make
@@ -78,17 +84,19 @@ def of_one(tiny, tmp_path_factory):
     "preset, size, words",
     [(GUIDED, 2, "2 GPUs: 2 guidance passes"), ("ltx2_fast", 4, "4 GPUs: 4 sequence parts")],
 )
-def test_ranks_make_what_one_makes(tiny, of_one, preset, size, words):
+def test_ranks_make_what_one_makes(tiny, of_one, run, preset, size, words):
     folder, more = of_one(preset)
-    ranks = run(command(tiny("2.3"), folder / "ranks", *more, "--gpus", str(size)))
-    assert ranks.returncode == 0 and words in ranks.stderr, ranks.stderr
+    status, said = run(command(tiny("2.3"), folder / "ranks", *more, "--gpus", str(size)))
+    assert status == 0 and words in said, said
     assert_alike(folder, "one", "ranks")
 
 
 @pytest.mark.slow
 def test_torchrun_makes_what_one_makes_and_the_first_rank_alone_opens_the_language_model(tiny, of_one):
     (folder, more), files = of_one("ltx2_fast"), tiny("2.3")
-    ranks = run(command(files, folder / "torchrun", *more), TORCHRUN, OPENED_FILES=str(folder / "opened"))
+    started = [sys.executable, *TORCHRUN, *command(files, folder / "torchrun", *more)]
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "OPENED_FILES": str(folder / "opened")}
+    ranks = subprocess.run(started, cwd=ROOT, env=own, capture_output=True, text=True, timeout=600)
     assert ranks.returncode == 0 and ranks.stderr.count("2 GPUs: 2 sequence parts") == 1, ranks.stderr
     assert_alike(folder, "one", "torchrun")
     opened = [Path(f"{folder}/opened{rank}").read_text("utf-8").split("\n") for rank in range(2)]
@@ -97,10 +105,10 @@ def test_torchrun_makes_what_one_makes_and_the_first_rank_alone_opens_the_langua
     assert any(str(files["transformer"]) in path for path in opened[1])
 
 
-def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded(tiny, tmp_path):
+def test_heads_and_numbers_that_do_not_fit_are_refused_before_anything_is_loaded(tiny, run, tmp_path):
     for count, sentence in (("3", "attention heads evenly: use"), ("0", "expected 1 or more")):
-        found = run(command(tiny("2.3"), tmp_path / "x.mp4", "--gpus", count))
-        assert found.returncode == 1 and sentence in found.stderr and len(found.stderr.splitlines()) == 1
+        status, said = run(command(tiny("2.3"), tmp_path / "x.mp4", "--gpus", count))
+        assert status == 1 and sentence in said and len(said.splitlines()) == 1
 
 
 # The keyboard's signal is ignored by what a shell starts in the background, and so by tests that run there.
@@ -155,7 +163,7 @@ def _alive(process: int) -> bool:
 
 
 @pytest.mark.slow
-def test_ranks_make_the_sound_that_one_makes(tiny, tmp_path):
+def test_ranks_make_the_sound_that_one_makes(tiny, run, tmp_path):
     """With the half of the model that makes sound on each of them, and one guidance pass each."""
     files = tiny("2.3")
     given = [
@@ -163,8 +171,9 @@ def test_ranks_make_the_sound_that_one_makes(tiny, tmp_path):
         str(files["text_encoder"]), "--preset", "ltx2_sound", "--steps", "1", "--seconds", "0.5",
         "--dtype", "fp32", "--device", "cpu", "--seed", "3", "--out",
     ]  # fmt: skip
-    assert main([*given, str(tmp_path / "one.wav")]) == 0
-    ranks = run([*given, str(tmp_path / "ranks.wav"), "--gpus", "2"])
-    assert ranks.returncode == 0 and "2 GPUs: 2 guidance passes" in ranks.stderr, ranks.stderr
+    status, said = run([*given, str(tmp_path / "one.wav")])
+    assert status == 0 and "GPUs" not in said
+    status, said = run([*given, str(tmp_path / "ranks.wav"), "--gpus", "2"])
+    assert status == 0 and "2 GPUs: 2 guidance passes" in said, said
     one, two = (read_sound(tmp_path / f"{name}.wav").samples for name in ("one", "ranks"))
     assert one.shape == two.shape and one.abs().max() > 0.01 and (one - two).abs().max() < 1e-4
