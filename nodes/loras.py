@@ -10,7 +10,7 @@ from ..ltx2.checkpoint.layout import components
 from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
 from ..ltx2.checkpoint.lora_report import PREFIXES, LoraReport, report_lora
 from ..ltx2.checkpoint.reader import open_checkpoint
-from ..ltx2.checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, report_notes
+from ..ltx2.checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, repeated_notes, report_notes
 from . import host, patches
 from .models import LORAS, keeps_quantized, transformer_of
 from .sockets import Model, ModelValue
@@ -85,7 +85,8 @@ def with_lora(model: ModelValue, choice: LoraChoice) -> tuple[ModelValue, LoraRe
         notes = report_notes(report)
         added = replace(model, stage_loras=(*model.stage_loras, choice), notes=(*model.notes, *notes))
         return added, report, notes
-    notes = report.notes()
+    told = (*report.notes(), *repeated_notes([one for one in (*model.loras, (path, strength)) if one[0] == path]))
+    notes = told
     if report.for_text:
         notes += (
             f"LoRA {path.name}: {report.for_text} of its weights act where prompts are encoded: connect the model with the LoRA to Load "
@@ -97,7 +98,7 @@ def with_lora(model: ModelValue, choice: LoraChoice) -> tuple[ModelValue, LoraRe
         patcher=patcher,
         loras=(*model.loras, (path, strength)),
         text_loras=(*model.text_loras, *([(path, strength)] if report.for_text else [])),
-        notes=(*model.notes, *report.notes()),
+        notes=(*model.notes, *told),
     )
     return added, report, notes
 

@@ -9,13 +9,14 @@ from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
 from .quantization.gguf_blocks import BLOCK_TYPES, UNREAD_TYPES, Gguf
 from .quantization.packed import QuantizedTensor
-from .weight_file import NAME_LIMIT, WeightFile, is_name, shown
+from .weight_file import NAME_LIMIT, WeightFile, is_name, shown, unfinished
 
 HEADER_LIMIT_BYTES = 100_000_000
 COUNT_LIMIT = 100_000
 NAME_LIMIT_BYTES = 512
 DIMENSIONS_LIMIT = 4
 NESTING_LIMIT = 2
+LARGEST_FILE_BYTES = 1 << 48
 KEPT_STRING_BYTES = 65_536
 KEPT_ITEMS = 16
 
@@ -141,7 +142,7 @@ def _tensor(cursor, file, name, shape, kind, offset, original) -> LazyTensor | Q
             f"{block.block_weights}"
         )
     nbytes = weights // block.block_weights * block.block_bytes
-    if offset + nbytes > file.size:
+    if offset + nbytes > LARGEST_FILE_BYTES:
         raise cursor.fail(f"has tensor {name} end at byte {offset + nbytes}, but is {file.size} bytes long")
     if original is not None:
         if (
@@ -166,3 +167,5 @@ def _check_ranges(cursor: _Cursor, file: WeightFile, tensors) -> None:
         if part.offset < at:
             raise cursor.fail(f"has tensor {part.name} over bytes of {before}")
         at, before = part.offset + part.nbytes, part.name
+    if at > file.size:
+        raise unfinished(file, at, "by its header")

@@ -24,7 +24,7 @@ from .adapters.difference import Difference, LoadedDifference, Scaled, check_fin
 from .adapters.kinds import KINDS
 from .adapters.names import TEXT_ENCODER, official_name
 from .adapters.peft_config import PeftConfigs, read_peft_config
-from .adapters.stored import AdapterKind, Alpha, StoredModule
+from .adapters.stored import ALPHA_LIMIT, AdapterKind, Alpha, StoredModule
 from .adapters.unread import unread_kind
 from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
@@ -51,6 +51,7 @@ __all__ = [
 
 NAMES_SHOWN = 3
 _ALPHA = "alpha"
+_WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _ENDINGS = {
     **{ending: (part, kind) for kind in KINDS for ending, part in kind.endings.items()},
     **{ending: (part, None) for ending, part in dora.ENDINGS.items()},
@@ -177,7 +178,8 @@ def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) ->
             unknown.append(key)
             continue
         spelled, part, kind = found
-        if not tensor.dtype.is_floating_point:
+        # PyTorch writes an alpha that was given as a whole number as one
+        if not tensor.dtype.is_floating_point and (part != _ALPHA or tensor.dtype not in _WHOLE_NUMBERS):
             raise CheckpointError(
                 f"{path} holds {key} of {tensor.stored}, expected floating-point numbers: the LoRA is damaged or "
                 "quantised in a way that is not read here"
@@ -205,6 +207,10 @@ def _alpha(path: Path, name: str, stored, config: PeftConfigs, spelled: str) -> 
     value = float(stored.load(dtype=torch.float32, mapped=False)) if math.prod(stored.shape) == 1 else math.nan
     if not math.isfinite(value):
         raise CheckpointError(f"{path} has an alpha of {name} that is no number: the LoRA is damaged")
+    if abs(value) > ALPHA_LIMIT:
+        raise CheckpointError(
+            f"{path} has an alpha of {name} of {value:g}, expected at most {ALPHA_LIMIT:g}: the LoRA is damaged"
+        )
     return Alpha(value)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CheckpointError
-from .weight_file import NAME_LIMIT, WeightFile, is_name, kind_of, shown
+from .recognition.file_kinds import kind_of
+from .weight_file import NAME_LIMIT, WeightFile, is_name, shown, unfinished
 
 HEADER_LIMIT_BYTES = 100_000_000
 METADATA_LIMIT_BYTES = 1_000_000
@@ -46,13 +47,16 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
     fail = _failing(file)
     other = kind_of(first, file.size)
     if other:
-        raise CheckpointError(f"{file.path} is {other}, expected a safetensors file: get the model as .safetensors")
+        what, fix = other
+        raise CheckpointError(f"{file.path} is {what}, expected a safetensors file: {fix}")
     if file.size < 8:
         raise fail(f"is {file.size} bytes long, expected at least 8")
     length = int.from_bytes(first[:8], "little")
     if length > HEADER_LIMIT_BYTES:
         raise fail(f"gives its header {length} bytes, expected at most {HEADER_LIMIT_BYTES}")
     if 8 + length > file.size:
+        if first[8:10] == b'{"':
+            raise unfinished(file, 8 + length, "for its header alone")
         raise fail(f"gives its header {length} bytes, but only {file.size - 8} follow")
     if first[8:9] != b"{" or length < 2:
         raise fail(f"has a header that starts with {first[8:9]!r}, expected {{")
@@ -61,8 +65,8 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
         raise fail(f"has a header of {length} bytes for {raw.count(b'data_offsets')} tensors, which is too much")
     header = _parse(raw, fail)
     metadata = _metadata(header.pop("__metadata__", {}), fail)
-    entries = {name: _entry(name, value, 8 + length, file.size, fail) for name, value in header.items()}
-    _check_ranges(entries, 8 + length, file.size, fail)
+    entries = {name: _entry(name, value, 8 + length, fail) for name, value in header.items()}
+    _check_ranges(entries, 8 + length, file, fail)
     return entries, metadata
 
 
@@ -114,7 +118,7 @@ def _metadata(found, fail) -> dict[str, str]:
     return found
 
 
-def _entry(name: str, value, start: int, size: int, fail) -> Entry:
+def _entry(name: str, value, start: int, fail) -> Entry:
     def fails(what: str) -> CheckpointError:
         return fail(what.replace(_LABEL, f"tensor {shown(name)}", 1))
 
@@ -138,8 +142,6 @@ def _entry(name: str, value, start: int, size: int, fail) -> Entry:
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise fails(f"has {_LABEL} at {shown(offsets)}, expected a start and an end from 0 on")
     begin, end = offsets
-    if start + end > size:
-        raise fails(f"has {_LABEL} end at byte {start + end}, but is {size} bytes long")
     dtype, expected = DTYPES[stored], DTYPES[stored].itemsize
     for extent in shape:
         expected *= extent
@@ -154,14 +156,16 @@ def _whole_numbers(value) -> bool:
     return isinstance(value, list) and all(type(number) is int and 0 <= number <= _INT64_MAX for number in value)
 
 
-def _check_ranges(entries: dict[str, Entry], start: int, size: int, fail) -> None:
+def _check_ranges(entries: dict[str, Entry], start: int, file: WeightFile, fail) -> None:
     """The tensors have to fill the rest of the file, one after the other."""
     at, before = start, None
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if entry.offset < at:
             raise fail(f"has tensor {shown(name)} over bytes of {shown(before)}")
         if entry.offset > at:
-            raise fail(f"has {entry.offset - at} bytes of no tensor before {shown(name)}")
+            raise fail(f"has {entry.offset - at} bytes of no tensor before tensor {shown(name)}")
         at, before = entry.offset + entry.nbytes, name
-    if at != size:
-        raise fail(f"has {size - at} bytes after its last tensor, expected none")
+    if at > file.size:
+        raise unfinished(file, at, "by its header")
+    if at != file.size:
+        raise fail(f"has {file.size - at} bytes after its last tensor, expected none")

@@ -14,6 +14,7 @@ from ..errors import RequestError
 from .lora import Lora, check_lora, match_lora, read_lora
 from .lora_report import LoraReport, report_lora
 
+STRENGTH_LIMIT = 100.0  # far beyond any use; more of a LoRA leaves nothing of the model
 STAGE_NUMBERS = {"denoising": 1, "refining": 2}
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 # FILE:STRENGTH@STAGE, and FILE@STAGE:STRENGTH as pictures are placed
@@ -31,8 +32,11 @@ class LoraChoice:
     def __post_init__(self) -> None:
         if self.stage not in (None, 1, 2):
             raise RequestError(f"the LoRA {self.path} is for stage {self.stage}, expected 1 or 2, or none for both")
-        if not math.isfinite(self.strength):
-            raise RequestError(f"the LoRA {self.path} has strength {self.strength}, expected a finite number")
+        if not (math.isfinite(self.strength) and abs(self.strength) <= STRENGTH_LIMIT):
+            raise RequestError(
+                f"the LoRA {self.path} has strength {self.strength:g}, expected a number from {-STRENGTH_LIMIT:g} to "
+                f"{STRENGTH_LIMIT:g}: 1 is as it was trained"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +49,42 @@ class StageLora:
 
 
 def lora_choice(text: str) -> LoraChoice:
-    """``FILE[:STRENGTH][@STAGE]``, or FILE@STAGE:STRENGTH. Raises RequestError for a stage that there is not."""
-    found = None if file_path(text) is not None and os.path.lexists(text) else _SPELLED.fullmatch(text)
+    """``FILE[:STRENGTH][@STAGE]``, or FILE@STAGE:STRENGTH. Raises RequestError for a stage or strength that there is
+    not."""
+    found = None if _is_file(text) else _SPELLED.fullmatch(text)
     if not found:
         return LoraChoice(text)
     file, strength, stage = found[1], found[2] or found[5], found[3] or found[4]
+    if not _is_file(file):
+        _check_spelling(file)
     return LoraChoice(file, 1.0 if strength is None else float(strength), None if stage is None else int(stage))
+
+
+def _is_file(text: str) -> bool:
+    return file_path(text) is not None and os.path.lexists(text)
+
+
+def _check_spelling(text: str) -> None:
+    """Raise RequestError where a file is there and what was written behind it is neither a strength nor a stage."""
+    ends = sorted((at for at, letter in enumerate(text) if letter in ":@"), reverse=True)
+    at = next((at for at in ends if at and _is_file(text[:at])), None)
+    if at is not None:
+        raise RequestError(
+            f"the LoRA {text[:at]} is followed by {text[at:]!r}, expected a strength such as :0.8, a stage, @1 or @2, "
+            "or both"
+        )
+
+
+def repeated_notes(given: Sequence[tuple[str | Path, float]]) -> tuple[str, ...]:
+    """What is to be told of LoRA files that act several times where they act at all: their strengths add up."""
+    strengths: dict[Path, list[float]] = {}
+    for path, strength in given:
+        strengths.setdefault(Path(os.path.realpath(path)), []).append(strength)
+    return tuple(
+        f"LoRA {path.name} was given {len(found)} times, which together is strength {sum(found):g}"
+        for path, found in strengths.items()
+        if len(found) > 1
+    )
 
 
 def lora_text(choice: LoraChoice) -> str:

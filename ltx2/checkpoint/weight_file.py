@@ -22,24 +22,9 @@ import torch
 
 from .. import system
 from ..errors import CheckpointError
+from .recognition.file_kinds import FIRST_BYTES
 
-# What people save or download under the wrong name, by its first bytes.
-_SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive, as PyTorch's own .pt and .ckpt files are"),
-    (b"\x80\x02", "a Python pickle"),
-    (b"\x80\x03", "a Python pickle"),
-    (b"\x80\x04", "a Python pickle"),
-    (b"\x80\x05", "a Python pickle"),
-    (b"GGUF", "a GGUF file"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"<!DOC", "a web page"),
-    (b"<!doc", "a web page"),
-    (b"<html", "a web page"),
-    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself"),
-)
+UNFINISHED = ".aria2"  # beside a file that this program is still downloading
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +121,8 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
-    """The file and its first bytes (at most 32). Raises CheckpointError when there is none or it is not a regular
-    file."""
+    """The file and its first bytes (at most FIRST_BYTES). Raises CheckpointError when there is none, it is not a
+    regular file, or its download is not finished."""
     path = Path(path)
     try:
         kind = os.stat(path).st_mode  # before opening: a named pipe would wait for a writer
@@ -147,9 +132,14 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
             raise CheckpointError(
                 f"{path} is not a regular file, expected a .safetensors or .gguf file: name the file itself"
             )
+        if path.with_name(f"{path.name}{UNFINISHED}").exists():
+            raise CheckpointError(
+                f"{path} is not downloaded to its end, as {path.name}{UNFINISHED} beside it says: go on with the "
+                "download"
+            )
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            first = file.read(32)
+            first = file.read(FIRST_BYTES)
             mapping = _map(file.fileno(), status.st_size)
     except (OSError, ValueError) as error:  # a ValueError is a NUL in the name
         if isinstance(error, CheckpointError):
@@ -161,13 +151,13 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
 
 @contextlib.contextmanager
 def held_weight_file(path: str | os.PathLike) -> Iterator[tuple[WeightFile, bytes]]:
-    """The file and its first bytes (at most 32), as it is now while the block lasts, whatever others give its name to
-    or take away meanwhile. Nothing is mapped. Raises OSError when it cannot be opened."""
+    """The file and its first bytes (at most FIRST_BYTES), as it is now while the block lasts, whatever others give its
+    name to or take away meanwhile. Nothing is mapped. Raises OSError when it cannot be opened."""
     path = Path(path)
     with open(path, "rb", buffering=0) as handle:
         status = os.fstat(handle.fileno())
         file = WeightFile(path, status.st_size, _identity(status), None, handle)
-        yield file, file.read(0, min(32, status.st_size)).numpy().tobytes()
+        yield file, file.read(0, min(FIRST_BYTES, status.st_size)).numpy().tobytes()
 
 
 def _map(descriptor: int, size: int) -> mmap.mmap | None:
@@ -183,16 +173,13 @@ def _map(descriptor: int, size: int) -> mmap.mmap | None:
         return None
 
 
-def kind_of(first: bytes, size: int) -> str | None:
-    """What a file of ``size`` bytes is by its ``first`` bytes (nine at least, where there are so many), when that is
-    something other than safetensors.
-
-    A safetensors file begins with a length, which may be of any bytes, those of a signature included: a brace behind a
-    length that the file has room for says more than they do.
-    """
-    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= size - 8:
-        return None
-    return next((what for signature, what in _SIGNATURES if first.startswith(signature)), None)
+def unfinished(file: WeightFile, expected: int, by: str) -> CheckpointError:
+    """An error for a file that ends before what its own header says, as one does whose download was broken off."""
+    share = 100 * file.size // expected
+    return CheckpointError(
+        f"{file.path} is {file.size} bytes long, expected {expected} {by}: its download was broken off at {share} %, "
+        "go on with it"
+    )
 
 
 NAME_LIMIT = 256  # characters; far above any real tensor's

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import mini
+from ..atomic_files import file_path
 from ..checkpoint.layout import model_version
 from ..checkpoint.lora import read_lora
 from ..checkpoint.lora_purpose import purpose_of
@@ -73,6 +74,8 @@ def _lora(path: Path, checkpoint: Checkpoint | None) -> dict[str, Any]:
 def is_state(path: Path) -> bool:
     """Whether a path is meant as a continuation state: a folder, a picture, JSON, or safetensors with a state's
     metadata."""
+    if file_path(path) is None:
+        return False
     if path.is_dir() or path.suffix.lower() in STATE_SUFFIXES:
         return True
     try:

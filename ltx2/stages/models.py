@@ -15,7 +15,7 @@ from ..checkpoint.layout import MissingComponent, model_version
 from ..checkpoint.lora import Lora, check_lora, match_lora, read_lora, weight_shapes
 from ..checkpoint.lora_report import LoraReport, report_lora
 from ..checkpoint.reader import Checkpoint, open_checkpoint
-from ..checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, report_notes
+from ..checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, repeated_notes, report_notes
 from ..config.versions import ModelVersion, release
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.attention_ways import SDPA, attention_way
@@ -441,6 +441,7 @@ def _with_reports(
         notes += report_lora(models.distilled_lora, {"transformer": models.transformer}).notes()
     for lora in {one.lora.path: one.lora for one in models.stage_loras}.values():
         notes += report_notes(report_lora(lora, {"transformer": models.transformer}))
+    notes += repeated_notes([(lora.path, strength) for lora, strength in loras])
     all_loras = (*(lora for lora, _ in loras), *(one.lora for one in models.stage_loras))
     references = tuple(lora for lora in all_loras if lora.reference is not None or lora.takes_voice)
     return replace(models, loras=reports, reference_loras=references, notes=tuple(notes))

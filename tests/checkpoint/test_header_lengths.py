@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ltx2.checkpoint.reader import open_checkpoint
-from ltx2.checkpoint.weight_file import _SIGNATURES, kind_of
+from ltx2.checkpoint.recognition.file_kinds import SIGNATURES, kind_of
 
 from .files import header_bytes, write
 
@@ -19,7 +19,7 @@ def test_no_length_is_taken_for_another_kind_of_file():
         assert kind_of(first, 8 + length) is None, length
 
 
-@pytest.mark.parametrize("signature", [raw for raw, _ in _SIGNATURES], ids=repr)
+@pytest.mark.parametrize("signature", SIGNATURES, ids=repr)
 def test_a_length_that_spells_a_signature(tmp_path, signature):
     """With every byte behind the signature that keeps the header of a size that a test can write."""
     path = tmp_path / "a.safetensors"

@@ -216,21 +216,55 @@ def test_a_huge_header_of_something_else_is_not_taken_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "first, part",
+    "first, parts",
     [
-        (b"PK\x03\x04", "zip archive"),
-        (b"\x80\x02}q\x00.", "pickle"),
-        (b"GGUF\x03\0\0\0", "GGUF"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"<!DOCTYPE html>", "web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"PK\x03\x04", ("zip archive", "get the model as .safetensors or .gguf")),
+        (b"\x80\x02}q\x00.", ("pickle", "can run any program")),
+        (b"GGUF\x03\0\0\0", ("GGUF", "rename it to end in .gguf")),
+        (b"lmgg\1\0\0\0\0", ("GGML",)),
+        (b"\x08\x07\x12\x07pytorch\0", ("ONNX",)),
+        (b"\x89PNG\r\n\x1a\n", ("PNG", "choose the model's file")),
+        (b"\0\0\0\x20ftypisom\0", ("a video",)),
+        (b"Rar!\x1a\x07\0", ("RAR archive", "unpack")),
+        (b"version https://git-lfs.github.com/spec/v1\n", ("Git LFS", "git lfs pull")),
     ],
-    ids=["zip", "pickle", "gguf", "png", "html", "lfs"],
+    ids=["zip", "pickle", "gguf", "ggml", "onnx", "png", "mp4", "rar", "lfs"],
 )
-def test_other_kinds_of_file_are_named(tmp_path, first, part):
+def test_other_kinds_of_file_are_named(tmp_path, first, parts):
     path = tmp_path / "model.safetensors"
     path.write_bytes(first + b"\0" * 100)
-    refused(path, part, ".safetensors")
+    refused(path, *parts, ".safetensors")
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\n \t", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "answer, what",
+    [
+        ("<!DOCTYPE html>", "a web page"),
+        ("<HTML lang=en>", "a web page"),
+        ("<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "<?xml version"),
+        ('{"error": "Access to model x is restricted"}', "Access to model"),
+        ("Invalid username or password.", "Invalid username"),
+        ("Доступ запрещён, войдите", "Доступ"),
+    ],
+)
+def test_what_a_server_answered_is_not_taken_for_a_damaged_model(tmp_path, before, answer, what):
+    path = tmp_path / "model.safetensors"
+    for length in (0, 400, 460, 470, 3000):  # the bytes that are looked at may end within a letter
+        path.write_bytes(before + answer.encode() + "ж".encode() * length)
+        refused(path, what, "download it again, signed in")
+
+
+def test_downloads_that_were_broken_off_are_named_wherever_they_end(tmp_path):
+    whole = save(tmp_path / "a.safetensors", {f"x{i}": torch.ones(50) for i in range(9)}).read_bytes()
+    header = 8 + struct.unpack_from("<Q", whole)[0]
+    path = tmp_path / "b.safetensors"
+    for size in (16, header - 1, header, header + 1, header + 200, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        refused(path, f"is {size} bytes long, expected {header if size < header else len(whole)}", "go on with it")
+    path.write_bytes(whole)
+    (tmp_path / "b.safetensors.aria2").write_bytes(b"")
+    refused(path, "b.safetensors.aria2", "go on with the download")
 
 
 def test_a_saved_pickle_is_never_run(tmp_path):

@@ -96,6 +96,8 @@ def test_a_lora_that_fits_in_part_says_so(run, loaded, shelf, folders, caplog): 
     assert any("1 of 3" in note for note in added.notes) and not model.notes
     whole = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=1.0)
     assert not whole.args[0].notes and not whole.ui["text"]
+    again = run("ApplyLora", model=whole.args[0], lora=names["distilled_lora"], strength=-0.5)
+    assert "was given 2 times, which together is strength 0.5" in again.args[1] and again.args[0].notes
     with pytest.raises(ValueError, match="fits none"):
         run("ApplyLora", model=model, lora=lora(folders, "none.safetensors", pair("unet.x", 8, 8)), strength=1.0)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ltx2.checkpoint.lora import merge_loras, read_lora
-from ltx2.checkpoint.stage_loras import LoraChoice, StageLora, lora_choice, lora_text, read_stage_lora
+from ltx2.checkpoint.stage_loras import STRENGTH_LIMIT, LoraChoice, StageLora, lora_choice, lora_text, read_stage_lora
 from ltx2.errors import CheckpointError, RequestError
 from ltx2.stages import steps
 from ltx2.stages.models import load_models
@@ -125,3 +125,28 @@ def test_how_a_lora_is_written(text, found):
 def test_a_stage_that_there_is_not_is_refused():
     with pytest.raises(RequestError, match="the LoRA x is for stage 3, expected 1 or 2, or none for both"):
         lora_choice("x:1@3")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.one_of(st.floats().filter(lambda x: not abs(x) <= STRENGTH_LIMIT), st.just(-1e400)))
+def test_a_strength_beyond_any_use_is_refused_however_it_is_given(strength):
+    with pytest.raises(RequestError, match="expected a number from -100 to 100"):
+        LoraChoice("x.safetensors", strength)
+
+
+@pytest.mark.parametrize("behind", [":nan", ":inf", ":-inf", ":abc", ":", ":1,0", ":0x10", "@x", "@", ":1:2", "@1@2"])
+def test_what_is_written_behind_a_file_that_is_there_is_not_taken_for_a_part_of_its_name(tmp_path, behind):
+    file = tmp_path / "a b:1@2.safetensors"
+    file.write_bytes(b"x")
+    with pytest.raises(RequestError, match=f"{file.name} is followed by .*, expected a strength such as :0.8"):
+        lora_choice(f"{file}{behind}")
+    assert lora_choice(str(file)).path == str(file) and lora_choice(f"{file}:0.5@2").strength == 0.5
+
+
+def test_one_file_given_twice_is_told_with_what_it_comes_to(tiny, tmp_path):
+    files = tiny("2.3")
+    (tmp_path / "link.safetensors").symlink_to(files["distilled_lora"])
+    given = [(files["distilled_lora"], 0.5), (tmp_path / "link.safetensors", 0.25)]
+    told = load_models(files["transformer"], loras=given, config=FAST).notes
+    assert any("distilled-lora-384.safetensors was given 2 times, which together is strength 0.75" in n for n in told)
+    assert not any("given" in note for note in load_models(files["transformer"], loras=given[:1], config=FAST).notes)

@@ -204,6 +204,8 @@ def test_loras_of_a_film(tmp_path):
         ("a.safetensors@3", "for stage 3, expected 1 or 2"),
         ("{file: a.safetensors, stage: 3}", "stage is '3', expected 1 or 2"),
         ("{strength: 1}", "the LoRA has no file: add `file:`"),
+        ("'a.safetensors:1e9'", "has strength 1e.09, expected a number from -100 to 100"),
+        ("{file: a.safetensors, strength: 101}", "strength is '101', expected -100 to 100"),
         ("{file: a.safetensors, strenght: 1}", "did you mean strength"),
     ):
         with pytest.raises(StoryError, match=words):

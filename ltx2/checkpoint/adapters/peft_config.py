@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .names import without_prefixes
-from .stored import Alpha
+from .stored import ALPHA_LIMIT, Alpha
 
 BESIDE = "adapter_config.json"  # of files that PEFT itself writes
 BESIDE_FILES = "adapter_model"
@@ -143,9 +143,10 @@ def _number(value: Any, what: str, notes: list[str]) -> float | None:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
-    if math.isfinite(number):
+    if math.isfinite(number) and abs(number) <= ALPHA_LIMIT:
         return number
-    notes.append(f"{what} {str(value)[:40]!r} is no number, so that it does not count")
+    wrong = "is far too large" if math.isfinite(number) else "is no number"
+    notes.append(f"{what} {str(value)[:40]!r} {wrong}, so that it does not count")
     return None
 
 

@@ -10,6 +10,8 @@ from ..lazy_tensor import LazyTensor
 from ..quantization.packed import QuantizedTensor
 from .difference import Difference
 
+ALPHA_LIMIT = 1e6  # of what a trainer would write; beyond it, sums leave the numbers that a network can hold
+
 
 @dataclass(frozen=True)
 class Alpha:

@@ -1,6 +1,6 @@
 """What people and other libraries give, read as what the stages work with: plain numbers, a finite sound, a prompt."""
 
-from ...checkpoint.stage_loras import LoraChoice, lora_choice, lora_text
+from ...checkpoint.stage_loras import STRENGTH_LIMIT, LoraChoice, lora_choice, lora_text
 from .fields import finite_number, read_fields, whole_number
 from .model_notes import (
     detail_notes,
@@ -18,6 +18,7 @@ from .sound_only import check_sound_only, is_pictureless, one_stage
 from .voice import ready_voice
 
 __all__ = [
+    "STRENGTH_LIMIT",
     "LoraChoice",
     "check_sound_only",
     "detail_notes",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...stages.given import LoraChoice, lora_choice
+from ...stages.given import STRENGTH_LIMIT, LoraChoice, lora_choice
 from . import values
 from .nodes import Node, Scalar, Sequence
 from .values import Reader
@@ -35,5 +35,12 @@ def _lora(reader: Reader, node: Node, find: Callable[[Node, str, str], Path]) ->
     if "file" not in found:
         raise reader.error(node, "the LoRA has no file: add `file:`")
     path = find(found["file"], reader.text(found, "file", "", values.file_name), "LoRA")
-    strength = reader.value(found, "strength", 1.0, values.number)
+    strength = reader.value(found, "strength", 1.0, _strength)
     return LoraChoice(path, strength, reader.value(found, "stage", None, values.stage_number))
+
+
+def _strength(value: Any) -> float:
+    """A number that a LoRA can be taken at."""
+    if abs(values.number(value)) > STRENGTH_LIMIT:
+        raise ValueError(f"expected {-STRENGTH_LIMIT:g} to {STRENGTH_LIMIT:g}")
+    return value

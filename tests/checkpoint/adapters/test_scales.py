@@ -87,7 +87,8 @@ def test_whole_kronecker_factors_of_peft_are_scaled_by_the_rank_that_it_states(t
 
 DAMAGED = (
     "{not json", "[]", "null", '"text"', "[" * 100_000, '{"transformer.lora_alpha": "nine"}', '{"lora_alpha": null}',
-    '{"lora_alpha": NaN}', '{"lora_alpha": 1e999}', '{"lora_alpha": [1]}', '{"lora_alpha": {}}',
+    '{"lora_alpha": NaN}',
+    '{"lora_alpha": 1e308}', '{"lora_alpha": 1e999}', '{"lora_alpha": [1]}', '{"lora_alpha": {}}',
     '{"lora_alpha": true}', '{"lora_alpha": 4, "alpha_pattern": 5}', '{"lora_alpha": 4, "alpha_pattern": {"(a+)+": 1}}',
     '{"lora_alpha": 4, "alpha_pattern": {"' + ".*" * 50 + '": 1}}', '{"lora_alpha": 4, "alpha_pattern": {"((": 1}}',
 )  # fmt: skip
@@ -116,7 +117,17 @@ def test_stored_alphas_that_are_no_numbers(tmp_path, alpha):
         lora(tmp_path, {}, more={f"transformer.{MODULES[0]}.alpha": alpha})
 
 
-def test_an_alpha_may_be_of_any_floating_type(tmp_path):
-    for number, dtype in enumerate((torch.float8_e4m3fn, torch.bfloat16, torch.float64)):
-        more = {f"transformer.{MODULES[0]}.alpha": torch.tensor(2.0).to(dtype)}
+def test_alphas_beyond_any_use_are_refused_and_whole_factors_are_not_read(tmp_path):
+    for value, words in ((torch.tensor(1e30), "of 1e.30, expected at most"), (torch.tensor(True), "of BOOL")):
+        with pytest.raises(CheckpointError, match=words):
+            lora(tmp_path, {}, more={f"transformer.{MODULES[0]}.alpha": value}, name=str(value.dtype))
+    with pytest.raises(CheckpointError, match="of I64, expected floating-point"):
+        lora(tmp_path, {}, more={"transformer.x.lora_A.weight": torch.ones(2, 2).long()}, name="whole")
+
+
+def test_an_alpha_may_be_of_any_type_of_numbers_and_of_any_shape_of_one(tmp_path):
+    types = (torch.float8_e4m3fn, torch.bfloat16, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64)
+    for number, dtype in enumerate(types):
+        shape = ((), (1,), (1, 1))[number % 3]
+        more = {f"transformer.{MODULES[0]}.alpha": torch.full(shape, 2).to(dtype)}
         assert scales(lora(tmp_path, {}, more=more, name=str(number))) == [0.5, 1]
