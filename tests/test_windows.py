@@ -283,6 +283,6 @@ def test_letters_that_a_console_does_not_know_are_spelled(monkeypatch):
     monkeypatch.setattr(sys, "stdout", console)
     with contextlib.suppress(SystemExit):
         cli.main(["--version"])
-    cli._print_anything()
+    cli.open_streams()
     print("größe 影片", file=console, flush=True)
     assert console.buffer.getvalue().decode("cp1252").endswith("größe \\u5f71\\u7247\n")

@@ -2,21 +2,36 @@
 
 import argparse
 import importlib
-import io
 import sys
 import warnings
 
 from .. import __version__
 from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
-from ..parallel.ranks import launched
+from ..parallel.ranks import follows, launched
 from .ranks import is_lost_rank, run_verb
+from .report import UNREAD, is_unread, open_streams, print_result
 
 # The order of the help page.
 VERBS = ("generate", "story", "continue_", "films.retake", "films.dub", "sound", "inspect", "state", "tiny", "demo")
+FREE_TEXTS = ("prompt", "negative")  # what is said, which may be nothing
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Returns the exit status: 0 done, 1 a clear error (one sentence on stderr), 130 interrupted."""
+    """Run one verb. Returns the exit status: 0 done, 1 a clear error (one sentence on stderr, and with ``--json`` as a
+    document on stdout), 130 interrupted, 141 where nobody reads the result any more. Wrong usage exits with 2."""
+    open_streams()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not is_unread():
+            raise
+        return UNREAD
+
+
+def _run(argv: list[str] | None) -> int:
     parser = _Parser(prog="ltx2", description="Long video with sound on LTX-2.")
     parser.add_argument("--version", action="version", version=f"ltx2 {__version__}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -24,42 +39,49 @@ def main(argv: list[str] | None = None) -> int:
         importlib.import_module(f".{verb}", __name__).add_parser(subparsers)
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning
-    _print_anything()
     try:
         return run_verb(args, sys.argv[1:] if argv is None else argv)
     except Ltx2Error as error:
-        print(f"ltx2: {error}", file=sys.stderr)
-        return 1
+        return _failed(args, str(error))
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and is_unread():
+            return UNREAD
         where = f"{error.filename}: " if error.filename else ""
-        print(f"ltx2: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
-        return 1
+        return _failed(args, one_line(f"{where}{error.strerror or error}"))
     except (MemoryError, RuntimeError) as error:
         if is_lost_rank(error):
-            print("ltx2: another rank of the run has ended: see what it printed", file=sys.stderr)
-            return 1
+            return _failed(args, "another rank of the run has ended: see what it printed")
         if not is_out_of_memory(error):
             raise
-        print(
-            "ltx2: the device has too little memory: make it smaller or shorter, or add --offload layers",
-            file=sys.stderr,
-        )
-        return 1
+        fix = "make it smaller or shorter, or add --offload layers"
+        return _failed(args, f"the device has too little memory: {fix}")
     except KeyboardInterrupt:
         if not launched():  # the launcher says it, once for all
-            print("ltx2: interrupted", file=sys.stderr)
+            _failed(args, "interrupted")
         return 130
 
 
-def _print_anything() -> None:
-    """A letter that the console or a file beside it does not know is spelled, and ends nothing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+def _failed(args: argparse.Namespace, text: str) -> int:
+    """Tell why nothing came of a verb. Returns the exit status."""
+    print(f"ltx2: {text}", file=sys.stderr)
+    if getattr(args, "json", False) and not follows():
+        print_result(args, {"error": text}, ())
+    return 1
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line in one line, not with a page of usage before it."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does; an empty text is no name of anything, as a shell writes it for a variable that is not
+        set."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            given = getattr(found, action.dest, None)
+            if "" in (given if isinstance(given, list) else [given]) and action.dest not in FREE_TEXTS:
+                name = "/".join(action.option_strings) or action.metavar or action.dest
+                self.error(f"argument {name}: expected a value, got an empty text: name one, or leave it out")
+        return found, rest
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

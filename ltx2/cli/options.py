@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import __version__, media, mini, system
 from ..atomic_files import file_path
+from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
@@ -116,6 +117,7 @@ def model_files(args: argparse.Namespace) -> tuple[list[str | Path], str | Path 
     if encoder is None and getattr(args, "follows", False):
         return checkpoints, None  # the first rank reads the prompts for all
     if encoder is None:
+        open_checkpoint(checkpoints)  # a wrong name is told first
         raise RequestError("no text encoder is named: add --text-encoder with the release's Gemma file or folder")
     return checkpoints, mini.text_encoder_path(encoder)
 
@@ -188,7 +190,7 @@ def default_device() -> str:
 def check_device(name: str) -> None:
     """Raises RequestError for a device that is not there."""
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).item()  # one that computes nothing has no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise

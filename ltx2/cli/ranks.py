@@ -15,6 +15,7 @@ from ..parallel.launch import launch
 from ..parallel.ranks import Ranks, backend_of, follows, given_ranks, joined
 from ..parallel.together import Driver, check_size, follow
 from . import options
+from .arguments.results import check_results
 
 
 def run_verb(args: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -25,10 +26,12 @@ def run_verb(args: argparse.Namespace, argv: Sequence[str]) -> int:
     size = given_ranks()
     if size is None:
         if args.gpus == 1:
+            check_results(args)
             return args.run(args) or 0
         _check(args, args.gpus)
         return launch(argv, args.gpus, options.log)
     if size == 1:
+        check_results(args)
         return args.run(args) or 0
     with joined(args.device or options.default_device()) as ranks:
         args.device = str(ranks.device)
@@ -45,6 +48,7 @@ def is_lost_rank(error: BaseException) -> bool:
 
 def _check(args, size: int) -> None:
     """What can be known before any rank starts: the GPUs that there are, and the heads of the model."""
+    check_results(args)
     if getattr(args, "workers", 1) != 1:
         raise RequestError(
             "--workers makes several segments at once, --gpus one segment on several GPUs: give one of them"

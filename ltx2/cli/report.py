@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import select
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +16,7 @@ from ..values import Progress
 
 # The time that a step takes, also where it takes less than a second, and what is left of the work.
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_inv_fmt}, {remaining} left"
+UNREAD = 128 + 13  # exit status of what wrote into a pipe that nobody reads, as shells count it
 UNITS = {"denoising": "step", "refining": "step", "doubling": "step"}
 
 
@@ -56,6 +60,42 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def open_streams() -> None:
+    """Make sure that standard output and error are there, so that nothing else is opened in their place, and take any
+    text: what their encoding lacks is escaped."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 (until the end)
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_unread() -> bool:
+    """Whether standard output is a pipe whose reader has gone; what was to be written is then let go."""
+    try:
+        there = sys.stdout.fileno()
+        # what failed to be written may be forgotten already, and then a second try tells nothing
+        gone = hasattr(select, "poll") and _is_broken(there)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        gone = True
+    except (OSError, ValueError):
+        return False
+    if gone:
+        # or it would be tried once more, and told, when Python ends
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, there)
+        os.close(nowhere)
+    return gone
+
+
+def _is_broken(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

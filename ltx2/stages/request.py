@@ -45,8 +45,8 @@ from .given import (
     stages_of,
     uncompiled,
     unread_negative,
-    unused_eta,
     unused_lora,
+    unused_settings,
     wants_negative,
     without_distilled_lora,
 )
@@ -233,9 +233,9 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *stage_lora_notes(models.stage_loras, settings),
         *detail_notes(models, request, settings),
         *unused_lora(models, settings),
-        *unused_eta(request, settings),
+        *unused_settings(models, request, settings),
         *uncompiled(models, request, geometry.video_tokens),
-        *draft_notes(models, request, settings),
+        *draft_notes(models, settings),
         *doubling_notes(request, settings),
         *adjusted,
         *check_references(request.references, geometry.frames),
@@ -347,6 +347,10 @@ def _check_what_is_said(request: Request) -> None:
         raise RequestError(f"batch size is {request.batch_size}, expected 1 or more")
     if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
         raise RequestError(f"seed is {request.seed!r}, expected a whole number from 0 to 2^64 - 1")
+    if request.seed is not None and request.seed + request.batch_size > SEEDS:
+        raise RequestError(
+            f"{request.batch_size} clips from seed {request.seed} on, expected seeds up to 2^64 - 1: use a smaller one"
+        )
 
 
 def _check_conditions(request: Request, geometry: Geometry, settings: Settings) -> None:

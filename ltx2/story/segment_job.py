@@ -95,9 +95,9 @@ def segment_job(
             place = following.timing.start, seconds_of_frames(following.timing.frames, following.timing.fps)
             told = _silence_after(continued.audio, place[0] + place[1])
             continued = replace(continued, audio=sound_piece(continued.audio, *place))
-        job, timing, notes = make_job(models, continued), following.timing, following.notes + told
+        job, timing, notes = make_job(models, continued), following.timing, following.notes
         reference = following.drift_reference
-        job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes))))
+        job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes, *told))))
     if overlap is None:
         overlap = overlap_of(state)
         overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))

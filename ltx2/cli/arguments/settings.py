@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import RequestError
 from ...stages.presets import parse_override, setting_overrides
 
 
@@ -49,14 +50,26 @@ def add_setting_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def overrides_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Overrides by stage and name. Raises RequestError."""
+    """Overrides by stage and name. Raises RequestError for two values of one setting, and for what is said of pictures
+    where there are none."""
+    if args.image_strength is not None and not args.image and "anchor" not in ",".join(getattr(args, "drift", [])):
+        raise RequestError("--image-strength says how firmly --image is kept: add that, or leave it out")
     overrides = setting_overrides(
         nag=(args.nag, args.nag_alpha, args.nag_tau), eta=args.eta, image_strength=args.image_strength
     )
-    for name, value in (("num_inference_steps", args.steps), ("guidance_scale", args.guidance)):
+    # an option of all stages may be said again of one of them, one of a single stage may not
+    said: dict[tuple[str, str], tuple[str, Any]] = {}
+    for option, name, value in (
+        ("--steps", "num_inference_steps", args.steps),
+        ("--guidance", "guidance_scale", args.guidance),
+    ):
         if value is not None:
-            overrides.setdefault("denoise", {})[name] = value
+            said["denoise", name] = option, value
     for text in args.override:
         stage, name, value = parse_override(text)
+        option, before = said.setdefault((stage, name), ("--override", value))
+        if before is not value and before != value:
+            raise RequestError(f"{option} has {stage}.{name} as {before} and --override as {value}: keep one")
+    for (stage, name), (_, value) in said.items():
         overrides.setdefault(stage, {})[name] = value
     return overrides

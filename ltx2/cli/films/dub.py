@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     options.check_film(args.out)
     given = {"audio": args.audio, "seconds": args.seconds, "frames": args.frames, "fps": args.fps, "image": args.image}
     for name, value in given.items():
-        if value:
+        if value not in (None, []):
             raise RequestError(f"a dub takes length, rate, pictures and voice from its film: leave --{name} out")
     if args.samples != 1:
         raise RequestError("a film is dubbed once: leave --samples out, and change --seed for another take")

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     part = part_of(args)
     given = {"audio": args.audio, "seconds": args.seconds, "frames": args.frames, "fps": args.fps, "image": args.image}
     for name, value in given.items():
-        if value:
+        if value not in (None, []):
             raise RequestError(f"a part of a film has what is around it to go by: leave --{name} out")
     if args.samples != 1:
         raise RequestError("a part of a film is made once: leave --samples out, and change --seed for another take")

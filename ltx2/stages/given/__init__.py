@@ -8,13 +8,13 @@ from .model_notes import (
     lora_notes,
     stage_lora_notes,
     uncompiled,
-    unused_eta,
     unused_lora,
     without_distilled_lora,
 )
 from .own_audio import ready_audio, sound_from, sound_piece
 from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
+from .unused import unused_settings
 from .voice import ready_voice
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
     "stages_of",
     "unread_negative",
     "uncompiled",
-    "unused_eta",
     "unused_lora",
+    "unused_settings",
     "wants_negative",
     "whole_number",
     "without_distilled_lora",

@@ -6,7 +6,6 @@ from typing import Any
 from ...checkpoint.lora_report import without_reference, without_voice
 from ...checkpoint.stage_loras import StageLora
 from ...networks.transformer.model import LEAST_COMPILED_TOKENS
-from ...sampling.samplers import SAMPLERS
 from ..conditioning.references import check_detail
 from ..conditioning.voices import voice_lora_notes
 from ..models import Models
@@ -63,30 +62,13 @@ def detail_notes(models: Models, request: Any, settings: Settings) -> tuple[str,
     )
 
 
-def draft_notes(models: Models, request: Any, settings: Settings) -> tuple[str, ...]:
-    """Notes on what a draft leaves out."""
+def draft_notes(models: Models, settings: Settings) -> tuple[str, ...]:
+    """A note on what a draft is."""
     if not settings.draft:
         return ()
     by = "the model's own decoder" if models.tiny_decoder is None else "the tiny autoencoder"
     made = ": the first stage alone, enlarged," if settings.half_size else ""
-    notes = [f"this is a draft{made} with pictures by {by}"]
-    # what was said of all stages counts in the first
-    said = request.overrides.get("denoise", {})
-    refine = request.overrides.get("refine", {})
-    unused = next((name for name, value in refine.items() if said.get(name) != value), None)
-    if unused is not None:
-        notes.append(f"refine.{unused} has no effect: a draft has no second stage")
-    return tuple(notes)
-
-
-def unused_eta(request: Any, settings: Settings) -> tuple[str, ...]:
-    """A note where an eta is given for a stage whose sampler draws no noise."""
-    stages = zip(("denoise", "refine"), stages_of(settings))
-    asked = {name: stage for name, stage in stages if request.overrides.get(name, {}).get("eta") is not None}
-    if not asked or any(SAMPLERS[stage.sampler].uses_eta for stage in asked.values()):
-        return ()
-    used = " and ".join(dict.fromkeys(stage.sampler for stage in asked.values()))
-    return (f"eta has no effect with {used}: choose euler_ancestral, or a preset that runs with it",)
+    return (f"this is a draft{made} with pictures by {by}",)
 
 
 def uncompiled(models: Models, request: Any, video_tokens: int) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def sound_from(sound: Waveform, begin: Fraction) -> Waveform:
     first = samples_of_seconds(begin, sound.sample_rate)
     if not 0 <= first < sound.samples.shape[1]:
         raise RequestError(
-            f"the sound is to begin at {float(begin):g} s, it has {float(sound.seconds):.2f} s: begin earlier"
+            f"the sound is to begin at {float(begin):g} s, it has {float(sound.seconds):.2f} s: begin at 0 s or more, "
+            "before its end"
         )
     return Waveform(sound.samples[:, first:], sound.sample_rate)
 
