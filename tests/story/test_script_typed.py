@@ -1,12 +1,15 @@
 """Scripts as people type them."""
 
+import json
 import string
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltx2.errors import StoryError
 from ltx2.story.script import parse_script
+from ltx2.story.script.reading import SEGMENT_ENTRIES, STORY_ENTRIES
 
 
 def prompts(text, **more):
@@ -144,3 +147,59 @@ def test_any_line_that_begins_as_a_sentence_is_a_prompt(lines):
     if lines:
         assert prompts("segments:\n" + "".join(f"  - {line}\n" for line in lines)) == want
         assert prompts("\n".join(lines)) == [line for line in lines]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted({*STORY_ENTRIES, *SEGMENT_ENTRIES})),
+    st.sampled_from((str.lower, str.upper, str.capitalize)),
+    st.sampled_from(("{}: {}", "{}:{}", "{} = {}", "{}：{}", "“{}”: {}", "{} :  {},", "**{}:** {}")),
+    st.sampled_from(("5", "5s", "0.5", "24", "1280x704", "1280×704", "true", "no", "")),
+    st.sampled_from(
+        ("{}\nA ball.\nIt rolls.", "A ball.\n{}\nIt rolls.", "- A ball.\n- {}", "- prompt: A ball.\n   {}")
+    ),
+)
+def test_a_setting_never_becomes_a_part_of_a_prompt(key, case, form, value, script):
+    """In whatever case, with whatever sign and wherever it is written: it is read, or refused with its place."""
+    line = form.format(case(key), value)
+    try:
+        found = prompts(script.format(line))
+    except StoryError as error:
+        assert str(error).startswith("script.yaml, line ") and len(str(error)) <= 300
+    else:
+        assert all(prompt in ("A ball.", "It rolls.") for prompt in found)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("scenes:\n- a\n- b", "line 1, column 1: the list of a story is called segments, not scenes"),
+        ("prompt,seconds\na,3", "line 1, column 1: this is the head of a table"),
+        ("A ball.\n```yaml\nb", "line 2, column 1: a line of ```"),
+        ("seconds: 4\nA ball.", "line 1, column 1: seconds is of a segment.*write `defaults: {seconds: …}`"),
+        ("Segments:\n- a", "did you mean segments"),
+        ("segments:\n- Prompt: a\n  Seconds: 3", "line 2, column 3.*did you mean prompt"),
+        ("segments:\n- {<<: *d, prompt: b}", "nothing before it is marked &d"),
+        ('segments:\n- prompt: "C:\\pics"', r"line 2, column \d+: not YAML, in double quotes"),
+        ('["\\ud83d"]', "line 1, column \\d+: not YAML"),
+    ],
+)
+def test_what_was_meant_as_yaml_is_not_taken_for_prose(text, words):
+    with pytest.raises(StoryError, match=words):
+        parse_script(text)
+
+
+def test_what_programs_and_pages_write():
+    """JSON of any indent and with escapes, numbers in quotes, units, Markdown, blanks of web pages."""
+    want = [("a: b # c", 73, True), ("\U0001f600 b", 121, False)]
+    for indent in (None, 1, "\t"):
+        segments = [{"prompt": "a: b # c", "seconds": "3", "cut": "true"}, "\U0001f600 b"]
+        for text in (json.dumps({"seed": "4", "size": [64, 96], "segments": segments}, indent=indent), None):
+            found = parse_script(text or json.dumps(segments, indent=indent))
+            assert [(s.prompt, s.frames, s.cut) for s in found.segments] == want
+            assert (found.seed, found.width, found.height) == ((4, 64, 96) if text else (10, None, None))
+    text = "```yaml\nfps:\u00a024\nsegments:\n\u00a0\u00a0-\ta\n\u00a0\u00a0- prompt: b\n    seconds: 3 s\n```\n"
+    assert [(s.prompt, s.frames) for s in parse_script(text).segments] == [("a", 121), ("b", 73)]
+    assert prompts("# Film\n\n## Scene 1\n\nA ball.\n\n## Scene 2\n\nIt rolls.") == ["A ball.", "It rolls."]
+    assert prompts("segments:\n  1: a\n  2: b") == ["a", "b"]
+    assert prompts("segments:\n- 'tis the season\n- b") == ["'tis the season", "b"]

@@ -100,6 +100,8 @@ def _advice(problem: str) -> str:
     """The parser's words, with what to do where that is plain."""
     if "mapping values are not allowed" in problem:
         return "a colon stands where none can: put the text in quotes"
+    if "escape character" in problem:
+        return "in double quotes \\ must stand twice: use single quotes, or / in paths"
     if "found character" in problem and "cannot start any token" in problem:
         return "a character stands where none can: put the text in quotes"
     if "nesting" in problem:

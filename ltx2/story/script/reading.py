@@ -299,6 +299,11 @@ def read_tree(text: str, reader: Reader) -> dict[str, Any]:
         raise StoryError(f"{reader.name}, {error.place}: {error}") from error
     if root is None:
         raise StoryError(f"{reader.name} is empty, expected one prompt a line, or a list of segments")
+    for key, _ in root.entries if isinstance(root, MappingNode) else ():
+        name = key.text if isinstance(key, Scalar) else ""
+        if name in SEGMENT_ENTRIES and name not in STORY_ENTRIES:
+            where = f"`defaults: {{{name}: …}}`" if name in _DEFAULTS else "it below the `- prompt: …` that it is for"
+            raise reader.error(key, f"{name} is of a segment and stands above them all: write {where}")
     found = reader.mapping(root, "the script", STORY_ENTRIES)
     if "segments" not in found:
         raise reader.error(root, "the script has no segments: add `segments:` with one prompt a segment")

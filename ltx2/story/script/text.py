@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...errors import StoryError
+from .mistaken import is_setting, refuse_deeper, refuse_setting
 from .nodes import ScriptText
 
 MAX_SEGMENTS = 2_000  # nearly three hours; more of them cost a server more than a moment to read
@@ -18,16 +19,22 @@ MAX_SEGMENTS = 2_000  # nearly three hours; more of them cost a server more than
 _FREE_TEXT = ("prompt", "negative", "title")
 _KEY = re.compile(r"(?P<lead>\s*(?:-\s+)?)(?P<key>\w+)(?P<colon>\s*:)(?:(?P<gap>\s+)(?P<value>\S.*))?\s*$")
 _DASH = re.compile(r"(?P<lead>\s*-(?:\s+|$))(?P<rest>.*)$")
-_MARK = re.compile(r"\s*(?:[-*•–—]|\d{1,4}[.)])\s+(?P<rest>\S.*)$")
-_COMMENT_LINE = re.compile(r"\s*#(?:\s|$|!)")
+_MARK = re.compile(r"\s*(?:[-*•–—]|\d{1,4}[.):])\s+(?P<rest>\S.*)$")
+_COMMENT_LINE = re.compile(r"\s*#+(?:\s|$|!)")  # headings of Markdown among them
 _BLOCK = re.compile(r"[|>][-+0-9]{0,2}\s*(?:#.*)?$")
 _QUOTED = re.compile(r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*')\s*(?:#.*)?$")
-_FLOW_MAPPING = re.compile(r"\{\s*[\"']?\w+[\"']?\s*:|\{\s*(?:\}|$)")
+_FLOW_MAPPING = re.compile(r"\{\s*[\"']?(?:\w+|<<)[\"']?\s*:|\{\s*(?:\}|$)")
 _YAML_MARK = re.compile(r"!!?\w\S*(?:\s|$)|!<")
 _ANCHOR = re.compile(r"[&*]([\w-]+)(?:\s|$)")
 # comparing words costs more than all else
 _MOST_COMPARED = 200
 _NEW_SCENE = re.compile(r"-{3,}\s*$|\*{3,}\s*$")
+_SEGMENTS = re.compile(r"segments\s*:(?:\s|$)", re.IGNORECASE)
+# what stands in front of a text, where a web page's or a table's blanks may have come along
+_LEAD = re.compile(r"\s*(?:-\s+)?(?:[\"']?\w+[\"']?\s*:\s+)?")
+_ODD_BLANK = re.compile(r"(?<=\S)\t|[^\S\n\t ]")
+_HALVES = re.compile(r"((?<!\\)(?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})")
+_FENCE = re.compile(r"\s*```\s*\w*\s*$")
 
 
 @dataclass
@@ -49,7 +56,7 @@ def too_many(segments: int) -> str:
 
 def as_source(text: str, name: str, story_keys: tuple[str, ...], segment_keys: tuple[str, ...]) -> ScriptText:
     """YAML of a script's text. Raises StoryError where a line can only be a mistake."""
-    typed = _Typed(text.split("\n"), name, story_keys, segment_keys)
+    typed = _Typed(_plain_lines(text.split("\n")), name, story_keys, segment_keys)
     typed.write()
     return ScriptText("\n".join(typed.out.text), typed.out.lines)
 
@@ -68,8 +75,15 @@ class _Typed:
 
     def write(self) -> None:
         self._anchors = {name for line in self.source if "&" in line for name in re.findall(r"&([\w-]+)", line)}
-        begins = next((i for i, line in enumerate(self.source) if re.match(r"segments\s*:(\s|$)", line)), None)
+        begins = next((i for i, line in enumerate(self.source) if _SEGMENTS.match(line)), None)
         if begins is None and self._is_flow():
+            self.source = [_from_json(line.replace("\t", " ")) for line in self.source]
+            self._copy(len(self.source))
+            return
+        if begins is None and _is_json_list(self.source):
+            self.source = [_from_json(line.replace("\t", " ")) for line in self.source]
+            self.out.add(f"segments: {self.source[0]}", 1, len("segments: "))
+            self.at = 1
             self._copy(len(self.source))
             return
         head = self._head_end() if begins is None else begins
@@ -107,11 +121,23 @@ class _Typed:
                 continue
             if inside and line[:1].isspace():
                 end = number + 1
-            elif found and not found["lead"] and self._near(found["key"], self.story_keys):
+            elif found and not found["lead"] and self._is_head(found):
                 inside, end = True, number + 1
             else:
                 break
         return end
+
+    def _is_head(self, found: re.Match) -> bool:
+        """Whether a line ``key: value`` is a setting of the story, or one of a segment that stands too high."""
+        every = self.story_keys + self.segment_keys
+        return self._near(found["key"], self.story_keys) or is_setting(found["key"], found["value"], every)
+
+    def _refuse_setting(self, number: int, first: bool = False) -> None:
+        keys = self.story_keys + self.segment_keys
+        refuse_setting(self.source[number], number + 1, self.name, keys, first)
+
+    def _refuse_deeper(self, number: int, above: str) -> None:
+        refuse_deeper(self.source[number], number + 1, self.name, self.segment_keys, self.story_keys, above)
 
     def _is_yaml_value(self, value: str) -> bool:
         """Whether a value after a dash or a colon is written as YAML means it, and not as prose."""
@@ -126,6 +152,8 @@ class _Typed:
         found = _KEY.match(value)
         quoted = re.match(r"([\"'])(\w+)\1\s*:(\s|$)", value)
         word = found["key"] if found else quoted[2] if quoted else ""
+        if found and is_setting(word, found["value"], self.segment_keys):
+            return True
         return bool(word and self._near(word, self.segment_keys)) or bool(_FLOW_MAPPING.match(value))
 
     # --- copying and quoting
@@ -153,6 +181,8 @@ class _Typed:
             if found and found["value"] and not _COMMENT_LINE.match(line):
                 self._entry(found, until)
             else:
+                if not found and line[:1].isalpha():
+                    self._refuse_setting(self.at)
                 self._copy(self.at + 1)
 
     def _entry(self, found: re.Match, until: int) -> None:
@@ -161,6 +191,8 @@ class _Typed:
         if _BLOCK.match(value):
             self._copy(self._deeper(self.at + 1, column, until))
         elif found["key"] in _FREE_TEXT and not self._is_yaml_value(value):
+            for number in range(self.at + 1, self._deeper(self.at + 1, column, until)):
+                self._refuse_deeper(number, found["key"])
             self._quoted(found.start("value"), self._deeper(self.at + 1, column, until))
         elif value[0] in "[{":
             self._flow(until)
@@ -260,10 +292,16 @@ class _Typed:
             rest = found["rest"].strip()
             if not rest or re.match(r"-\s|#(?:\s|$)", rest) or self._is_entry(rest):
                 self._mapping_item(found, rest, end)
-            elif self._is_yaml_value(rest):
+            elif self._is_yaml_value(rest) and self._closes(rest, end):
                 self._copy(end)
             else:
+                self._refuse_setting(self.at)
                 self._prompt_item(found, end)
+
+    def _closes(self, value: str, until: int) -> bool:
+        """Whether a quote at the beginning of a text, if there is one, has its other end."""
+        sign = value[0]
+        return sign not in "\"'" or any(sign in line for line in (value[1:], *self.source[self.at + 1 : until]))
 
     def _check_count(self, until: int) -> None:
         """A list that is too long is refused before any of it is looked at."""
@@ -284,7 +322,9 @@ class _Typed:
         """A prompt behind a dash; settings below it can only be a mistake, which is told."""
         for number in range(self.at + 1, until):
             entry = _KEY.match(self.source[number])
-            if entry and entry["key"] in self.segment_keys:
+            if entry and (
+                entry["key"] in self.segment_keys or is_setting(entry["key"], entry["value"], self.segment_keys)
+            ):
                 column = entry.start("key") + 1
                 raise StoryError(
                     f"{self.name}, line {number + 1}, column {column}: {entry['key']} stands below a prompt without a "
@@ -306,6 +346,8 @@ class _Typed:
             if _NEW_SCENE.match(self.source[lines[0]].strip()):
                 cut = True
                 continue
+            for number in lines:
+                self._refuse_setting(number, first=number == start)
             line = self.source[lines[0]]
             marked = _MARK.match(line)
             column = marked.start("rest") if marked else len(line) - len(line.lstrip())
@@ -350,6 +392,30 @@ class _Typed:
                     found = []
                 found.append(number)
             yield found
+
+
+def _plain_lines(lines: list[str]) -> list[str]:
+    """The lines without a fence of Markdown around them, and with plain blanks in front of their texts."""
+    written = [number for number, line in enumerate(lines) if line.strip()]
+    if len(written) > 1 and all(_FENCE.match(lines[number]) for number in (written[0], written[-1])):
+        for number in (written[0], written[-1]):
+            lines[number] = ""
+    return [_ODD_BLANK.sub(" ", lead := _LEAD.match(line)[0]) + line[len(lead) :] for line in lines]
+
+
+def _is_json_list(lines: list[str]) -> bool:
+    """Whether the whole text is a list as programs write it."""
+    if lines[0][:1] != "[":
+        return False
+    try:
+        return isinstance(json.loads("\n".join(lines)), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _from_json(line: str) -> str:
+    """A line of JSON whose escaped halves of characters, which YAML does not know, are whole characters."""
+    return _HALVES.sub(lambda found: found[1] + json.loads(f'"{found[2]}"'), line)
 
 
 def _without_comment(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,10 +13,11 @@ from ...errors import Ltx2Error, StoryError
 from ...stages.conditioning.slots import MOST_SLOTS
 from ...stages.doubling.tiles import MOST_ROUNDS
 from ...values import LAST
-from .nodes import Mapping, Node, Scalar, Sequence, meaning
+from .nodes import Mapping, Node, Scalar, ScriptPlace, Sequence, meaning
 
 MOST_TAKES = 100
 _MOST_LIST = 1_000
+_SECONDS = re.compile(r"(\S+?)\s*(?:s|sec|secs|seconds?)", re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -37,7 +39,7 @@ class Reader:
         for key, value in node.entries:
             name = key.text if isinstance(key, Scalar) else ""
             if name not in known:
-                near = difflib.get_close_matches(name[:40], known, 1)
+                near = difflib.get_close_matches(name[:40].lower(), known, 1)
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
                 raise self.error(key, f"{what} has the unknown entry {name[:40]!r}: {hint}")
             if name in found:
@@ -83,8 +85,17 @@ class Reader:
             raise self.error(node, f"{name} is {said}, {expected}") from error
 
 
+def _unquoted(value: Any) -> Any:
+    """A number or truth value that stands in quotes, as programs write them, as itself."""
+    if isinstance(value, str):
+        found = meaning(Scalar(ScriptPlace(1, 1), value.strip(), True))
+        return value if found is None else found
+    return value
+
+
 def number(value: Any) -> float:
     """A finite number. As all checks here, raises ValueError with what was expected."""
+    value = _unquoted(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError("expected a number")
     return value
@@ -92,6 +103,7 @@ def number(value: Any) -> float:
 
 def whole(value: Any) -> int:
     """A whole number from 0."""
+    value = _unquoted(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError("expected a whole number from 0")
     return value
@@ -101,57 +113,64 @@ def take_number(value: Any) -> int:
     """A take's number, or a number of takes."""
     if not 1 <= whole(value) <= MOST_TAKES:
         raise ValueError(f"expected a whole number from 1 to {MOST_TAKES}")
-    return value
+    return whole(value)
 
 
 def rounds(value: Any) -> int:
     """How often a frame rate is doubled."""
     if whole(value) > MOST_ROUNDS:
         raise ValueError(f"expected 0 (off) to {MOST_ROUNDS} rounds")
-    return value
+    return whole(value)
 
 
 def stage_number(value: Any) -> int:
     """The first or the second stage."""
     if whole(value) not in (1, 2):
         raise ValueError("expected 1 or 2")
-    return value
+    return whole(value)
 
 
 def slots(value: Any) -> int:
     """A number of keyframe slots."""
     if whole(value) > MOST_SLOTS:
         raise ValueError(f"expected 0 (off) to {MOST_SLOTS} keyframes")
-    return value
+    return whole(value)
 
 
 def overlap(value: Any) -> int:
     """Frames of picture to repeat."""
     if not is_valid_frame_count(whole(value)):
         raise ValueError("expected 8k+1 frames such as 9 or 17")
-    return value
+    return whole(value)
 
 
 def whole_clip(value: Any) -> int:
     """Frames of a clip."""
     if not is_valid_frame_count(whole(value)):
-        below = snap_frames(max(value, 1), "down")
+        below = snap_frames(max(whole(value), 1), "down")
         raise ValueError(f"expected 8k+1 frames: use {below} or {below + 8}")
-    return value
+    return whole(value)
 
 
 def seconds(value: Any) -> Fraction:
-    """A length in seconds, exact."""
+    """A length in seconds, exact; ``5s`` is one too."""
+    value = _without_unit(value)
     if not 0 < number(value) <= 3600:
         raise ValueError("expected a length in seconds above 0")
-    return Fraction(str(value))
+    return Fraction(str(number(value)))
 
 
 def moment(value: Any) -> Fraction:
-    """A time in seconds, exact."""
+    """A time in seconds, exact; ``5s`` is one too."""
+    value = _without_unit(value)
     if not 0 <= number(value) <= 86_400:
         raise ValueError("expected a time in seconds from 0")
-    return Fraction(str(value))
+    return Fraction(str(number(value)))
+
+
+def _without_unit(value: Any) -> Any:
+    found = _SECONDS.fullmatch(value.strip()) if isinstance(value, str) else None
+    return found[1] if found else value
 
 
 def share(value: Any) -> float:
@@ -171,6 +190,7 @@ def shares(value: Any) -> tuple[float | None, float | None]:
 
 def flag(value: Any) -> bool:
     """Yes or no."""
+    value = _unquoted(value)
     if not isinstance(value, bool):
         raise ValueError("expected true or false")
     return value
@@ -217,6 +237,8 @@ def fps(value: Any) -> Fraction:
 
 def size(value: Any) -> tuple[int, int]:
     """Width and height in pixels."""
+    if isinstance(value, list) and len(value) == 2:
+        value = f"{value[0]}x{value[1]}"
     sides = str(value).lower().replace("×", "x").replace("*", "x").split("x")
     if len(sides) != 2 or not all(side.strip().isdecimal() and 0 < int(side[:9]) <= 16384 for side in sides):
         raise ValueError("expected WIDTHxHEIGHT such as 768x512")
