@@ -194,7 +194,8 @@ def check_device(name: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
-        known = ", ".join(["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        known = ", ".join(["cpu", *(one for one in there if there[one])])
         raise RequestError(f"device is {name!r}, which this machine does not have: use one of {known}") from error
 
 

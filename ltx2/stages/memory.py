@@ -110,6 +110,8 @@ def free_bytes(device: torch.device | str, limit: int | None = None, module: nn.
         free, _ = torch.cuda.mem_get_info(device)
         # what torch keeps in reserve counts as free
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     if device.type == "cpu":
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -48,6 +48,12 @@ def test_a_lent_copy_is_empty_afterwards():
     assert all(torch.equal(tensor, before[name]) for name, tensor in home.state_dict().items())
 
 
+def test_what_is_free_on_a_mac(monkeypatch):
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 24, raising=False)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 7)
+    assert memory.free_bytes("mps") == 17
+
+
 def test_estimates():
     assert memory.free_bytes("cpu") > 0 and memory.free_bytes("meta") == memory.UNKNOWN_FREE_BYTES
     assert memory.weight_bytes(network()) == (12 + 4 + 8) * 4 + 5 * 8

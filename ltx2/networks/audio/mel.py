@@ -94,9 +94,10 @@ def mel_filters(window: int, sample_rate: int, bins: int, *, device: torch.devic
     top = (
         nyquist / hertz_per_mel if nyquist < corner_hertz else corner_mel + math.log(nyquist / corner_hertz) / log_step
     )
-    mel = torch.linspace(0, top, bins + 2, dtype=torch.float64, device=device)
+    # on the CPU: not every device knows float64
+    mel = torch.linspace(0, top, bins + 2, dtype=torch.float64, device="cpu")
     edges = torch.where(mel < corner_mel, mel * hertz_per_mel, corner_hertz * torch.exp((mel - corner_mel) * log_step))
-    hertz = torch.linspace(0, nyquist, window // 2 + 1, dtype=torch.float64, device=device)
+    hertz = torch.linspace(0, nyquist, window // 2 + 1, dtype=torch.float64, device="cpu")
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = torch.minimum((hertz - low) / (centre - low), (high - hertz) / (high - centre)).clamp_(min=0)
-    return (triangles * (2 / (high - low))).float()
+    return (triangles * (2 / (high - low))).float().to(device)

@@ -104,6 +104,8 @@ def _advice(problem: str) -> str:
         return "in double quotes \\ must stand twice: use single quotes, or / in paths"
     if "found character" in problem and "cannot start any token" in problem:
         return "a character stands where none can: put the text in quotes"
+    if "escape" in problem or "hexdecimal" in problem:  # both as the parsers spell it
+        return "a backslash in double quotes is read as part of another letter: write / in paths, or use single quotes"
     if "nesting" in problem:
         return "it is nested deeper than a script can be: put the text in quotes"
     return f"{' '.join(problem.split())[:120]}: indent with spaces, and put text with special characters in quotes"

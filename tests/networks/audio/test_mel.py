@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ltx2 import resampling
 from ltx2.config.audio import AudioVaeConfig
@@ -47,6 +48,17 @@ def test_equal_rates_leave_the_sound_alone():
 def test_frames_follow_the_length_even_below_one_window(samples):
     out = log_mel(torch.randn(1, 2, samples))
     assert out.shape == (1, 2, 1 + samples // 160, 64) and out.isfinite().all()
+
+
+def test_filters_need_no_float64_of_the_device():
+    class NoDoubles(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            assert out.device.type == "cpu" or out.dtype != torch.float64
+            return out
+
+    with NoDoubles():
+        assert mel_filters(1024, 16000, 64, device="meta").device.type == "meta"
 
 
 def test_mel_agrees_with_transformers():
