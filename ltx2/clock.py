@@ -181,6 +181,15 @@ def audio_latent_span(index: int) -> tuple[Fraction, Fraction]:
     return Fraction(first, MEL_FRAMES_PER_SECOND), Fraction(MEL_FRAMES_PER_LATENT * index + 1, MEL_FRAMES_PER_SECOND)
 
 
+def beyond_window(offset: Fraction, seconds: Fraction, audio_latents: int) -> Fraction | None:
+    """How far a clip reaches on the model's clock, where that is more than the model was trained on; else None.
+
+    offset: where its picture begins; seconds: length of that; audio_latents: of its sound, which begins at 0.
+    """
+    end = max(offset + seconds, audio_latent_span(max(audio_latents, 1) - 1)[1])
+    return end if end > WINDOW_SECONDS else None
+
+
 def mel_frames_of_latents(latents: int) -> int:
     """Mel frames that this many audio latents decode to."""
     return max(1, MEL_FRAMES_PER_LATENT * latents - 3)

@@ -15,7 +15,7 @@ from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, co
 from ..ltx2.film.drift import handed_on, read_reference, with_reference
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.film.sizes import on_grid
-from ..ltx2.film.timeline import found_segment, overlap_within
+from ..ltx2.film.timeline import found_segment, overlap_within, warn_beyond_window
 from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents
 from ..ltx2.resampling import mix_to_stereo, resample
@@ -151,6 +151,7 @@ class StateToAVLatent(host.io.ComfyNode):
         if given is not None and given.audio.shape[2] > following.audio_latents:
             count = given.audio.shape[2]
             following = condition_next(state, frames, source=source, handoff=handoff, audio_latents=count)
+        warn_beyond_window(following.timing)
         offset = float(following.video_offset_seconds)
         if model is None and offset > 0.04:
             raise RequestError(

@@ -30,7 +30,8 @@ PIECE = 16  # frames handed to the encoder at a time
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
-    """The engine's warnings while the block runs, each once, in a list; those of others go where they would."""
+    """The engine's warnings while the block runs, each once, in a list, and in the host's log as they come: what is
+    known before a long work is told before it. Those of others go where they would."""
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", Ltx2Warning)
@@ -40,7 +41,7 @@ def collected() -> Iterator[list[str]]:
             if not issubclass(category, Ltx2Warning):
                 others(message, category, *place, **keywords)
             elif str(message) not in notes:
-                notes.append(str(message))
+                notes.extend(host.tell([str(message)])["text"])
 
         warnings.showwarning = show
         yield notes
@@ -57,12 +58,11 @@ def telling(node: Any) -> Any:
             try:
                 result = execute(cls, *given, **inputs)
             except Ltx2Error as error:
-                host.tell(notes)  # they may say why
                 error.args = tuple(host.without_folders(one) if isinstance(one, str) else one for one in error.args)
                 raise
         if notes:
             told = list((result.ui or {}).get("text", ()))
-            result.ui = {**(result.ui or {}), "text": [*told, *host.tell(notes)["text"]]}
+            result.ui = {**(result.ui or {}), "text": [*told, *notes]}
         return result
 
     node.execute = classmethod(run)

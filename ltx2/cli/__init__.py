@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
 
 from .. import __version__
 from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
@@ -38,7 +39,7 @@ def _run(argv: list[str] | None) -> int:
     for verb in VERBS:
         importlib.import_module(f".{verb}", __name__).add_parser(subparsers)
     args = parser.parse_args(argv)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _telling()
     try:
         return run_verb(args, sys.argv[1:] if argv is None else argv)
     except Ltx2Error as error:
@@ -87,6 +88,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    if issubclass(category, Ltx2Warning):
-        print(f"ltx2: note: {message}", file=sys.stderr)
+def _telling() -> Callable[..., None]:
+    """Shows the engine's warnings, each once for the run, wherever it comes from."""
+    told: set[str] = set()
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        if issubclass(category, Ltx2Warning) and str(message) not in told:
+            told.add(str(message))
+            print(f"ltx2: note: {message}", file=sys.stderr)
+
+    return show

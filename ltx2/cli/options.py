@@ -229,7 +229,9 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio-start", type=number, metavar="SECONDS", help="where in that sound the film begins (default 0)"
     )
     length = group.add_mutually_exclusive_group()
-    length.add_argument("--seconds", type=number, help="length, taken to the nearest possible one")
+    length.add_argument(
+        "--seconds", type=number, help="length, taken to the nearest possible one; models were trained up to 20"
+    )
     length.add_argument("--frames", type=int, help="length in frames, 8k+1")
     group.add_argument("--size", metavar="WxH", help="pixels: multiples of 32, or of 64 in two stages")
     group.add_argument("--fps", help="frames per second, also 24000/1001 (default 24)")

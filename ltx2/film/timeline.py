@@ -15,6 +15,7 @@ from ..clock import (
     AUDIO_LATENTS_PER_SECOND,
     WINDOW_SECONDS,
     audio_latents_for,
+    beyond_window,
     decoded_audio_seconds,
     is_valid_frame_count,
     round_half_up,
@@ -137,7 +138,7 @@ def first_segment(
     already."""
     _check_frames(frames, end_offset)
     count = audio_latents_for(seconds_of_frames(frames, fps), audio_rule) if audio_latents is None else audio_latents
-    return _within_window(SegmentTiming(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset))
+    return SegmentTiming(index=0, frames=frames, fps=fps, audio_latents=count, end_offset=end_offset)
 
 
 def found_segment(frames: int, fps: Fraction, *, audio_latents: int = 0) -> SegmentTiming:
@@ -197,7 +198,7 @@ def next_segment(
     than ``video_overlap`` counts as that much, 0 repeats none. audio_latents: the segment's real count where its latent
     exists already.
     earliest_latent: the first latent of ``previous`` that is still at hand.
-    Raises RequestError when the overlap does not fit either segment; warns beyond the model's window of 20 s.
+    Raises RequestError when the overlap does not fit either segment.
     """
     _check_frames(frames, end_offset)
     fps, used = previous.fps, previous.frames - previous.end_offset
@@ -220,20 +221,18 @@ def next_segment(
             f"{shared} of {count} audio latents would be those of the segment before: make it longer or the sound "
             "overlap smaller"
         )
-    return _within_window(
-        SegmentTiming(
-            index=previous.index + 1,
-            frames=frames,
-            fps=fps,
-            audio_latents=count,
-            video_offset_seconds=offset,
-            start=start,
-            audio_overlap_latents=shared,
-            audio_shift=shift,
-            video_overlap=video_overlap,
-            end_offset=end_offset,
-            first_frame=previous.total_frames,
-        )
+    return SegmentTiming(
+        index=previous.index + 1,
+        frames=frames,
+        fps=fps,
+        audio_latents=count,
+        video_offset_seconds=offset,
+        start=start,
+        audio_overlap_latents=shared,
+        audio_shift=shift,
+        video_overlap=video_overlap,
+        end_offset=end_offset,
+        first_frame=previous.total_frames,
     )
 
 
@@ -290,17 +289,18 @@ def _check_frames(frames: int, end_offset: int) -> None:
         raise RequestError(f"end offset is {end_offset} frames, expected 0 to {frames - 1}")
 
 
-def _within_window(timing: SegmentTiming) -> SegmentTiming:
-    if timing.seconds > WINDOW_SECONDS:
+def warn_beyond_window(timing: SegmentTiming) -> None:
+    """Point out (Ltx2Warning) a segment that the model sees further in than it was trained on; for those who plan one
+    without a job, which does so by itself."""
+    own = seconds_of_frames(timing.frames, timing.fps)
+    end = beyond_window(timing.video_offset_seconds, own, timing.audio_latents)
+    if end is not None:
         warnings.warn(
-            (
-                f"segment {timing.index + 1} spans {float(timing.seconds):.2f} s with its offset, the model knows "
-                f"{WINDOW_SECONDS} s: shorten it"
-            ),
+            f"segment {timing.index + 1} reaches {float(end):.2f} s with what it repeats, the models were trained up "
+            f"to {WINDOW_SECONDS} s: make it shorter",
             Ltx2Warning,
-            stacklevel=3,
+            stacklevel=2,
         )
-    return timing
 
 
 # --- the join of two segments' sound ---------------------------------------------------------------------------------

@@ -226,7 +226,8 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
     slots = checked_slots(request, geometry.frames, models)
     request = replace(request, images=placed(request.images, geometry.frames), keyframe_slots=slots)
     _check_conditions(request, geometry, settings)
-    _warn_of_the_untrained(geometry)
+    if parts:  # else another job follows, which knows all of the request
+        _warn_of_the_untrained(geometry)
     notes = (
         *chosen,
         *lora_notes(models, request, settings),
@@ -374,12 +375,11 @@ def _check_conditions(request: Request, geometry: Geometry, settings: Settings) 
 
 
 def _warn_of_the_untrained(geometry: Geometry) -> None:
-    sound_end = clock.audio_latent_span(max(geometry.audio_latents, 1) - 1)[1]
-    end = max(geometry.video_offset_seconds + geometry.seconds, sound_end)
-    if end > clock.WINDOW_SECONDS:
+    end = clock.beyond_window(geometry.video_offset_seconds, geometry.seconds, geometry.audio_latents)
+    if end is not None:
         _warn(
-            f"the clip reaches {float(end):.2f} s, the models were trained up to {clock.WINDOW_SECONDS} s: make it "
-            "in segments"
+            f"the clip reaches {float(end):.2f} s with what it repeats, the models were trained up to "
+            f"{clock.WINDOW_SECONDS} s: make shorter segments"
         )
     if geometry.fps > FASTEST_TRAINED:
         _warn(f"{float(geometry.fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}")

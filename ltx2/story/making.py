@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import system
 from ..atomic_files import sync_folder
+from ..clock import WINDOW_SECONDS
 from ..continuation.state import LTX2ContinuationState
 from ..errors import Ltx2Error, StoryError
 from ..film.drift import handed_on, with_reference
@@ -23,7 +24,7 @@ from ..film.drift.look import loudness_of
 from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
-from ..film.timeline import Overlap, cut_segment, first_segment, next_segment
+from ..film.timeline import Overlap, cut_segment, first_segment, next_segment, warn_beyond_window
 from ..media import FoundFilm
 from .bridging.ends import Ends, led_into
 from .journal import Journal, now, whereabouts
@@ -115,6 +116,8 @@ def check_timeline(script: StoryScript) -> None:
             else:
                 video, audio = script.video_overlap, script.audio_overlap
                 timing = next_segment(timing, segment.frames, video_overlap=video, audio_overlap=audio)
+                if segment.frames / script.fps <= WINDOW_SECONDS:  # else its own job tells so before anything is made
+                    warn_beyond_window(timing)
         except Ltx2Error as error:
             raise script.error(segment, error) from error
 

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from ltx2 import media
 from ltx2.cli import demo, generate, main, options, report
+from ltx2.continuation import save_attachment
 from ltx2.errors import CheckpointError, Ltx2Warning, MediaError, RequestError
-from ltx2.film import LastFrames, first_segment
+from ltx2.film import LastFrames, capture_state, first_segment
 from ltx2.stages.given import enhanced
 from ltx2.text.writer import TextSampling
 from ltx2.values import Progress, Waveform
@@ -205,6 +206,25 @@ def test_a_wrong_command_line_is_one_line(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["generate", "--seconds", "nan"])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_clip_longer_than_models_know_is_told_once_and_before_it_is_made(tiny, tmp_path, monkeypatch, capsys):
+    def stopped(args):
+        raise RequestError("begun")
+
+    state = capture_state(np.zeros((9, 64, 64, 3), np.uint8), None, first_segment(17, Fraction(24)))
+    save_attachment(state, tmp_path / "s.png")
+    with media.VideoWriter(tmp_path / "f.mp4", fps=24) as writer:
+        writer.write_frames(np.zeros((17, 64, 64, 3), np.uint8))
+    monkeypatch.setattr(options, "generator", stopped)
+    files = tiny("2.0")
+    given = ["--checkpoint", files["transformer"], "--text-encoder", files["text_encoder"], "--prompt", "a lake"]
+    given += ["--preset", "ltx2_distilled", "--frames", 489, "--out", tmp_path / "x.mp4"]
+    for verb in (["generate", "--size", "64x64"], ["continue", tmp_path / "s.png"], ["continue", tmp_path / "f.mp4"]):
+        assert main([*map(str, (*verb, *given))]) == 1
+        told = capsys.readouterr().err.splitlines()
+        assert told.pop() == "ltx2: begun" and sum("s with what it repeats" in line for line in told) == 1, told
+        assert "the models were trained up to 20 s" in "".join(told)
 
 
 def test_a_state_beside_the_film_changes_nothing(call, tmp_path):

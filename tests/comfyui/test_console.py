@@ -37,3 +37,18 @@ def test_an_interruption_ends_the_bar(pack, capfd):
     bar.close()
     bar(step("video decoding", 0, 1))  # a single piece is no work to watch
     assert "3/8" in capfd.readouterr().err
+
+
+def test_what_is_known_before_a_long_work_is_told_before_it(pack, caplog):
+    shown = pack.nodes.shown
+
+    class Node:
+        @classmethod
+        def execute(cls):
+            for _ in range(2):
+                pack.ltx2.stages.request._warn("the clip reaches 21.05 s")
+            assert [record.getMessage() for record in caplog.records] == ["the clip reaches 21.05 s"]
+            return pack.nodes.host.io.NodeOutput(1, ui={"text": ["made"]})
+
+    assert shown.telling(Node).execute().ui["text"] == ["made", "the clip reaches 21.05 s"]
+    assert len(caplog.records) == 1

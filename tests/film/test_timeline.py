@@ -13,7 +13,7 @@ from ltx2.clock import parse_fps, samples_of_seconds
 from ltx2.continuation.state import LTX2ContinuationState
 from ltx2.errors import ContinuationError, Ltx2Warning, RequestError
 from ltx2.film import ContextNoise, Handoff, Overlap, Source, capture_state, condition_next
-from ltx2.film.timeline import clock_shift, cut_segment, first_segment, next_segment, sound_join
+from ltx2.film.timeline import clock_shift, cut_segment, first_segment, next_segment, sound_join, warn_beyond_window
 
 from ..continuation.vectors import DATA, formula_frame, formula_latents
 
@@ -152,8 +152,10 @@ def test_overlaps_that_do_not_fit_are_refused(keywords, words):
 
 
 def test_the_window_of_the_model_is_pointed_out():
-    with pytest.warns(Ltx2Warning, match="the model knows 20 s"):
-        next_segment(first_segment(121, Fraction(24)), 481)
+    timing = first_segment(465, Fraction(24))
+    warn_beyond_window(timing)  # 19.4 s are what it was trained on
+    with pytest.warns(Ltx2Warning, match=r"segment 2 reaches 21\.05 s with what it repeats, .* up to 20 s"):
+        warn_beyond_window(next_segment(timing, 465))
 
 
 # --- through the state

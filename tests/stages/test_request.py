@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ltx2.config.versions import release
-from ltx2.errors import Ltx2Warning, RequestError
+from ltx2.errors import CheckpointError, Ltx2Warning, RequestError
 from ltx2.stages.geometry import size_for
 from ltx2.stages.models import Models, PipelineConfig
 from ltx2.stages.request import Request, make_job
@@ -114,11 +114,19 @@ def test_an_encoded_prompt_replaces_the_text():
     check(prompt="", positive=TextContext(torch.zeros(1, 4, 8), None))
 
 
-def test_the_window_of_the_models_is_a_warning():
-    with pytest.warns(Ltx2Warning, match="reaches 21.04 s"):
-        check(frames=481, video_offset_seconds=1)
-    with pytest.warns(Ltx2Warning, match="120 frames per second"):
-        check(frames=121, fps=120)
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        (dict(frames=481, video_offset_seconds=1), "reaches 21.04 s"),
+        (dict(frames=121, fps=120), "120 frames per second"),
+    ],
+)
+def test_what_the_models_were_not_trained_on_is_a_warning_of_the_job_that_is_done(recwarn, asked, says):
+    check(**asked)  # a look at the size alone
+    assert not recwarn.list
+    models = Models(PipelineConfig(), release((2, 3)), ("x.safetensors",), None)
+    with pytest.warns(Ltx2Warning, match=says), pytest.raises(CheckpointError):
+        make_job(models, Request(prompt="a lake", preset="ltx2_base", **asked))
 
 
 @pytest.mark.parametrize(

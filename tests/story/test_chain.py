@@ -13,7 +13,7 @@ import torch
 
 from ltx2.clock import parse_fps
 from ltx2.continuation import load_attachment, save_attachment
-from ltx2.errors import StoryError
+from ltx2.errors import Ltx2Warning, StoryError
 from ltx2.film import Handoff, Overlap, capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import tasks as story_tasks
@@ -54,6 +54,20 @@ def file_hashes(tmp_path):
         for folder in folders(tmp_path)
         for p in sorted(folder.iterdir())
     } | {"film": hashlib.sha256((tmp_path / "film.mp4").read_bytes()).hexdigest()}
+
+
+def test_segments_that_reach_beyond_what_models_know_are_told_before_any_is_made(tmp_path, recwarn):
+    class Begun(Exception):
+        pass
+
+    def begin(task):
+        raise Begun
+
+    script = parse_script("defaults: {frames: 465}\nsegments:\n  - one\n  - two\n  - {prompt: three, cut: true}\n")
+    with pytest.raises(Begun):  # 19.4 s, and more with the sound before it
+        run(script, tmp_path, begin)
+    told = [str(one.message) for one in recwarn if issubclass(one.category, Ltx2Warning)]
+    assert len(told) == 1 and told[0].startswith("segment 2 reaches 21.05 s with what it repeats")
 
 
 @pytest.mark.slow
