@@ -10,6 +10,7 @@ from ..ltx2.story.script import StoryScript, editing
 from ..ltx2.story.segment_files import STATE
 from ..ltx2.story.status import SegmentStatus, segment_states
 from ..ltx2.story.takes import scenes_of
+from ..ltx2.story.tasks import seed_of
 from .story import read, target_of
 
 MOST_VALUES = 32
@@ -81,7 +82,8 @@ def _shown(story: StoryScript, index: int, status: SegmentStatus, folder: str) -
         "frames": segment.frames,
         "seconds": round(float(segment.frames / story.fps), 3),
         "cut": segment.cut,
-        "seed": status.seed if status.seed is not None else segment.seed,
+        "strength": 1.0 if segment.strength is None and story.drift is None else segment.strength,
+        "seed": status.seed if status.seed is not None else seed_of(story, segment, index),
         "state": status.state,
         "file": f"{folder}/{status.folder}/{STATE} [output]" if there else None,
         "seam": None if status.seam is None else str(status.seam).partition(": ")[2],

@@ -20,6 +20,7 @@ export const CARD_STYLE = `
 .continuum-told { flex: 0 0 auto; display: flex; gap: 8px; align-items: flex-start; overflow: hidden; }
 .continuum-told img { height: ${PICTURE - 8}px; max-width: 40%; object-fit: contain; border-radius: 4px; background: #0004; }
 .continuum-told div { flex: 1; max-height: 100%; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
+.continuum-wrong { flex: 0 0 auto; color: #e88; overflow-wrap: anywhere; user-select: text; }
 .continuum-card [hidden] { display: none; }
 [data-node-id]:has(.continuum-card) textarea { min-height: 84px; }
 [data-node-id]:has(.continuum-Story) textarea { min-height: 176px; }
@@ -72,9 +73,10 @@ export class Card {
     this.film.hidden = true;
     this.picture = Object.assign(document.createElement("img"), { hidden: true });
     this.text = document.createElement("div");
-    this.text.textContent = texts().none;
+    this.text.textContent = texts().none[this.node.comfyClass.slice(PREFIX.length)] ?? texts().none.State;
+    this.wrong = Object.assign(make("div", "continuum-wrong"), { hidden: true });
     this.told = make("div", "continuum-told", this.picture, this.text);
-    this.root = make("div", `continuum-card continuum-${this.node.comfyClass.slice(PREFIX.length)}`, this.film, this.told);
+    this.root = make("div", `continuum-card continuum-${this.node.comfyClass.slice(PREFIX.length)}`, this.film, this.wrong, this.told);
     this.video.addEventListener("loadedmetadata", () => this.shape(this.video.videoWidth, this.video.videoHeight));
     this.live.addEventListener("load", () => this.shape(this.live.naturalWidth, this.live.naturalHeight));
   }
@@ -97,6 +99,13 @@ export class Card {
     const film = PLAYERS.has(this.node.comfyClass) ? output.images?.findLast((file) => file.filename.endsWith(".mp4")) : null;
     if (film) this.play(film);
     else this.fit();
+  }
+
+  // Why there is no result, in the words of the one who refused it; empty: nothing is wrong.
+  fail(sentence) {
+    this.wrong.textContent = sentence;
+    this.wrong.hidden = !sentence;
+    this.fit();
   }
 
   play(film) {
@@ -134,12 +143,12 @@ export class Card {
   // As high as what is on it; the node grows with it, so that prompts keep their room.
   fit() {
     const width = Math.max(this.node.size[0] - 40, 120);
-    const letters = (width - (this.picture.hidden ? 0 : PICTURE)) / 6.5;
-    const lines = this.text.textContent.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / letters)), 0);
-    const told = Math.max(Math.min(lines, TALLEST_TEXT) * LINE, this.picture.hidden ? 0 : PICTURE - 8);
+    const lines = (text, width) => text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / (width / 6.5))), 0);
+    const told = Math.max(Math.min(lines(this.text.textContent, width - (this.picture.hidden ? 0 : PICTURE)), TALLEST_TEXT) * LINE, this.picture.hidden ? 0 : PICTURE - 8);
+    const wrong = this.wrong.hidden ? 0 : lines(this.wrong.textContent, width) * LINE + 6;
     const film = this.film.hidden ? 0 : Math.min(TALLEST_FILM, Math.round(width * (this.aspect || 9 / 16)));
     const before = this.height;
-    this.height = Math.max(told + (film ? film + 6 : 0), 2 * LINE) + 2 * MARGIN;
+    this.height = Math.max(told + wrong + (film ? film + 6 : 0), 2 * LINE) + 2 * MARGIN;
     this.told.style.height = `${told}px`;
     this.root.style.minHeight = `${this.height - 2 * MARGIN}px`;
     if (this.height !== before) grow(this.node);
@@ -197,6 +206,40 @@ export function nodeAt(path) {
     graph = node?.subgraph;
   }
   return node;
+}
+
+const failed = new Set(); // cards that tell what is wrong
+
+function tellFailure(path, sentence) {
+  const node = nodeAt(path);
+  if (!isOurs(node) || !sentence) return;
+  if (node.continuumBoard?.says(sentence)) return;
+  node.continuumCard ??= new Card(node);
+  node.continuumCard.fail(sentence);
+  failed.add(node.continuumCard);
+}
+
+// What the server refused when it was asked to run, [path of the node, sentence] each; it says it once for each input that was looked at.
+const refusals = () => Object.entries(app.lastNodeErrors ?? {}).map(([path, { errors }]) => {
+  const said = (errors ?? []).map(({ details, extra_info }) => (details ?? "").replace(`${extra_info?.input_name} - `, ""));
+  return [path, [...new Set(said)].join("\n")];
+});
+
+// Errors stand on the node that they are of, until something is run again.
+export function followFailures() {
+  const clear = () => { failed.forEach((card) => card.fail("")); failed.clear(); };
+  api.addEventListener("execution_start", clear);
+  api.addEventListener("execution_error", ({ detail }) => tellFailure(detail.node_id, detail.exception_message?.trim()));
+  let timer = null;
+  api.addEventListener("promptQueued", () => clearInterval(timer));
+  api.addEventListener("promptQueueing", () => { // nothing tells that it was refused
+    const before = app.lastNodeErrors, since = Date.now();
+    clearInterval(timer);
+    timer = setInterval(() => {
+      if (app.lastNodeErrors !== before || Date.now() - since > 10000) clearInterval(timer);
+      if (app.lastNodeErrors !== before) clear(), refusals().forEach((one) => tellFailure(...one));
+    }, 200);
+  });
 }
 
 // Asked before the page itself, so that a picture of a film on its way does not stand in the film's place.

@@ -1,6 +1,6 @@
 // Optional comfort for the page: socket colours, what nodes made, states from files. The nodes work without it.
 import { app } from "../../scripts/app.js";
-import { addCard, CARD_STYLE, restoreResults, takePreviews } from "./card.js";
+import { addCard, CARD_STYLE, followFailures, restoreResults, takePreviews } from "./card.js";
 import { addLoader, followStates, LOAD_STYLE, ownUpload } from "./load_state.js";
 import { addStoryboard, BOARD_STYLE, followStories } from "./storyboard.js";
 
@@ -44,6 +44,7 @@ app.registerExtension({
     addColours();
     followStates();
     followStories();
+    followFailures();
   },
   async beforeRegisterNodeDef(nodeType, nodeData) { ownUpload(nodeData); },
   async nodeCreated(node) {

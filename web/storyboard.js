@@ -15,6 +15,7 @@ export const BOARD_STYLE = `
 .continuum-row { flex: 1; min-height: 0; display: flex; gap: 6px; overflow-x: auto; overflow-y: hidden; }
 .continuum-segment { flex: 0 0 176px; display: flex; flex-direction: column; gap: 3px; padding: 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
 .continuum-segment.running { border-color: #4a9; }
+.continuum-board.stale .continuum-row { opacity: 0.45; }
 .continuum-segment .head { display: flex; justify-content: space-between; font-weight: bold; }
 .continuum-segment .look { position: relative; flex: 0 0 74px; background: #0006; border-radius: 3px; overflow: hidden; cursor: pointer; }
 .continuum-segment .look img { width: 100%; height: 100%; object-fit: contain; }
@@ -28,6 +29,8 @@ export const BOARD_STYLE = `
 .continuum-segment .seam { flex: 0 0 auto; max-height: 30px; overflow: auto; opacity: 0.75; }
 .continuum-segment .buttons { display: flex; gap: 2px; }
 .continuum-segment button, .continuum-board > .say button { flex: 1; padding: 1px 3px; font: inherit; color: inherit; background: #fff1; border: 1px solid var(--border-color, #555); border-radius: 3px; cursor: pointer; white-space: nowrap; }
+.continuum-segment button.armed { background: #2a7; border-color: #2a7; color: #fff; }
+.continuum-segment button:disabled { opacity: 0.4; cursor: default; }
 .continuum-board > .say { flex: 0 0 auto; min-height: 15px; max-height: 45px; overflow: auto; }
 .continuum-board > .say.wrong { color: #e88; }`;
 
@@ -91,10 +94,12 @@ export class Storyboard {
     if (this.asked !== asked || script !== widgetOf(this.node, "script").value) return; // overtaken
     if (board.error) {
       this.tell(board.error, true);
+      if (!edit) this.root.classList.add("stale"); // the text holds other segments than the row
       if (edit && this.board) this.render(); // as the text has it
       return;
     }
     this.board = board;
+    this.root.classList.remove("stale");
     if (edit) setWidget(this.node, "script", board.script);
     const typing = this.row.contains(document.activeElement) && !edit;
     if (typing) this.renderStates();
@@ -102,13 +107,15 @@ export class Storyboard {
     this.tell(texts().whole(board.segments.length, board.seconds));
   }
 
+  says(sentence) { return this.say.textContent === sentence; }
+
   tell(text, wrong = false) {
     this.say.textContent = text;
     this.say.classList.toggle("wrong", wrong);
   }
 
   render() {
-    this.armed = null;
+    this.disarm();
     this.cards = this.board.segments.map((segment, index) => this.card(segment, index));
     this.row.replaceChildren(...this.cards);
     this.renderStates();
@@ -122,6 +129,7 @@ export class Storyboard {
       card.classList.toggle("running", segment.state === "running");
       card.querySelector(".state").textContent = texts().states[segment.state] ?? segment.state;
       card.querySelector(".seam").textContent = segment.seam ?? "";
+      card.querySelector(".seam").title = segment.seam ? `${texts().seam}: ${segment.seam}` : texts().seam;
       this.showPicture(card.querySelector("img"), segment.file);
     });
   }
@@ -151,7 +159,7 @@ export class Storyboard {
     const cut = make("input", { type: "checkbox", checked: segment.cut, title: say.fields.cut });
     cut.addEventListener("change", () => this.set(index, { cut: cut.checked || null }));
     fields.append(make("label", { textContent: say.fields.cut }), cut);
-    const card = make("div", { className: "continuum-segment" }, head, look, prompt, fields, this.images(segment, index), make("div", { className: "seam", title: say.seam }), this.buttons(segment, index));
+    const card = make("div", { className: "continuum-segment" }, head, look, prompt, fields, this.images(segment, index), make("div", { className: "seam" }), this.buttons(segment, index));
     card.dataset.segment = index + 1;
     return card;
   }
@@ -178,7 +186,7 @@ export class Storyboard {
   }
 
   number(index, name, segment, values) {
-    const say = texts(), shown = { seconds: segment.seconds, seed: segment.seed }[name];
+    const say = texts(), shown = { seconds: segment.seconds, seed: segment.seed, strength: index && !segment.cut ? segment.strength ?? "" : "", take: 1 }[name];
     const field = make("input", { type: "number", className: name, ...NUMBERS[name], value: values[name] ?? "", placeholder: shown ?? "", title: say.fields[name] });
     field.addEventListener("change", () => this.set(index, { [name]: field.value === "" ? null : Number(field.value) }));
     return [make("label", { textContent: say.fields[name] }), field];
@@ -205,16 +213,23 @@ export class Storyboard {
     return make("div", {}, make("div", { className: "buttons" }, redo, take, fit), make("div", { className: "buttons" }, left, right, add, remove));
   }
 
+  disarm() {
+    this.armed?.classList.remove("armed");
+    this.armed = null;
+  }
+
   set(index, values) { return this.refresh({ op: "set", index, values }); }
 
   // Says what else it makes anew, and does it when it is pressed again.
   async again(button, segment, index, wish, note, bridge = false) {
     if (this.armed !== button) {
+      this.disarm();
       this.armed = button;
+      button.classList.add("armed");
       this.tell(note(index + 1, segment.later));
       return;
     }
-    this.armed = null;
+    this.disarm();
     const wished = Object.entries({ redo: wish, bridge }).map(([name, value]) => [name, value, widgetOf(this.node, name).value]);
     for (const [name, value] of wished) setWidget(this.node, name, value);
     try {

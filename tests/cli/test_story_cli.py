@@ -18,7 +18,7 @@ from ltx2.checkpoint.stage_loras import lora_choice
 from ltx2.cli import continue_, generate, main, options, story
 from ltx2.cli.arguments.speed import byte_size
 from ltx2.continuation import load_attachment, save_attachment
-from ltx2.errors import CheckpointError, ContinuationError, RequestError, StoryError
+from ltx2.errors import CheckpointError, ContinuationError, Ltx2Warning, RequestError, StoryError
 from ltx2.film import capture_state, first_segment
 from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.stages.given import enhanced
@@ -70,8 +70,8 @@ def call(tiny):
 def tell(call, tmp_path):
     """Runs a story in ``tmp_path``; ``more`` goes into its second segment."""
 
-    def run(*arguments, more="", name="s.yaml"):
-        (tmp_path / name).write_text(SCRIPT.format(more=more))
+    def run(*arguments, more="", size="64x64", name="s.yaml"):
+        (tmp_path / name).write_text(SCRIPT.format(more=more).replace("64x64", size))
         call(story, tmp_path / name, "--work", tmp_path / "work", "--out", tmp_path / "film.mp4", *arguments)
         return sorted((tmp_path / "work" / "segments").iterdir())
 
@@ -121,7 +121,8 @@ def test_a_chain_of_three_is_a_run_of_one_and_two_continuations(call, tell, tmp_
 def test_resume_change_and_redo(tell, capsys):
     first = tell()
     capsys.readouterr()
-    assert tell() == first and "0 segments made, 3 kept" in capsys.readouterr().err
+    with pytest.warns(Ltx2Warning, match="size 70x60 became 64x64"):
+        assert tell(size="70x60") == first and "0 segments made, 3 kept" in capsys.readouterr().err
     changed = tell(more=", seed: 5")
     told = capsys.readouterr().err
     assert "2 segments made, 1 kept" in told and "2 finished segments that" in told and "--prune removes" in told
@@ -203,8 +204,8 @@ def test_what_cannot_work_is_told_before_anything_runs(call, tell, tmp_path):
         tell(more=", colour: red")
     with pytest.raises(StoryError, match="segments 1 to 3"):
         tell("--redo", "4")
-    (tmp_path / "odd.yaml").write_text("size: 100x64\npreset: ltx2_fast\nsegments: [a]")
-    with pytest.raises(StoryError, match="odd.yaml, line 3: size is 100x64"):
+    (tmp_path / "odd.yaml").write_text("size: 64x64\npreset: ltx9\nsegments: [a]")
+    with pytest.raises(StoryError, match="odd.yaml, line 3: there is no preset ltx9"):
         call(story, tmp_path / "odd.yaml", "--work", tmp_path / "w", "--out", tmp_path / "x.mp4")
     with pytest.raises(RequestError, match="ends in .mp4"):
         call(story, tmp_path / "odd.yaml", "--work", tmp_path / "w", "--out", tmp_path / "x")

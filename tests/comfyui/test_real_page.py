@@ -198,6 +198,9 @@ def test_a_story_is_edited_and_made_by_clicking_on_its_segments(seen):
     assert steps["fits"]["says"].startswith("Segment 1 gets a fresh seed and leads into segment 2; that stays as made")
     assert steps["taken"]["states"] == ["kept", "made"] and steps["taken"]["redo"] == ""
     assert script["taken"] == script["shorter"]
+    said = {name: steps[name]["failure"] or steps[name]["says"] for name in ("refused", "failed")}
+    assert "'../elsewhere'" in said["refused"] and "line 2: there is no preset ltx9" in said["failed"]
+    assert steps["mended"]["failure"] == "" and steps["mended"]["states"] == ["kept", "kept"]
 
 
 def test_sockets_have_their_colours(seen):

@@ -227,6 +227,15 @@ def test_refused_prompts_say_why(host, state_card, case):
         ({"script": "segments:\n  - prompt: a\n    image: ../../secret.png\n"}, "secret.png"),
         ({"folder": "../elsewhere"}, "leaves the output folder"),
         ({"redo": "first"}, "expected a segment number"),
+        ({"script": "overlap: {video: 10}\nsegments: [a, b]"}, "line 1, column 18: video is '10', expected 8k+1"),
+        ({"script": "overlap: {video: 17}\ndefaults: {frames: 9}\nsegments: [a, b]"}, "has 9 frames, 17 of which are"),
+        ({"script": "overlap: {audio: -1}\nsegments: [a]"}, "audio is '-1', expected a whole number from 0"),
+        ({"script": "size: 768\nsegments: [a]"}, "line 1, column 7: size is '768', expected WIDTHxHEIGHT"),
+        ({"script": "fps: 0\nsegments: [a]"}, "line 1, column 6: fps is '0', expected a positive number"),
+        ({"script": "fps: fast\nsegments: [a]"}, "fps is 'fast', expected a positive number"),
+        ({"script": "defaults: {frames: 10}\nsegments: [a]"}, "expected 8k+1 frames: use 9 or 17"),
+        ({"script": "segments:\n  - prompt: a\n    image: none.png\n"}, "'none.png' is not in ComfyUI's input folder"),
+        ({"script": " \n"}, "script is empty"),
     ],
 )
 def test_a_wrong_story_is_refused_before_anything_is_loaded(host, change, expected):

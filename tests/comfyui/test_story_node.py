@@ -40,8 +40,9 @@ def test_made_once_then_kept_then_changed(story, folders):
         and shown["file"].endswith(" [output]")
     )
     assert first.ui["images"] == [{"filename": "film.mp4", "subfolder": "film", "type": "output"}]
-    again = story()
+    again = story(SCRIPT.replace("64x64", "70x60"))
     assert "0 segments made, 2 kept" in again.args[2] and again.args[3] == file
+    assert any("size 70x60 became 64x64" in text for text in again.ui["text"])
     changed = story(SCRIPT.replace("two", "three"))
     assert "1 segments made, 1 kept" in changed.args[2] and changed.args[3] == "film/film_00002.mp4 [output]"
     assert changed.ui["images"][0]["filename"] == "film_00002.mp4" and "1 finished segments" in changed.args[2]

@@ -1,9 +1,11 @@
 """The film that a story goes on from, in the hands of a model."""
 
+import warnings
 from dataclasses import replace
 from functools import cached_property
 
 from ...continuation.state import LTX2ContinuationState
+from ...errors import Ltx2Error, Ltx2Warning
 from ...film.found import state_of_found_film
 from ...media import FoundFilm, read_found_film
 from ...stages import steps
@@ -16,11 +18,25 @@ from .going_on import about_film, sized_like
 
 
 def sized_story(models: Models, script: StoryScript) -> StoryScript:
-    """A story that goes on from a film with that film's shape, where it names no size; another one as it is."""
-    if script.start is None or script.width is not None:
+    """A story with the size that it is made in: the one that it names, taken to the nearest that the models take, which
+    is warned of (Ltx2Warning); without one that of the film that it goes on from. Raises StoryError."""
+    if script.width is None and script.start is None:
         return script
-    sized = sized_like(models, request_of(task_of(script, 0)), script.start.width, script.start.height)
-    return replace(script, width=sized.width, height=sized.height)
+    try:
+        asked = request_of(task_of(script, 0))
+        if script.width is None and script.start is not None:
+            sized = sized_like(models, asked, script.start.width, script.start.height)
+            return replace(script, width=sized.width, height=sized.height)
+        size = make_job(models, replace(asked, snap=True), parts=()).geometry
+    except Ltx2Error as error:
+        raise script.error(script.segments[0], error) from error
+    if (size.width, size.height) != (script.width, script.height):
+        warnings.warn(
+            f"size {script.width}x{script.height} became {size.width}x{size.height}, the nearest that the models take",
+            Ltx2Warning,
+            stacklevel=2,
+        )
+    return replace(script, width=size.width, height=size.height)
 
 
 class FilmStart:

@@ -105,7 +105,7 @@ def whole(value: Any) -> int:
     """A whole number from 0."""
     value = _unquoted(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError("expected a whole number from 0")
+        raise ValueError("expected a whole number from 0 to 2^63 - 1")
     return value
 
 
@@ -156,7 +156,7 @@ def seconds(value: Any) -> Fraction:
     """A length in seconds, exact; ``5s`` is one too."""
     value = _without_unit(value)
     if not 0 < number(value) <= 3600:
-        raise ValueError("expected a length in seconds above 0")
+        raise ValueError("expected a length in seconds above 0, at most 3600")
     return Fraction(str(number(value)))
 
 

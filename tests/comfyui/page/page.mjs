@@ -193,6 +193,7 @@ async function storyboard(page, plan) {
     const [node] = window.app.graph._nodes.filter((n) => n.type === "LTX2ContinuumStory"), value = (name) => node.widgets.find((w) => w.name === name).value;
     return { script: value("script"), redo: value("redo"), says: document.querySelector(".continuum-board .say").innerText,
       states: [...document.querySelectorAll(".continuum-segment .state")].map((one) => one.innerText), film: document.querySelector(".continuum-Story video").videoWidth,
+      failure: document.querySelector(".continuum-Story .continuum-wrong").innerText,
       pictures: [...document.querySelectorAll(".continuum-segment img")].map((one) => one.naturalWidth), seam: document.querySelector(".continuum-segment[data-segment='2'] .seam")?.innerText };
   });
   const after = async (name, act) => { await act(); await page.waitForTimeout(700); steps.push({ name, ...await look() }); };
@@ -224,6 +225,19 @@ async function storyboard(page, plan) {
   await after("taken", async () => { const done = ran(); await card(2).locator(".new-take").click(); await done; });
   await after("fits", () => card(1).locator(".bridge").click());
   await after("played", () => card(2).locator(".look").click());
+  // what is refused when it is asked to run, and when the node begins, stands on the node until something runs again
+  const given = (name, value) => page.evaluate(([name, value]) => {
+    const widget = window.app.graph._nodes.find((n) => n.type === "LTX2ContinuumStory").widgets.find((w) => w.name === name), before = widget.value;
+    widget.value = value;
+    widget.callback?.(value);
+    return before;
+  }, [name, value]);
+  const script = await given("script", "preset: ltx9\nsegments: [A ball.]"), folder = await given("folder", "../elsewhere");
+  await after("refused", () => page.evaluate(() => window.app.queuePrompt(0, 1)));
+  await given("folder", folder);
+  await after("failed", async () => { const done = ran(); await page.evaluate(() => window.app.queuePrompt(0, 1)); await done; });
+  await given("script", script);
+  await after("mended", async () => { const done = ran(); await page.evaluate(() => window.app.queuePrompt(0, 1)); await done; });
   return steps;
 }
 
