@@ -135,6 +135,7 @@ def test_a_state_keeps_what_its_scene_is_held_to(form, tmp_path):
         {"latent": {"mean": [1e300], "deviation": [1.0], "first_deviation": [1.0]}},
         {"anchor_jpeg": ["%%"]},
         {"anchor_jpeg": "abcd"},
+        {"anchor_jpeg": []},
         {"anchor_jpeg": ["QUJD"]},
     ],
 )

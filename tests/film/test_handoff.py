@@ -17,6 +17,7 @@ from ltx2.film import (
     condition_next,
     continue_request,
     first_segment,
+    next_segment,
 )
 from ltx2.film.handoff import fps_after, open_request, overlap_of, source_of_state
 from ltx2.film.provenance import read_provenance
@@ -45,6 +46,22 @@ def test_a_state_says_release_and_file():
     assert (ours["model"], ours["file"]) == ("LTX-2.3", "ltx-2.3-22b-dev")
     assert source_of_state(state) == Source("LTX-2.3", "ltx-2.3-22b-dev")
     assert {"model", "file"}.isdisjoint(state_of().metadata["comfy_ltx2"])
+
+
+def test_the_clocks_of_a_segment_come_back_from_its_state():
+    first = first_segment(41, Fraction(24))
+    timing = next_segment(first, 33, end_offset=8)
+    pictures = np.zeros((33, 64, 96, 3), np.uint8)
+    state = capture_state(pictures, torch.zeros(1, 8, timing.audio_latents, 16), timing, overlap=Overlap(9, 17))
+    read = read_provenance(state.metadata, 1)
+    kept = ("index", "frames", "fps", "audio_latents", "video_offset_seconds", "start", "end_offset", "total_frames")
+    assert [getattr(read.timing, name) for name in kept] == [getattr(timing, name) for name in kept]
+    assert (read.width, read.height, read.overlap) == (96, 64, Overlap(9, 17))
+    least = {"fps", "num_frames", "audio_latent_frames", "segment_video_offset_sec"}
+    ours = {name: value for name, value in state.metadata["comfy_ltx2"].items() if name in least}
+    assert read_provenance({"comfy_ltx2": ours}, 1).timing.frames == 33
+    for name in least:
+        assert read_provenance({"comfy_ltx2": {key: ours[key] for key in least - {name}}}, 1) is None
 
 
 @pytest.mark.parametrize(

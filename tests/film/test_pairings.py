@@ -19,6 +19,7 @@ from ltx2.film import (
     file_format,
     first_segment,
     join_segments,
+    next_segment,
     write_film,
 )
 from ltx2.media import read_video
@@ -50,6 +51,17 @@ def joined(*segments, **keywords):
     sound = [piece.samples for piece in pieces if isinstance(piece, Waveform)]
     frames = np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
     return frames, torch.cat(sound, 1) if sound else None
+
+
+def test_sound_may_begin_with_any_segment():
+    timings = [first_of("made", True)[0]]
+    for _ in range(3):
+        timings.append(next_segment(timings[-1], FRAMES, video_overlap=9, audio_overlap=17))
+    heard = [None, None, *(level(timing.sound_end - timing.start, SECOND) for timing in timings[2:])]
+    frames, sound = joined(*(FinishedSegment(timing, frames_of(), one) for timing, one in zip(timings, heard)))
+    seam = timings[1].total_frames * RATE // 24
+    assert sound.shape == (2, len(frames) * RATE // 24)
+    assert not sound[:, : seam - RATE // 10].any() and (sound[:, seam + RATE // 10 : -RATE // 20] == SECOND).all()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,15 @@ from ltx2.clock import parse_fps, samples_of_seconds
 from ltx2.continuation.state import LTX2ContinuationState
 from ltx2.errors import ContinuationError, Ltx2Warning, RequestError
 from ltx2.film import ContextNoise, Handoff, Overlap, Source, capture_state, condition_next
-from ltx2.film.timeline import clock_shift, cut_segment, first_segment, next_segment, sound_join, warn_beyond_window
+from ltx2.film.timeline import (
+    clock_shift,
+    cut_segment,
+    first_segment,
+    next_segment,
+    overlap_within,
+    sound_join,
+    warn_beyond_window,
+)
 
 from ..continuation.vectors import DATA, formula_frame, formula_latents
 
@@ -112,6 +120,27 @@ def test_end_offset_moves_picture_and_sound():
     assert following.audio_overlap_latents == int(25 * end + Fraction(3, 4))
 
 
+def test_doubled_segments_meet_where_their_films_do():
+    one = first_segment(121, Fraction(24), end_offset=8)
+    for rounds in (1, 2):
+        two = next_segment(one, 97, end_offset=4)
+        three = next_segment(two, 121)
+        doubled = [timing.doubled(rounds) for timing in (one, two, three)]
+        assert [timing.fps for timing in doubled] == [24 * 2**rounds] * 3
+        for before, timing, plain in zip(doubled, doubled[1:], (two, three)):
+            assert timing.first_frame == before.total_frames
+            assert timing.picture_start == before.picture_end
+            assert timing.start == plain.start and timing.audio_latents == plain.audio_latents
+
+
+def test_what_a_finished_segment_can_leave_of_an_overlap():
+    timing = first_segment(33, Fraction(24), end_offset=12)  # 21 frames are used
+    assert overlap_within(timing, Overlap(17, 40)) == (Overlap(17, 40), ())
+    assert overlap_within(timing, Overlap(0, 40)) == (Overlap(0, 40), ())
+    adjusted, (told,) = overlap_within(timing, Overlap(25, 40))
+    assert adjusted == Overlap(17, 40) and "25 became 17: a segment of 21 frames" in told
+
+
 def test_the_join_shrinks_with_what_is_shared():
     timing = first_segment(121, Fraction(24))
     for seconds, fade in ((Fraction(1, 10), Fraction(40, 1000) * Fraction(100, 120)), (Fraction(2, 100), 0)):
@@ -149,6 +178,14 @@ def test_cuts_and_silent_joins_start_where_the_picture_does():
 def test_overlaps_that_do_not_fit_are_refused(keywords, words):
     with pytest.raises(RequestError, match=words):
         next_segment(first_segment(121, Fraction(24)), **keywords)
+
+
+def test_segments_that_cannot_be_are_refused():
+    with pytest.raises(RequestError, match="has 1 audio latents, too few for an overlap that starts at latent 25"):
+        next_segment(first_segment(33, Fraction(24), audio_latents=1), 33, audio_overlap=9)
+    for end_offset in (-1, 33):
+        with pytest.raises(RequestError, match=f"end offset is {end_offset} frames, expected 0 to 32"):
+            first_segment(33, Fraction(24), end_offset=end_offset)
 
 
 def test_the_window_of_the_model_is_pointed_out():
@@ -313,7 +350,10 @@ def test_states_without_pictures_or_sound():
         dict(audio_latents=torch.zeros(1, 8, 1000, 16)),
         dict(metadata={"comfy_ltx2": {**state.metadata["comfy_ltx2"], "fps": [24, 0]}}),
         dict(metadata={"comfy_ltx2": {**state.metadata["comfy_ltx2"], "num_frames": -5}}),
-        dict(metadata={"comfy_ltx2": {**state.metadata["comfy_ltx2"], "segment_video_offset_sec": "x"}}),
+        *(
+            dict(metadata={"comfy_ltx2": {**state.metadata["comfy_ltx2"], "segment_video_offset_sec": pair}})
+            for pair in ("x", [1], [1, 2, 3], [0.5, 1], [-1, 25], [10**8, 1])
+        ),
     ):
         with pytest.raises(ContinuationError):
             condition_next(dataclasses.replace(state, **changes), 121)
