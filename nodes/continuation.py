@@ -19,13 +19,37 @@ from ..ltx2.film.timeline import overlap_within
 from . import host
 from .film_before import OUTPUT, film_path, found_film
 from .shown import save_film, video_of
-from .sockets import FINISHED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
+from .sockets import FINISHED, MOST_CARRIED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
 SOUND_SLACK_SECONDS = 0.25
 PIECE = 16  # frames handled at a time while joining
+
+
+def carried_inputs() -> list:
+    """How much of a segment its state carries to the next one."""
+    io = host.io
+    return [
+        host.field(
+            io.Int,
+            "video_overlap",
+            "Frames that the state carries to the next segment: 8k+1, such as 9 or 17.",
+            default=9,
+            min=1,
+            max=MOST_CARRIED,
+            step=8,
+        ),
+        host.field(
+            io.Int,
+            "audio_overlap",
+            "Sound that the state carries, in video frames, no less than its frames; 49 is about two seconds at 24 fps, 0 carries none.",
+            default=49,
+            min=0,
+            max=480,
+        ),
+    ]
 
 
 class MakeState(host.io.ComfyNode):
@@ -49,23 +73,7 @@ class MakeState(host.io.ComfyNode):
                     "The sound decoded from it. Needed for joining; the state itself carries latents.",
                     optional=True,
                 ),
-                host.field(
-                    io.Int,
-                    "video_overlap",
-                    "Frames to carry to the next clip: 8k+1, such as 9 or 17.",
-                    default=9,
-                    min=1,
-                    max=249,
-                    step=8,
-                ),
-                host.field(
-                    io.Int,
-                    "audio_overlap",
-                    "Sound to carry, in video frames; 49 is about two seconds at 24 fps, 0 carries none.",
-                    default=49,
-                    min=0,
-                    max=480,
-                ),
+                *carried_inputs(),
             ],
             outputs=[
                 host.output(State, "state", "What the next clip starts from."),

@@ -125,10 +125,7 @@ class ExtendVideo(host.io.ComfyNode):
     ):
         models = everything(gathered(models, **single))
         source = _file_of(video, cls.hidden)
-        request = Request(
-            prompt=prompt, negative_prompt=asked_negative(negative_prompt), seconds=exact_seconds(seconds), seed=seed
-        )
-        request = with_preset(request, _preset(preset))
+        request = _request(prompt, negative_prompt, preset, seed, seconds)
         if direction == BACKWARD:
             if drift is not None:
                 raise RequestError("drift is for what goes on from a state: leave it out, or make direction forward")
@@ -289,10 +286,7 @@ class Retake(host.io.ComfyNode):
         part = Part(
             exact_seconds(start), exact_seconds(end) if end else None, picture=what != SOUND, sound=what != PICTURE
         )
-        request = with_preset(
-            Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
-        )
-        made = retaking(models, request, film, part)
+        made = retaking(models, _request(prompt, negative_prompt, preset, seed), film, part)
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [str(made.window), *film.notes, *made.job.notes]
@@ -354,10 +348,7 @@ class Dub(host.io.ComfyNode):
         **single,
     ):
         models = everything(gathered(models, **single))
-        request = with_preset(
-            Request(prompt=prompt, negative_prompt=asked_negative(negative_prompt), seed=seed), _preset(preset)
-        )
-        made = dubbing(models, request, _file_of(video, cls.hidden))
+        made = dubbing(models, _request(prompt, negative_prompt, preset, seed), _file_of(video, cls.hidden))
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
@@ -379,8 +370,15 @@ def _check_given(video, images, audio) -> None:
         )
 
 
-def _preset(name: str) -> PresetValue:
-    return PresetValue(None if name == BY_NAME else name)
+def _request(prompt: str, negative_prompt: str, preset: str, seed: int, seconds: float | None = None) -> Request:
+    """What the sockets of :func:`_asked` ask for; without seconds the video says how long."""
+    request = Request(
+        prompt=prompt,
+        negative_prompt=asked_negative(negative_prompt),
+        seconds=None if seconds is None else exact_seconds(seconds),
+        seed=seed,
+    )
+    return with_preset(request, PresetValue(None if preset == BY_NAME else preset))
 
 
 def _file_of(video, hidden):

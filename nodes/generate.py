@@ -15,7 +15,7 @@ from ..ltx2.story.segment_job import segment_job, state_after
 from ..ltx2.values import LAST, ImageCondition, Waveform
 from . import host, reporting, sockets
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
-from .continuation import card
+from .continuation import card, carried_inputs
 from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
 from .drift import drift_input, one_drift
@@ -136,30 +136,6 @@ def one_audio(given: ConditionsValue, audio: Waveform | None) -> Waveform | None
     return given.audio if audio is None else audio
 
 
-def kept_inputs() -> list:
-    """What the state after a segment carries."""
-    io = host.io
-    return [
-        host.field(
-            io.Int,
-            "video_overlap",
-            "Frames that the state carries to the next segment: 8k+1, such as 9 or 17.",
-            default=9,
-            min=1,
-            max=249,
-            step=8,
-        ),
-        host.field(
-            io.Int,
-            "audio_overlap",
-            "Sound that the state carries, in video frames; 49 is about two seconds at 24 fps, 0 carries none.",
-            default=49,
-            min=0,
-            max=480,
-        ),
-    ]
-
-
 def picture_inputs() -> list:
     """What is seen at known places, beside the prompt."""
     io = host.io
@@ -234,7 +210,7 @@ class Generate(host.io.ComfyNode):
                 host.field(
                     sockets.Preset, "settings", "A preset with changes, in place of the one named here.", optional=True
                 ),
-                *kept_inputs(),
+                *carried_inputs(),
                 *audio_inputs(),
                 bundle_input(),
                 *picture_inputs(),

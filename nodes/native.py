@@ -22,7 +22,7 @@ from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.latent_preparation import empty_latent
 from ..ltx2.values import Waveform
 from . import host
-from .continuation import SOUND_SLACK_SECONDS, card, check_frames, check_sound, save_state
+from .continuation import SOUND_SLACK_SECONDS, card, carried_inputs, check_frames, check_sound, save_state
 from .native_masks import guide_frames, guides_of, masks_of
 from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, waveform_of
 
@@ -67,30 +67,6 @@ def stage_inputs() -> list:
             "Carried sound in video frames; -1 as the state says, 0 none.",
             default=-1,
             min=-1,
-            max=480,
-        ),
-    ]
-
-
-def carried_inputs() -> list:
-    """How much of a segment its state carries."""
-    io = host.io
-    return [
-        host.field(
-            io.Int,
-            "video_overlap",
-            "Frames to carry to the next segment: 8k+1, such as 9 or 25.",
-            default=9,
-            min=1,
-            max=249,
-            step=8,
-        ),
-        host.field(
-            io.Int,
-            "audio_overlap",
-            "Sound to carry, in video frames. At least the carried frames; 49 is about two seconds.",
-            default=49,
-            min=0,
             max=480,
         ),
     ]

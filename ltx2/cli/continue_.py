@@ -2,7 +2,7 @@
 film that was found."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..continuation import FolderBlobs
@@ -16,13 +16,8 @@ from ..stages.request import Request
 from ..story.found import go_before, go_on, sized_after_film, write_longer
 from ..story.segment_job import SegmentJob, segment_job, state_after
 from . import options
-from .arguments.double_rate import add_double_arguments, with_double_rate
-from .arguments.drift import add_drift_argument, drift_from, with_said_of_drift
-from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
-from .arguments.references import add_reference_arguments, with_references
-from .arguments.slots import add_slot_arguments, with_slots
-from .arguments.voices import add_voice_arguments, with_voice
-from .drafts import add_draft_arguments
+from .arguments.clip import add_clip_arguments, clip_request
+from .arguments.drift import drift_from, with_said_of_drift
 from .films.states import save_state
 from .report import Bars, add_json_argument, made_of, print_result
 from .state import load_with_notes
@@ -66,15 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=options.number,
         help="how firmly it starts from the last frames, 0 to 1 (default: the state's)",
     )
-    add_drift_argument(parser)
-    options.add_model_arguments(parser)
-    add_draft_arguments(parser)
-    options.add_request_arguments(parser)
-    add_reference_arguments(parser)
-    add_voice_arguments(parser)
-    add_double_arguments(parser)
-    add_slot_arguments(parser)
-    add_enhance_arguments(parser)
+    add_clip_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -113,21 +100,6 @@ def _said(args: argparse.Namespace, segment: Segment, made: SegmentJob, models: 
     return with_said_of_drift(args, said)
 
 
-def _asked(
-    args: argparse.Namespace,
-    models: Models,
-    opened: Callable[[Request], Request],
-    bars: Bars,
-    going_on: bool = True,
-) -> Request:
-    """What the command line asks for. opened: completes a request with what the film or state says; going_on: the
-    prompt is written out as that of a shot that starts from pictures."""
-    request = with_double_rate(args, options.request_from(args, models, args.prompt, opened))
-    request = with_slots(args, request)
-    request = with_voice(args, with_references(args, models, request, opened))
-    return with_enhanced_prompt(args, models, request, going_on=going_on, progress=bars)
-
-
 def _after_state(args: argparse.Namespace, saved: Path) -> None:
     if args.context is not None:
         raise RequestError("--context is for films: a state has the frames that it starts from, leave it out")
@@ -138,7 +110,7 @@ def _after_state(args: argparse.Namespace, saved: Path) -> None:
         def opened(asked: Request) -> Request:
             return open_request(asked, state)
 
-        request = _asked(args, models, opened, bars)
+        request = clip_request(args, models, bars, opened=opened, going_on=True)
         made = segment_job(models, request, state, _handoff(args))
         notes = options.notes_of(args, models, made.job)
         options.log_notes(notes)
@@ -166,7 +138,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         def opened(asked: Request) -> Request:
             return sized_after_film(models, asked, args.state)
 
-        request = _asked(args, models, opened, bars)
+        request = clip_request(args, models, bars, opened=opened, going_on=True)
         start = go_on(models, request, args.state, context=args.context, handoff=_handoff(args))
         made = start.made
         notes = (*start.film.notes, *options.notes_of(args, models, made.job))
@@ -202,7 +174,7 @@ def _before_film(args: argparse.Namespace) -> None:
         def opened(asked: Request) -> Request:
             return sized_after_film(models, asked, args.state)
 
-        request = _asked(args, models, opened, bars, going_on=False)
+        request = clip_request(args, models, bars, opened=opened)
         made = go_before(models, request, args.state, context=args.context, strength=args.strength)
         notes = (*made.film.notes, *options.notes_of(args, models, made.job))
         options.log_notes(notes)

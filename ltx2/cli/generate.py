@@ -6,13 +6,8 @@ import time
 from ..film import Handoff, LastFrames
 from ..story.segment_job import segment_job, state_after
 from . import options
-from .arguments.double_rate import add_double_arguments, with_double_rate
-from .arguments.drift import add_drift_argument, drift_to_measure
-from .arguments.enhance import add_enhance_arguments, with_enhanced_prompt
-from .arguments.references import add_reference_arguments, with_references
-from .arguments.slots import add_slot_arguments, with_slots
-from .arguments.voices import add_voice_arguments, with_voice
-from .drafts import add_draft_arguments
+from .arguments.clip import add_clip_arguments, clip_request
+from .arguments.drift import drift_to_measure
 from .films.states import save_state
 from .report import Bars, add_json_argument, made_of, print_result
 
@@ -33,15 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="PATH",
         help="also keep what `ltx2 continue` goes on from: .png card, .safetensors, .json or a folder",
     )
-    options.add_model_arguments(parser)
-    add_draft_arguments(parser)
-    options.add_request_arguments(parser)
-    add_reference_arguments(parser)
-    add_voice_arguments(parser)
-    add_double_arguments(parser)
-    add_slot_arguments(parser)
-    add_drift_argument(parser)
-    add_enhance_arguments(parser)
+    add_clip_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -54,10 +41,7 @@ def run(args: argparse.Namespace) -> None:
     drift = drift_to_measure(args)
     with Bars() as bars:
         models = options.load(args, bars)
-        asked = with_slots(args, with_double_rate(args, options.request_from(args, models, args.prompt)))
-        request = with_voice(args, with_references(args, models, asked))
-        request = with_enhanced_prompt(args, models, request, progress=bars)
-        made = segment_job(models, request, handoff=Handoff(drift=drift))
+        made = segment_job(models, clip_request(args, models, bars), handoff=Handoff(drift=drift))
         notes, clips = options.notes_of(args, models, made.job), []
         options.log_notes(notes)
         options.log(made.job)

@@ -159,6 +159,34 @@ def _grid_of(container, track, zero: Fraction) -> SoundGrid | None:
     return SoundGrid(first, len(times)) if even else None
 
 
+def _aac_encoder(rate: int, channels: int, bit_rate: int) -> Any:
+    """bit_rate: of the found track, raised to 96 kbit/s a channel."""
+    encoder = require_av().CodecContext.create("aac", "w")
+    encoder.sample_rate, encoder.layout = rate, LAYOUTS[channels]
+    encoder.format, encoder.time_base = "fltp", Fraction(1, rate)
+    encoder.bit_rate = max(bit_rate, 96_000 * channels)
+    encoder.flags |= _GLOBAL_HEADER
+    encoder.open()
+    return encoder
+
+
+def _encoded(encoder: Any, samples: torch.Tensor, begin: int) -> Iterator[Any]:
+    """The packets that an AAC encoder gives for samples [C, n]. begin: of the first sample, on the encoder's clock."""
+    for piece in samples.split(AAC_BLOCK, dim=1):
+        array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
+        frame = require_av().AudioFrame.from_ndarray(array, format="fltp", layout=encoder.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = encoder.sample_rate, begin, encoder.time_base
+        begin += piece.shape[1]
+        yield from encoder.encode(frame)
+
+
+def _packet_at(packet: Any, rate: int) -> Any:
+    """A packet of sound whose times count samples."""
+    packet.time_base = Fraction(1, rate)
+    packet.dts = packet.pts
+    return packet
+
+
 class SoundTail:
     """The blocks of an AAC track behind those that are kept: from the film's own sound shortly before, then what is
     given.
@@ -168,7 +196,6 @@ class SoundTail:
     """
 
     def __init__(self, rate: int, channels: int, grid: SoundGrid | None, join: int, *, bit_rate: int = 0):
-        av = require_av()
         self.rate, self.channels, self.join, self.grid = rate, channels, join, grid
         self.keep = 0
         if grid is not None:  # the block of the join and the one before it are new
@@ -176,12 +203,7 @@ class SoundTail:
         # the first sample, on the film's clock, that the encoder is given; it may lie before the film
         self._first = self.kept_sample(self.keep) if self.keep else None
         self.begin = self.kept_sample(self.keep - _RUN_UP_BLOCKS) if self.keep else 0
-        self._encoder = av.CodecContext.create("aac", "w")
-        self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
-        self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
-        self._encoder.bit_rate = max(bit_rate, 96_000 * channels)
-        self._encoder.flags |= _GLOBAL_HEADER
-        self._encoder.open()
+        self._encoder = _aac_encoder(rate, channels, bit_rate)
         self._waiting: list[torch.Tensor] = []
         self._given = self._written = self.begin  # ends, on the film's clock, of what came in and what was encoded
 
@@ -214,23 +236,16 @@ class SoundTail:
     def _encode(self, count: int) -> Iterator:
         if not count:
             return
-        av = require_av()
         samples = torch.cat(self._waiting, dim=1)
         self._waiting = [samples[:, count:]]
-        for piece in samples[:, :count].split(AAC_BLOCK, dim=1):
-            array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
-            frame = av.AudioFrame.from_ndarray(array, format="fltp", layout=LAYOUTS[self.channels])
-            frame.sample_rate, frame.pts, frame.time_base = self.rate, self._written, Fraction(1, self.rate)
-            self._written += piece.shape[1]
-            yield from self._kept(self._encoder.encode(frame))
+        begin, self._written = self._written, self._written + count
+        yield from self._kept(_encoded(self._encoder, samples[:, :count], begin))
 
     def _kept(self, packets) -> Iterator:
         """Those from the first block that is not found on; the ones before are the encoder's run-up."""
         for packet in packets:
             if self._first is None or packet.pts >= self._first:
-                packet.time_base = Fraction(1, self.rate)
-                packet.dts = packet.pts
-                yield packet
+                yield _packet_at(packet, self.rate)
 
 
 class SoundHead:
@@ -242,8 +257,7 @@ class SoundHead:
     """
 
     def __init__(self, rate: int, channels: int, grid: SoundGrid | None, join: int, given: int, *, bit_rate: int = 0):
-        av = require_av()
-        self._rate, self._channels, self._join, self._grid = rate, channels, join, grid
+        self._join, self._grid = join, grid
         self.keep_from: int | None = None
         self.encoded_until: int | None = None
         begin = 0
@@ -252,12 +266,7 @@ class SoundHead:
             self.encoded_until = self.found_sample(self.keep_from) + _RUN_UP_BLOCKS * AAC_BLOCK
             begin = -(-self.found_sample(0) % AAC_BLOCK)  # so that the blocks of both lie on one grid
         self._last = None if self.keep_from is None else self.found_sample(self.keep_from)
-        self._encoder = av.CodecContext.create("aac", "w")
-        self._encoder.sample_rate, self._encoder.layout = rate, LAYOUTS[channels]
-        self._encoder.format, self._encoder.time_base = "fltp", Fraction(1, rate)
-        self._encoder.bit_rate = max(bit_rate, 96_000 * channels)
-        self._encoder.flags |= _GLOBAL_HEADER
-        self._encoder.open()
+        self._encoder = _aac_encoder(rate, channels, bit_rate)
         self._waiting, self._written = torch.zeros(channels, -begin), begin
 
     def found_sample(self, block: int) -> int:
@@ -275,18 +284,13 @@ class SoundHead:
         yield from self._kept(self._encoder.encode(None))
 
     def _encode(self, count: int) -> Iterator:
-        av = require_av()
+        if not count:
+            return
         samples, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
-        for piece in samples.split(AAC_BLOCK, dim=1) if count else ():
-            array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
-            frame = av.AudioFrame.from_ndarray(array, format="fltp", layout=LAYOUTS[self._channels])
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._written, Fraction(1, self._rate)
-            self._written += piece.shape[1]
-            yield from self._kept(self._encoder.encode(frame))
+        begin, self._written = self._written, self._written + count
+        yield from self._kept(_encoded(self._encoder, samples, begin))
 
     def _kept(self, packets) -> Iterator:
         for packet in packets:
             if self._last is None or packet.pts < self._last:
-                packet.time_base = Fraction(1, self._rate)
-                packet.dts = packet.pts
-                yield packet
+                yield _packet_at(packet, self._encoder.sample_rate)
