@@ -12,6 +12,7 @@ from .paths import FilePath, shown
 
 FASTEST_CLOCK = 60  # of a film whose rate varies; nothing is lost that a screen would show
 _SHORT_INTERVALS = 0.1  # the share of shortest intervals that may be accidents
+_ROUNDING = 0.0015  # of a rate that was taken from few rounded times
 _NEAR = 0.02  # a measured rate this near to a usual one means that one
 _USUAL = tuple(
     Fraction(rate)
@@ -66,7 +67,6 @@ def film_clock(container: Any, stream: Any, path: FilePath) -> FilmClock:
     packets = [packet[:3] for packet in every if not packet[3]]
     if not packets:
         raise MediaError(f"{shown(path)} has no frames")
-    container.seek(0)
     # AVI holds no times; FFmpeg's guesses are wrong where frames are stored in another order than they are shown in
     stated = "avi" not in container.format.name and all(pts is not None for pts, _, _ in packets)
     # then frames still leave the decoder in order, as far apart as they enter it
@@ -75,6 +75,7 @@ def film_clock(container: Any, stream: Any, path: FilePath) -> FilmClock:
     )
     if len(times) < len(packets):
         raise MediaError(f"{shown(path)} has frames without a time: convert it to MP4 first")
+    container.seek(0)
     ticks = np.array([time for time, _ in times], np.int64)
     starts = (ticks - ticks[0]) * float(stream.time_base)
     last = times[-1][1] * Fraction(stream.time_base)
@@ -82,6 +83,7 @@ def film_clock(container: Any, stream: Any, path: FilePath) -> FilmClock:
     whole = int(ticks[-1] - ticks[0]) * Fraction(stream.time_base)
     rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     fps = _constant_rate(starts, [*rates, *([_usual((len(ticks) - 1) / whole)] if whole else [])], last)
+    fps = fps and _meant(fps, starts, float(stream.time_base))
     if fps is not None:
         return FilmClock(fps, len(ticks), starts, len(ticks) / fps, True, ticks if stated else None, hidden)
     if len(ticks) == 1:
@@ -99,6 +101,13 @@ def _constant_rate(starts: np.ndarray, rates: list[Fraction], last: Fraction) ->
     best = good[0] if good else min(zip(off, rates))[1] if off and min(off) < 0.5 else None
     held = best is not None and len(starts) > 1 and last * best >= 2
     return None if held else best
+
+
+def _meant(fps: Fraction, starts: np.ndarray, tick: float) -> Fraction:
+    """The usual rate that a film was made with, where its times are those of that rate in whole ticks of its clock."""
+    usual = _usual(fps)
+    off = np.abs(starts - np.arange(len(starts)) / float(usual)).max()
+    return usual if usual != fps and abs(usual / fps - 1) < _ROUNDING and off <= 1.01 * tick else fps
 
 
 def _varying_rate(starts: np.ndarray) -> Fraction:

@@ -1,8 +1,9 @@
 """Sound tracks of any file read sample by sample, on the clock of the picture where there is one."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from ..errors import Ltx2Warning, MediaError
 from ..resampling import mix_note, mix_to_stereo
 from ..values import Waveform
 from .film_clock import film_start
-from .paths import FilePath, opened, shown
+from .paths import FilePath, opened, require_av, shown
 
 _PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
-_JUMP_SECONDS = Fraction(1, 10)  # timestamps that jump further mean silence; less is the container's rounding
+_JUMP_SECONDS = Fraction(1, 100)  # times that jump further mean silence; less is the container's or a device's rounding
+_JUNK_SECONDS = Fraction(1, 5)  # what cannot be decoded at the end of a track may be this long: tags, a block cut off
 _LONGEST_SILENCE_SECONDS = 3600
 _PIECE_SAMPLES = 1 << 16
 
@@ -42,17 +44,90 @@ def iterate_sound(
         zero, until = film_start(container), stated_end(container, track)
         stated = None if until is None else samples_of_seconds(until - zero, rate)
         cutter = _Cutter(path, rate, channels, samples_of_seconds(begin, rate), end, stated)
-        if begin > _PREROLL_SECONDS:
-            container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)
-        for frame in container.decode(track):
-            samples = _float_samples(frame)
-            if frame.sample_rate != rate or samples.shape[0] != channels:
-                raise MediaError(f"{shown(path)} changes its sound format on the way, which cannot be read")
-            stamp = None if frame.pts is None else round((frame.pts * frame.time_base - zero) * rate)
-            if not cutter.take(samples, stamp):
+        for samples, position in _placed(container, track, path, zero, begin):
+            if not cutter.take(samples, position):
                 break
             yield from cutter.ready(_PIECE_SAMPLES)
+        else:
+            cutter.tell_of_missing()
         yield from cutter.rest()
+
+
+def _placed(container, track, path: FilePath, zero: Fraction, begin: Fraction) -> Iterator[tuple[torch.Tensor, int]]:
+    """Decoded blocks [C, n] from shortly before ``begin`` seconds on, and the sample from ``zero`` on at which each
+    stands: the end of the one before, but where the file's times say for two blocks that there is a gap."""
+    rate = track.rate
+    tick = float(track.time_base * rate)  # of the file's clock, in samples
+    jump = max(float(_JUMP_SECONDS * rate), 2 * tick)
+    exact = None
+    if begin > _PREROLL_SECONDS:
+        # one tick of many containers is a millisecond: only the first blocks say exactly where later ones stand
+        exact = _grid(list(islice(_blocks(container, track, path, zero, False), 2)), tick, jump) if tick > 1 else None
+        container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)
+    blocks = _blocks(container, track, path, zero, begin > _PREROLL_SECONDS)
+    position: int | None = None
+    block = next(blocks, None)
+    while block is not None:
+        following = next(blocks, None)
+        samples, stamp = block
+        if position is None:
+            position = 0 if stamp is None else stamp if exact is None else exact(stamp)
+        elif stamp is not None and abs(stamp - position) > jump:
+            later = None if following is None else following[1]
+            if later is None or abs(later - position - samples.shape[1]) > jump:
+                position = stamp
+        yield samples, position
+        position += samples.shape[1]
+        block = following
+
+
+def _grid(first: list[tuple[torch.Tensor, int | None]], tick: float, jump: float) -> Callable[[int], int] | None:
+    """How the rounded time of a block, in samples, becomes exact where all blocks are of one length."""
+    if len(first) < 2 or first[0][1] is None or 2 * tick >= first[1][0].shape[1]:
+        return None
+    start, length = first[0][1] + first[0][0].shape[1], first[1][0].shape[1]
+    if first[1][1] is not None and abs(first[1][1] - start) > jump:
+        start = first[1][1]
+
+    def exact(stamp: int) -> int:
+        found = start + round((stamp - start) / length) * length
+        return found if abs(found - stamp) <= tick + 1 else stamp
+
+    return exact
+
+
+def _blocks(
+    container, track, path: FilePath, zero: Fraction, sought: bool
+) -> Iterator[tuple[torch.Tensor, int | None]]:
+    """Decoded blocks and their times in samples. sought: the file stands within the track, where a first packet may be
+    half of one. Raises MediaError for a track with a hole that cannot be decoded."""
+    rate, channels = track.rate, track.channels
+    at, lost, began = Fraction(0), Fraction(0), False
+    for packet in container.demux(track):
+        try:
+            frames = _decoded(packet)
+        except require_av().InvalidDataError:
+            lost += Fraction(packet.duration or 0) * packet.time_base if began or not sought else 0
+            continue
+        for frame in frames:
+            if lost:
+                raise _damaged(path, at)
+            samples, began = _float_samples(frame), True
+            if frame.sample_rate != rate or samples.shape[0] != channels:
+                raise MediaError(f"{shown(path)} changes its sound format on the way, which cannot be read")
+            time = None if frame.pts is None else frame.pts * frame.time_base - zero
+            at = (at if time is None else time) + Fraction(samples.shape[1], rate)
+            yield samples, None if time is None else round(time * rate)
+    if lost > _JUNK_SECONDS or (lost and not began):
+        raise _damaged(path, at)
+
+
+def _decoded(packet: Any) -> list[Any]:
+    return packet.decode()
+
+
+def _damaged(path: FilePath, at: Fraction) -> MediaError:
+    return MediaError(f"{shown(path)} is damaged: its sound cannot be decoded from {max(float(at), 0):.2f} s on")
 
 
 class _Cutter:
@@ -63,14 +138,10 @@ class _Cutter:
         # nothing of the track counts from here on: padding of the encoder
         self.last = stated if end is None else end if stated is None else min(end, stated)
         self.cursor = begin  # the next sample to hand out
-        self.position: int | None = None  # of the decoded frame, in samples from time 0
         self.waiting: list[torch.Tensor] = []
 
-    def take(self, samples: torch.Tensor, stamp: int | None) -> bool:
-        """Add one decoded frame that says where it stands; False once nothing more is wanted."""
-        position = self.position
-        if position is None or (stamp is not None and abs(stamp - position) > _JUMP_SECONDS * self.rate):
-            position = stamp or 0
+    def take(self, samples: torch.Tensor, position: int) -> bool:
+        """Add one decoded block that stands at this sample; False once nothing more is wanted."""
         if self.last is not None and position >= self.last:
             return False
         if position > self.cursor:
@@ -83,13 +154,20 @@ class _Cutter:
         self._add(
             samples[:, max(0, self.cursor - position) : None if self.last is None else max(0, self.last - position)]
         )
-        self.position = position + samples.shape[1]
         return True
 
     def ready(self, least: int) -> Iterator[Waveform]:
         """What has gathered, once it is at least so much."""
         if sum(piece.shape[1] for piece in self.waiting) >= least:
             yield self._piece()
+
+    def tell_of_missing(self) -> None:
+        """Warn of a track that breaks off before its stated end, within what is asked for."""
+        missing = (min(self.stated, self.last or 0) if self.stated else 0) - self.cursor
+        if missing > _JUNK_SECONDS * self.rate:
+            at, seconds = self.cursor / self.rate, missing / self.rate
+            message = f"the sound of {shown(self.path)} breaks off at {at:.2f} s, {seconds:.2f} s before its stated end"
+            warnings.warn(f"{message}: silence stands there", Ltx2Warning, stacklevel=4)
 
     def rest(self) -> Iterator[Waveform]:
         """What is left, and silence up to the end that was asked for or stated."""

@@ -19,6 +19,7 @@ from .paths import FilePath, opened, shown
 from .sound_reader import iterate_sound, stated_end
 
 MAX_CLIP_BYTES = 16 * 2**30  # read_video holds everything; longer films go through the iterators
+_WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries, by the same standard
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of the H.264 standard
 _MOST_STAND_INS = 32  # frames that no decoder can give: those before the first keyframe, at most one group of them
 
@@ -82,14 +83,24 @@ def video_info(path: FilePath) -> VideoInfo:
             notes.append(
                 f"{shown(path)} has pixels {float(shape):.3g} times as wide as high: it is read as {width}x{height}"
             )
-        transfer = int(getattr(first, "color_trc", None) or getattr(stream.codec_context, "color_trc", 0) or 0)
-        if transfer in _HDR:
-            notes.append(
-                f"{shown(path)} is HDR ({_HDR[transfer]}), its colours are taken as they are stored and look pale: "
-                "convert it to SDR"
-            )
+        notes += _picture_notes(first, stream, shown(path))
     known = tuple(note for note in notes if note)
     return VideoInfo(width, height, clock.fps, clock.frames, rate, channels, samples, metadata, codec, known)
+
+
+def _picture_notes(first: Any, stream: Any, name: str) -> Iterator[str]:
+    """What is not seen as it is meant, by a film's first frame."""
+
+    def stated(what: str) -> int:
+        return int(getattr(first, what, None) or getattr(stream.codec_context, what, 0) or 0)
+
+    pale = "its colours are taken as they are stored and look pale"
+    if stated("color_trc") in _HDR:
+        yield f"{name} is HDR ({_HDR[stated('color_trc')]}), {pale}: convert it to SDR"
+    elif stated("color_primaries") in _WIDE:
+        yield f"{name} has the wide colours of {_WIDE[stated('color_primaries')]}, {pale}: convert it to BT.709"
+    if getattr(first, "interlaced_frame", False):
+        yield f"{name} is interlaced, what moves in it may have combs: deinterlace it first"
 
 
 def iterate_frames(path: FilePath, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
@@ -211,5 +222,6 @@ def video_stream(container: Any, path: FilePath) -> Any:
             f"{shown(path)} has frames of {stream.width}x{stream.height}, above the bound of {MAX_PIXELS:,} pixels"
         )
     if not stream.width or not stream.height:
-        raise MediaError(f"{shown(path)} is damaged: its picture has no size")
+        codec = stream.codec_context.name
+        raise MediaError(f"{shown(path)} is damaged, or of a kind that cannot be decoded ({codec}): convert it to MP4")
     return stream

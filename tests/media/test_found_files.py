@@ -1,9 +1,11 @@
 """Films, sounds and pictures as other programs write them: read as they are meant, or refused in one sentence."""
 
+import re
 import struct
 import warnings
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -297,3 +299,40 @@ def test_pictures_of_floats_and_32_bits(tmp_path):
     for name in ("a.png", "a.tiff", "a.pgm"):
         Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)).save(tmp_path / name)
         assert (open_image(tmp_path / name) == 128).all()
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({}, None),
+        ({"flags": "+ildct+ilme"}, "is interlaced, what moves in it may have combs"),
+        ({"x264-params": "colorprim=bt2020:transfer=bt709:colormatrix=bt709"}, "has the wide colours of BT.2020"),
+        ({"x264-params": "colorprim=bt2020:transfer=smpte2084:colormatrix=bt709"}, r"is HDR \(PQ\)"),
+    ],
+)
+def test_what_is_not_seen_as_it_is_meant_is_told(tmp_path, options, told):
+    notes = video_info(make_film(tmp_path / "f.mp4", grey(3), options=options)).notes
+    assert len(notes) == bool(told) and (not told or re.search(told, notes[0]))
+
+
+@pytest.mark.parametrize("fps", ("24000/1001", "25", "30000/1001", "60000/1001"))
+@pytest.mark.parametrize("ticks", (600, 1000, 90000))
+def test_a_usual_rate_is_found_on_a_coarse_clock(tmp_path, fps, ticks):
+    """QuickTime counts in 600ths of a second, Matroska in milliseconds: 29.97 is still 30000/1001."""
+    fps, path = Fraction(fps), tmp_path / "f.mp4"
+    with av.open(str(path), "w", options={"video_track_timescale": str(ticks)}) as file:
+        track = file.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
+        track.width = track.height = 16
+        track.codec_context.time_base = Fraction(1, ticks)
+        for index in range(60):
+            frame = av.VideoFrame(16, 16, "yuv420p")
+            frame.pts, frame.time_base = round(index / fps * ticks), Fraction(1, ticks)
+            file.mux(track.encode(frame))
+        file.mux(track.encode())
+    assert (video_info(path).fps, video_info(path).frames, video_info(path).notes) == (fps, 60, ())
+
+
+def test_pictures_that_ffmpeg_cannot_decode_are_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.webp", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+    with pytest.raises(MediaError, match=r"of a kind that cannot be decoded \(webp\): convert it to MP4|damaged"):
+        video_info(tmp_path / "a.webp")
