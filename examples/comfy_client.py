@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 import urllib.error
@@ -12,6 +13,8 @@ import urllib.parse
 import urllib.request
 import uuid
 from pathlib import Path
+
+LONGEST = 400  # of a sentence that a server says
 
 
 class RunFailed(RuntimeError):
@@ -22,11 +25,26 @@ class ServerLost(RunFailed):
     """The server cannot be reached, or the connection ended before the run did; another one may do it."""
 
 
+def address(text: str) -> str:
+    """A server's address as URLs begin with it, of what a person types: ``127.0.0.1:8188`` too. Raises RunFailed."""
+    url = text.strip()
+    url = url if "://" in url else f"http://{url}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.hostname.encode("idna")
+        fits = fits and (parts.port or True) and url.isprintable() and " " not in url
+    except ValueError:  # a port that is no number, half an IPv6 address
+        fits = False
+    if not fits:
+        raise RunFailed(f"{text!r} is no server's address: use one such as http://127.0.0.1:8188")
+    return url.rstrip("/")
+
+
 class Client:
-    """One ComfyUI server, such as ``Client("http://127.0.0.1:8188")``."""
+    """One ComfyUI server, such as ``Client("http://127.0.0.1:8188")``. Raises RunFailed for what is no address."""
 
     def __init__(self, url: str, timeout_seconds: float = 3600):
-        self.url, self.timeout_seconds, self.client_id = url.rstrip("/"), timeout_seconds, uuid.uuid4().hex
+        self.url, self.timeout_seconds, self.client_id = address(url), timeout_seconds, uuid.uuid4().hex
 
     def request(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
         request = urllib.request.Request(
@@ -36,9 +54,19 @@ class Client:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
-            raise RunFailed(_refusal(error.read())) from None
+            raise RunFailed(_refusal(self.url, error.read())) from None
         except (OSError, http.client.HTTPException) as error:
-            raise ServerLost(f"{self.url}: {getattr(error, 'reason', None) or error}") from None
+            raise ServerLost(f"{self.url}: {why(error)}") from None
+
+    def json(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> dict:
+        """The answer to a request as an object."""
+        try:
+            answer = json.loads(self.request(path, body, content_type))
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise RunFailed(f"{self.url} does not answer as ComfyUI does: is this its address?")
+        return answer
 
     def answers(self) -> bool:
         """Whether the server is there."""
@@ -56,7 +84,7 @@ class Client:
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
         middle = "Content-Type: application/octet-stream\r\n\r\n"
         body = (head + middle).encode() + Path(path).read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        answer = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
+        answer = self.json("/upload/image", body, f"multipart/form-data; boundary={boundary}")
         return f"{answer['subfolder']}/{answer['name']}" if answer.get("subfolder") else answer["name"]
 
     def download(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
@@ -72,15 +100,17 @@ class Client:
         try:
             stream = WebSocket(self.url, f"/ws?clientId={self.client_id}", self.timeout_seconds)
         except OSError as error:
-            raise ServerLost(f"{self.url}: {error}") from None
+            raise ServerLost(f"{self.url}: {why(error)}") from None
         try:
             body = {"prompt": workflow, "client_id": self.client_id, "extra_data": extra}
-            answer = json.loads(self.request("/prompt", json.dumps(body).encode()))
-            if answer.get("node_errors"):
-                raise RunFailed(_refusal(json.dumps(answer).encode()))
+            answer = self.json("/prompt", json.dumps(body).encode())
+            if answer.get("node_errors") or "prompt_id" not in answer:
+                raise RunFailed(_refusal(self.url, json.dumps(answer).encode()))
             self._follow(stream, answer["prompt_id"], on_progress)
         except (OSError, struct.error) as error:
-            raise ServerLost(f"{self.url}: {error}") from None
+            raise ServerLost(f"{self.url}: {why(error)}") from None
+        except ValueError:
+            raise RunFailed(f"{self.url} sent a message that cannot be read") from None
         finally:
             stream.close()
         return self._outputs(answer["prompt_id"])
@@ -88,7 +118,7 @@ class Client:
     def _outputs(self, prompt_id: str) -> dict:
         """What the nodes reported; the server writes it down a moment after its last message."""
         for _ in range(100):
-            history = json.loads(self.request(f"/history/{prompt_id}"))
+            history = self.json(f"/history/{prompt_id}")
             if prompt_id in history:
                 return history[prompt_id]["outputs"]
             time.sleep(0.1)
@@ -109,21 +139,35 @@ class Client:
                 kind == "executing" and data.get("node") is None and data.get("prompt_id")
             ):
                 return
-        raise ServerLost(f"{self.url}: the connection ended before the run")
+        raise ServerLost(f"{self.url}: the connection ended before the run did")
 
 
-def _refusal(body: bytes) -> str:
-    """The sentences inside a refused prompt's answer."""
+def why(error: Exception) -> str:
+    """What went wrong in a connection, without its number."""
+    reason = getattr(error, "reason", None) or error
+    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+
+
+def _refusal(url: str, body: bytes) -> str:
+    """The sentences inside a refused prompt's answer, each once."""
     try:
         answer = json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")[:500]
+        error, nodes = answer.get("error") or {}, answer.get("node_errors") or {}
+    except (ValueError, AttributeError):
+        return f"{url} refused it: {' '.join(body.decode('utf-8', 'replace').split())[:LONGEST]}"
+    if not isinstance(error, dict):
+        return f"{url} refused it: {error}"
+    if error.get("type") in ("missing_node_type", "invalid_prompt"):
+        return f"{url} lacks a node: {error.get('message')}"
     lines = []
-    for node, report in (answer.get("node_errors") or {}).items():
-        for error in report.get("errors", []):
-            lines.append(f"node {node} ({report.get('class_type')}): {error.get('message')}: {error.get('details')}")
-    error = answer.get("error")
-    return "; ".join(lines) or (error.get("message") if isinstance(error, dict) else str(error))
+    for node, report in nodes.items():
+        for one in report.get("errors", []):
+            told = f"{one.get('message')}: {one.get('details')}"
+            if one.get("type") == "custom_validation_failed":  # the node's own sentence, again for each of its inputs
+                told = str(one.get("details")).partition(" - ")[2] or told
+            told = told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+            lines.append(f"node {node} ({report.get('class_type')}): {told}")
+    return "; ".join(dict.fromkeys(lines)) or f"{url} refused it: {error.get('message')}"
 
 
 class WebSocket:
@@ -132,11 +176,17 @@ class WebSocket:
 
     def __init__(self, url: str, path: str, timeout_seconds: float):
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme != "http":
-            raise ValueError(f"{url}: expected an http:// address")
-        self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout_seconds)
+        secure = parts.scheme == "https"
+        self.socket = socket.create_connection((parts.hostname, parts.port or (443 if secure else 80)), timeout_seconds)
+        if secure:
+            self.socket = ssl.create_default_context().wrap_socket(self.socket, server_hostname=parts.hostname)
         key = base64.b64encode(os.urandom(16)).decode()
-        lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines = [
+            f"GET {parts.path}{path} HTTP/1.1",
+            f"Host: {parts.netloc}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+        ]
         lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
         self.socket.sendall("\r\n".join(lines).encode())
         self.file = self.socket.makefile("rb")

@@ -14,6 +14,7 @@ sound exactly as long as they are. The state of the last segment lies beside it,
 import argparse
 import hashlib
 import json
+import os
 import queue
 import sys
 import threading
@@ -103,14 +104,30 @@ def join_workflow(options, names: list[str]) -> dict:
 def make_story(options, client: Client, scenes: list[Scene], film: Path) -> None:
     """Some scenes as one film, and the state that they leave."""
     outputs = client.run(story_workflow(options, scenes), on_progress=show_progress)
-    report = outputs["story"]
+    report = outputs.get("story")
+    if report is None:
+        raise RunFailed(f"{client.url} tells nothing of the story that it made: is LTX-2 Continuum there up to date?")
     found = report["images"][0]
-    film.write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
+    save(film, client.download(found["filename"], found["subfolder"], found["type"]))
     state = report["states"][0]["file"].removesuffix(" [output]")
     folder, _, name = state.rpartition("/")
-    film.with_suffix(".state.safetensors").write_bytes(client.download(name, folder))
+    save(state_beside(film), client.download(name, folder))
     for line in report["text"][0].splitlines():
         say(f"  {client.url}: {line}")
+
+
+def save(path: Path, data: bytes) -> None:
+    """A file that is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def state_beside(film: Path) -> Path:
+    return film.with_suffix(".state.safetensors")
 
 
 def scene_film(options, scene: Scene) -> Path:
@@ -119,7 +136,7 @@ def scene_film(options, scene: Scene) -> Path:
 
 def content_of(options, scene: Scene, film: Path) -> str:
     """What tells a scene that is asked for, and its files, from all others."""
-    parts = (film.read_bytes(), film.with_suffix(".state.safetensors").read_bytes())
+    parts = (film.read_bytes(), state_beside(film).read_bytes())
     asked = json.dumps(story_workflow(options, [scene]), sort_keys=True).encode()
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (asked, *parts))).hexdigest()
 
@@ -203,7 +220,7 @@ def join(options, client: Client, films: list[Path], film: Path) -> None:
             found = next(one for one in outputs["save"]["images"] if one["filename"].endswith(".mp4"))
             last = len(parts) <= JOIN_INPUTS
             target = film if last else options.out / f"part_{round_number}_{start // JOIN_INPUTS:03}.mp4"
-            target.write_bytes(client.download(found["filename"], found["subfolder"], found["type"]))
+            save(target, client.download(found["filename"], found["subfolder"], found["type"]))
             joined.append(target)
         parts, round_number = joined, round_number + 1
 
@@ -212,16 +229,22 @@ def run_story(options) -> Path:
     """The whole story. Returns the film."""
     clients = [Client(url) for url in options.server]
     options.out.mkdir(parents=True, exist_ok=True)
-    film = options.out / "film.mp4"
-    if len(clients) == 1 or len(options.scenes) == 1:
-        what = f"{len(options.scenes)} scene{'s' if len(options.scenes) > 1 else ''} on"
-        on_first(clients, what, lambda client: make_story(options, client, options.scenes, film))
-    else:
-        left = make_scenes(options, options.scenes, clients)
-        parts = [scene.film for scene in options.scenes]
-        on_first(left, f"joining {len(parts)} scenes on", lambda client: join(options, client, parts, film))
-        film.with_suffix(".state.safetensors").write_bytes(parts[-1].with_suffix(".state.safetensors").read_bytes())
-    check(options, film)
+    film, fresh = options.out / "film.mp4", options.out / "film.new.mp4"
+    try:
+        if len(clients) == 1 or len(options.scenes) == 1:
+            what = f"{len(options.scenes)} scene{'s' if len(options.scenes) > 1 else ''} on"
+            on_first(clients, what, lambda client: make_story(options, client, options.scenes, fresh))
+        else:
+            left = make_scenes(options, options.scenes, clients)
+            parts = [scene.film for scene in options.scenes]
+            on_first(left, f"joining {len(parts)} scenes on", lambda client: join(options, client, parts, fresh))
+            save(state_beside(fresh), state_beside(parts[-1]).read_bytes())
+        check(options, fresh, film)
+        os.replace(state_beside(fresh), state_beside(film))
+        os.replace(fresh, film)
+    finally:  # what was not counted is no film
+        fresh.unlink(missing_ok=True)
+        state_beside(fresh).unlink(missing_ok=True)
     return film
 
 
@@ -238,18 +261,23 @@ def on_first(clients: list[Client], what: str, do) -> None:
             say(f"  {error}: on to another server")
 
 
-def check(options, film: Path) -> None:
-    """Count the film: every frame of every segment but the repeated ones, and sound for exactly these."""
-    facts = film_facts(film)
+def check(options, film: Path, name: Path) -> None:
+    """Count a film that will have a name: every frame of every segment but the repeated ones, and sound for exactly
+    these."""
+    try:
+        facts = film_facts(film)
+    except ValueError as error:
+        raise RunFailed(str(error).replace(str(film), f"what came as {name}")) from None
     length = round(options.seconds * options.fps)
     clip = max(1, round((length - 1) / 8)) * 8 + 1
     expected = sum(clip * len(scene.prompts) - OVERLAP * (len(scene.prompts) - 1) for scene in options.scenes)
     samples = round(expected * facts.sample_rate / options.fps) if facts.sample_rate else 0
     if facts.frames != expected or abs(facts.samples - samples) > 1:
         raise RunFailed(
-            f"{film} has {facts.frames} frames and {facts.samples} samples of sound, expected {expected} and {samples}"
+            f"what came as {name} has {facts.frames} frames and {facts.samples} samples of sound, expected {expected} "
+            f"and {samples}"
         )
-    say(f"{film}: {facts.frames} frames, {facts.frames / options.fps:.2f} s, {facts.samples} samples of sound")
+    say(f"{name}: {facts.frames} frames, {facts.frames / options.fps:.2f} s, {facts.samples} samples of sound")
 
 
 # --- what a person sees and types ------------------------------------------------------------------------------------
@@ -305,18 +333,27 @@ def parse(arguments=None):
         first += len(prompts)
     if not options.scenes:
         parser.error("no prompts: give one a segment")
+    prompts = [prompt for scene in options.scenes for prompt in scene.prompts]
+    for text in (*prompts, *vars(options).values()):
+        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+            parser.error(f"{text[:60]!a} holds bytes that are no text: give it as UTF-8")
     return options
 
 
 def main() -> int:
+    """0: the film is there; 1: one sentence says why not; 2: the command line is wrong; 130: stopped."""
+    options = parse()
     try:
-        print(run_story(parse()))
+        print(run_story(options))
+    except ServerLost as error:
+        say(f"story_over_api: {error}; once a server runs, the same command makes what is missing")
     except RunFailed as error:
         say(f"story_over_api: {error}")
     except OSError as error:
-        say(f"story_over_api: {getattr(error, 'reason', None) or error}: is the server running, and the file there?")
+        say(f"story_over_api: {error.filename or options.out}: {error.strerror or error}")
     except KeyboardInterrupt:
-        say("story_over_api: stopped; the segments that are done stay, the same command goes on")
+        say("story_over_api: stopped; a server ends what it is at, and the same command goes on with it")
+        return 130
     else:
         return 0
     return 1

@@ -1,6 +1,7 @@
 """The story client of the examples: one film, counted, whatever becomes of the servers."""
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -130,9 +131,62 @@ def test_what_a_server_refuses_ends_the_story(tell, servers):
     assert status == 1 and "nothing.safetensors" in said and sum(len(one.runs) for one in some) <= 2
 
 
-def test_a_film_that_is_too_short_is_not_called_done(tell, servers):
+def test_a_film_that_is_too_short_is_not_called_done_and_replaces_none(tell, servers, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/film.mp4").write_bytes(b"of yesterday")
     status, said = tell(*servers(never, short=1))
     assert status == 1 and f"has {FRAMES - 1} frames" in said and f"expected {FRAMES}" in said
+    assert (tmp_path / "out/film.mp4").read_bytes() == b"of yesterday"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.parametrize(
+    "address", ["", "ftp://a", "http://[x", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://a b", "http://"]
+)
+def test_what_is_no_address_is_said_in_one_sentence(tell, tmp_path, address):
+    status, said = tell(address)
+    assert status == 1 and said == (
+        f"story_over_api: {address!r} is no server's address: use one such as http://127.0.0.1:8188\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_addresses_as_people_type_them(client, tell, servers):
+    (server,) = servers(never)
+    assert client.Client(" https://pod.example/proxy/ ").url == "https://pod.example/proxy"
+    assert tell(f"{server.url.removeprefix('http://')}/", prompts=('Ñandú – „schön“, 漁港 🎬: "#" {x}',))[0] == 0
+    assert parse_script(server.runs[0]["story"]["inputs"]["script"]).segments[0].prompt.startswith("Ñandú – „")
+
+
+REFUSED = {
+    "a node's own sentence": (
+        {"node_errors": {"story": {"class_type": "Story", "errors": [
+            {"type": "custom_validation_failed", "message": "Failed", "details": f"{name} - size is 0x0"}
+            for name in ("script", "folder", "redo")]}}},
+        "node story (Story): size is 0x0",
+    ),
+    "no pack": ({"error": {"type": "missing_node_type", "message": "Node 'Story' not found"}, "node_errors": {}},
+                "{url} lacks a node: Node 'Story' not found"),
+    "no ComfyUI": ("<html>\n<h1>no</h1>", "{url} refused it: <html> <h1>no</h1>"),
+    "a list": ([1, 2], "{url} refused it: [1, 2]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body, sentence", REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_one_sentence(client, body, sentence):
+    from comfy_client import _refusal
+
+    data = body if isinstance(body, str) else json.dumps(body)
+    assert _refusal("http://a:1", data.encode()) == sentence.replace("{url}", "http://a:1")
+
+
+def test_what_is_no_text_or_no_folder_is_said_before_a_server_is_asked(tell, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tell("http://127.0.0.1:9", prompts=("a \udcff",))
+    assert "holds bytes that are no text" in capsys.readouterr().err
+    (tmp_path / "out").write_bytes(b"a file")
+    status, said = tell("http://127.0.0.1:9")
+    assert status == 1 and said == f"story_over_api: {tmp_path / 'out'}: File exists\n"
 
 
 def test_more_scenes_than_the_node_joins_at_once(tell, servers, tmp_path):
