@@ -439,11 +439,13 @@ def held_folder(folder: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def file_lock(path: str | Path, *, wait: bool = True, busy: str = "") -> Iterator[None]:
-    """Hold the lock file ``path``; ``wait=False`` raises BusyError(``busy``) when another process holds it."""
+def file_lock(path: str | Path, *, wait: bool = True, busy: str = "", seconds: float = 0) -> Iterator[None]:
+    """Hold the lock file ``path``; ``wait=False`` raises BusyError(``busy``) when another process holds it for longer
+    than some seconds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 system.lock(file.fileno(), wait=wait)
@@ -451,7 +453,7 @@ def file_lock(path: str | Path, *, wait: bool = True, busy: str = "") -> Iterato
             except OSError as error:
                 if error.errno not in _BUSY:
                     raise
-                if not wait:
+                if not wait and time.monotonic() >= deadline:
                     raise BusyError(busy or f"{path} is locked by another process, wait for it to end") from error
                 time.sleep(0.05)  # Windows does not wait by itself
         try:

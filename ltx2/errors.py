@@ -74,3 +74,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         said in str(error) for said in ("out of memory", "DefaultCPUAllocator")
     )
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """What to tell of an error that is no fault of the program – one of the package's, of the file system's or of
+    memory – in one sentence; None of any other."""
+    if isinstance(error, Ltx2Error):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{where}{error.strerror or error}")
+    if is_out_of_memory(error):
+        return "the device has too little memory: make it smaller or shorter, or add --offload layers"
+    return None

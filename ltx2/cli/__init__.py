@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable
 
 from .. import __version__
-from ..errors import Ltx2Error, Ltx2Warning, is_out_of_memory, one_line
+from ..errors import Ltx2Error, Ltx2Warning, sentence_of
+from ..parallel.parents import LOST
 from ..parallel.ranks import follows, launched
 from .ranks import is_lost_rank, run_verb
 from .report import UNREAD, is_unread, open_streams, print_result
@@ -42,20 +43,17 @@ def _run(argv: list[str] | None) -> int:
     warnings.showwarning = _telling()
     try:
         return run_verb(args, sys.argv[1:] if argv is None else argv)
-    except Ltx2Error as error:
-        return _failed(args, str(error))
-    except OSError as error:
+    except (Ltx2Error, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and is_unread():
             return UNREAD
-        where = f"{error.filename}: " if error.filename else ""
-        return _failed(args, one_line(f"{where}{error.strerror or error}"))
-    except (MemoryError, RuntimeError) as error:
-        if is_lost_rank(error):
-            return _failed(args, "another rank of the run has ended: see what it printed")
-        if not is_out_of_memory(error):
+        lost = isinstance(error, RuntimeError) and is_lost_rank(error)
+        told = "another rank of the run has ended: see what it printed" if lost else sentence_of(error)
+        if told is None:
             raise
-        fix = "make it smaller or shorter, or add --offload layers"
-        return _failed(args, f"the device has too little memory: {fix}")
+        if lost and launched():  # the launcher says what became of the other one
+            _tell_programs(args, told)
+            return LOST
+        return _failed(args, told)
     except KeyboardInterrupt:
         if not launched():  # the launcher says it, once for all
             _failed(args, "interrupted")
@@ -65,9 +63,13 @@ def _run(argv: list[str] | None) -> int:
 def _failed(args: argparse.Namespace, text: str) -> int:
     """Tell why nothing came of a verb. Returns the exit status."""
     print(f"ltx2: {text}", file=sys.stderr)
-    if getattr(args, "json", False) and not follows():
-        print_result(args, {"error": text}, ())
+    _tell_programs(args, text)
     return 1
+
+
+def _tell_programs(args: argparse.Namespace, error: str) -> None:
+    if getattr(args, "json", False) and not follows():
+        print_result(args, {"error": error}, ())
 
 
 class _Parser(argparse.ArgumentParser):

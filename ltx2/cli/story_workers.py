@@ -5,6 +5,7 @@ their content; where there is no such folder, as bytes with the rest.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import platform
@@ -164,11 +165,14 @@ def _request(exchange: Path, name: str) -> bytes:
 def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
     """Frames as a file in a folder, and what finds them there."""
     digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{uuid.uuid4().hex}.part"
-    with open(temp, "wb") as file:
-        for piece in frames:
-            digest.update(piece.tobytes())
-            file.write(piece.tobytes())
-            shape = [shape[0] + len(piece), *piece.shape[1:]]
+    with as_story_error(f"frames cannot be left in {shown(exchange)}"), contextlib.ExitStack() as undone:
+        undone.callback(temp.unlink, missing_ok=True)  # a full disk needs the room
+        with open(temp, "wb") as file:
+            for piece in frames:
+                digest.update(piece.tobytes())
+                file.write(piece.tobytes())
+                shape = [shape[0] + len(piece), *piece.shape[1:]]
+        undone.pop_all()
     # two segments may have the same frames, and the file of each goes when it was read
     name = f"{digest.hexdigest()}-{uuid.uuid4().hex}"
     system.replace(temp, exchange / name)

@@ -1,6 +1,7 @@
 """Starting the ranks of a run on this machine, and ending all of them when one ends badly."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -12,12 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .. import system
-from .parents import INTERRUPTED
+from ..atomic_files import held_folder
+from .parents import INTERRUPTED, LOST
 from .ranks import LAUNCHER_VARIABLE, STORE_VARIABLE
 
 POLL_SECONDS = 0.05
 # How long ranks may take to end by themselves once they are asked to.
 GRACE_SECONDS = 5.0
+# How long the rank that is the reason is waited for, when others have missed it.
+REASON_SECONDS = 3.0
 # What Windows ends a process with that broke down begins here.
 CRASHED = 0xC0000000
 
@@ -29,11 +33,13 @@ def launch(arguments: Sequence[str], size: int, log: Callable[[str], None]) -> i
     to terminate. Ranks print for themselves, all but the first only what went wrong; log: takes what the launcher has
     to say.
     """
-    with _asked_to_end() as asked, _store_folder() as folder:
+    # what a launcher that was killed left there goes with the next one
+    with _asked_to_end() as asked, held_folder(tempfile.gettempdir()) as folder:
+        folder.chmod(0o700)
         ranks: list[subprocess.Popen] = []
         try:
             for rank in range(size):
-                environment = _environment(rank, size, Path(folder) / "store")
+                environment = _environment(rank, size, folder / "store")
                 ranks.append(subprocess.Popen([sys.executable, "-m", "ltx2", *arguments], env=environment))
             return _wait(ranks, asked, log)
         finally:
@@ -61,11 +67,6 @@ def _asked_to_end() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _store_folder() -> tempfile.TemporaryDirectory:
-    # a rank that cannot be killed may have the store open
-    return tempfile.TemporaryDirectory(prefix="ltx2-ranks-", ignore_cleanup_errors=True)
-
-
 def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
     own = {
         "RANK": rank,
@@ -79,25 +80,39 @@ def _environment(rank: int, size: int, store: Path) -> dict[str, str]:
 
 
 def _wait(ranks: Sequence[subprocess.Popen], asked: Sequence[int], log: Callable[[str], None]) -> int:
-    """Until all have ended well, or one has not, or somebody asked for the end."""
+    """Until all have ended well, or one has not, or somebody asked for the end. Of several that end badly the one that
+    was the reason is told: what it did to the others may be seen first."""
+    deadline = math.inf
     while True:
         states = [rank.poll() for rank in ranks]
         if asked:
             log("interrupted")
             return INTERRUPTED
         failed = [(rank, state) for rank, state in enumerate(states) if state]
+        reasons = [one for one in failed if one[1] != LOST]
+        if reasons:
+            return _told(*min(reasons, key=lambda one: 0 < one[1] < CRASHED), log)
         if failed:
-            rank, state = failed[0]
-            if state < 0:
-                log(f"rank {rank} was killed (signal {-state}): the others were ended")
-            elif state >= CRASHED:
-                log(f"rank {rank} crashed (status {state:#x}): the others were ended")
-            if state == INTERRUPTED:
-                log("interrupted")
-            return 1 if state >= CRASHED else state if state > 0 else 128 - state
+            deadline = min(deadline, time.monotonic() + REASON_SECONDS)
+            if time.monotonic() >= deadline or None not in states:
+                log("the ranks lost each other: look for what they printed")
+                return 1
         if all(state == 0 for state in states):
             return 0
         time.sleep(POLL_SECONDS)
+
+
+def _told(rank: int, state: int, log: Callable[[str], None]) -> int:
+    """Tell how a rank ended that did not end well; the exit status of the run."""
+    if state < 0:
+        log(f"rank {rank} was killed (signal {-state}): the others were ended")
+        return 128 - state
+    if state >= CRASHED:
+        log(f"rank {rank} crashed (status {state:#x}): the others were ended")
+        return 1
+    if state == INTERRUPTED:
+        log("interrupted")
+    return state
 
 
 def _end(ranks: Sequence[subprocess.Popen], asked: Sequence[int], grace_seconds: float = GRACE_SECONDS) -> None:

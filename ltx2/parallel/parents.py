@@ -14,6 +14,8 @@ LOOK_SECONDS, GRACE_SECONDS = 0.5, 3.0
 ALARM_SECONDS = 8.0
 # The exit status of a run that was asked to end, as shells have it.
 INTERRUPTED = 130
+# That of a rank which only knows that another one is gone.
+LOST = 75
 
 
 def end_with_parent(parent: int) -> None:

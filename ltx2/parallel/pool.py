@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import BinaryIO, Protocol, cast
 
 from .. import system
-from ..errors import Ltx2Error
+from ..errors import Ltx2Error, sentence_of
 from .parents import end_with_parent
 
 TRIES = 3
@@ -51,7 +51,8 @@ def serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO,
     """A worker's life: set up by the first message, then an answer to each task, until the source ends or the process
     that started it, also in the middle of a task.
 
-    Errors of the package are answers too; others end the worker, so that whoever waits sees it die.
+    Errors of the package, of the file system and of memory are answers too; others end the worker, so that whoever
+    waits sees it die.
     """
     end_with_parent(os.getppid())
     try:
@@ -64,22 +65,26 @@ def _serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO
     message = _read(source)
     if message is None:
         return
-    handler = None
-    while True:
+    try:
+        handler = set_up(message[1])
+    except Exception as error:
+        _write(sink, _FAILED, _told(error))
+        return
+    _write(sink, _DONE, b"")
+    while (message := _read(source)) is not None:
         try:
-            if handler is None:
-                handler = set_up(message[1])
-                answer = b""
-            else:
-                message = _read(source)
-                if message is None:
-                    return
-                answer = handler(message[1])
-            _write(sink, _DONE, answer)
-        except Ltx2Error as error:
-            _write(sink, _FAILED, str(error).encode())
-            if handler is None:
-                return
+            kind, answer = _DONE, handler(message[1])
+        except Exception as error:
+            kind, answer = _FAILED, _told(error)
+        _write(sink, kind, answer)
+
+
+def _told(error: Exception) -> bytes:
+    """An error as an answer; one that nobody expects is raised again."""
+    told = sentence_of(error)
+    if told is None:
+        raise error
+    return told.encode()
 
 
 def _read(source: BinaryIO) -> tuple[bytes, bytes] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import Ltx2Error, MissingPackageError
+from ..errors import MissingPackageError, sentence_of
 from .pool import TRIES, Begun, TaskFailed, WorkerLost
 
 READY_SECONDS = 20  # until an actor that does not say who it is is passed over, for a while
@@ -62,8 +62,11 @@ class RayPool:
                     if self._handler is None:
                         self._handler = set_up(self._setup)
                     return True, self._handler(task)
-                except Ltx2Error as error:
-                    return False, str(error).encode()
+                except Exception as error:
+                    told = sentence_of(error)
+                    if told is None:
+                        raise
+                    return False, told.encode()
 
         actor = ray.remote(num_gpus=gpus, num_cpus=1, max_restarts=-1, max_task_retries=0)(Worker)
         # a handle knows nothing of set_up, which each actor calls where it lives

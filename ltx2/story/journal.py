@@ -23,6 +23,8 @@ from .sentences import as_story_error, shown
 
 JOURNAL_FILE = "journal.jsonl"
 LOCK_FILE = ".lock"
+# Who only asks whether somebody is at work holds the lock for a moment: such a one is waited for.
+LOOKED_AT_SECONDS = 0.5
 _VERSION = 1
 _MAX_BYTES = 256 * 2**20
 # What every line begins with, in journals of all versions.
@@ -102,7 +104,8 @@ def open_journal(folder: str | Path) -> Iterator[Journal]:
     busy = f"another process works on the story in {shown(folder)}: wait for it, or use another work folder"
     with contextlib.ExitStack() as held:
         with as_story_error(f"the work folder {shown(folder)} cannot be written to"):
-            held.enter_context(file_lock(folder / LOCK_FILE, wait=False, busy=busy))
+            lock = file_lock(folder / LOCK_FILE, wait=False, busy=busy, seconds=LOOKED_AT_SECONDS)
+            held.enter_context(lock)
         path = folder / JOURNAL_FILE
         entries, whole = read_journal(path)
         with as_story_error(f"the journal in {shown(folder)} cannot be written"):
@@ -120,7 +123,7 @@ def is_at_work(folder: str | Path) -> bool:
     if not lock.is_file():
         return False
     try:
-        with file_lock(lock, wait=False):
+        with file_lock(lock, wait=False, seconds=LOOKED_AT_SECONDS / 5):
             return False
     except (BusyError, OSError):
         return True

@@ -2,6 +2,7 @@
 to goes with its tasks."""
 
 import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -87,6 +88,16 @@ def workers_of(folder):
         except OSError:
             continue
     return found
+
+
+def test_a_disk_that_takes_no_frames_is_told_and_given_its_room_back(tmp_path):
+    def frames():
+        yield np.zeros((2, 4, 4, 3), np.uint8)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoryError, match="^frames cannot be left in .*: No space left on device$"):
+        story_workers._left(frames(), tmp_path)
+    assert not os.listdir(tmp_path)
 
 
 class InThisProcess:

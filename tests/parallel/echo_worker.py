@@ -1,5 +1,6 @@
 """A worker for tests: answers in capitals, fails when told to, and dies as often as a file says."""
 
+import errno
 import os
 import sys
 import time
@@ -24,6 +25,10 @@ def set_up(setup: bytes):
         if task == b"long":
             (folder / "at work").touch()
             time.sleep(600)
+        if task == b"disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if task == b"memory":
+            raise MemoryError
         if task == b"fail":
             raise RequestError("this task cannot be done")
         return task.upper() + f" by {os.getpid()}".encode()

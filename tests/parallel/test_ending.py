@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from ltx2.parallel import launch
 from ltx2.parallel.launch import _asked_to_end, _end, _wait
-from ltx2.parallel.parents import INTERRUPTED
+from ltx2.parallel.parents import INTERRUPTED, LOST
 
 from .processes import ROOT
 
@@ -58,6 +59,33 @@ def test_ranks_that_ignore_every_request_are_ended_at_the_first_signal(number):
     finally:
         signal.signal(signal.SIGINT, hearing)
     assert said == ["interrupted"] and [rank.returncode for rank in ranks] == [-signal.SIGKILL] * 2
+
+
+class Seen:
+    """A rank whose state is looked at: one after the other, and the last from then on."""
+
+    def __init__(self, *states):
+        self.states = list(states)
+
+    def poll(self):
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+
+@pytest.mark.parametrize(
+    "states, status, said",
+    [
+        (((LOST,), (None, None, -9)), 137, ["rank 1 was killed (signal 9): the others were ended"]),
+        (((1,), (-11,)), 139, ["rank 1 was killed (signal 11): the others were ended"]),
+        (((None, LOST), (LOST,), (None, None, None, 1)), 1, []),
+        (((LOST,), (0,)), 1, ["the ranks lost each other: look for what they printed"]),
+        (((LOST,), (None,)), 1, ["the ranks lost each other: look for what they printed"]),
+        (((LOST,), (None, INTERRUPTED)), INTERRUPTED, ["interrupted"]),
+    ],
+)
+def test_the_rank_that_is_the_reason_is_told_whichever_is_seen_first(monkeypatch, states, status, said):
+    monkeypatch.setattr(launch, "REASON_SECONDS", 0.3)
+    told: list[str] = []
+    assert _wait([Seen(*one) for one in states], [], told.append) == status and told == said
 
 
 def test_who_is_in_a_hurry_asks_twice():

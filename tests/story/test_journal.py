@@ -1,13 +1,16 @@
 """The journal: durable lines, a torn end, damage, and one process at a time."""
 
+import contextlib
 import multiprocessing
 import os
+import threading
 import time
 
 import pytest
 
+from ltx2.atomic_files import file_lock
 from ltx2.errors import BusyError, StoryError
-from ltx2.story.journal import open_journal, read_journal
+from ltx2.story.journal import LOCK_FILE, is_at_work, open_journal, read_journal
 
 
 def entries(folder):
@@ -78,6 +81,15 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
         holder.kill()
         holder.join()
     assert entries(tmp_path) == []
+
+
+def test_who_only_looks_is_waited_for(tmp_path):
+    looking = contextlib.ExitStack()
+    looking.enter_context(file_lock(tmp_path / LOCK_FILE))
+    threading.Timer(0.1, looking.close).start()
+    with open_journal(tmp_path):
+        assert is_at_work(tmp_path)
+    assert not is_at_work(tmp_path)
 
 
 def test_a_work_folder_that_cannot_be(tmp_path):
