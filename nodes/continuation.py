@@ -349,8 +349,8 @@ class JoinSegments(host.io.ComfyNode):
             "Join Segments",
             "continuation",
             description="Joins segments in order: repeated frames are left out, the sound is crossfaded on the film's clock, and the track has "
-            "exactly as many samples as the picture is long. A segment alone gives what is new in it; with the state that it goes on from, the film "
-            "that was saved with that comes before it, as it is. For longer films use Story.",
+            "exactly as many samples as the picture is long. One segment alone gives what is new in it. Connect the state that the first "
+            "segment goes on from, and the film that was saved with it comes first, as it is. For longer films use Story.",
             inputs=[
                 # asked for once the film before is known to be there
                 host.field(Segment, "segment_1", "First segment of the film.", lazy=True),

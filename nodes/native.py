@@ -83,8 +83,8 @@ class StateToAVLatent(host.io.ComfyNode):
             "Continuation → AV Latent",
             "native",
             description="Starts a native LTX-2 latent from a saved state: the carried frames and sound are filled in and masked, so any "
-            "native sampler goes on from them. In a graph that is there already put one right before each sampler: between the joined "
-            "audio-video latent and the sampler, and the model through it as well.",
+            "native sampler goes on from them. In an existing graph put one right before each sampler, between the joined "
+            "audio-video latent and the sampler, and pass the sampler's model through it too.",
             inputs=[
                 host.field(State, "state", "The state that the segment before left."),
                 host.field(io.Vae, "vae", "The host's video VAE, which encodes the carried frames."),

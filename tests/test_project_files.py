@@ -153,6 +153,15 @@ def test_the_readme_names_every_template_and_nodes_by_what_they_are_called():
     assert len(named) > 15 and named <= known, named - known
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("web/docs/*.md"))]
+)
+def test_templates_that_documents_name_are_there(page):
+    made = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    named = set(re.findall(r"(?<!official )[Tt]emplates? \*([^*]+)\*", page.read_text("utf-8")))
+    assert named <= made, f"{page.name}: {named - made}"
+
+
 @pytest.mark.slow
 def test_the_wheel_has_the_engine_and_its_types(tmp_path):
     pytest.importorskip("setuptools")
