@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,10 @@ from ltx2.checkpoint.models import load_transformer
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.networks.layers.offload_ops import OFFLOAD_OPS
 from ltx2.networks.transformer.model import Transformer
-from ltx2.stages.placing.copies import Copies, copies_of
-from ltx2.stages.placing.layer_stream import Keep, kept_bytes, streamed
+from ltx2.stages.placing.copies import copies_of
+from ltx2.stages.placing.layer_stream import SetAside, streamed
 
+from ..simulated_card import SimulatedCard
 from .denoising import stages
 from .networks import inputs, random_weight
 from .session import Session, rounded
@@ -75,29 +75,6 @@ def _forget(path: Path) -> bool:
     return True
 
 
-class _OneStream:
-    """A device that does everything in order: so the same code runs without a card."""
-
-    def host_bytes(self, size: int) -> torch.Tensor:
-        return torch.empty(size, dtype=torch.uint8)
-
-    device_bytes = host_bytes
-    copying = staticmethod(nullcontext)
-
-    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        target.copy_(source)
-
-    def copied(self) -> None:
-        return None
-
-    computed = copied
-
-    def compute_waits(self, event: None) -> None:
-        pass
-
-    copy_waits = host_waits = compute_waits
-
-
 def _offloaded(session: Session, path: Path) -> None:
     """A step whose weights come from main memory, beside one on the card and beside what the bus allows: each layer
     follows its input, or the next block comes while one computes, from the mapped file or from pinned memory."""
@@ -105,8 +82,8 @@ def _offloaded(session: Session, path: Path) -> None:
     resident = load_transformer(checkpoint, dtype=HALF, device=session.device)
     at_home = load_transformer(checkpoint, dtype=HALF, device="cpu")
     following = load_transformer(checkpoint, dtype=HALF, device="cpu", ops=OFFLOAD_OPS)
-    copies = copies_of(session.device) or _OneStream()
-    keeps = {"next block from the file": lambda blocks: None, "next block from pinned memory": pinned(copies)}
+    copies = copies_of(session.device) or SimulatedCard()
+    rooms = {"next block from the file": 0, "next block from pinned memory": float("inf")}
     chosen = stages(session)
     for name, clip in session.few((chosen[0], chosen[-1])):
         streams = inputs(session, clip)
@@ -114,14 +91,9 @@ def _offloaded(session: Session, path: Path) -> None:
         session.record("offload", f"{name}, resident", blocks=len(resident.transformer_blocks), **own.figures)
         beside = partial(_beside_resident, session, own=own.seconds, resident=resident, streams=streams)
         beside(f"{name}, layer by layer", network=following)
-        for way, keep in keeps.items():
-            with streamed(at_home, session.device, copies, keep) as running:
+        for way, room in rooms.items():
+            with streamed(at_home, session.device, copies, SetAside(room)) as running:
                 beside(f"{name}, {way}", network=running)
-
-
-def pinned(copies: Copies) -> Keep:
-    """All blocks where copies run from."""
-    return lambda blocks: kept_bytes(blocks, copies)
 
 
 def _beside_resident(

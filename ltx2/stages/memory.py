@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -112,12 +113,41 @@ def free_bytes(device: torch.device | str, limit: int | None = None, module: nn.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    if device.type == "cpu":
+    return main_memory_bytes() if device.type == "cpu" else UNKNOWN_FREE_BYTES
+
+
+def main_memory_bytes(system: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int:
+    """What can still be taken of main memory: free pages and those of files, which the system gives up for others, as
+    far as the group (such as a container) that this process runs in may have them."""
+    available = _numbers(system).get("MemAvailable:")
+    if available is not None:
+        free = available * 1024
+    else:
         try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
-            return UNKNOWN_FREE_BYTES
-    return UNKNOWN_FREE_BYTES
+            free = UNKNOWN_FREE_BYTES
+    for folder, most, taken in (
+        (group, "memory.max", "memory.current"),
+        (group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit, used = (_numbers(folder / name).get("") for name in (most, taken))
+        if limit is not None and used is not None:
+            of_files = _numbers(folder / "memory.stat")
+            used -= of_files.get("active_file", 0) + of_files.get("inactive_file", 0)
+            free = min(free, max(0, limit - used))
+    return free
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Names and numbers, one a line, of a file that the system writes; a number alone has the name "". Without the file
+    and where there is no number, such as a limit of "max", there is nothing."""
+    try:
+        lines = [line.split() for line in path.read_text("ascii").splitlines()]
+    except (OSError, ValueError):
+        return {}
+    named = [(["", *words] if len(words) == 1 else words)[:2] for words in lines if words]
+    return {name: int(number) for name, number in named if number.isdecimal()}
 
 
 def denoising_bytes(

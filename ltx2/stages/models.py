@@ -242,18 +242,19 @@ def load_models(
         stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
         missing=loading.missing,
         contexts=cache,
-        own_placement=_placement(config),
+        own_placement=_placement(config, transformer),
         **found,
     )
     return _with_reports(result, read, shapes)
 
 
-def _placement(config: PipelineConfig) -> Placement | None:
+def _placement(config: PipelineConfig, transformer: nn.Module) -> Placement | None:
     """What brings networks to the device by itself, block by block or to stay while there is room."""
     plan = config.memory
     limit = None if plan is None else plan.budget
     if config.offload == "layers":
-        return LayeredPlacement(config.device, resident=0 if plan is None else plan.resident, limit_bytes=limit)
+        resident = 0 if plan is None else plan.resident
+        return LayeredPlacement(config.device, first=transformer, resident=resident, limit_bytes=limit)
     on_card = torch.device(config.device).type == "cuda"
     return WarmPlacement(config.device, limit) if config.offload == "stage" and on_card else None
 

@@ -61,3 +61,24 @@ def test_estimates():
     assert memory.denoising_bytes(width=4096, video_tokens=6144, batch_size=2, passes=2) == 4 * one
     sizes = {"width": 4096, "video_tokens": 6144, "batch_size": 1, "dtype": torch.bfloat16}
     assert [memory.passes_that_fit(4, free, **sizes) for free in (0, one, 3 * one, 9 * one)] == [1, 1, 3, 4]
+
+
+def test_main_memory_counts_pages_of_files_and_the_group_s_limit(tmp_path):
+    system, group = tmp_path / "meminfo", tmp_path / "group"
+    system.write_text("MemTotal: 99 kB\nMemFree: 1 kB\nMemAvailable:   40 kB\nHugePages_Total:  0\n")
+    assert memory.main_memory_bytes(system, group) == 40 * 1024
+    (group / "memory").mkdir(parents=True)
+    for folder, most, taken in (
+        (group, "memory.max", "memory.current"),
+        (group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        (folder / most).write_text("max\n")
+        (folder / taken).write_text("7000\n")
+        (folder / "memory.stat").write_text("anon 4000\nactive_file 1000\ninactive_file 2000\n")
+        assert memory.main_memory_bytes(system, group) == 40 * 1024
+        (folder / most).write_text("5000\n")
+        assert memory.main_memory_bytes(system, group) == 1000
+        (folder / most).write_text("3000\n")
+        assert memory.main_memory_bytes(system, group) == 0
+        (folder / most).write_text(f"{1 << 62}\n")
+    assert memory.main_memory_bytes(tmp_path / "none", group) > 0

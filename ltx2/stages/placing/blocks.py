@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...checkpoint.quantization.linear import QuantizedLinear
+from .copies import Copies, HostBytes
 
 _STEP = 256  # bytes that tensors begin at a multiple of, as devices like it
 
@@ -60,17 +61,22 @@ class BlockBytes:
     packed_bytes: int
     size: int
 
-    def fill(self, plain: torch.Tensor, packed: torch.Tensor) -> None:
+    def fill(self, copies: Copies, plain: HostBytes, packed: HostBytes) -> None:
         """Write the bytes to main memory."""
         for pieces, memory in ((self.plain, plain), (self.packed, packed)):
             for piece in pieces:
-                viewed(memory, piece.offset, piece.home.shape, piece.home.dtype).copy_(piece.home)
+                memory.fill(copies, piece.offset, piece.home)
 
     def put(self, slot: torch.Tensor, arena: torch.Tensor) -> None:
         """The block's tensors are these bytes of a device."""
         for pieces, memory in ((self.plain, slot), (self.packed, arena)):
             for piece in pieces:
                 piece.put(memory)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of the block in main memory."""
+        return self.plain_bytes + self.packed_bytes
 
     def dequantize(self, slot: torch.Tensor) -> None:
         """Make the quantised weights, one after the other, of the packed bytes."""

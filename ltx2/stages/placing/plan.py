@@ -1,6 +1,7 @@
 """What stays on a device of so much memory, known from headers alone, before anything is loaded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,7 +21,7 @@ from ...networks.video_vae.plan import plan_decode
 from ...text.gemma import encoder_files
 from ...text.llama_cpp import language_component
 from .. import memory
-from .layer_stream import BLOCKS, SLOTS
+from .layer_stream import BLOCKS, SLOTS, coming
 
 GIB = 2**30
 # What networks hold beside their weights, about: a prompt in the language model, a clip's sound.
@@ -49,15 +50,15 @@ class LargestClip:
 @dataclass(frozen=True, eq=False)
 class Sizes:
     """Bytes of the networks as they lie in memory. blocks: of the transformer, as they are kept; slot: of the largest
-    as it computes; outer: of what is in no block; largest_text: of one tensor of the language model. decoder: its
-    configuration."""
+    as it computes; outer: of what is in no block; streamed_text: of the language model on the device while its layers
+    come one by one. decoder: its configuration."""
 
     blocks: Sequence[int]
     slot: int
     outer: int
     width: int
     text: int
-    largest_text: int
+    streamed_text: int
     video_decoder: int
     around: Mapping[str, int]
     decoder: Any
@@ -121,11 +122,9 @@ def plan_memory(sizes: Sizes, clip: LargestClip, budget: int) -> MemoryPlan:
     resident, weights = 0, sizes.transformer
     activations = _denoising(sizes, clip)
     if offload == "layers":
-        weights = _streamed(sizes)
-        for block in sizes.blocks:
-            if weights + block + activations > budget or resident == len(sizes.blocks) - SLOTS:
-                break
-            weights, resident = weights + block, resident + 1
+        fitting = [n for n in range(len(sizes.blocks) - SLOTS + 1) if _streamed(sizes, n) + activations <= budget]
+        resident = max(fitting, default=0)
+        weights = _streamed(sizes, resident)
     others = sizes.everything - sizes.transformer if offload == "none" else 0
     beside = sizes.everything if offload == "none" else sizes.video_decoder
     decoding = _decoding(sizes, clip, budget - beside)
@@ -152,15 +151,23 @@ def _peak(sizes: Sizes, clip: LargestClip, offload: str) -> int:
     activations = _denoising(sizes, clip)
     if offload == "none":
         return sizes.everything + max(activations, decoding, TEXT_BYTES, SOUND_BYTES)
-    text = sizes.text if offload == "stage" else sizes.largest_text
+    text = sizes.text if offload == "stage" else sizes.streamed_text
     transformer = sizes.transformer if offload == "stage" else _streamed(sizes)
     text_need = text + TEXT_BYTES if sizes.text else 0
     return max(transformer + activations, text_need, sizes.video_decoder + decoding, sound + SOUND_BYTES * bool(sound))
 
 
-def _streamed(sizes: Sizes) -> int:
-    """Of the transformer on the device while its blocks come one by one: slots, the place of stored bytes, the rest."""
-    return sizes.outer + SLOTS * sizes.slot + max(sizes.blocks)
+def _streamed(sizes: Sizes, resident: int = 0) -> int:
+    """Of the transformer on the device while its blocks come one by one, but for some that stay."""
+    come = set(coming(len(sizes.blocks), resident))
+    stay = sum(size for index, size in enumerate(sizes.blocks) if index not in come)
+    return sizes.outer + stay + slots_bytes(sizes.blocks, sizes.slot)
+
+
+def slots_bytes(blocks: Iterable[int], slot: int) -> int:
+    """Of the places that blocks come to: of the largest as it computes, and beside each one for stored bytes, where
+    there are blocks that are stored in fewer."""
+    return SLOTS * (slot + max((block for block in blocks if block < slot), default=0))
 
 
 def _denoising(sizes: Sizes, clip: LargestClip) -> int:
@@ -187,17 +194,7 @@ def sizes_of(checkpoint: Checkpoint, encoder: str | Path | None, upsampler: str 
     """The sizes of networks as a PipelineConfig loads them. Reads headers alone. Raises CheckpointError."""
     stored = config.quantized == "on_use"
     transformer = find_component(checkpoint, "transformer")
-    blocks: dict[str, int] = {}
-    dense: dict[str, int] = {}
-    outer = 0
-    for name, tensor in transformer.tensors.items():
-        parts = name.split(".")
-        size = _bytes(tensor, config.transformer, stored)
-        if parts[0] != BLOCKS:
-            outer += size
-            continue
-        blocks[parts[1]] = blocks.get(parts[1], 0) + size
-        dense[parts[1]] = dense.get(parts[1], 0) + _bytes(tensor, config.transformer, False)
+    blocks, slot, outer = _by_block(transformer.tensors, config.transformer, stored)
     with_text = checkpoint if encoder is None else open_checkpoint(checkpoint.paths, encoder_files(encoder))
     text = [] if encoder is None else [_bytes(t, config.text_encoder, stored) for t in _of(with_text, _TEXT)]
     files = checkpoint if upsampler is None else open_checkpoint(checkpoint.paths, upsampler)
@@ -205,18 +202,45 @@ def sizes_of(checkpoint: Checkpoint, encoder: str | Path | None, upsampler: str 
     decoder, tensors = _decoder(checkpoint)
     vae = config.video_vae
     return Sizes(
-        tuple(blocks[name] for name in sorted(blocks, key=int)),
-        max(dense.values()),
+        blocks,
+        slot,
         outer,
         transformer_config(transformer.config, transformer.shapes).width,
         sum(text),
-        max(text, default=0),
+        0 if encoder is None else _streamed_text(with_text, config.text_encoder, stored),
         sum(_bytes(tensor, vae, False) for tensor in tensors),
         around,
         decoder,
         config.transformer,
         vae,
     )
+
+
+def _by_block(tensors: Mapping[str, Any], dtype: torch.dtype, stored: bool) -> tuple[tuple[int, ...], int, int]:
+    """Bytes of a network's blocks in order, of the largest as it computes, and of what is in none of them."""
+    blocks: Counter[int] = Counter()
+    dense: Counter[int] = Counter()
+    outer = 0
+    for name, tensor in tensors.items():
+        size = _bytes(tensor, dtype, stored)
+        stem, number = (name.split(".") + [""])[:2]
+        if stem not in BLOCKS:
+            outer += size
+            continue
+        blocks[int(number)] += size
+        dense[int(number)] += _bytes(tensor, dtype, False)
+    return tuple(blocks[index] for index in sorted(blocks)), max(dense.values(), default=0), outer
+
+
+def _streamed_text(checkpoint: Checkpoint, dtype: torch.dtype, stored: bool) -> int:
+    """Two layers of the language model, or one tensor of what follows it; the table of its words never leaves."""
+    try:
+        found = language_component(checkpoint) or find_component(checkpoint, "text_encoder")
+    except MissingComponent:
+        return 0
+    blocks, slot, _ = _by_block(found.tensors, dtype, stored)
+    after = [_bytes(tensor, dtype, stored) for tensor in _of(checkpoint, _TEXT[1:])]
+    return slots_bytes(blocks, slot) + max(after, default=0)
 
 
 def _decoder(checkpoint: Checkpoint) -> tuple[Any, list[Any]]:
