@@ -1,13 +1,15 @@
 """The ``ltx2`` command. Each verb is a module of this package with ``add_parser(subparsers)`` and ``run(args)``."""
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable
 
 from .. import __version__
-from ..errors import Ltx2Error, Ltx2Warning, sentence_of
+from ..errors import Ltx2Error, Ltx2Warning, RequestError, sentence_of
 from ..parallel.parents import LOST
 from ..parallel.ranks import follows, launched
 from .ranks import is_lost_rank, run_verb
@@ -23,14 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     document on stdout), 130 interrupted, 141 where nobody reads the result any more. Wrong usage exits with 2."""
     open_streams()
     try:
-        try:
-            return _run(argv)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        if not is_unread():
-            raise
-        return UNREAD
+        return _run(argv)
+    except SystemExit:  # the parser's own: help, the version, wrong usage
+        if is_unread():
+            return UNREAD
+        raise
 
 
 def _run(argv: list[str] | None) -> int:
@@ -42,7 +41,10 @@ def _run(argv: list[str] | None) -> int:
     args = parser.parse_args(argv)
     warnings.showwarning = _telling()
     try:
-        return run_verb(args, sys.argv[1:] if argv is None else argv)
+        _check_place()
+        status = run_verb(args, sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return status
     except (Ltx2Error, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and is_unread():
             return UNREAD
@@ -69,7 +71,17 @@ def _failed(args: argparse.Namespace, text: str) -> int:
 
 def _tell_programs(args: argparse.Namespace, error: str) -> None:
     if getattr(args, "json", False) and not follows():
-        print_result(args, {"error": error}, ())
+        with contextlib.suppress(OSError):  # of standard output itself
+            print_result(args, {"error": error}, ())
+        is_unread()  # written out now, if anybody reads it
+
+
+def _check_place() -> None:
+    """Raises RequestError where the working folder is gone, in which libraries end without a word of why."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise RequestError("the folder that this was started in is gone: change to another one") from error
 
 
 class _Parser(argparse.ArgumentParser):

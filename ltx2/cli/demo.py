@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import media
+from ..errors import RequestError
 from ..film.timeline import VIDEO_OVERLAP_FRAMES
 from ..media.charts import frame_strip, sound_picture
 from ..mini import NAME
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
     """What the verb does. Raises Ltx2Error."""
     begun = time.perf_counter()
     out = Path(args.out)
+    _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     script, film, work = out / "story.yaml", out / "demo.mp4", out / "work"
     lines = "".join(f"  - {prompt}\n" for prompt in PROMPTS)
@@ -70,6 +72,16 @@ def run(args: argparse.Namespace) -> None:
     strip, sound = picture(film, out)
     print(LOOK.format(strip=strip, sound=sound))
     print(f"The film is at {film.resolve()} ({time.perf_counter() - begun:.0f} s).")
+
+
+def _check_folder(out: Path) -> None:
+    """Raises RequestError for a folder that holds other things: what is in an earlier demonstration's is replaced."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, expected a folder: choose another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / "story.yaml").is_file():
+        raise RequestError(f"{out} holds other files: choose a new folder")
+    if (out / "story.yaml").is_file() and not (out / "story.yaml").read_bytes().startswith(SCRIPT[:24].encode()):
+        raise RequestError(f"{out} holds another story: choose a new folder")
 
 
 def picture(film: Path, out: Path) -> tuple[Path, Path]:

@@ -76,10 +76,9 @@ def open_streams() -> None:
 def is_unread() -> bool:
     """Whether standard output is a pipe whose reader has gone; what was to be written is then let go."""
     try:
-        there = sys.stdout.fileno()
-        # what failed to be written may be forgotten already, and then a second try tells nothing
-        gone = hasattr(select, "poll") and _is_broken(there)
         sys.stdout.flush()
+        # what failed to be written may be forgotten already, and then a second try tells nothing
+        gone = hasattr(select, "poll") and _is_broken(sys.stdout.fileno())
     except BrokenPipeError:
         gone = True
     except (OSError, ValueError):
@@ -87,7 +86,7 @@ def is_unread() -> bool:
     if gone:
         # or it would be tried once more, and told, when Python ends
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, there)
+        os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
     return gone
 

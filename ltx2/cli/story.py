@@ -149,6 +149,9 @@ def _told(parse):
 def run(args: argparse.Namespace) -> None:
     """Carry the story out, telling on stderr what happens and the film's name on stdout."""
     if args.status is not None:
+        asked = (("--redo", args.redo), ("--bridge", args.bridge), ("--pick", args.pick), ("--prune", args.prune))
+        if given := [name for name, value in (*asked, ("--takes", args.takes)) if value]:
+            raise RequestError(f"--status tells how far a story is and changes nothing: leave {given[0]} out")
         status = story_status(args.status)
         print_result(args, status.as_json(), [status])
         return
@@ -222,7 +225,11 @@ def check_workers(args: argparse.Namespace) -> None:
 
 
 def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None, bridge: bool = False) -> Wishes:
-    """What the command line asks of takes. Raises RequestError for a bridge that has no segment."""
+    """What the command line asks of takes. Raises RequestError for a bridge that has no segment, and for two picks of
+    one segment."""
+    for index, take in picks:
+        if dict(picks)[index] != take:
+            raise RequestError(f"--pick names takes {take} and {dict(picks)[index]} of segment {index + 1}: keep one")
     return Wishes(bridged(redo) if bridge else tuple(redo), dict(picks), takes)
 
 

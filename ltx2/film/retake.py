@@ -138,7 +138,8 @@ def window_of(film: FilmShape, part: Part) -> Window:
     end = film.seconds if part.end is None else part.end
     if not 0 <= start < end <= film.seconds + Fraction(1, 1000):
         raise RequestError(
-            f"{float(start):g} to {float(end):g} s are to be made anew, {film.name} lasts {float(film.seconds):.2f} s"
+            f"{float(start):g} to {float(end):g} s are to be made anew, {film.name} lasts {float(film.seconds):.2f} s: "
+            "begin before the end, within the film"
         )
     if not (part.picture or part.sound):
         raise RequestError("neither picture nor sound is to be made anew: ask for one of them")

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import StoryError
 from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
-from .bridging.bridges import Bridge, bridge_seeds, standing_bridges, write_bridge
+from .bridging.bridges import Bridge, bridge_seeds, end_bridges, standing_bridges, write_bridge
 from .bridging.ends import Ends
 from .enhancing import Enhancer, enhanced_script
 from .film_file import write_story_film
@@ -32,6 +32,7 @@ from .owned_files import (
 )
 from .records import Keys, SegmentRecord, older_records, read_record, read_records
 from .script import StoryScript
+from .script.unheard import unheard
 from .segment_files import STATE
 from .sentences import as_story_error, shown
 from .takes import NEW, Cast, Wishes, cast_of, check_wishes, entries_of, fresh_seed
@@ -128,6 +129,8 @@ def run_story(
         given = script  # as it was typed, which is how people know it
         if options.enhancer is not None:
             script = enhanced_script(script, journal, options.enhancer, log)
+        for note in unheard(given):
+            log(f"note: {note}")
         cast = cast_of(script, journal, options.wishes)
         _announce(journal, given, cast, out)
         if isinstance(generate, Elsewhere):
@@ -363,6 +366,8 @@ class _Run:
             if record is None or not self._is_there(record):
                 if ends is None or ways[standing.inputs]:
                     self._shop.log(f"segment {index + 1}: what its bridge was made of is gone, another take is shown")
+                    # or the next run, for which that is there again, would make another film than this one
+                    end_bridges(self._shop.journal, self._entries[index])
                     return None
         if standing is None:
             return None

@@ -120,6 +120,9 @@ def check_wishes(script: StoryScript, wishes: Wishes) -> None:
     for what, index in [*(("made again", r.index) for r in wishes.redo), *(("picked", i) for i in wishes.picks)]:
         if not 0 <= index < count:
             raise StoryError(f"segment {index + 1} cannot be {what}: the script has segments 1 to {count}")
+    twice = [index for index, times in Counter(r.index for r in wishes.redo).items() if times > 1]
+    if twice:
+        raise StoryError(f"segment {twice[0] + 1} is to be made again in two ways: keep one")
     named = {r.index for r in wishes.redo if r.seed is not None and not r.bridge} | set(wishes.picks)
     for index in sorted(named):
         if script.segments[index].take is not None:

@@ -19,6 +19,7 @@ from .codecs import audio_vae_tensors, duration_head_tensors, upsampler_tensors,
 from .video import decoder_tensors, diffusion_decoder_tensors, encoder_tensors, statistics
 from .weights import Tensors, lora_tensors, text_encoder_tensors, text_projection_tensors, transformer_tensors
 
+_HEADER_BYTES = 1 << 16  # in which a tiny file says what it is
 LICENSE = "Random numbers, in the public domain."
 
 
@@ -38,7 +39,8 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
 
     Roles of every version: transformer, text_encoder, text_projection, video_vae, audio_vae, vocoder,
     spatial_upsampler, temporal_upsampler, distilled_lora; 2.3 also spatial_upsampler_x1.5, 2.5 also conv_video_vae and
-    duration_head. One file may have several roles. Errors: RequestError for another version.
+    duration_head. One file may have several roles. Errors: RequestError for another version, and
+    where a file lies in the place of one, which may be a released one.
     """
     if version not in tiny_configs.VERSIONS:
         raise RequestError(
@@ -46,7 +48,13 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
             "these."
         )
     paths: dict[str, Path] = {}
-    for file in (split_files if version == "2.5" else monolith_files)(version, seed):
+    files = (split_files if version == "2.5" else monolith_files)(version, seed)
+    for file in files:
+        if not _is_ours(Path(folder) / file.path):
+            raise RequestError(
+                f"{Path(folder) / file.path} is there already and is no tiny file: choose another folder"
+            )
+    for file in files:
         path = Path(folder) / file.path
         metadata = {"license": LICENSE, **file.metadata}
         if version != "2.0":
@@ -56,6 +64,15 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
         write_safetensors(path, file.tensors, metadata)
         paths |= dict.fromkeys(file.roles, path)
     return paths
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a tiny file may be written there: over nothing, or over another tiny one."""
+    try:
+        with path.open("rb") as file:
+            return LICENSE.encode() in file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return True
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

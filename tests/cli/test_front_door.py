@@ -11,6 +11,7 @@ import torch
 
 from ltx2.cli import main
 from ltx2.media import write_wav
+from ltx2.tiny.write import TinyFile
 from ltx2.values import Waveform
 
 MINI = ("--checkpoint", "mini", "--device", "cpu")
@@ -94,6 +95,43 @@ def test_results_replace_nothing_that_is_read(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err.startswith("ltx2: cannot write ")
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.mp4", "l.safetensors", "way"}
     assert film.read_bytes() == (tmp_path / "a.png").read_bytes() == b"mine"
+
+
+def test_what_the_demonstrations_write_replaces_nothing_else(tmp_path, capsys, monkeypatch):
+    """Tiny files bear the names of released ones; a demonstration has a folder of its own."""
+    released = tmp_path / "models/text_encoders/gemma_3_12B_it.safetensors"
+    released.parent.mkdir(parents=True)
+    released.write_bytes(b"forty gigabytes")
+    files = [TinyFile(f"text_encoders/{name}", (), {}) for name in ("another.safetensors", released.name)]
+    monkeypatch.setattr("ltx2.tiny.write.monolith_files", lambda version, seed: files)
+    assert run("tiny", tmp_path / "models") == 1
+    assert "is there already and is no tiny file" in capsys.readouterr().err
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [released]
+    (tmp_path / "work").mkdir()
+    for name, told in ((".", "holds other files"), ("story.yaml", "is a file, expected a folder")):
+        assert run("demo", "--out", tmp_path / name) == 1
+        assert told in capsys.readouterr().err
+        (tmp_path / "story.yaml").write_text("segments: [mine]")
+    assert run("demo", "--out", tmp_path) == 1 and "holds another story" in capsys.readouterr().err
+    assert (tmp_path / "work").is_dir() and (tmp_path / "story.yaml").read_text() == "segments: [mine]"
+
+
+def test_a_story_is_asked_for_one_thing_of_a_segment(tmp_path, capsys):
+    (tmp_path / "s.yaml").write_text("segments: [a, b]")
+    story = ("story", tmp_path / "s.yaml", *MINI, "--work", tmp_path / "work", "--out", tmp_path / "x.mp4")
+    for given, told in (
+        (("--redo", "2", "--redo", "2:new"), "segment 2 is to be made again in two ways: keep one"),
+        (("--pick", "2=1", "--pick", "2=2"), "--pick names takes 1 and 2 of segment 2: keep one"),
+        (("--status", tmp_path, "--prune"), "--status tells how far a story is and changes nothing: leave --prune out"),
+    ):
+        assert run(*story, *given) == 1
+        assert told in capsys.readouterr().err and not (tmp_path / "work").exists()
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
+    assert run("inspect", "mini") == 1
+    assert "the folder that this was started in is gone" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_gone_is_no_error(monkeypatch, capfd):

@@ -1,5 +1,6 @@
 """``--bridge``: a segment of a finished story made anew between its neighbours, which stay."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +138,18 @@ def test_a_stopped_bridge_goes_on(tell, tmp_path):
     folder, _ = frames_of(tmp_path, 1)
     (folder / "picture.mov").unlink()
     assert tell()[0] == [(1, take_seed(11, 2))] and tell()[0] == []
+
+
+def test_a_bridge_of_which_nothing_is_left_ends(tell, tmp_path):
+    """The run that finds it gone and all later ones make the same film."""
+    tell()
+    tell(SCRIPT, Redo(1, 7))
+    shutil.rmtree(tmp_path / "work/segments")
+    made, result, _, lines = tell()
+    assert made == [(index, 10 + index) for index in range(4)] and any("is gone" in line for line in lines)
+    for _ in range(2):
+        made, again, _, lines = tell()
+        assert made == [] and not again.written and not any("is gone" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from ltx2.errors import StoryError
 from ltx2.media import read_video
 from ltx2.story.chain import RunOptions, run_story
 from ltx2.story.script import parse_script
+from ltx2.story.script.unheard import unheard
 from ltx2.story.takes import Redo, Wishes, entries_of, parse_pick, parse_redo, scenes_of, take_seed
 
 from .fake import RATE, Fake, number_of
@@ -22,6 +23,23 @@ def script_of(*segments, head=""):
         lines.append(f"  - {{prompt: '{name}'{', ' + more if more else ''}{cut}}}")
     head += "overlap: {video: 9, audio: 15}\ndefaults: {frames: 25}\n"
     return parse_script(f"{head}segments:\n" + "\n".join(lines))
+
+
+def test_entries_that_nothing_reads_are_told():
+    """Each where it stands, and never what the defaults say of all segments."""
+    pictureless = script_of("a, strength: 0.5", "b, strength: 0.5", "|c, strength: 1", head="image_strength: 0.5\n")
+    assert unheard(pictureless) == (
+        "segment 1: strength has no effect: the segment starts from nothing before it",
+        "segment 3: strength has no effect: the segment starts from nothing before it",
+        "image_strength has no effect: no segment has an image",
+    )
+    assert unheard(script_of("a", "|b", head="noise: {video: 0.1}\n")) == (
+        "noise has no effect: no segment goes on from another",
+    )
+    heard = "noise: {video: 0.1}\nimage_strength: 0.5\ndrift: {anchor: 0.5}\n"
+    assert unheard(script_of("a", "b, strength: 0.5", head=heard)) == ()
+    everywhere = parse_script("defaults: {frames: 25, strength: 0.5}\nsegments: [a, b]")
+    assert unheard(everywhere) == () and everywhere.segments[0].strength == 0.5
 
 
 @pytest.fixture

@@ -134,7 +134,8 @@ class Settings:
 
     def __str__(self) -> str:
         guided = "guided " if len(passes(guidance_of(self.denoise))) > 1 else ""
-        first = f"preset {self.preset.name}: {_steps(self.denoise)} {guided}steps"
+        count = _steps(self.denoise)
+        first = f"preset {self.preset.name}: {count} {guided}{'step' if count == 1 else 'steps'}"
         if self.draft:
             return f"draft of {first} at half size" if self.half_size else f"draft of {first}"
         return first if self.refine is None else f"{first} at half size, {_steps(self.refine.stage)} at full size"

@@ -87,7 +87,7 @@ class StoryImage:
 class SegmentScript:
     """One segment as the script asks for it. seed None: the story's, counted up. takes: how many are made; take: the
     one that the film shows, None where the script leaves it open. enhance: whether its prompt is written out, None: as
-    the others."""
+    the others. said: names of its own entries, beside the defaults."""
 
     line: int
     prompt: str
@@ -102,6 +102,7 @@ class SegmentScript:
     enhance: bool | None = None
     references: tuple[StoryReference, ...] = ()
     voice: StoryVoice | None = None
+    said: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -439,6 +440,7 @@ class _Segments:
             enhance=reader.value(merged, "enhance", None, values.flag),
             references=references,
             voice=read_voice(reader, merged.get("voice"), self.files.file),
+            said=frozenset(own),
         )
 
     def _merged(self, own: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def number(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    """A whole number from 0."""
+    """A whole number from 0 to 2^63 - 1."""
     value = _unquoted(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError("expected a whole number from 0 to 2^63 - 1")
