@@ -223,6 +223,30 @@ def test_wrong_fields_are_refused_by_name(changes, words):
     assert len(str(caught.value)) < 400
 
 
+def test_the_tensor_of_a_sound_is_found_by_its_name_or_because_it_is_alone():
+    """What is read of an attached sound with these tensors: the latents, a note beside them, or a refusal."""
+
+    def read(limits=StateLimits(), **tensors):  # noqa: B008 (frozen)
+        text = base64.b64encode(safetensors.torch.save(tensors)).decode()
+        payload = payload_of(audio={"safetensors_b64": text})
+        envelope = dataclasses.replace(full_state().to_continuation_state(), payload=payload)
+        return LTX2ContinuationState.decoded(envelope, limits=limits)
+
+    latents, other = formula_latents(51), torch.zeros(1)
+    named = next(iter(safetensors.torch.load(base64.b64decode(payload_of()["audio"]["safetensors_b64"]))))
+    for tensors, noted in (
+        ({named: latents}, ""),
+        ({"x": latents}, ""),
+        ({named: latents, "x": other}, "2 tensors; only"),
+    ):
+        state, notes = read(**tensors)
+        assert torch.equal(state.audio_latents, latents) and noted in " ".join(notes)
+    with pytest.raises(ContinuationError, match="holds the tensors .*, expected one named"):
+        read(x=latents, y=other)
+    with pytest.raises(ContinuationError, match=f"{latents.numel()} elements, expected at most 100"):
+        read(StateLimits(audio_elements=100), **{named: latents})
+
+
 def test_nesting_and_text_are_bounded():
     deep = {}
     for _ in range(40):

@@ -334,6 +334,14 @@ def test_states_of_other_programs_are_read_by_their_conventions():
 
 
 @pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
+def test_a_segment_has_more_than_it_repeats_of_a_state_of_another_program():
+    state = LTX2ContinuationState(video_frames=[formula_frame(i, 8, 12) for i in range(9)])
+    with pytest.raises(ContinuationError, match="repeats 9 frames and 0 audio latents, the next segment has 9"):
+        condition_next(state, 9)
+    assert condition_next(state, 17).timing.new_frames == 8
+
+
+@pytest.mark.filterwarnings("ignore::ltx2.errors.Ltx2Warning")
 def test_states_without_pictures_or_sound():
     bare = condition_next(LTX2ContinuationState(), 25)
     assert bare.clip is None and bare.audio is None and bare.video_offset_seconds == 0

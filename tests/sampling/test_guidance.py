@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from ltx2.sampling.guidance import Guidance, StreamGuidance, at_sigma, combine, passes, skips
+from ltx2.sampling.guidance import Guidance, StreamGuidance, at_sigma, combine, needs_negative, passes, skips
 from tests.golden import DATA
 
 GOLDEN = json.loads((DATA / "pipeline/guidance.json").read_text("utf-8"))
@@ -42,6 +42,15 @@ def test_each_pass_runs_only_when_asked_for():
     assert passes(Guidance(video=StreamGuidance(modality=3)), audio=False) == ("positive",)
     everything = StreamGuidance(cfg=3, modality=3, stg=1, stg_blocks=(28,))
     assert passes(Guidance(everything, everything)) == ("positive", "negative", "perturbed", "isolated")
+
+
+def test_a_negative_prompt_is_read_by_a_pass_or_within_the_attention():
+    cfg, nag, off = StreamGuidance(cfg=3), StreamGuidance(nag_scale=11), StreamGuidance(nag_scale=11, nag_alpha=0)
+    for one in (cfg, nag):
+        assert needs_negative(Guidance(video=one)) and needs_negative(Guidance(audio=one))
+        assert not needs_negative(Guidance(video=one), video=False)
+        assert not needs_negative(Guidance(audio=one), audio=False)
+    assert not needs_negative(Guidance()) and not needs_negative(Guidance(off, off))
 
 
 def test_guidance_by_noise_level():

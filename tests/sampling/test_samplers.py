@@ -3,6 +3,7 @@ import torch
 
 from ltx2.sampling import noise, schedules
 from ltx2.sampling.samplers import SAMPLERS
+from ltx2.sampling.samplers.euler_ancestral_cfg_pp import _ancestral
 from ltx2.sampling.tokens import AVTokens
 from tests.golden import DATA, LIMIT
 from tests.golden.sampling import differences
@@ -127,6 +128,16 @@ def test_ancestral_cfg_pp_without_fresh_noise_is_cfg_pp():
     plain = run(SAMPLERS["euler_cfg_pp"], toy)
     other = run(SAMPLERS["euler_ancestral_cfg_pp"], toy, eta=0.0)
     assert torch.allclose(plain.video, other.video, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma, to, eta", [(0.8, 0.5, 0.7), (0.5, 0.4, 1.0), (0.3, 0.1, 0.2), (1.0, 0.6, 0.5)])
+def test_an_ancestral_step_of_cfg_pp_renews_its_share_of_the_noise(sigma, to, eta):
+    """The variances of what is kept and what is drawn anew, as noise over signal, add up to those of the next level."""
+    down, up = _ancestral(*torch.tensor([sigma, to], dtype=torch.float64), eta)
+    level = to / (1 - to)
+    kept = 1.0 if sigma == 1 else 1 - (level / (sigma / (1 - sigma))) ** 2
+    assert float(up) == pytest.approx(level * min(1, eta * kept**0.5))
+    assert float(down**2 + up**2) == pytest.approx(level**2)
 
 
 def test_ancestral_cfg_pp_keeps_signal_and_noise_in_proportion():

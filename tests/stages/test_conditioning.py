@@ -11,6 +11,7 @@ from ltx2.stages.conditioning import (
     add_guide,
     condition_video,
     encode_own_audio,
+    latent_mask,
     place_audio,
     place_latent,
 )
@@ -182,14 +183,18 @@ def test_audio_prefix():
 
 
 def test_own_sound_fills_the_clip():
-    rate, wanted = 16000, 9
+    rate, wanted, heard = 16000, 9, []
 
     def encoder(waveform):
+        heard.append(waveform.samples)
         return torch.zeros(1, 8, int(waveform.seconds * 25) + 1, 16)
 
     for seconds in (0.1, 1.0):
         sound = Waveform(torch.randn(2, int(rate * seconds)), rate)
         condition = encode_own_audio(sound, encoder, audio_latents=wanted)
+        given = min(sound.samples.shape[1], 33 * 160)  # 9 latents are 33 mel frames
+        assert heard[-1].shape == (2, 33 * 160) and not heard[-1][:, given:].any()
+        assert torch.equal(heard[-1][:, :given], sound.samples[:, :given])
         assert condition.frozen and condition.waveform is sound and condition.latent.shape[2] == wanted
         placed = place_audio(Conditioning(), condition, audio_latents=wanted)
         assert placed.audio_frozen and not placed.audio_mask.any()
@@ -197,6 +202,20 @@ def test_own_sound_fills_the_clip():
         encode_own_audio(Waveform(torch.zeros(2, rate), rate), encoder, audio_latents=wanted)
     with pytest.raises(RequestError, match="pad it with silence"):
         place_audio(Conditioning(), AudioCondition(torch.zeros(1, 8, 3, 16), frozen=True), audio_latents=wanted)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (10, 9), (2, 3)])
+def test_a_latent_is_made_anew_as_far_as_any_pixel_of_it(size):
+    mask = torch.zeros(17, *size)
+    mask[0, 0, 0], mask[8, -1, -1], mask[9, 0, -1] = 0.03, 1.0, 0.5
+    found = latent_mask(mask, 2, 3)
+    assert found.shape == (1, 1, 3, 2, 3) and found.count_nonzero() == 3
+    # in steps of 1/16, upwards
+    assert [float(one) for one in (found[0, 0, 0, 0, 0], found[0, 0, 1, -1, -1], found[0, 0, 2, 0, -1])] == [
+        1 / 16,
+        1,
+        0.5,
+    ]
 
 
 def test_says_what_it_holds():
