@@ -5,7 +5,8 @@ network loads from a file that holds everything, a split file and a conversion w
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from ..errors import CheckpointError
 from .lazy_tensor import HeldTensor, LazyTensor
 from .quantization.packed import QuantizedTensor
 from .reader import Checkpoint, CheckpointFile
+from .recognition.families import family_of_names
 
 Tensors = Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
 
@@ -150,6 +152,9 @@ _LAYOUTS = {
 }  # fmt: skip
 
 COMPONENTS = tuple(_LAYOUTS)
+# What a checkpoint may hold without being the wrong file; the others are asked for alone.
+_PIPELINE = tuple(name for name in COMPONENTS if name not in ("text_encoder", "upsampler", "duration_head"))
+_ADAPTER = re.compile(r"\.(?:lora_[AB]|lora_(?:up|down)|lora\.(?:up|down)|hada_w|lokr_w|oft_blocks)")
 
 
 def components(checkpoint: Checkpoint) -> dict[str, Component]:
@@ -166,8 +171,26 @@ def find_component(checkpoint: Checkpoint, name: str) -> Component:
     component = _find(checkpoint, name)
     if component is None:
         home = released_file(name, model_version(checkpoint))
-        raise MissingComponent(f"{checkpoint} holds no {name.replace('_', ' ')}, expected one: load {home} as well")
+        what, way = _held(checkpoint)
+        raise MissingComponent(f"{checkpoint} {what}holds no {name.replace('_', ' ')}, expected one: load {home} {way}")
     return component
+
+
+def _held(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What files are that lack a component, for a message, and whether another one is loaded beside or in their place.
+
+    Files with a part of a pipeline may be right, those with nothing of it are not.
+    """
+    names = [one.replace("_", " ") for one in COMPONENTS if one in _PIPELINE and _find(checkpoint, one) is not None]
+    if names:
+        return "", "as well"
+    if any(_ADAPTER.search(name) for name in checkpoint.tensors):
+        return "is a LoRA and ", "instead"
+    what = family_of_names(checkpoint.tensors)
+    if what is None:
+        alone = next((one for one in COMPONENTS if _find(checkpoint, one) is not None), None)
+        what = alone and f"the {alone.replace('_', ' ')}"
+    return (f"is {what} and " if what else ""), "instead"
 
 
 def released_file(name: str, version: Version | None) -> str:
@@ -214,11 +237,13 @@ def _find(checkpoint: Checkpoint, name: str) -> Component | None:
     prefix = _prefix(first.tensors, name)
     for file in (first, *(file for file in checkpoint.files if file is not first)):
         part = _part(file.tensors, layout, prefix)
-        # a further shard of the same component repeats no name
+        # a further shard of the same component is no whole one, and repeats no name
+        if file is not first and _prefix(file.tensors, name) is not None:
+            continue
         if part and not part.keys() & taken.keys():
             taken |= part
             files.append(file)
-    config, version = _about(checkpoint, first, layout, taken if name == "transformer" else {})
+    config, version = _about(checkpoint, files, layout, taken if name == "transformer" else {})
     return Component(name, MappingProxyType(taken), config, version, tuple(file.path for file in files))
 
 
@@ -263,27 +288,24 @@ def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTenso
     return part
 
 
-def _about(checkpoint: Checkpoint, file: CheckpointFile, layout: _Layout, transformer: Tensors):
-    """Config block and version of a component whose marker is in ``file``.
+def _about(checkpoint: Checkpoint, files: Sequence[CheckpointFile], layout: _Layout, transformer: Tensors):
+    """Config block and version of a component that is in ``files``, the first that says something counting.
 
     What describes the transformer also describes connectors and text projection, wherever these are.
     """
-    config = file_config(file)
     if layout.block:
-        block = config.get(layout.block)
-        if block is None and layout.block == "transformer":
-            block = next(
-                (b for b in (file_config(other).get("transformer") for other in checkpoint.files) if b is not None),
-                None,
-            )
+        others = checkpoint.files if layout.block == "transformer" else ()
+        found = ((file, file_config(file).get(layout.block)) for file in (*files, *others))
+        file, block = next(((file, one) for file, one in found if one is not None), (files[0], None))
         if block is not None and not isinstance(block, dict):
             raise CheckpointError(
                 f"{file.path} has config {layout.block} of kind {type(block).__name__}, expected an object: "
                 "get the file again"
             )
     else:
-        block = config or None
-    version = parse_version(file.metadata.get("model_version"))
+        block = file_config(files[0]) or None
+    versions = (parse_version(file.metadata.get("model_version")) for file in files)
+    version = next((known for known in versions if known), None)
     by_tensors = version_of_shapes({name: tuple(tensor.shape) for name, tensor in transformer.items()})
     # metadata tells more (2.4 has the tensors of 2.3), except where it names an older model than the tensors can be of
     return block, max((known for known in (version, by_tensors) if known), default=None)

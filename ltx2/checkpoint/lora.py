@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import nn
@@ -144,7 +145,7 @@ def read_lora(path: str | os.PathLike) -> Lora:
     path = checkpoint.paths[0]
     config = read_peft_config(path, checkpoint.metadata)
     differences: dict[str, Difference] = {}
-    for name, (spelled, parts, kinds) in _modules(path, checkpoint.tensors).items():
+    for name, (spelled, parts, kinds) in _modules(path, cast(Mapping[str, Stored], checkpoint.tensors)).items():
         if len(kinds) > 1:
             names = " and ".join(sorted(kind.name for kind in kinds))
             raise CheckpointError(f"{path} has {names} for {name}, expected one kind: the file is damaged")
@@ -165,10 +166,11 @@ def adapter_part(key: str) -> tuple[str, str, AdapterKind | None] | None:
     return next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)
 
 
-Modules = dict[str, tuple[str, dict[str, LazyTensor | QuantizedTensor], set[AdapterKind]]]
+Stored = LazyTensor | QuantizedTensor
+Modules = dict[str, tuple[str, dict[str, Stored], set[AdapterKind]]]
 
 
-def _modules(path: Path, tensors: Mapping[str, LazyTensor | QuantizedTensor]) -> Modules:
+def _modules(path: Path, tensors: Mapping[str, Stored]) -> Modules:
     """Official module name → its name in the file, its tensors by part, and the kinds that they are of."""
     modules: Modules = {}
     unknown: list[str] = []

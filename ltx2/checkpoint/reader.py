@@ -6,19 +6,29 @@ the weight that they stand for; see :mod:`.quantized`.
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import CheckpointError
+from .folders import gguf_names, is_part, parts_of
+from .folders.diffusers import in_official_names
 from .gguf import read_gguf
-from .lazy_tensor import LazyTensor
+from .lazy_tensor import HeldTensor, LazyTensor
 from .quantization.detection import fold_quantized
 from .quantization.packed import QuantizedTensor
 from .safetensors_header import read_header
 from .weight_file import WeightFile, held_weight_file, open_weight_file
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointFile",
+    "gguf_names",
+    "held_checkpoint",
+    "open_checkpoint",
+    "parts_of",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +37,7 @@ class CheckpointFile:
 
     path: Path
     metadata: Mapping[str, str]
-    tensors: Mapping[str, LazyTensor | QuantizedTensor]
+    tensors: Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,45 +51,11 @@ class Checkpoint:
     files: tuple[CheckpointFile, ...]
     paths: tuple[Path, ...]
     metadata: Mapping[str, str]
-    tensors: Mapping[str, LazyTensor | QuantizedTensor]
+    tensors: Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
 
     def __str__(self) -> str:
         first, *others = (path.name for path in self.paths)
         return f"{first} (and {len(others)} more)" if others else first
-
-
-# What writers of models in parts call them.
-_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)", re.IGNORECASE)
-PARTS_LIMIT = 1000
-
-
-def parts_of(path: str | os.PathLike) -> list[Path]:
-    """The file, or all parts of a model that the file is a part of. Raises CheckpointError naming the first that is
-    missing beside it."""
-    path = Path(path)
-    named = _PART.fullmatch(path.name)
-    count = int(named["count"]) if named else 1
-    if not 1 < count <= PARTS_LIMIT or not path.exists():
-        return [path]
-    parts = [path.with_name(f"{named['stem']}-{i:05}-of-{count:05}{named['suffix']}") for i in range(1, count + 1)]
-    missing = [part.name for part in parts if not part.exists()]
-    if missing:
-        raise CheckpointError(
-            f"{path} is one of {count} parts, and {missing[0]} is not beside it ({len(missing)} are missing): finish "
-            "the download"
-        )
-    return parts
-
-
-def gguf_names(folder: str | os.PathLike, *, below: bool = True) -> list[str]:
-    """GGUF files in a folder, as paths from there; of a model in parts the first. below: in its folders too."""
-    found = []
-    for place, folders, files in os.walk(os.fspath(folder), followlinks=True):
-        folders[:] = [one for one in folders if one != ".git"] if below else []
-        names = [name for name in files if name.lower().endswith(".gguf")]
-        first = (name for name in names if not (_PART.fullmatch(name) and "-00001-of-" not in name))
-        found += [os.path.relpath(os.path.join(place, name), folder) for name in first]
-    return found
 
 
 def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Checkpoint:
@@ -93,7 +69,7 @@ def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> 
         )
     files = tuple(_open(name) for name in names)
     metadata: dict[str, str] = {}
-    tensors: dict[str, LazyTensor | QuantizedTensor] = {}
+    tensors: dict[str, LazyTensor | HeldTensor | QuantizedTensor] = {}
     for file in reversed(files):
         metadata |= file.metadata
         tensors |= file.tensors
@@ -126,15 +102,14 @@ def _parsed(file: WeightFile, first: bytes) -> CheckpointFile:
         name: LazyTensor(name, entry.dtype, entry.shape, file, entry.offset, entry.nbytes, entry.stored)
         for name, entry in entries.items()
     }
-    return CheckpointFile(
-        file.path, MappingProxyType(metadata), MappingProxyType(fold_quantized(lazy, metadata, file.path))
-    )
+    found, metadata = in_official_names(file.path, fold_quantized(lazy, metadata, file.path), metadata)
+    return CheckpointFile(file.path, MappingProxyType(metadata), MappingProxyType(found))
 
 
 def _check_part(path: Path, metadata: Mapping[str, str]) -> None:
     """Raise CheckpointError for a part of a GGUF model under a name by which the others cannot be found."""
     count, number = metadata.get("split.count", "1"), metadata.get("split.no", "0")
-    if count.isdecimal() and int(count) > 1 and not _PART.fullmatch(path.name):
+    if count.isdecimal() and int(count) > 1 and not is_part(path.name):
         raise CheckpointError(
             f"{path} is part {int(number) + 1 if number.isdecimal() else '?'} of {count} of a model, and its name does "
             f"not say so: give the parts their names back (…-00001-of-{int(count):05}.gguf)"

@@ -12,6 +12,7 @@ from .lora import Lora, adapter_part
 from .lora_purpose import Purpose
 from .lora_report import PREFIXES, network_of, report_lora
 from .reader import Checkpoint, CheckpointFile
+from .recognition.families import family_of_names
 
 # Of a whole pipeline; the others are extras.
 NEEDED = (
@@ -42,7 +43,8 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": len(checkpoint.tensors),
     }
     if not known:
-        summary["note"] = "none of the tensors belongs to a network of LTX-2"
+        family = family_of_names(checkpoint.tensors)
+        summary["note"] = "none of the tensors belongs to a network of LTX-2" + (f": it is {family}" if family else "")
     missing = [name for name in NEEDED if name not in found]
     if not {"video_decoder", "diffusion_decoder"} & found.keys():
         missing.append("video_decoder")

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import mini
 from ..atomic_files import file_path
+from ..checkpoint.folders import INDEX
 from ..checkpoint.layout import model_version
 from ..checkpoint.lora import read_lora
 from ..checkpoint.lora_purpose import purpose_of
@@ -16,7 +17,7 @@ from ..checkpoint.summary import is_lora, summarise, summarise_lora
 from ..stages.presets.for_loras import preset_for_lora
 from .report import add_json_argument, print_result
 
-STATE_SUFFIXES = (".png", ".json")
+STATE_SUFFIXES, STATE_FILE = (".png", ".json"), "state.json"
 HEADER_PEEK_BYTES = 1 << 16
 _FIRST_RELEASE = re.compile(r"ltx[-_]?2[-_.](0|19b)", re.IGNORECASE)
 
@@ -72,11 +73,12 @@ def _lora(path: Path, checkpoint: Checkpoint | None) -> dict[str, Any]:
 
 
 def is_state(path: Path) -> bool:
-    """Whether a path is meant as a continuation state: a folder, a picture, JSON, or safetensors with a state's
-    metadata."""
+    """Whether a path is meant as a state: a folder with one, a picture, JSON, or safetensors with its metadata."""
     if file_path(path) is None:
         return False
-    if path.is_dir() or path.suffix.lower() in STATE_SUFFIXES:
+    if path.is_dir():
+        return (path / STATE_FILE).exists()
+    if path.suffix.lower() in STATE_SUFFIXES and not path.name.lower().endswith(INDEX):
         return True
     try:
         with path.open("rb") as file:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import __version__, media, mini, system
 from ..atomic_files import file_path
+from ..checkpoint.folders import has_text_encoder
 from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
@@ -114,6 +115,8 @@ def model_files(args: argparse.Namespace) -> tuple[list[str | Path], str | Path 
     encoder = args.text_encoder
     if encoder is None and mini.CHECKPOINT in checkpoints:
         encoder = mini.NAME
+    if encoder is None and len(checkpoints) == 1 and has_text_encoder(checkpoints[0]):
+        encoder = str(checkpoints[0])
     if encoder is None and getattr(args, "follows", False):
         return checkpoints, None  # the first rank reads the prompts for all
     if encoder is None:

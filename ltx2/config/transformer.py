@@ -116,7 +116,7 @@ class TextProjectionConfig:
 def transformer_config(config: dict | None, shapes: Shapes) -> TransformerConfig:
     """Read a transformer. Raises CheckpointError when it is none of ours or has a part that no release has."""
     if shapes and "audio_adaln_single.linear.weight" not in shapes:
-        found = "a video-only one" if "patchify_proj.weight" in shapes else "none"
+        found = "a video-only one, as LTX-Video before LTX-2 is" if "patchify_proj.weight" in shapes else "none"
         raise CheckpointError(
             f"expected an audio-video transformer with audio_adaln_single, found {found}: use an LTX-2 checkpoint"
         )

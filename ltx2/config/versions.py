@@ -65,5 +65,6 @@ def release(version: Version | None, where: str = "the checkpoint") -> ModelVers
     known = [number for number in RELEASES if number <= version]
     if not known or version[:2] > max(RELEASES):
         text = ".".join(map(str, version))
-        raise CheckpointError(f"{where} is of model version {text}, expected 2.0 to 2.5: update ltx2-continuum")
+        fix = "update ltx2-continuum" if known else "choose an LTX-2 checkpoint, which makes sound too"
+        raise CheckpointError(f"{where} is of model version {text}, expected 2.0 to 2.5: {fix}")
     return RELEASES[max(known)]

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..checkpoint import models as load
 from ..checkpoint.build import check_dtype
+from ..checkpoint.folders import model_name
 from ..checkpoint.layout import MissingComponent, model_version
 from ..checkpoint.lora import Lora, check_lora, match_lora, read_lora, weight_shapes
 from ..checkpoint.lora_report import LoraReport, report_lora
@@ -32,7 +33,7 @@ from .placement import DevicePlacement, Network, Placement
 from .placing.layered import LayeredPlacement
 from .placing.plan import MemoryPlan
 from .placing.warm import WarmPlacement
-from .refinement import check_temporal_upsampler
+from .refinement import check_temporal_upsampler, check_upsampler
 from .video_decoding import MODES
 
 OFFLOADS = ("stage", "layers", "none")
@@ -225,7 +226,8 @@ def load_models(
     found = _networks(loading, checkpoint)
     if upsampler is not None:
         file = open_checkpoint(upsampler)
-        found["upsampler"] = loading.try_to_take("upsampler", load.load_upsampler, file, config.upsampler)
+        found["upsampler"] = loading.take(load.load_upsampler, file, config.upsampler)
+        check_upsampler(found["upsampler"].config)
     if tiny_decoder is not None:
         found["tiny_decoder"] = load.load_tiny_decoder(
             open_checkpoint(tiny_decoder), dtype=config.video_vae, device=loading.device
@@ -236,7 +238,7 @@ def load_models(
     result = Models(
         config=config,
         release=release(model_version(checkpoint), str(checkpoint)),
-        names=tuple(path.name for path in checkpoint.paths),
+        names=tuple(dict.fromkeys(model_name(path) for path in checkpoint.paths)),
         transformer=transformer,
         distilled_lora=None if distilled_lora is None else read_refine_lora(distilled_lora, transformer),
         stage_loras=tuple(read_stage_lora(one, transformer) for one in of_stages),
@@ -371,9 +373,7 @@ class _Text:
         if self.encoder is None:
             loading.missing["text_encoder"] = "no text encoder was loaded: name the release's Gemma file or folder"
         else:
-            encoder = loading.try_to_take(
-                "text_encoder", load_text_encoder, self.encoder, config.text_encoder, loras=self.loras
-            )
+            encoder = loading.take(load_text_encoder, self.encoder, config.text_encoder, loras=self.loras)
             # the text projection of 2.5 is in the text encoder's file
             where = open_checkpoint(self.checkpoint.paths, encoder_files(self.encoder))
         if encoder is not None and loading.large:

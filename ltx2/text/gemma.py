@@ -19,6 +19,7 @@ from torch import nn
 
 from ..atomic_files import file_path
 from ..checkpoint.build import LoadOptions, build
+from ..checkpoint.folders import index_shards
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora, only_fitting
 from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
@@ -94,17 +95,7 @@ def encoder_files(path: str | Path) -> list[Path]:
     for folder in (path, path / "text_encoder"):
         index = folder / "model.safetensors.index.json"
         if index.is_file():
-            try:
-                shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise CheckpointError(f"{index} is not an index of safetensors shards: get it again") from error
-            files = [folder / shard for shard in shards]
-            absent = [file.name for file in files if not file.is_file()]
-            if absent:
-                raise CheckpointError(
-                    f"{folder} lacks {len(absent)} of {len(files)} shards ({absent[0]}): finish the download"
-                )
-            return files
+            return index_shards(index)
         files = sorted(folder.glob("*.safetensors")) or _gguf_files(folder)
         if files:
             return files

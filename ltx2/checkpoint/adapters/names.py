@@ -5,6 +5,7 @@ Text-encoder modules get ``text_encoder.`` in front, so that they are never take
 """
 
 import re
+from collections.abc import Sequence
 
 TEXT_ENCODER = "text_encoder."
 # diffusers' names of whole path segments → official ones
@@ -55,7 +56,7 @@ _LONGEST_FLAT = 100  # words
 def official_name(name: str) -> str:
     """A module's official bare name from any of the spellings in use; what is not recognised loses known prefixes
     only."""
-    segments = [_SEGMENTS.get(segment, segment) for segment in name.split(".")]
+    segments = official_segments(name.split("."))
     if len(segments) == 1 and segments[0] not in _ROOTS:
         segments = _unflattened(name)
     if any(_is_text_mark(segment) for segment in segments):
@@ -66,6 +67,11 @@ def official_name(name: str) -> str:
     if start is None or _OTHERS & set(segments[:start]):
         return without_prefixes(name)
     return ".".join(_in_connector(segments[start:]))
+
+
+def official_segments(segments: Sequence[str]) -> list[str]:
+    """Parts of a name as diffusers has them → official ones."""
+    return [_SEGMENTS.get(segment, segment) for segment in segments]
 
 
 def _is_text_mark(segment: str) -> bool:

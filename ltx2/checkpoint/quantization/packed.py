@@ -12,9 +12,13 @@ from typing import Protocol
 
 import torch
 
+from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
 
 Parts = Mapping[str, torch.Tensor]
+# Parts that scale others, in types that can be looked at everywhere; a scale of eight bits has a larger one beside it.
+_FINITE = ("scale", "tensor_scale", "row_scale", "group_scale", "column_scale")
+_CHECKED = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class Form(Protocol):
@@ -72,11 +76,22 @@ class QuantizedTensor:
     ) -> torch.Tensor:
         """The weight, dequantised on ``device``, always in memory of its own. Errors: as of LazyTensor."""
         out = torch.empty(self.shape, dtype=dtype or self.dtype, device=device)
-        return dequantize(self.form, {name: part.load(device, mapped=False) for name, part in self.parts.items()}, out)
+        return dequantize(self.form, self._loaded(device, mapped=False), out)
 
     def pack(self, device: torch.device | str = "cpu") -> PackedWeight:
         """The weight as it is stored."""
-        return PackedWeight(self.form, self.shape, {name: part.load(device) for name, part in self.parts.items()})
+        return PackedWeight(self.form, self.shape, self._loaded(device))
+
+    def _loaded(self, device: torch.device | str, *, mapped: bool = True) -> dict[str, torch.Tensor]:
+        """Its parts. Raises CheckpointError for scales that are not finite, which leave nothing of a weight."""
+        loaded = {}
+        for name, part in self.parts.items():
+            loaded[name] = part.load(device, mapped=mapped)
+            if name in _FINITE and part.dtype in _CHECKED and not torch.isfinite(loaded[name]).all():
+                raise CheckpointError(
+                    f"{part.path} holds numbers that are not finite in {part.name}: the file is damaged, get it again"
+                )
+        return loaded
 
     def with_shape(self, shape: tuple[int, ...]) -> "QuantizedTensor | None":
         """The same weight as one of ``shape``, where the form cannot tell the two apart; None where it can."""

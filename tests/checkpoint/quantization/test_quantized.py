@@ -199,6 +199,17 @@ def test_metadata_that_is_no_table(tmp_path, fp8, text):
         opened(tmp_path, {"x.weight": fp8}, {"_quantization_metadata": text})
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scales_that_are_not_finite_are_refused_when_a_weight_is_loaded_or_kept(tmp_path, fp8, value, dtype):
+    scales = torch.ones(8, 1, dtype=dtype)
+    scales[5] = value
+    found = opened(tmp_path, {"x.weight": fp8, "x.weight_scale": scales})["x.weight"]
+    for use in (found.load, found.pack):
+        with pytest.raises(CheckpointError, match="not finite in x.weight_scale: the file is damaged"):
+            use()
+
+
 def test_a_layer_that_keeps_its_storage(tmp_path, fp8):
     weight = opened(tmp_path, {"x.weight": fp8, "x.weight_scale": torch.tensor(0.25)})["x.weight"]
     bias, x = torch.randn(8), torch.randn(3, 16)
