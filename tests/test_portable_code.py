@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ltx2.atomic_files import is_portable_below
+
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("ltx2", "nodes", "examples")
 OWN = (*PRODUCT, "training", "benchmarks", "docs")
@@ -249,6 +251,18 @@ RIGHT = (
     "def f():\n    return hashlib.file_digest(x, 'y') if hasattr(hashlib, 'file_digest') else None",
     "def f():\n    if hasattr(signal, 'SIGALRM'):\n        signal.setitimer(1, 2)",
 )  # fmt: skip
+
+
+def test_every_system_can_check_the_project_out():
+    tops = (*OWN, "tests", "web", "locales", "example_workflows")
+    places = [
+        path.relative_to(ROOT) for top in tops for path in (ROOT / top).rglob("*") if "__pycache__" not in path.parts
+    ]
+    assert not [one for one in places if not is_portable_below(one.as_posix())]
+    assert len({one.as_posix().casefold() for one in places}) == len(places)
+    # Windows takes 260 characters, and ComfyUI's folder has its own
+    assert max(len(str(one)) for one in places) <= 120
+    assert "* text=auto eol=lf" in (ROOT / ".gitattributes").read_text("utf-8").splitlines()
 
 
 def test_what_is_found():
