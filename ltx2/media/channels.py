@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-import numpy as np
 import torch
 
 from ..resampling import mix_to_stereo
 from ..values import Waveform
 from .paths import require_av
+from .sound_frames import frame_of
 
 
 def with_channels(samples: torch.Tensor, count: int) -> torch.Tensor:
@@ -62,9 +62,7 @@ class Resampler:
     def _channel(self, index: int, samples: torch.Tensor | None) -> Iterator[torch.Tensor]:
         frame = None
         if samples is not None and samples.shape[1]:
-            array = np.ascontiguousarray(samples[index : index + 1].float().cpu().numpy())
-            frame = require_av().AudioFrame.from_ndarray(array, format="fltp", layout="mono")
-            frame.sample_rate = self.from_rate
+            frame = frame_of(samples[index : index + 1], "mono", self.from_rate)
         yield torch.zeros(1, 0)
         if frame is not None or samples is None:
             for made in self._inner[index].resample(frame):

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..atomic_files import reason
 from ..errors import Ltx2Warning, MediaError, RequestError, is_out_of_memory
 from .frames import HIGHEST_FLOAT, Pixels, uint8_frames
 from .paths import check_source, shown
 
+LOWEST_FLOAT = 0.25  # resampling may undershoot black by so much at most
 MAX_PIXELS = 89_478_485  # Pillow's own bound: 256 MiB of RGB
 _SIXTEEN_BIT_FILES = ("PNG", "PPM")  # whose 16 bits Pillow hands out as 32
 
@@ -48,7 +49,9 @@ def open_image(source: Any) -> np.ndarray:
     except Exception as error:  # damaged headers raise nearly anything
         if is_out_of_memory(error):
             raise
-        raise MediaError(f"{name} is not a readable image ({reason(error)})") from error
+        # what Pillow says then is the name again, or an object
+        why = "expected PNG, JPEG, WebP or the like" if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise MediaError(f"{name} is not a readable image ({why})") from error
     with image:
         return _decode(image, name)
 
@@ -102,6 +105,10 @@ def _wide_grey(image: Image.Image, kind: str | None, name) -> np.ndarray:
         most = float(values.max())
         if not np.isfinite(values).all():
             raise MediaError(f"{name} holds NaN or infinite values: export it again")
+        if float(values.min()) < -LOWEST_FLOAT:
+            raise MediaError(
+                f"{name} holds floats from {float(values.min()):.3g} on, expected 0…1: save it with 8 or 16 bits"
+            )
         if most > HIGHEST_FLOAT:
             raise MediaError(f"{name} holds floats up to {most:.3g}, expected 0…1: save it with 8 or 16 bits")
         return np.rint(values.clip(0, 1) * 255).astype(np.uint8)

@@ -6,7 +6,6 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..clock import exact_seconds, samples_of_seconds
@@ -15,6 +14,7 @@ from ..resampling import mix_note, mix_to_stereo
 from ..values import Waveform
 from .film_clock import film_start
 from .paths import FilePath, opened, require_av, shown
+from .sound_frames import samples_of
 
 _PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
 _JUMP_SECONDS = Fraction(1, 100)  # times that jump further mean silence; less is the container's or a device's rounding
@@ -112,7 +112,7 @@ def _blocks(
         for frame in frames:
             if lost:
                 raise _damaged(path, at)
-            samples, began = _float_samples(frame), True
+            samples, began = samples_of(frame), True
             if frame.sample_rate != rate or samples.shape[0] != channels:
                 raise MediaError(f"{shown(path)} changes its sound format on the way, which cannot be read")
             time = None if frame.pts is None else frame.pts * frame.time_base - zero
@@ -227,14 +227,3 @@ def stated_end(container: Any, track: Any) -> Fraction | None:
     if "mp4" not in container.format.name or not track.duration:
         return None
     return ((track.start_time or 0) + track.duration) * track.time_base
-
-
-def _float_samples(frame) -> torch.Tensor:
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, frame.layout.nb_channels).T  # [C, N]
-    if array.dtype == np.uint8:
-        array = (array.astype(np.float32) - 128) / 128
-    elif array.dtype.kind == "i":
-        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -19,6 +19,7 @@ from ..values import Waveform
 from .frames import Pixels, uint8_frames
 from .paths import FilePath, as_media_error, check_target, require_av, shown
 from .sound import AAC_RATES, LAYOUTS, checked_samples, fill_wav
+from .sound_frames import frame_of
 
 _AAC_BLOCK = 1024
 _BITS_PER_CHANNEL = 128_000
@@ -232,9 +233,8 @@ class VideoWriter:
         return torch.cat([*parts, torch.zeros(self.channels, missing)], dim=1)
 
     def _encode_sound(self, samples: torch.Tensor) -> None:
-        av = require_av()
-        frame = av.AudioFrame.from_ndarray(samples.clamp(-1, 1).numpy(), format="fltp", layout=LAYOUTS[self.channels])
-        frame.sample_rate, frame.pts = self.sample_rate, self._samples
+        frame = frame_of(samples.clamp(-1, 1), LAYOUTS[self.channels], self.sample_rate)
+        frame.pts = self._samples
         self._container.mux(self._track.encode(frame))
         self._samples += samples.shape[1]
 

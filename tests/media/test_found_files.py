@@ -291,6 +291,7 @@ def test_pictures_of_floats_and_32_bits(tmp_path):
     for values, kind, message in (
         (np.full((8, 8), 100, np.float32), "F", "a.tiff holds floats up to 100"),
         (np.full((8, 8), np.nan, np.float32), "F", "a.tiff holds NaN"),
+        (np.full((8, 8), -1, np.float32), "F", "a.tiff holds floats from -1 on, expected 0…1"),
         (np.full((8, 8), 100, np.int32), "I", "32-bit whole numbers up to 100"),
     ):
         Image.fromarray(values, kind).save(tmp_path / "a.tiff")

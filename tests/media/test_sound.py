@@ -3,11 +3,16 @@
 import struct
 import wave
 
+import av
+import numpy as np
 import pytest
 import torch
 
 from ltx2.errors import MediaError
-from ltx2.media import read_sound, write_wav
+from ltx2.media import read_sound, write_video, write_wav
+from ltx2.media.channels import Resampler
+from ltx2.media.sound_frames import frame_of, samples_of
+from ltx2.media.sound_reader import iterate_sound
 from ltx2.values import Waveform
 
 
@@ -72,3 +77,30 @@ def test_wrong_sound_is_one_sentence(tmp_path):
     (tmp_path / "text.wav").write_text("not sound")
     with pytest.raises(MediaError, match="text.wav"):
         read_sound(tmp_path / "text.wav")
+
+
+@pytest.mark.parametrize("layout", ("mono", "stereo", "5.1", "7.1", "hexadecagonal"))
+@pytest.mark.parametrize("kind", ("u8", "s16", "s32", "flt", "dbl"))
+def test_blocks_of_every_kind_are_read_channel_by_channel(kind, layout):
+    """Of eight planes PyAV's own way ends the process."""
+    count = av.AudioLayout(layout).nb_channels
+    want = torch.arange(count * 1000).reshape(count, 1000) / (count * 1000) - 0.5
+    for planar in ("", "p"):
+        resampler = av.AudioResampler(format=f"{kind}{planar}", layout=layout)
+        (block,) = resampler.resample(frame_of(want, layout, 48000))
+        found = samples_of(block)
+        assert found.shape == want.shape and (found - want).abs().max() <= (2**-7 if kind == "u8" else 2**-14)
+
+
+@pytest.mark.parametrize("channels", (1, 2, 6, 8))
+def test_every_channel_of_a_film_comes_back_as_itself(tmp_path, channels):
+    """Encoded, decoded and at another rate. The low frequency channel (3) passes nothing but low tones."""
+    hertz = torch.tensor([60.0 if channel == 3 else 500.0 + 250 * channel for channel in range(channels)])
+    tones = 0.3 * torch.sin(2 * torch.pi * hertz[:, None] * torch.arange(48000) / 48000)
+    write_video(tmp_path / "f.mp4", np.zeros((24, 16, 16, 3), np.uint8), fps=24, sound=Waveform(tones, 48000))
+    found = torch.cat([piece.samples for piece in iterate_sound(tmp_path / "f.mp4")], dim=1)
+    resampler = Resampler(48000, 24000, channels)
+    half = torch.cat([resampler.take(found), resampler.rest()], dim=1)
+    for samples, rate in ((found, 48000), (half, 24000)):
+        assert samples.shape == (channels, rate)
+        assert torch.equal(torch.fft.rfft(samples).abs().argmax(dim=1).float(), hertz)

@@ -17,6 +17,7 @@ from ...values import Waveform
 from ..film_clock import film_clock
 from ..paths import FilePath, as_media_error, check_target, opened, require_av, shown
 from ..sound import AAC_RATES, LAYOUTS, checked_samples
+from ..sound_frames import frame_of
 from ..video_reader import video_stream
 from .film_extension import film_packets
 
@@ -92,8 +93,8 @@ def _write(source: FilePath, partial: Path, sound: Iterable[Waveform], metadata:
             container.mux(packet)
         at, end = 0, samples_of_seconds(clock.end, rate)
         for block in _blocks([first], pieces, end, channels):
-            frame = av.AudioFrame.from_ndarray(block.clamp(-1, 1).numpy(), format="fltp", layout=LAYOUTS[channels])
-            frame.sample_rate, frame.pts = rate, at
+            frame = frame_of(block.clamp(-1, 1), LAYOUTS[channels], rate)
+            frame.pts = at
             container.mux(track.encode(frame))
             at += block.shape[1]
         container.mux(track.encode(None))

@@ -17,6 +17,7 @@ from ..film_clock import FilmClock, film_start
 from ..frames import colour_matrix, pixel_shape, quarter_turns
 from ..paths import FilePath, opened, require_av
 from ..sound import AAC_RATES, LAYOUTS
+from ..sound_frames import frame_of
 from ..video import reproducible
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
 
@@ -173,9 +174,8 @@ def _aac_encoder(rate: int, channels: int, bit_rate: int) -> Any:
 def _encoded(encoder: Any, samples: torch.Tensor, begin: int) -> Iterator[Any]:
     """The packets that an AAC encoder gives for samples [C, n]. begin: of the first sample, on the encoder's clock."""
     for piece in samples.split(AAC_BLOCK, dim=1):
-        array = np.ascontiguousarray(piece.float().clamp(-1, 1).cpu().numpy())
-        frame = require_av().AudioFrame.from_ndarray(array, format="fltp", layout=encoder.layout.name)
-        frame.sample_rate, frame.pts, frame.time_base = encoder.sample_rate, begin, encoder.time_base
+        frame = frame_of(piece.clamp(-1, 1), encoder.layout.name, encoder.sample_rate)
+        frame.pts, frame.time_base = begin, encoder.time_base
         begin += piece.shape[1]
         yield from encoder.encode(frame)
 
