@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from ..ltx2.film import Source, continue_request, first_segment
 from ..ltx2.film.handoff import fps_after, source_of_state
+from ..ltx2.film.timeline import warn_beyond_window
 from ..ltx2.stages.conditioning import check_places
 from ..ltx2.stages.geometry import Multiple, size_for
 from ..ltx2.stages.request import Request, resolve_geometry
@@ -174,6 +175,7 @@ def prepare(request: Request, conditions: ConditionsValue | None = None, *, mult
         held_to = following.drift_reference
         # the seed is the node's that denoises
         request = replace(request, seed=None)
+    warn_beyond_window(timing)
     check_places(request.images, request.clips, geometry.frames)
     geometry = replace(geometry, audio_latents=request.audio_latents, video_offset_seconds=timing.video_offset_seconds)
     drift = given.handoff.drift

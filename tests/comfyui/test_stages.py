@@ -108,6 +108,12 @@ def test_a_segment_continues_a_state(run, loaded):  # noqa: F811
         run("PrepareLatent", conditions=conditions, **{**SMALL, "length": 33, "fps": 25.0})
 
 
+def test_a_clip_that_reaches_too_far_is_noted_where_its_length_is_chosen(run):
+    made = run("PrepareLatent", **{**SMALL, "length": 489})
+    assert any("reaches 20.38 s" in line for line in made.ui["text"])
+    assert not any("reaches" in line for line in run("PrepareLatent", **SMALL).ui["text"])
+
+
 def test_stage_nodes_and_generate_hold_a_look_alike(run, loaded):  # noqa: F811
     parts, small = loaded(), {"video_overlap": 9, "audio_overlap": 9}
     parts = {name: part for name, part in parts.items() if name != "upsampler"}
