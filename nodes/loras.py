@@ -8,7 +8,7 @@ import torch
 
 from ..ltx2.checkpoint.layout import components
 from ..ltx2.checkpoint.lora import Lora, Scaled, match_lora, merged, read_lora, weight_shapes
-from ..ltx2.checkpoint.lora_report import PREFIXES, LoraReport, report_lora
+from ..ltx2.checkpoint.lora_report import PREFIXES, LoraReport, other_model_notes, report_lora
 from ..ltx2.checkpoint.reader import open_checkpoint
 from ..ltx2.checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, repeated_notes, report_notes
 from . import host, patches
@@ -82,10 +82,11 @@ def with_lora(model: ModelValue, choice: LoraChoice) -> tuple[ModelValue, LoraRe
         match_lora(lora, found["transformer"].shapes)  # says what does not fit
     if choice.stage is not None:
         read_stage_lora(choice, found["transformer"].shapes)
-        notes = report_notes(report)
+        notes = (*report_notes(report), *other_model_notes(lora, model.version))
         added = replace(model, stage_loras=(*model.stage_loras, choice), notes=(*model.notes, *notes))
         return added, report, notes
-    told = (*report.notes(), *repeated_notes([one for one in (*model.loras, (path, strength)) if one[0] == path]))
+    told = (*report.notes(), *other_model_notes(lora, model.version))
+    told += repeated_notes([one for one in (*model.loras, (path, strength)) if one[0] == path])
     notes = told
     if report.for_text:
         notes += (

@@ -1,14 +1,17 @@
 """What of a LoRA takes effect in which network, and what the user is told about it."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from torch import nn
 
+from ..config.versions import Version, parse_version
 from .layout import CONNECTORS
 from .lora import TEXT_ENCODER, Lora, first_names, fitting, weight_shapes
+from .weight_file import shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 # What stands in front of a network's names in a LoRA.
@@ -69,6 +72,44 @@ class LoraReport:
         told = [f"LoRA {name}: {self}"] if self.unmatched else []
         told += [f"LoRA {note}" for note in self.lora.notes]
         return tuple(told) if with_reference else (*told, *without_reference(self.lora), *without_voice(self.lora))
+
+
+# What a LoRA says of the model it was made for: trainers' keys, and the release in these or in what the file is called.
+_BASE_KEYS = ("ss_base_model_version", "modelspec.architecture", "base_model")
+_OURS = re.compile(r"ltx[-_ ]?(?:v|video|av)?[-_ ]?2|ltxav", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"wan|hunyuan|flux|sdxl|stable[-_ ]?diffusion|sd[-_]?[123]|ltxv|ltx[-_ ]?video|qwen|cosmos|mochi|cogvideo",
+    re.IGNORECASE,
+)
+_RELEASE = re.compile(r"ltx[-_ ]?2(?:\.(?P<minor>[035])(?!\d)|[-_](?P<first>19b))", re.IGNORECASE)
+
+
+def other_model_notes(lora: Lora, version: Version | None) -> tuple[str, ...]:
+    """What to tell of a LoRA that its metadata or its name says was made for another family or for another release than
+    the model's. Nothing where neither says it."""
+    bases = [lora.metadata[key] for key in _BASE_KEYS if key in lora.metadata]
+    foreign = next((base for base in bases if _OTHERS.search(base) and not _OURS.search(base)), None)
+    if foreign is not None:
+        return (
+            f"LoRA {lora.path.name} was made for {shown(foreign, 40)}, as its metadata says, which is no LTX-2: it may "
+            "do harm",
+        )
+    made = _release_of(lora, bases)
+    if made is None or version is None or made == version[:2] or version[:2] not in _RELEASES:
+        return ()
+    mine, model = (f"LTX-{major}.{minor}" for major, minor in (made, version[:2]))
+    return (f"LoRA {lora.path.name} was made for {mine}, the model is {model}: it may do little or harm",)
+
+
+_RELEASES = ((2, 0), (2, 3), (2, 5))
+
+
+def _release_of(lora: Lora, bases: Sequence[str]) -> Version | None:
+    said = parse_version(lora.metadata.get("model_version"))
+    if said is not None and said[:2] in _RELEASES:
+        return said[:2]
+    found = next(filter(None, map(_RELEASE.search, (*bases, *lora.names))), None)
+    return None if found is None else (2, int(found["minor"] or 0))
 
 
 def without_reference(lora: Lora) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..config.versions import RELEASES, release
 from ..errors import CheckpointError
+from ..networks.video_vae.tiny_decoder import MARKER as TINY_DECODER
 from .adapters.unread import unread_kind
 from .layout import components, model_version, released_file
 from .lora import Lora, adapter_part
@@ -43,13 +44,20 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": len(checkpoint.tensors),
     }
     if not known:
-        family = family_of_names(checkpoint.tensors)
-        summary["note"] = "none of the tensors belongs to a network of LTX-2" + (f": it is {family}" if family else "")
+        summary["note"] = _note(checkpoint)
     missing = [name for name in NEEDED if name not in found]
     if not {"video_decoder", "diffusion_decoder"} & found.keys():
         missing.append("video_decoder")
     summary["missing"] = {name: released_file(name, version) for name in missing}
     return summary
+
+
+def _note(checkpoint: Checkpoint) -> str:
+    """What files without a network of a pipeline are."""
+    if TINY_DECODER in checkpoint.tensors:
+        return "a tiny autoencoder, for drafts and previews: --tiny-decoder, or models/vae_approx"
+    family = family_of_names(checkpoint.tensors)
+    return "none of the tensors belongs to a network of LTX-2" + (f": it is {family}" if family else "")
 
 
 def summarise_lora(lora: Lora, purpose: Purpose, checkpoint: Checkpoint | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..checkpoint.folders import INDEX
 from ..checkpoint.layout import model_version
 from ..checkpoint.lora import read_lora
 from ..checkpoint.lora_purpose import purpose_of
+from ..checkpoint.lora_report import other_model_notes
 from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..checkpoint.summary import is_lora, summarise, summarise_lora
 from ..stages.presets.for_loras import preset_for_lora
@@ -64,6 +65,7 @@ def _lora(path: Path, checkpoint: Checkpoint | None) -> dict[str, Any]:
     purpose = purpose_of(lora)
     summary = summarise_lora(lora, purpose, checkpoint)
     version = None if checkpoint is None else model_version(checkpoint)
+    summary["notes"] += other_model_notes(lora, version)
     old = version[:2] == (2, 0) if version else bool(_FIRST_RELEASE.search(path.name))
     wanted = preset_for_lora(purpose, first_release=old)
     if wanted is not None:

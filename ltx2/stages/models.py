@@ -14,10 +14,10 @@ from ..checkpoint.build import check_dtype
 from ..checkpoint.folders import model_name
 from ..checkpoint.layout import MissingComponent, model_version
 from ..checkpoint.lora import Lora, check_lora, match_lora, read_lora, weight_shapes
-from ..checkpoint.lora_report import LoraReport, report_lora
+from ..checkpoint.lora_report import LoraReport, other_model_notes, report_lora
 from ..checkpoint.reader import Checkpoint, open_checkpoint
 from ..checkpoint.stage_loras import LoraChoice, StageLora, read_stage_lora, repeated_notes, report_notes
-from ..config.versions import ModelVersion, release
+from ..config.versions import ModelVersion, Version, release
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.attention_ways import SDPA, attention_way
 from ..networks.layers.offload_ops import OFFLOAD_OPS
@@ -247,7 +247,7 @@ def load_models(
         own_placement=_placement(config, transformer),
         **found,
     )
-    return _with_reports(result, read, shapes)
+    return _with_reports(result, read, model_version(checkpoint), shapes)
 
 
 def _placement(config: PipelineConfig, transformer: nn.Module) -> Placement | None:
@@ -430,10 +430,13 @@ def read_refine_lora(path: str | Path, transformer: nn.Module) -> Lora:
 
 
 def _with_reports(
-    models: Models, loras: Sequence[tuple[Lora, float]], shapes: Mapping[str, Any] | None = None
+    models: Models,
+    loras: Sequence[tuple[Lora, float]],
+    version: Version | None,
+    shapes: Mapping[str, Any] | None = None,
 ) -> Models:
-    """What of the LoRAs took effect in the networks that were loaded, or will be. shapes: of those of the text that
-    were not loaded yet."""
+    """What of the LoRAs took effect in the networks that were loaded, or will be. version: of the transformer; shapes:
+    of those of the text that were not loaded yet."""
     text = _text_modules(vars(models)) if shapes is None else shapes
     networks = {"transformer": models.transformer, **text}
     reports = tuple((report_lora(lora, networks), strength) for lora, strength in loras)
@@ -444,5 +447,8 @@ def _with_reports(
         notes += report_notes(report_lora(lora, {"transformer": models.transformer}))
     notes += repeated_notes([(lora.path, strength) for lora, strength in loras])
     all_loras = (*(lora for lora, _ in loras), *(one.lora for one in models.stage_loras))
+    given = (*all_loras, *filter(None, [models.distilled_lora]))
+    for lora in {one.path: one for one in given}.values():
+        notes += other_model_notes(lora, version)
     references = tuple(lora for lora in all_loras if lora.reference is not None or lora.takes_voice)
     return replace(models, loras=reports, reference_loras=references, notes=tuple(notes))

@@ -22,7 +22,7 @@ from ..checkpoint.build import LoadOptions, build
 from ..checkpoint.folders import index_shards
 from ..checkpoint.layout import find_component
 from ..checkpoint.lora import TEXT_ENCODER, Lora, only_fitting
-from ..checkpoint.reader import gguf_names, open_checkpoint, parts_of
+from ..checkpoint.reader import Checkpoint, gguf_names, open_checkpoint, parts_of
 from ..config.transformer import TextProjectionConfig
 from ..errors import CheckpointError, RequestError
 from ..networks.layers.ops import compute_dtype
@@ -35,6 +35,7 @@ from .tokenizer import (
     MAX_TOKENS,
     PromptTokenizer,
     cut_note,
+    from_file,
     from_folder,
     from_sentencepiece,
     from_tokenizer_json,
@@ -79,6 +80,8 @@ class TextEncoder:
 # ---------------------------------------------------------------------------------------------------------------
 # Loading
 
+ENCODER_FOLDER = "text_encoder"  # of a diffusers pipeline
+
 
 def encoder_files(path: str | Path) -> list[Path]:
     """The weight files meant by a path: the file itself, or a Hugging Face folder's safetensors (also in
@@ -92,7 +95,7 @@ def encoder_files(path: str | Path) -> list[Path]:
         raise CheckpointError(f"{path} is not there: name the release's Gemma file or folder")
     if not path.is_dir():
         return [path]
-    for folder in (path, path / "text_encoder"):
+    for folder in (path, path / ENCODER_FOLDER):
         index = folder / "model.safetensors.index.json"
         if index.is_file():
             return index_shards(index)
@@ -143,6 +146,7 @@ def load_text_encoder(
     path = Path(path)
     files = encoder_files(path)
     checkpoint = open_checkpoint(*files)
+    _check_once(path, checkpoint)
     name = path.name or str(path)
     component = language_component(checkpoint) or find_component(checkpoint, "text_encoder")
     shapes = component.shapes
@@ -166,25 +170,32 @@ def load_text_encoder(
     return TextEncoder(model, reader, family, version, identity, name)
 
 
+def _check_once(path: Path, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for a folder with several models, as a release's variants are."""
+    if sum(len(file.tensors) for file in checkpoint.files) != len(checkpoint.tensors):
+        names = ", ".join(one.name for one in checkpoint.paths[:3])
+        raise CheckpointError(f"{path} holds tensors of one name in several files ({names}): choose one of the files")
+
+
 def _config(metadata: Mapping[str, str], folder: Path | None, name: str) -> dict[str, Any] | None:
     """The Hugging Face config: from the metadata of a single file or from the folder's config.json; None = from
     shapes."""
     if folder is None or not (folder / "config.json").is_file():
         return hugging_face_config(metadata, name)
     path = folder / "config.json"
-    return hugging_face_config({"gemma_config": path.read_text("utf-8")}, str(path))
+    return hugging_face_config({"gemma_config": path.read_text("utf-8", "replace")}, str(path))
 
 
 def _tokenizer(tensors, path: Path, given: Path | None, name: str) -> PromptTokenizer:
     if given is not None:
         if given.is_dir():
             return from_folder(given)
-        return (from_tokenizer_json if given.suffix == ".json" else from_sentencepiece)(given.read_bytes(), str(given))
+        return from_file(given)
     for key, read in (("tokenizer_json", from_tokenizer_json), ("spiece_model", from_sentencepiece)):
         if key in tensors:
             return read(tensors[key].load().cpu().numpy().tobytes(), name)
     if path.is_dir():
-        return from_folder(path)
+        return from_folder(path, path / ENCODER_FOLDER)
     try:
         return from_folder(path.parent)
     except CheckpointError as error:

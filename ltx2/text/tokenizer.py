@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint.recognition.file_kinds import FIRST_BYTES, kind_of
 from ..errors import CheckpointError, MissingPackageError, is_out_of_memory
 
 MAX_TOKENS = 1024
@@ -107,18 +108,34 @@ def from_sentencepiece(proto: bytes, name: str) -> PromptTokenizer:
     )
 
 
-def from_folder(folder: Path) -> PromptTokenizer:
+def from_file(path: Path) -> PromptTokenizer:
+    """A tokenizer's file: ``tokenizer.json``, or a sentencepiece model. Raises CheckpointError for one that cannot be
+    read, and as :func:`from_tokenizer_json` and :func:`from_sentencepiece`."""
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"the tokenizer {path} cannot be opened ({reason}): check the path") from error
+    as_json = path.suffix.lower() == ".json"
+    other = None if as_json and data.lstrip()[:1] == b"{" else kind_of(data[:FIRST_BYTES], len(data))
+    if other is not None or not data:
+        what, fix = other or ("empty", "get it again from the Gemma release")
+        raise CheckpointError(f"the tokenizer {path} is {what}, expected the tokenizer itself: {fix}")
+    return (from_tokenizer_json if as_json else from_sentencepiece)(data, str(path))
+
+
+def from_folder(folder: Path, *others: Path) -> PromptTokenizer:
     """The tokenizer of a Hugging Face folder: ``tokenizer.json``, else ``tokenizer.model``; also in ``tokenizer/`` in
-    or beside it."""
-    for path in tokenizer_files(folder):
-        return (from_tokenizer_json if path.suffix == ".json" else from_sentencepiece)(path.read_bytes(), str(path))
+    or beside it, and in ``others``."""
+    for path in tokenizer_files(folder, *others):
+        return from_file(path)
     raise CheckpointError(
         f"{folder} has neither tokenizer.json nor tokenizer.model: copy one of them from the Gemma release into it"
     )
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
+def tokenizer_files(folder: Path, *others: Path) -> list[Path]:
     """The tokenizers that :func:`from_folder` would take, the first one first."""
-    places = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
+    places = [folder, folder / "tokenizer", folder.parent / "tokenizer", *others]
     found = (place / name for name in ("tokenizer.json", "tokenizer.model") for place in places)
     return [path for path in found if path.is_file()]

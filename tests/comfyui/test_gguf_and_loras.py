@@ -98,6 +98,10 @@ def test_a_lora_that_fits_in_part_says_so(run, loaded, shelf, folders, caplog): 
     assert not whole.args[0].notes and not whole.ui["text"]
     again = run("ApplyLora", model=whole.args[0], lora=names["distilled_lora"], strength=-0.5)
     assert "was given 2 times, which together is strength 0.5" in again.args[1] and again.args[0].notes
+    older = run(
+        "ApplyLora", model=model, lora=lora(folders, "ltx-2-19b-x.safetensors", pair(TO_Q, out, into)), strength=1.0
+    )
+    assert any("was made for LTX-2.0, the model is LTX-2.3" in note for note in older.ui["text"])
     with pytest.raises(ValueError, match="fits none"):
         run("ApplyLora", model=model, lora=lora(folders, "none.safetensors", pair("unet.x", 8, 8)), strength=1.0)
 

@@ -18,6 +18,7 @@ _FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a T5 text encoder", ("block.0.layer.0.SelfAttention.q.weight",)),
     ("a UMT5 text encoder", ("token_embedding.weight", "blocks.0.attn.q.weight")),
     ("a CLIP text encoder", ("text_model.encoder.layers.0.self_attn.q_proj.weight",)),
+    ("a tiny autoencoder", ("decoder.1.weight", "decoder.22.bias")),
     ("an upscaler of pictures", ("body.0.rdb1.conv1.weight",)),
     ("an upscaler of pictures", ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight")),
     ("a VAE of Wan", ("decoder.middle.0.residual.0.gamma",)),
