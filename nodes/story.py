@@ -127,7 +127,8 @@ class Story(host.io.ComfyNode):
         from ..ltx2.story.segment_job import source_of
         from ..ltx2.story.takes import Wishes
 
-        story = with_drift(read(script), drift)
+        typed = read(script)
+        story = with_drift(typed, drift)
         story = replace(with_audio(story, audio, audio_start), enhance=enhance or story.enhance)
         story = with_pictures(story, conditions_of(conditions, None, image=first_image, last_image=last_image))
         wired = with_loras(gathered(models, **single), story.loras)
@@ -157,6 +158,7 @@ class Story(host.io.ComfyNode):
                     metadata=texts,
                     enhancer=enhancer,
                     start=begins,
+                    typed=typed,
                 ),
                 log=lambda line: lines.append(as_named(line, target)),
             )
@@ -171,6 +173,7 @@ def shown_story(result, target: host.SaveTarget, lines: list[str]):
     name, told = f"{target.subfolder}/{result.film.name} [output]", told_of(result, target)
     state = with_film_file(read_state(result.last), result.film, name)
     report = "\n".join([*lines, *told])
+    told += notes_of(lines)
     film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
     inside = result.last.relative_to(target.folder).as_posix()
     shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
@@ -241,6 +244,21 @@ def read(script: str):
         find_lora=find_lora,
         lora_place="in ComfyUI's models/loras",
     )
+
+
+def notes_of(lines: list[str]) -> list[str]:
+    """What a run told besides how far it was: a note that several segments have stands once, with their numbers."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        note = re.fullmatch(r"segment (\d+): (.*)", line, re.S)
+        if note:
+            found.setdefault(note[2], []).append(note[1])
+        elif not re.match(r"segment \d+ of \d+|writing |\d+ of \d+ done", line):
+            found[line] = []
+    named = {
+        note: f"segment{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}: " for note, numbers in found.items()
+    }
+    return [f"{named[note] if numbers else ''}{note}" for note, numbers in found.items()]
 
 
 def told_of(result, target) -> list[str]:

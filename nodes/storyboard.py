@@ -8,7 +8,7 @@ from typing import Any
 from ..ltx2.errors import RequestError, StoryError
 from ..ltx2.story.script import StoryScript, editing
 from ..ltx2.story.segment_files import STATE
-from ..ltx2.story.status import SegmentStatus, segment_states
+from ..ltx2.story.status import SegmentStatus, film_of_script, segment_states
 from ..ltx2.story.takes import scenes_of
 from ..ltx2.story.tasks import seed_of
 from .story import read, target_of
@@ -38,7 +38,9 @@ def storyboard(given: Any) -> dict:
         shown.append({**one, "values": written[index], "start": float(begins / story.fps), "later": later})
         begins += new
         shown[-1]["end"] = float(begins / story.fps)
-    return {"script": text, "segments": shown, "seconds": float(begins / story.fps)}
+    film = film_of_script(story, target.folder)
+    named = None if film is None else {"filename": film, "subfolder": target.subfolder, "type": "output"}
+    return {"script": text, "segments": shown, "seconds": float(begins / story.fps), "film": named}
 
 
 def edited(text: str, edit: Any) -> str:

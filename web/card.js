@@ -115,6 +115,21 @@ export class Card {
     this.turn("video");
   }
 
+  // A film that was made before, as when the page is loaded again; what this page saw made goes before it.
+  offer(film) {
+    if (this.played || !this.live.hidden) return;
+    this.text.textContent = [film.subfolder, film.filename].filter(Boolean).join("/");
+    this.play(film);
+  }
+
+  // What denoising saw goes when nothing comes of it: the film before is back.
+  stop() {
+    if (this.live.hidden) return;
+    if (this.played) return this.turn("video");
+    this.live.hidden = this.film.hidden = true;
+    this.fit();
+  }
+
   // A part of the film, in seconds; it stops at its end.
   playPart(start, end) {
     if (!this.played) return;
@@ -161,6 +176,8 @@ export function grow(node) {
   if (node.size[1] < needed[1]) node.setSize([Math.max(node.size[0], needed[0]), needed[1]]);
   node.graph?.setDirtyCanvas?.(true, true);
 }
+
+const drawing = new Set(); // cards that show what denoising sees
 
 export const isOurs = (node) => Boolean(node?.comfyClass?.startsWith(PREFIX));
 
@@ -229,6 +246,7 @@ const refusals = () => Object.entries(app.lastNodeErrors ?? {}).map(([path, { er
 export function followFailures() {
   const clear = () => { failed.forEach((card) => card.fail("")); failed.clear(); };
   api.addEventListener("execution_start", clear);
+  for (const end of ["execution_success", "execution_error", "execution_interrupted"]) api.addEventListener(end, () => { drawing.forEach((card) => card.stop()); drawing.clear(); });
   api.addEventListener("execution_error", ({ detail }) => tellFailure(detail.node_id, detail.exception_message?.trim()));
   let timer = null;
   api.addEventListener("promptQueued", () => clearInterval(timer));
@@ -248,6 +266,7 @@ export function takePreviews() {
     const node = nodeAt(event.detail?.displayNodeId ?? event.detail?.nodeId ?? "");
     if (!node?.continuumCard || !PLAYERS.has(node.comfyClass)) return;
     node.continuumCard.preview(event.detail.blob);
+    drawing.add(node.continuumCard);
     event.stopImmediatePropagation();
   });
 }

@@ -15,6 +15,7 @@ export const BOARD_STYLE = `
 .continuum-row { flex: 1; min-height: 0; display: flex; gap: 6px; overflow-x: auto; overflow-y: hidden; }
 .continuum-segment { flex: 0 0 176px; display: flex; flex-direction: column; gap: 3px; padding: 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
 .continuum-segment.running { border-color: #4a9; }
+.continuum-segment.changed .look img { opacity: 0.35; }
 .continuum-board.stale .continuum-row { opacity: 0.45; }
 .continuum-segment .head { display: flex; justify-content: space-between; font-weight: bold; }
 .continuum-segment .look { position: relative; flex: 0 0 74px; background: #0006; border-radius: 3px; overflow: hidden; cursor: pointer; }
@@ -105,6 +106,7 @@ export class Storyboard {
     if (typing) this.renderStates();
     else this.render();
     this.tell(texts().whole(board.segments.length, board.seconds));
+    if (board.film) this.node.continuumCard?.offer(board.film);
   }
 
   says(sentence) { return this.say.textContent === sentence; }
@@ -127,6 +129,7 @@ export class Storyboard {
     this.board.segments.forEach((segment, index) => {
       const card = this.cards[index];
       card.classList.toggle("running", segment.state === "running");
+      card.classList.toggle("changed", segment.state === "changed");
       card.querySelector(".state").textContent = texts().states[segment.state] ?? segment.state;
       card.querySelector(".seam").textContent = segment.seam ?? "";
       card.querySelector(".seam").title = segment.seam ? `${texts().seam}: ${segment.seam}` : texts().seam;

@@ -35,7 +35,7 @@ from .script import StoryScript
 from .script.unheard import unheard
 from .segment_files import STATE
 from .sentences import as_story_error, shown
-from .takes import NEW, Cast, Wishes, cast_of, check_wishes, entries_of, fresh_seed
+from .takes import NEW, Cast, Wishes, asked_of, cast_of, check_wishes, entries_of, film_asked_of, fresh_seed
 from .tasks import Elsewhere, Generate, SegmentTask
 
 
@@ -44,7 +44,8 @@ class RunOptions:
     """How a story is carried out. wishes: of takes, besides the script. jobs: how many scenes and takes are made at
     once. prune: remove the segments that the script no longer asks for. numbered: a film that is there stays, and
     another gets a number. metadata: tags of the film. start: what the script goes on from, where it names a film.
-    enhancer: what writes the prompts out before all else."""
+    enhancer: what writes the prompts out before all else. typed: the script before anything was added to it, by which
+    the journal knows it; None: the script itself."""
 
     wishes: Wishes = field(default_factory=Wishes)
     jobs: int = 1
@@ -53,6 +54,7 @@ class RunOptions:
     metadata: Mapping[str, Any] | None = None
     start: Beginning | None = None
     enhancer: Enhancer | None = None
+    typed: StoryScript | None = None
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,13 @@ def run_story(
         if not is_there(real_out):
             check_writable(journal, real_out)
         given = script  # as it was typed, which is how people know it
+        typed = options.typed or given
         if options.enhancer is not None:
             script = enhanced_script(script, journal, options.enhancer, log)
         for note in unheard(given):
             log(f"note: {note}")
         cast = cast_of(script, journal, options.wishes)
-        _announce(journal, given, cast, out)
+        _announce(journal, given, cast, out, list(zip(asked_of(typed), entries_of(script))), film_asked_of(typed))
         if isinstance(generate, Elsewhere):
             generate.tell = _teller(journal, len(script.segments), log)
         shop = Workshop(script, generate, journal, source, log, options.start)
@@ -446,16 +449,19 @@ def _teller(journal: Journal, segments: int, log: Callable[[str], None]) -> Call
     return tell
 
 
-def _announce(journal: Journal, script: StoryScript, cast: Cast, out: Path) -> None:
-    """Say in the journal what this run is about to do."""
+def _announce(
+    journal: Journal, script: StoryScript, cast: Cast, out: Path, asked: list[tuple[str, str]], film: str
+) -> None:
+    """Say in the journal what this run is about to do; asked, film: what its segments and its film are known by."""
     scene_of = {index: number for number, scene in enumerate(cast.scenes, 1) for index in scene}
     segments = [
         [" ".join(segment.prompt[:60].split()), scene_of[index], len(cast.takes(index)), cast.kept[index]]
         for index, segment in enumerate(script.segments)
     ]
-    last = next((entry for entry in reversed(journal.entries) if entry["event"] == "plan"), None)
-    if last is None or last.get("segments") != segments:
-        journal.append("plan", durable=False, segments=segments)
+    plan = {"segments": segments, "asked": [list(one) for one in asked], "film": film}
+    last: dict[str, Any] = next((entry for entry in reversed(journal.entries) if entry["event"] == "plan"), {})
+    if any(last.get(name) != value for name, value in plan.items()):
+        journal.append("plan", durable=False, **plan)
     journal.append("run", durable=False, where=whereabouts(), at=now(), out=str(out))
 
 

@@ -1,12 +1,13 @@
 """The pipeline as a story's generator, and what identifies the models that a story was made with."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Ltx2Error, StoryError
+from ..errors import Ltx2Error, Ltx2Warning, StoryError
 from ..film.reference_film import reference_frames_of, reference_mask_of
 from ..media.images import open_image
 from ..media.sound_reader import read_sound
@@ -19,6 +20,7 @@ from .script import StoryReference, StoryScript
 from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
+_NOTED_SECONDS = 0.04  # less is a frame's
 
 
 def pipeline_generator(
@@ -107,6 +109,10 @@ def check_story(models: Models, script: StoryScript, draft: bool = False) -> Non
         if script.audio is not None:
             raise StoryError("drift: loudness is of sound that is made, and the film has its own: leave loudness out")
         models.need("audio_encoder")
+    missing = 0.0 if script.audio is None else float(script.audio.missing(script.total_frames / script.fps))
+    if missing >= _NOTED_SECONDS:
+        text = f"the film's sound ends {missing:.2f} s before the last frame: silence follows it"
+        warnings.warn(text, Ltx2Warning, stacklevel=2)
     checked = set()
     for index, segment in enumerate(script.segments):
         # each segment is shown another piece of its references

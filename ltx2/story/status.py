@@ -1,6 +1,6 @@
 """How far a story is, from outside: read from its journal, without holding it and without leaving anything behind."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ from ..film.seam_metrics import SeamReport
 from .journal import JOURNAL_FILE, is_at_work, read_journal
 from .script import StoryScript
 from .sentences import shown
-from .takes import entries_of
+from .takes import asked_of, entries_of, film_asked_of
 
 DONE, RUNNING, STOPPED, WAITING = "done", "running", "stopped", "waiting"
-MADE, KEPT = "made", "kept"
+MADE, KEPT, CHANGED = "made", "kept", "changed"
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,69 @@ def _status(plan: list[Any], run: dict[str, Any], since: list[dict[str, Any]], a
 @dataclass(frozen=True)
 class SegmentStatus:
     """What a work folder has of one segment of a script. state: made (in the newest run), kept (from before), running,
-    stopped or waiting; seed, folder: of its newest take; seam: how it joined the segment before in the newest film."""
+    stopped, changed (something that it depends on is another than when it was made) or waiting; seed, folder: of its
+    newest take; seam: how it joined the segment before in the newest film."""
 
     state: str = WAITING
     seed: int | None = None
     folder: str | None = None
     seam: SeamReport | None = None
+
+
+@dataclass
+class _Past:
+    """What a journal tells of segments and films: by what was asked, and segments by their prompts too. asked: which of
+    the entries are known by it."""
+
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    named: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    films: dict[str, dict[str, Any]] = field(default_factory=dict)
+    newest_film: dict[str, Any] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
+
+
+def _past(entries: list[dict[str, Any]]) -> _Past:
+    past, plan = _Past(), dict[str, Any]()
+    for entry in entries:
+        event, asked = entry["event"], plan.get("asked", ())
+        if event == "plan":
+            plan = entry
+        elif event == "segment":
+            past.named[entry.get("entry")] = entry
+            if entry["index"] < len(asked):
+                past.made[asked[entry["index"]][0]] = entry
+                past.asked.add(id(entry))
+        elif event == "kept":
+            for index, _ in entry["jobs"]:
+                one = past.named.get(asked[index][1]) if index < len(asked) else None
+                if one is not None:
+                    past.made.setdefault(asked[index][0], one)
+        elif event == "film":
+            past.newest_film = entry
+            if "film" in plan:
+                past.films[plan["film"]] = entry
+    return past
+
+
+def film_of_script(script: StoryScript, work: str | Path) -> str | None:
+    """The name of the film in a work folder that the newest run of this script made; None where there is none. Raises
+    StoryError where the journal is damaged."""
+    entries, _ = read_journal(Path(work) / JOURNAL_FILE)
+    try:
+        name = Path(str(_past(entries).films[film_asked_of(script)]["path"])).name
+    except KeyError:
+        return None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoryError(f"the journal in {shown(work)} has a damaged entry: {error}") from error
+    return name if (Path(work) / name).is_file() else None
+
+
+def _same_segments(script: StoryScript, plan: dict[str, Any]) -> list[bool]:
+    """Which segments of a run's plan are those of a script."""
+    if "asked" in plan:
+        return [one[0] == own for one, own in zip(plan["asked"], asked_of(script))]
+    told = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
+    return [one[0] == own for one, own in zip(plan.get("segments", ()), told)]
 
 
 def segment_states(script: StoryScript, work: str | Path) -> tuple[SegmentStatus, ...]:
@@ -116,23 +173,27 @@ def segment_states(script: StoryScript, work: str | Path) -> tuple[SegmentStatus
     since = entries[begins:]
     at_work = bool(since) and is_at_work(work)
     plan: dict[str, Any] = next((entry for entry in reversed(entries[:begins]) if entry["event"] == "plan"), {})
-    told = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
     try:
-        same = [index < len(told) and one[0] == told[index] for index, one in enumerate(plan.get("segments", ()))]
-        made = {entry.get("entry"): entry for entry in entries if entry["event"] == "segment"}
-        new = {entry.get("entry") for entry in since if entry["event"] == "segment"}
+        same = _same_segments(script, plan)
+        past = _past(entries)
+        new = {id(entry) for entry in since if entry["event"] == "segment"}
+        finished = {entry["index"] for entry in since if entry["event"] == "segment"}
         begun = {entry["index"] for entry in since if entry["event"] == "start"}
-        film: dict[str, Any] = next((entry for entry in reversed(entries) if entry["event"] == "film"), {})
+        film = past.films.get(film_asked_of(script)) or past.newest_film
         seams = {seam["segment"]: SeamReport(**seam) for seam in film.get("seams", ())}
         found = []
-        for index, name in enumerate(entries_of(script)):
-            record, known = made.get(name), index < len(same) and same[index]
-            if known and index in begun and name not in new:
+        for index, (name, asked) in enumerate(zip(entries_of(script), asked_of(script))):
+            record, known = past.made.get(asked), index < len(same) and same[index]
+            older = past.named.get(name)
+            if known and index in begun and index not in finished:
                 found.append(SegmentStatus(RUNNING if at_work else STOPPED))
             elif record is not None:
                 seam = seams.get(index) if known else None
-                state = MADE if name in new else KEPT
+                state = MADE if id(record) in new else KEPT
                 found.append(SegmentStatus(state, record["seed"], record["folder"], seam))
+            elif older is not None:
+                state = CHANGED if id(older) in past.asked else KEPT  # an older version wrote no more than the prompt
+                found.append(SegmentStatus(state, older["seed"], older["folder"]))
             else:
                 found.append(SegmentStatus())
     except (KeyError, TypeError, ValueError, AttributeError) as error:

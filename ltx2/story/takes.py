@@ -5,12 +5,14 @@ n of a segment goes on from take n of the one before it, where that has so many,
 three takes is made three times from beginning to end; else from the take that the film shows.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import StoryError
@@ -95,6 +97,40 @@ def entries_of(script: StoryScript) -> list[str]:
         seen[told] += 1
         names.append(hashlib.sha256(f"{told} {seen[told]}".encode()).hexdigest()[:32])
     return names
+
+
+def asked_of(script: StoryScript) -> list[str]:
+    """What a script says of each segment and of those before it in its scene, as one text each: another as soon as any
+    of it changes that the segment depends on. Files count by name, size and time."""
+    others = ("path", "segments", "seed", "drift_correction")  # what no segment alone depends on
+    story = {one.name: getattr(script, one.name) for one in fields(script) if one.name not in others}
+    placed = script.audio is not None or script.double_rate > 0
+    asked: list[str] = []
+    for index, segment in enumerate(script.segments):
+        own = asdict(replace(segment, line=0, seed=seed_of(script, segment, index)))
+        at = script.start_frame(index) if placed or segment.references else None
+        before = None if index == 0 or segment.cut else asked[-1]
+        asked.append(_hash([story, own, at, before]))
+    return asked
+
+
+def film_asked_of(script: StoryScript) -> str:
+    """The same of the whole film."""
+    return _hash([asked_of(script), script.drift_correction])
+
+
+def _hash(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """A value of a script for JSON."""
+    if isinstance(value, Path):
+        with contextlib.suppress(OSError):
+            about = value.stat()
+            return [value.name, about.st_size, about.st_mtime_ns]
+        return value.name
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def take_seed(seed: int, take: int) -> int:

@@ -226,3 +226,15 @@ def test_errors_name_the_folder_as_it_was_given(story, folders):
         story()
     assert str(folders) not in str(caught.value)
     assert (folders / "output/film/journal.jsonl").read_text() == "notes of mine\n"
+
+
+def test_notes_of_segments_stand_once_with_their_numbers(pack):
+    lines = [
+        "segment 1 of 2: a",
+        "segment 1: sound",
+        "segment 2: sound",
+        "segment 2: size",
+        "writing x.mp4: 2",
+        "other",
+    ]
+    assert pack.nodes.story.notes_of(lines) == ["segments 1, 2: sound", "segment 2: size", "other"]

@@ -92,3 +92,10 @@ def test_another_track_or_place_makes_other_segments(tmp_path, song):
     assert len({*plain, *later}) == 8 and keys("song.wav") == plain
     media.write_wav(tmp_path / "song.wav", noise(5))
     assert not set(keys("song.wav")) & set(plain)
+
+
+@pytest.mark.parametrize("start, missing", [(0, 0), (1.5, 0), (3.5, 1), (5.5, 3)])
+def test_what_the_track_lacks_of_the_film_is_known_of_files_and_of_sounds(tmp_path, song, start, missing):
+    script = story_of(tmp_path, f"{{file: song.wav, start: {start}}}")
+    for audio in (script.audio, StoryAudio(sound=song, start=Fraction(str(start)))):
+        assert audio.missing(Fraction("3.5")) == missing

@@ -7,7 +7,7 @@ import pytest
 
 from ltx2.errors import StoryError
 from ltx2.story.chain import RunOptions, run_story
-from ltx2.story.status import DONE, RUNNING, STOPPED, WAITING, story_status
+from ltx2.story.status import DONE, RUNNING, STOPPED, WAITING, film_of_script, segment_states, story_status
 from ltx2.story.takes import Wishes
 
 from .fake import Fake
@@ -79,3 +79,33 @@ def test_a_look_leaves_nothing_behind(tmp_path):
         with pytest.raises(StoryError, match="holds no story"):
             story_status(empty)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_what_of_a_script_stands_and_what_will_be_made_anew(tmp_path):
+    """Of a script as it is now: nothing is made, or read but the journal."""
+    places = {"work": tmp_path / "work", "out": tmp_path / "work/film.mp4", "options": RunOptions(numbered=True)}
+
+    def states(script):
+        return [one.state for one in segment_states(script, tmp_path / "work")]
+
+    asked = ["a", "b", "c", "|d"]
+    first = script_of(*asked)
+    assert states(first) == ["waiting"] * 4 and film_of_script(first, tmp_path / "work") is None
+    run_story(first, Fake(), **places)
+    assert states(first) == ["made"] * 4 and film_of_script(first, tmp_path / "work") == "film.mp4"
+    # what goes on from a changed segment changes with it, up to the next cut
+    for change, expected in {
+        "a, frames: 33": ["changed", "changed", "changed", "made"],
+        "b, strength: 0.5": ["made", "changed", "changed", "made"],
+        "|d, seed: 5": ["made", "made", "made", "waiting"],  # another segment, by its prompt and seed
+    }.items():
+        (at,) = (index for index, one in enumerate(asked) if one == change.partition(",")[0])
+        other = script_of(*asked[:at], change, *asked[at + 1 :])
+        assert states(other) == expected and film_of_script(other, tmp_path / "work") is None
+    other = script_of("a", "b", "c, frames: 33", "|d")
+    run_story(other, Fake(), **places)
+    assert states(other) == ["kept", "kept", "made", "kept"]
+    assert [film_of_script(one, tmp_path / "work") for one in (other, first)] == ["film_00002.mp4", "film.mp4"]
+    assert states(first) == ["kept"] * 4 and states(script_of(*asked[1:])) == ["changed", "changed", "changed"]
+    (tmp_path / "work/film.mp4").unlink()
+    assert film_of_script(first, tmp_path / "work") is None

@@ -40,6 +40,18 @@ class StoryAudio:
         check_finite(sound, str(self.path))
         return mix_to_stereo(sound, channel_names(self.path))
 
+    def missing(self, seconds: Fraction) -> Fraction:
+        """How much of a film of so many seconds comes after the track's end. Raises MediaError."""
+        if self.sound is not None:
+            return max(Fraction(0), seconds + self.start - self.sound.seconds)
+        assert self.path is not None  # one of them is given
+        have = Fraction(0)
+        for piece in iterate_sound(self.path, self.start):
+            have += piece.seconds
+            if have >= seconds:
+                break
+        return max(Fraction(0), seconds - have)
+
     def identity(self, sha256: Callable[[Path], str]) -> list[str]:
         """What differs for another track, or the same from elsewhere on. sha256: of a file."""
         if self.path is not None:
