@@ -141,7 +141,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
         request = clip_request(args, models, bars, opened=opened, going_on=True)
         start = go_on(models, request, args.state, context=args.context, handoff=_handoff(args))
         made = start.made
-        notes = (*start.film.notes, *options.notes_of(args, models, made.job))
+        notes = [*start.film.notes, *options.notes_of(args, models, made.job)]
         options.log_notes(notes)
         options.log(f"{start.film}; {made.job.settings}; {made.timing}")
         segment = options.generator(args)(models, made.job, progress=bars)
@@ -153,7 +153,7 @@ def _after_film(args: argparse.Namespace, saved: Path) -> None:
             new,
             args.out,
             Writing(
-                note=lambda text: options.log(f"note: {text}"),
+                note=options.noted(notes),
                 metadata=_said(args, segment, made, models),
             ),
         )
@@ -176,7 +176,7 @@ def _before_film(args: argparse.Namespace) -> None:
 
         request = clip_request(args, models, bars, opened=opened)
         made = go_before(models, request, args.state, context=args.context, strength=args.strength)
-        notes = (*made.film.notes, *options.notes_of(args, models, made.job))
+        notes = [*made.film.notes, *options.notes_of(args, models, made.job)]
         options.log_notes(notes)
         options.log(f"{made}; {made.job.settings}")
         segment = options.generator(args)(models, made.job, progress=bars)
@@ -185,7 +185,7 @@ def _before_film(args: argparse.Namespace) -> None:
             segment.frames(progress=bars),
             segment.sound,
             args.out,
-            note=lambda text: options.log(f"note: {text}"),
+            note=options.noted(notes),
             metadata=options.metadata_of(segment, made.job.request, models),
         )
     clip = {"file": str(args.out), "seed": segment.seed}

@@ -382,6 +382,16 @@ def log_notes(notes: Iterable[str]) -> None:
         log(f"note: {note}")
 
 
+def noted(kept: list[str]) -> Callable[[str], None]:
+    """What tells a note at once, and keeps it for the result."""
+
+    def note(text: str) -> None:
+        log(f"note: {text}")
+        kept.append(text)
+
+    return note
+
+
 def check_out(out: str | Path, count: int = 1) -> None:
     """Raise RequestError for a result that cannot be written under this name, before the work is done."""
     for index in range(max(count, 1)):

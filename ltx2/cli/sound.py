@@ -1,7 +1,7 @@
 """``ltx2 sound``: sound by itself, sound for a film, sound that goes on from sound."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +67,19 @@ def run(args: argparse.Namespace) -> None:
     with options.Bars() as bars:
         models = options.load(args, bars)
         sound = sound_job(models, request_of(args), film=film, state=before)
-        notes = (*sound.notes, *shared_notes(args, models, sound))
+        notes = [*sound.notes, *shared_notes(args, models, sound)]
         options.log_notes(notes)
         options.log(sound)
         windows: list = []
         make = options.generator(args)
         pieces = make_sound(models, sound, progress=bars, generate=make, made=lambda *one: windows.append(one))
-        _write(args, sound, pieces, of_film, models)
+        written = _write(args, sound, pieces, of_film, models)
+        options.log_notes(written)
+        notes += written
     state = None
     if args.save_state:
         state = save_state(state_of_sound(sound, *windows[-1]), args.save_state, args.out)
-    print_result(args, {**_result(args, sound, state), "notes": list(notes)}, [args.out])
+    print_result(args, {**_result(args, sound, state), "notes": notes}, [args.out])
 
 
 def of_a_film(args: argparse.Namespace) -> bool:
@@ -142,9 +144,10 @@ def _check(args: argparse.Namespace, of_film: bool) -> None:
         options.check_state(args.save_state)
 
 
-def _write(args, sound: SoundJob, pieces: Iterable[Waveform], of_film: bool, models) -> None:
+def _write(args, sound: SoundJob, pieces: Iterable[Waveform], of_film: bool, models) -> Sequence[str]:
+    """The result as a file. Returns what of a film did not stay as it was."""
     if not of_film:
         write_wav(args.out, pieces)
-        return
+        return ()
     metadata = options.said_of(sound.job.request, models, sound.notes)
-    options.log_notes(write_with_sound(args.start, args.out, pieces, metadata=metadata))
+    return write_with_sound(args.start, args.out, pieces, metadata=metadata)

@@ -1,6 +1,7 @@
 """``ltx2 retake`` on tiny models: what is made anew, what stays bit for bit, what is refused."""
 
 import argparse
+import json
 from fractions import Fraction
 
 import av
@@ -47,8 +48,11 @@ def packets(path, kind):
 
 
 def test_a_part_is_made_anew_and_all_else_stays(take, found, capsys):
-    out = take(found, "--from", "1.2", "--to", "1.6")
-    assert "made anew: frames 25 to 40 (1.00 to 1.64 s) and sound from 1.17 to 1.61 s" in capsys.readouterr().err
+    out = take(found, "--from", "1.2", "--to", "1.6", "--json")
+    told = capsys.readouterr()
+    assert "made anew: frames 25 to 40 (1.00 to 1.64 s) and sound from 1.17 to 1.61 s" in told.err
+    anew = "the picture of found.mp4 is encoded anew from 0.96 s on, what is before stays packet by packet"
+    assert anew in told.err and anew in json.loads(told.out)["notes"]
     assert packets(out, "video")[:24] == packets(found, "video")[:24]  # up to the keyframe before the part
     before, after = media.read_video(found), media.read_video(out)
     change = np.abs(after.frames.astype(int) - before.frames.astype(int)).mean((1, 2, 3))

@@ -20,7 +20,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="make a part of a film anew",
         description=(
             "Make a part of a film anew that fits what is before and after it. Everything else stays as it is: frames "
-            "and sound outside the part, and what lies outside a mask."
+            "and sound outside the part, and what lies outside a mask. From the last keyframe before the part on the "
+            "picture is encoded anew, in high quality."
         ),
     )
     parser.add_argument("film", metavar="FILM", help="the film, whatever it was made with")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     with Bars() as bars:
         models = options.load(args, bars)
         made = retaking(models, options.request_from(args, models, args.prompt), film, part)
-        notes = (*film.notes, *options.notes_of(args, models, made.job), str(made.window))
+        notes = [*film.notes, *options.notes_of(args, models, made.job), str(made.window)]
         options.log_notes(notes)
         segment = options.generator(args)(models, made.job, progress=bars)
         write_retaken(
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
             args.out,
             crf=_CRF,
             metadata=options.metadata_of(segment, made.job.request, models),
-            note=lambda text: options.log(f"note: {text}"),
+            note=options.noted(notes),
         )
     clip = {"file": str(args.out), "seed": segment.seed}
     print_result(args, made_of(made.job, segment, [clip], notes), [args.out])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...clock import PIXELS_PER_LATENT, decoded_audio_seconds, samples_of_seconds
+from ...clock import PIXELS_PER_LATENT, decoded_audio_seconds, samples_of_seconds, seconds_of_frames
 from ...errors import RequestError
 from ...film.audio_format import AudioFormat, in_format
 from ...film.retake import (
@@ -146,6 +146,10 @@ def write_retaken(
     with FilmExtension(film.path, path, kept=kept, fps=window.film.fps, crf=crf, metadata=metadata) as writer:
         for text in writer.notes:
             note(text)
+        if window.picture and writer.copied:
+            begin = seconds_of_frames(writer.kept_frames, window.film.fps)
+            before = ", what is before stays packet by packet" if begin else ""
+            note(f"the picture of {window.film.name} is encoded anew from {float(begin):.2f} s on{before}")
         if fresh is not None:
             for piece in retaken_sound(film, window, fresh):
                 writer.write_sound(piece)

@@ -101,7 +101,7 @@ def _advice(problem: str) -> str:
     if "mapping values are not allowed" in problem:
         return "a colon stands where none can: put the text in quotes"
     if "escape character" in problem:
-        return "in double quotes \\ must stand twice: use single quotes, or / in paths"
+        return "in double quotes \\ must stand twice: write / in paths, or use single quotes"
     if "found character" in problem and "cannot start any token" in problem:
         return "a character stands where none can: put the text in quotes"
     if "escape" in problem or "hexdecimal" in problem:  # both as the parsers spell it
