@@ -51,7 +51,7 @@ def peers(topic: str) -> dict[str, Callable[[], Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Of the published packages that are here."""
+    """The versions of the published packages that are here."""
     found = {}
     for name in ("ltx-core", "diffusers"):
         try:

@@ -85,7 +85,7 @@ def result_device() -> torch.device:
 
 
 def result_dtype() -> torch.dtype:
-    """Of IMAGE values: single precision, or half where the user asked for that."""
+    """The type of IMAGE values: single precision, or half where the user asked for that."""
     return mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
 
 
@@ -122,7 +122,7 @@ def attention(q, k, v, *, heads: int, mask=None):
 
 
 def attention_name() -> str:
-    """Of the way that the user chose, or the host by itself."""
+    """The name of the attention that the user chose, or the host by itself."""
     return comfy.ldm.modules.attention.optimized_attention.__name__
 
 

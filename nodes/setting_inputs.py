@@ -18,7 +18,7 @@ def nag_input(name: str, off: str):
 
 
 def nag_inputs() -> list:
-    """All of it, for one stage."""
+    """All inputs of NAG, for one stage."""
     io = host.io
 
     def number(name: str, tooltip: str, default: float, span: tuple[float, float, float]):

@@ -113,7 +113,7 @@ class TextEncoderValue:
 
     @property
     def patcher(self) -> Any:
-        """Of the language model, which the host looks for at every value; None while it is not loaded."""
+        """The language model's patcher, which the host looks for at every value; None while it is not loaded."""
         return self.source["patcher"] if self.source.is_loaded else None
 
     @property

@@ -12,6 +12,7 @@ ENGINE = "ltx2"
 FILE_LINES, FUNCTION_LINES, PARAMETERS, FOLDER_FILES = 500, 60, 8, 14
 # made here and not written
 NOT_OURS = {"build", "demo", "dist", "out", "__pycache__"}
+CLIPPED = ("Of ", "As it ", "For people")
 # a node's sockets are its parameters: the host calls these with one argument for each
 NODE_SIGNATURES = {"execute", "validate_inputs", "fingerprint_inputs", "check_lazy_status"}
 
@@ -148,6 +149,15 @@ def repeated_classes() -> Iterator[str]:
     yield from (f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1)
 
 
+def clipped_docstrings() -> Iterator[str]:
+    """Docstrings that begin in the middle of a sentence, such as "Of the file": say what it is of the file."""
+    for path in python_files(ENGINE, "nodes"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                if (ast.get_docstring(node) or "").startswith(CLIPPED):
+                    yield f"{path.relative_to(ROOT)}::{node.name}"
+
+
 RULES = (
     long_files,
     long_functions,
@@ -156,6 +166,7 @@ RULES = (
     untyped_functions,
     undocumented_functions,
     repeated_classes,
+    clipped_docstrings,
 )
 
 
@@ -194,7 +205,7 @@ class Heir(Wide):
     def method(self, a): ...
 ''')
     (tmp_path / "nodes/node.py").write_text(
-        f"class Node:\n    def execute(cls, {names}): ...\n    def other({names}): ...\n"
+        f'class Node:\n    """Of it."""\n    def execute(cls, {names}): ...\n    def other({names}): ...\n'
     )
     for n in range(FOLDER_FILES - 1):
         (tmp_path / f"ltx2/room/empty_{n}.py").write_text('"""Empty."""\n')
@@ -208,5 +219,6 @@ class Heir(Wide):
         "crowded_folders": {"ltx2/room"},
         "untyped_functions": {functions + "Wide.wide"},
         "repeated_classes": {"Node: ltx2/room/empty_0.py, nodes/node.py"},
+        "clipped_docstrings": {"nodes/node.py::Node"},
         "undocumented_functions": {functions + "Wide", functions + "Wide.wide", functions + "Wide.typed"},
     }

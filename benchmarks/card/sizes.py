@@ -30,7 +30,7 @@ class Clip:
 
     @property
     def tokens(self) -> int:
-        """Of the picture."""
+        """How many tokens the picture has."""
         frames, rows, columns = self.grid
         return frames * rows * columns
 

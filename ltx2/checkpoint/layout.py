@@ -46,7 +46,7 @@ class Component:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of its tensors, by bare name."""
+        """The shapes of its tensors, by bare name."""
         return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
     def __str__(self) -> str:

@@ -66,7 +66,7 @@ class LazyTensor:
 
     @property
     def path(self) -> Path:
-        """Of the file that it is in."""
+        """The file that it is in."""
         return self.file.path
 
     def load(
@@ -133,17 +133,17 @@ class HeldTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
+        """The tensor's shape."""
         return tuple(self.tensor.shape)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the numbers."""
+        """The type of the numbers."""
         return self.tensor.dtype
 
     @property
     def nbytes(self) -> int:
-        """Of the tensor in memory."""
+        """How many bytes the tensor takes in memory."""
         return self.tensor.nbytes
 
     @property

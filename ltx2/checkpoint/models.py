@@ -120,7 +120,7 @@ def load_text_projection(checkpoint: Checkpoint, **options: Any) -> TextProjecti
 
 
 def _encoder_width(checkpoint: Checkpoint) -> int | None:
-    """Of the hidden states, by the table of a text encoder under its official or llama.cpp's name."""
+    """The width of the hidden states, by the table of a text encoder under its official or llama.cpp's name."""
     tables = (
         tensor.shape
         for name, tensor in checkpoint.tensors.items()

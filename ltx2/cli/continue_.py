@@ -24,7 +24,7 @@ from .state import load_with_notes
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "continue",
         help="continue a film from its state, or any film from its end",
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     options.check_film(args.out)
     saved = Path(args.save_state or Path(args.out).with_suffix(".state.png"))
     options.check_state(saved)

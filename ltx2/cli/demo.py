@@ -41,7 +41,7 @@ The released models make real pictures, speech and music by the same steps:
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "demo",
         help="make a film with sound on the model that comes along",
@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     begun = time.perf_counter()
     out = Path(args.out)
     _check_folder(out)

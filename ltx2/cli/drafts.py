@@ -15,7 +15,7 @@ LEVELS = 3  # a checkpoint may lie in folders of folders
 
 
 def add_draft_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that make films."""
+    """Add the options of drafts, for verbs that make films."""
     group = parser.add_argument_group("draft")
     group.add_argument(
         "--draft",

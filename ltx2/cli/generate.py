@@ -13,7 +13,7 @@ from .report import Bars, add_json_argument, made_of, print_result
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "generate",
         help="make one clip with sound",
@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     options.check_out(args.out, args.samples)
     if args.save_state:
         options.check_state(args.save_state, args.samples)

@@ -24,7 +24,7 @@ _FIRST_RELEASE = re.compile(r"ltx[-_]?2[-_.](0|19b)", re.IGNORECASE)
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the verb to the command line."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "inspect",
         help="show what a checkpoint, LoRA, GGUF or state file holds",

@@ -206,7 +206,7 @@ def check_device(name: str) -> None:
 
 
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of all verbs that make a segment."""
+    """Add the options of all verbs that make a segment."""
     group = parser.add_argument_group("request")
     group.add_argument(
         "--negative",

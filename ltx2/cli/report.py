@@ -98,7 +98,7 @@ def _is_broken(descriptor: int) -> bool:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """The option of verbs that report."""
+    """Add ``--json``, for verbs that report."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON document")
 
 

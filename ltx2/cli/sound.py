@@ -24,7 +24,7 @@ from .state import load_with_notes
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "sound",
         help="make sound: by itself, for a film, or going on from a state",
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     of_film = of_a_film(args)
     _check(args, of_film)
     before = None if args.start is None or of_film else load_with_notes(args.start, None).state

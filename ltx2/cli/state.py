@@ -16,7 +16,7 @@ _MOST_LETTERS, _MOST_NUMBERS = 1000, 16  # of one value that is printed as it is
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser("state", help="show or convert a continuation state")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, help_text, run in (

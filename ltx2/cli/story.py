@@ -41,7 +41,7 @@ class _Status(argparse.Action):
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """The verb's arguments."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "story",
         help="make a long film from a script",
@@ -163,13 +163,13 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError(
             "--temporal-upsampler doubles the frame rate: add double_rate to the script, or leave it out"
         )
-    wishes = wishes_of(args.redo, args.pick, args.takes, args.bridge)
+    wishes = wishes_of(args.redo, args.pick, args.takes, bridge=args.bridge)
     check_wishes(script, wishes)
     check_workers(args)
     with Bars() as bars, contextlib.ExitStack() as held:
         models = options.load(args, bars)
         script = sized_story(models, script)
-        check_story(models, script, args.draft)
+        check_story(models, script, draft=args.draft)
         jobs = args.workers
         if args.ray is not None:
             shared = held.enter_context(held_folder(args.shared)) if args.shared else None
@@ -188,7 +188,7 @@ def run(args: argparse.Namespace) -> None:
             work=args.work,
             out=args.out,
             identity=_identity(args, models),
-            source=source_of(models, args.draft),
+            source=source_of(models, draft=args.draft),
             options=RunOptions(
                 wishes,
                 jobs,
@@ -224,7 +224,9 @@ def check_workers(args: argparse.Namespace) -> None:
         raise RequestError(f"{args.workers} workers, expected 1 to {MOST_WORKERS}")
 
 
-def wishes_of(redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None, bridge: bool = False) -> Wishes:
+def wishes_of(
+    redo: list[Redo], picks: list[tuple[int, int]], takes: int | None = None, *, bridge: bool = False
+) -> Wishes:
     """What the command line asks of takes. Raises RequestError for a bridge that has no segment, and for two picks of
     one segment."""
     for index, take in picks:

@@ -7,7 +7,7 @@ from ..tiny.write import write_tiny
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "tiny",
         help="write tiny checkpoints with random weights, to try everything without a download",
@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     paths = write_tiny(args.folder, args.version, args.seed)
     roles: dict = {}
     for role, path in paths.items():

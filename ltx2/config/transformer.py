@@ -69,12 +69,12 @@ class TransformerConfig:
 
     @property
     def width(self) -> int:
-        """Of a video token."""
+        """The width of a video token."""
         return self.heads * self.head_dim
 
     @property
     def audio_width(self) -> int:
-        """Of an audio token."""
+        """The width of an audio token."""
         return self.audio_heads * self.audio_head_dim
 
     @property
@@ -99,7 +99,7 @@ class ConnectorConfig:
 
     @property
     def width(self) -> int:
-        """Of a token."""
+        """The width of a token."""
         return self.heads * self.head_dim
 
 

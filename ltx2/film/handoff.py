@@ -320,7 +320,7 @@ def condition_next(
 
 
 def _seed(producer: Provenance | None, handoff: Handoff, index: int) -> int | None:
-    """Of a segment with this index."""
+    """The seed of the segment with this index."""
     if handoff.seed is not None:
         return handoff.seed + index
     return None if producer is None or producer.seed is None else producer.seed + 1

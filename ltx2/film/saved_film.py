@@ -74,7 +74,7 @@ def film_of(state: LTX2ContinuationState) -> SavedFilm | None:
 
 
 def film_in(metadata: Mapping[str, Any]) -> SavedFilm | None:
-    """The same of a state's metadata."""
+    """The same, from a state's metadata."""
     ours = metadata.get(METADATA_KEY)
     found: Any = ours.get(_FILM) if isinstance(ours, dict) else None
     if not isinstance(found, dict):

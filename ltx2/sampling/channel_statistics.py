@@ -15,7 +15,7 @@ _LEAST_DEVIATION = 1e-6
 
 
 def statistics_of(latent: torch.Tensor) -> ChannelStatistics:
-    """Of latents [B, C, F, h, w], over everything but the channels."""
+    """Mean and deviation of latents [B, C, F, h, w], over everything but the channels."""
     values = latent.detach().to("cpu", torch.float32).transpose(0, 1).flatten(1)  # [C, B·F·h·w]
     deviation = values.std(dim=1, correction=0)
     return ChannelStatistics(values.mean(dim=1), deviation, deviation)

@@ -157,12 +157,12 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Of the first clip of the batch."""
+        """The seed of the first clip of the batch."""
         return self.request.seed
 
     @property
     def seeds(self) -> range:
-        """One a clip of the batch."""
+        """The seeds of the batch, one a clip."""
         return range(self.seed, self.seed + self.request.batch_size)
 
     @property

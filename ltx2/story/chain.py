@@ -83,7 +83,7 @@ class StoryResult:
     unused: Unused
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as a JSON object; segments count from 1, and ``state`` is what the last of them leaves."""
+        """The result as a JSON object; segments count from 1, and ``state`` is what the last of them leaves."""
         return {
             "film": str(self.film),
             "written": self.written,

@@ -103,7 +103,7 @@ def nested_overrides(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def check_story(models: Models, script: StoryScript, draft: bool = False) -> None:
+def check_story(models: Models, script: StoryScript, *, draft: bool = False) -> None:
     """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
     if script.drift is not None and script.drift.loudness:
         if script.audio is not None:

@@ -57,11 +57,11 @@ class Beginning(Protocol):
 
     @property
     def film(self) -> FoundFilm:
-        """As it was read for the model."""
+        """The film as it was read for the model."""
 
     @property
     def state(self) -> LTX2ContinuationState:
-        """Made of that, for the first segment."""
+        """The state that was made of it, for the first segment."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class SegmentJob:
         return f"{self.job.settings}; {self.job.geometry}; {self.timing}"
 
 
-def source_of(models: Models, draft: bool = False) -> Source:
+def source_of(models: Models, *, draft: bool = False) -> Source:
     """What a state says about its model: the release, the file that it came from, and whether it was for a draft."""
     release = "" if models.release is None else f"LTX-{models.release.name}"
     return Source(release, Path(models.names[0]).stem if models.names else "", draft)
@@ -66,7 +66,7 @@ def segment_job(
     state; None: as much as the state before carries, or as usual.
     Raises RequestError, CheckpointError and ContinuationError for what cannot work.
     """
-    source = source_of(models, request.draft)
+    source = source_of(models, draft=request.draft)
     if handoff.strength is not None and handoff.drift is not None and handoff.drift.relaxing is not None:
         raise RequestError("a strength and that of drift are both given: keep one of them")
     notes: tuple[str, ...] = ()

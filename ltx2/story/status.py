@@ -50,7 +50,7 @@ class StoryStatus:
         return sum(take.state == state for take in self.takes)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as a JSON object."""
+        """The status as a JSON object."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -124,7 +124,7 @@ class ContextFolder:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files."""
+        """How many bytes all its files take."""
         return sum(size for _, size, _ in self._files())
 
     def _context_path(self, identity: str, prompt: str) -> Path:
@@ -208,7 +208,7 @@ def _context_in(file: CheckpointFile) -> KeptContext:
 
 
 def _content_digest(tensors: Mapping[str, torch.Tensor | None], note: str | None) -> str:
-    """Of everything that is read from a file."""
+    """The digest of everything that is read from a file."""
     digest = hashlib.sha256(json.dumps(note).encode())
     for name in _PARTS:
         tensor = tensors.get(name)

@@ -23,12 +23,12 @@ class TextFiles:
 
     @property
     def key(self) -> str:
-        """Changes with them; no file is opened."""
+        """What changes whenever the files do; no file is opened."""
         return f"text {quick_key(self.files, (_FACTS_VERSION, *self.settings))}"
 
     @property
     def identity(self) -> str:
-        """The same for the same files elsewhere; looks into them."""
+        """What is the same for the same files elsewhere; looks into them."""
         return content_identity(self.files, (_FACTS_VERSION, *self.settings))
 
 

@@ -11,6 +11,7 @@ from ltx2.errors import ContinuationError, RequestError
 from ltx2.film import Handoff, Overlap, capture_state, condition_next, first_segment
 from ltx2.film.drift import DriftControl, DriftReference, control_of, handed_on, read_reference, take_up, with_reference
 from ltx2.film.drift.look import look_of
+from ltx2.film.drift.reference import latent_drift
 from ltx2.sampling.channel_statistics import moved, statistics_of, toward
 from ltx2.values import ChannelStatistics
 
@@ -119,6 +120,13 @@ def test_a_state_keeps_what_its_scene_is_held_to(form, tmp_path):
     # a segment that is made without any of it hands it on
     plain = condition_next(loaded, 17)
     assert np.array_equal(plain.clip.frames, again) and plain.drift_reference.anchor == held.anchor
+
+
+def test_latents_are_held_only_where_that_is_asked_for():
+    assert latent_drift(None) is None and latent_drift(DriftControl(colour=0.5)) is None
+    assert latent_drift(EVERYTHING).reference is None
+    flat = {"look": {"mean": [1, 2, 3], "deviation": [0, 0, 0]}}  # a picture of one colour
+    assert not read_reference({"comfy_ltx2": {"drift": flat}}).look.deviation.any()
 
 
 @pytest.mark.parametrize(

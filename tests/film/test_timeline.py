@@ -13,6 +13,7 @@ from ltx2.clock import parse_fps, samples_of_seconds
 from ltx2.continuation.state import LTX2ContinuationState
 from ltx2.errors import ContinuationError, Ltx2Warning, RequestError
 from ltx2.film import ContextNoise, Handoff, Overlap, Source, capture_state, condition_next
+from ltx2.film.state_content import check_latents
 from ltx2.film.timeline import (
     clock_shift,
     cut_segment,
@@ -350,6 +351,12 @@ def test_states_without_pictures_or_sound():
     _, _, _, state = captured(frames=121)
     sound_only = condition_next(dataclasses.replace(state, video_frames=None), 121)
     assert sound_only.clip is None and sound_only.audio is not None
+    noise = Handoff(noise=ContextNoise(video=0.02, audio=0.1))
+    noisy = condition_next(dataclasses.replace(state, video_frames=None), 121, handoff=noise)
+    assert noisy.clip is None and not torch.equal(noisy.audio.latent, sound_only.audio.latent)
+    silent = condition_next(dataclasses.replace(state, audio_conditioning_num_frames=0), 121, handoff=noise)
+    assert silent.audio is None and silent.clip is not None
+    check_latents(torch.zeros(1, 8, 1, 16))
     for changes in (
         dict(video_frames=None, video_frames_blob_id="a"),
         dict(audio_latents=None, audio_latents_blob_id="a"),

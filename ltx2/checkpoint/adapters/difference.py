@@ -22,14 +22,14 @@ class Kind(Protocol):
 
     @property
     def name(self) -> str:
-        """As people know it: ``LoRA``, ``LoHa``."""
+        """What people call the kind: ``LoRA``, ``LoHa``."""
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
         """The weight that factors of these shapes are for, seen as [out, in] or in full. What they leave open is taken
         from ``wanted``, the weight they are tried on."""
 
     def rank(self, shapes: Mapping[str, Shape]) -> int | None:
-        """Of the factors; None for a kind that has none."""
+        """The rank of the factors; None for a kind that has none."""
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:
         """Change a weight [out, …] of any floating-point type in place. parts: on the weight's device."""
@@ -44,12 +44,12 @@ class Difference:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Of its factors, by name."""
+        """The shapes of its factors, by name."""
         return {name: tuple(part.shape) for name, part in self.parts.items()}
 
     @property
     def rank(self) -> int | None:
-        """Of its factors; None for a kind that has none."""
+        """The rank of its factors; None for a kind that has none."""
         return self.kind.rank(self.shapes)
 
     @property
@@ -58,7 +58,7 @@ class Difference:
         return float(getattr(self.kind, "scale", 1.0))
 
     def weight_shape(self, wanted: Shape = ()) -> Shape:
-        """Of the weight that it is for; see :meth:`Kind.weight_shape`."""
+        """The shape of the weight that it changes; see :meth:`Kind.weight_shape`."""
         return self.kind.weight_shape(self.shapes, tuple(wanted))
 
     def fits(self, shape: Shape) -> bool:

@@ -37,7 +37,7 @@ class Decomposed:
 
     @property
     def name(self) -> str:
-        """As people know it; see Kind."""
+        """What people call it; see Kind."""
         return "DoRA" if self.inner.name == "LoRA" else f"{self.inner.name} with DoRA"
 
     def weight_shape(self, shapes: Mapping[str, Shape], wanted: Shape) -> Shape:
@@ -50,7 +50,7 @@ class Decomposed:
         return (rows if rows == length else length, *rest)
 
     def rank(self, shapes: Mapping[str, Shape]) -> int | None:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return self.inner.rank(shapes)
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

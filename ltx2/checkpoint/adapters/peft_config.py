@@ -44,7 +44,7 @@ class PeftConfig:
     ranks: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, module: str) -> Alpha:
-        """Of a module by its name in the file, without the component."""
+        """The alpha and rank of a module, by its name in the file without the component."""
         alpha, rank = (
             next((value for pattern, value in patterns.items() if _matches(pattern, module)), general)
             for patterns, general in ((self.alphas, self.alpha), (self.ranks, self.rank))
@@ -60,7 +60,7 @@ class PeftConfigs:
     notes: tuple[str, ...] = ()
 
     def alpha_of(self, module: str) -> Alpha:
-        """Of a module by its name in the file, whatever stands in front of it."""
+        """The alpha of a module, by its name in the file, whatever stands in front of it."""
         module = module.removeprefix("base_model.model.")
         first, _, rest = module.partition(".")
         own = self.by_component.get(first)

@@ -33,7 +33,7 @@ class Gguf:
 
     @property
     def name(self) -> str:
-        """For people; see Form."""
+        """What people call it; see Form."""
         return self.block.name
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:

@@ -63,12 +63,12 @@ class QuantizedLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """As it is stored."""
+        """The weight as it is stored."""
         return self._kept["weight"].weight
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """As it is stored, or None."""
+        """The bias as it is stored, or None."""
         return self._kept["weight"].bias
 
     @property

@@ -26,7 +26,7 @@ class Form(Protocol):
 
     @property
     def name(self) -> str:
-        """For people: ``fp8 (e4m3)``, ``Q4_K``."""
+        """What people call the form: ``fp8 (e4m3)``, ``Q4_K``."""
 
     @property
     def pads_to(self) -> int:
@@ -58,12 +58,12 @@ class QuantizedTensor:
 
     @property
     def path(self) -> Path:
-        """Of the file that it is in."""
+        """The file that it is in."""
         return self.parts["weight"].path
 
     @property
     def nbytes(self) -> int:
-        """Of all its parts in the file."""
+        """How many bytes all its parts take in the file."""
         return sum(part.nbytes for part in self.parts.values())
 
     @property

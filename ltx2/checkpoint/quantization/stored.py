@@ -25,12 +25,12 @@ class StoredWeight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As it is stored, which may be packed."""
+        """The shape as stored, which may be packed."""
         return self.tensor.shape
 
     @property
     def rows(self) -> int:
-        """Of the weight; a scalar has one."""
+        """How many rows the weight has; a scalar has one."""
         return self.shape[0] if self.shape else 1
 
     def option(self, key: str, default: Any = None) -> Any:

@@ -17,7 +17,7 @@ from .voices import add_voice_arguments, with_voice
 
 
 def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
-    """Models, and everything that may be asked of a clip."""
+    """Add the options of models, and of everything that may be asked of a clip."""
     options.add_model_arguments(parser)
     add_draft_arguments(parser)
     options.add_request_arguments(parser)

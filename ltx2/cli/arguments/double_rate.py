@@ -8,7 +8,7 @@ from ...stages.request import Request
 
 
 def add_double_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that make films."""
+    """Add the options of the doubled frame rate, for verbs that make films."""
     group = parser.add_argument_group("frame rate (experimental)")
     group.add_argument(
         "--double-rate",

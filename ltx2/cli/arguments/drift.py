@@ -10,7 +10,7 @@ from .. import options
 
 
 def add_drift_argument(parser: argparse.ArgumentParser) -> None:
-    """The option of the verbs whose segments go on from others."""
+    """Add ``--drift``, for verbs whose segments go on from others."""
     parser.add_argument(
         "--drift",
         action="append",

@@ -16,7 +16,7 @@ from .. import options
 
 
 def add_enhance_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that make clips."""
+    """Add the options of fuller prompts, for verbs that make clips."""
     group = parser.add_argument_group("prompt")
     group.add_argument(
         "--enhance",

@@ -15,7 +15,7 @@ from .. import options
 
 
 def add_reference_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that make a segment."""
+    """Add the options of references, for verbs that make a segment."""
     group = parser.add_argument_group("reference video (with an IC-LoRA, see --lora)")
     group.add_argument(
         "--reference",

@@ -26,7 +26,7 @@ def strengths(text: str) -> tuple[float, float]:
 
 
 def add_setting_arguments(group: argparse._ArgumentGroup) -> None:
-    """Options of single settings that hold for both stages."""
+    """Add the options of single settings that hold for both stages."""
     group.add_argument(
         "--nag",
         type=number,

@@ -9,7 +9,7 @@ from ...stages.request import Request
 
 
 def add_slot_arguments(parser: argparse.ArgumentParser) -> None:
-    """The option of the verbs that make a segment."""
+    """Add the option of keyframe slots, for verbs that make a segment."""
     parser.add_argument(
         "--keyframe-slots",
         type=slots_from,

@@ -17,7 +17,7 @@ _UNITS = {"": 1, "B": 1} | {
 
 
 def add_memory_arguments(group: argparse._ArgumentGroup) -> None:
-    """Where networks lie while they work."""
+    """Add the options of where networks lie while they work."""
     group.add_argument(
         "--offload",
         choices=OFFLOADS,
@@ -35,7 +35,7 @@ def add_memory_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_cache_arguments(group: argparse._ArgumentGroup) -> None:
-    """Options of every verb that reads prompts."""
+    """Add the options of the prompt cache, for verbs that read prompts."""
     group.add_argument(
         "--cache",
         metavar="DIR",
@@ -50,7 +50,7 @@ def add_cache_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_compile_argument(group: argparse._ArgumentGroup) -> None:
-    """The option of all verbs that denoise."""
+    """Add ``--compile``, for verbs that denoise."""
     group.add_argument(
         "--compile",
         action="store_true",
@@ -66,7 +66,7 @@ def check_compile_argument(args: argparse.Namespace) -> None:
 
 
 def add_attention_argument(group: argparse._ArgumentGroup) -> None:
-    """How networks of tokens attend."""
+    """Add ``--attention``, the kernel that networks of tokens attend with."""
     group.add_argument(
         "--attention",
         default=SDPA,

@@ -11,7 +11,7 @@ from .. import options
 
 
 def add_voice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that make a segment."""
+    """Add the options of reference voices, for verbs that make a segment."""
     group = parser.add_argument_group("reference voice (with an ID-LoRA, see --lora)")
     group.add_argument(
         "--voice", metavar="FILE", help="about 5 s of speech, a sound or a film: people speak with this voice"

@@ -10,7 +10,7 @@ from ..report import Bars, add_json_argument, made_of, print_result
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "dub",
         help="have a film spoken anew, in its own voice",
@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     options.check_film(args.out)
     given = {"audio": args.audio, "seconds": args.seconds, "frames": args.frames, "fps": args.fps, "image": args.image}
     for name, value in given.items():

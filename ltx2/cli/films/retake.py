@@ -14,7 +14,7 @@ _CRF = 10  # what stays of a picture that has to be encoded again is hardly to b
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Tell the command line of this verb."""
+    """Add the verb and its options to the command line."""
     parser = subparsers.add_parser(
         "retake",
         help="make a part of a film anew",
@@ -55,7 +55,7 @@ def part_of(args: argparse.Namespace) -> Part:
 
 
 def run(args: argparse.Namespace) -> None:
-    """What the verb does. Raises Ltx2Error."""
+    """Run the verb. Raises Ltx2Error."""
     options.check_film(args.out)
     part = part_of(args)
     given = {"audio": args.audio, "seconds": args.seconds, "frames": args.frames, "fps": args.fps, "image": args.image}

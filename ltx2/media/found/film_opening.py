@@ -259,7 +259,7 @@ def sound_behind(
 
 
 def _encoded(source: Path, path: Path, head: NewHead, info: VideoInfo, how: tuple[float, dict]) -> None:
-    """All of it encoded: the new part, then the film's own frames and sound."""
+    """The whole film encoded: the new part, then the film's own frames and sound."""
     rate, channels = kind = track_format(info, head.sound)
     height, width = info.height // 2 * 2, info.width // 2 * 2  # even, as H.264 needs it
     with VideoWriter(

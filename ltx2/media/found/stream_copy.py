@@ -44,7 +44,7 @@ class PictureCopy:
 
     @property
     def header(self) -> bytes:
-        """Of the track: the parameter sets of both."""
+        """The header of the track: the parameter sets of both."""
         return with_more(*self.sets)
 
 

@@ -230,7 +230,7 @@ class ResBlocks(nn.Module):
         )
 
     def embedding(self, timestep: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """Of a timestep [B], where the blocks take one: [B, 4C]."""
+        """The embedding of a timestep [B], where the blocks take one: [B, 4C]."""
         return None if timestep is None else self.time_embedder(timestep, dtype)
 
 

@@ -75,7 +75,7 @@ class BlockBytes:
 
     @property
     def stored_bytes(self) -> int:
-        """Of the block in main memory."""
+        """How many bytes the block takes in main memory."""
         return self.plain_bytes + self.packed_bytes
 
     def dequantize(self, slot: torch.Tensor) -> None:

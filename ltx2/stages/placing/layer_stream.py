@@ -199,5 +199,5 @@ def _emptied(shell: nn.Module) -> None:
 
 
 def stored_bytes(network: nn.Module) -> int:
-    """Of all blocks of a network in main memory."""
+    """How many bytes all blocks of a network take in main memory."""
     return sum(tensor.nbytes for tensor in (blocks_of(network) or nn.ModuleList()).parameters())

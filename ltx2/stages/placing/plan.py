@@ -67,12 +67,12 @@ class Sizes:
 
     @property
     def transformer(self) -> int:
-        """All of it."""
+        """The bytes of the whole transformer."""
         return sum(self.blocks) + self.outer
 
     @property
     def everything(self) -> int:
-        """Of all networks."""
+        """The bytes of all networks."""
         return self.transformer + self.text + self.video_decoder + sum(self.around.values())
 
 
@@ -158,15 +158,15 @@ def _peak(sizes: Sizes, clip: LargestClip, offload: str) -> int:
 
 
 def _streamed(sizes: Sizes, resident: int = 0) -> int:
-    """Of the transformer on the device while its blocks come one by one, but for some that stay."""
+    """The bytes of the transformer that are on the device while its blocks come one by one, but for some that stay."""
     come = set(coming(len(sizes.blocks), resident))
     stay = sum(size for index, size in enumerate(sizes.blocks) if index not in come)
     return sizes.outer + stay + slots_bytes(sizes.blocks, sizes.slot)
 
 
 def slots_bytes(blocks: Iterable[int], slot: int) -> int:
-    """Of the places that blocks come to: of the largest as it computes, and beside each one for stored bytes, where
-    there are blocks that are stored in fewer."""
+    """The bytes of the places that blocks come to: each holds the largest block as it computes, and beside it stored
+    bytes, where there are blocks that are stored in fewer."""
     return SLOTS * (slot + max((block for block in blocks if block < slot), default=0))
 
 

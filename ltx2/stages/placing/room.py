@@ -34,7 +34,7 @@ def room_notes(models: Any, job: Any) -> tuple[str, ...]:
 
 
 def tokens_of(job: Any) -> int:
-    """Of the largest pass of a job."""
+    """How many tokens the largest pass of a job has."""
     return max(doubling_tokens(job.geometry, job.settings.rounds), *(stage.tokens for stage in job.stages))
 
 

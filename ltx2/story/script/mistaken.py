@@ -25,7 +25,7 @@ def is_setting(key: str, value: str | None, known: tuple[str, ...]) -> bool:
     return name in known and (name in _ALWAYS or bool(_VALUE.match(_bare(value or ""))))
 
 
-def refuse_setting(line: str, number: int, name: str, keys: tuple[str, ...], first_of_all: bool = False) -> None:
+def refuse_setting(line: str, number: int, name: str, keys: tuple[str, ...], *, first_of_all: bool = False) -> None:
     """Raise StoryError for a line (of this number, from 1) that is about to become a prompt and is none.
 
     name: what errors call the script. keys: all entries that there are. first_of_all: the line is the script's first.

@@ -237,7 +237,7 @@ def parse_script(
     reader = Reader(shown(path))
     found = read_tree(text, reader)
     files = ScriptFiles(reader, find_image or beside(path), image_place)
-    start = read_start(reader, found.get("start"), files.file, look)
+    start = read_start(reader, found.get("start"), files.file, look=look)
     fps = reader.value(found, "fps", Fraction(24) if start is None else start.fps, values.fps)
     no_size: tuple[int | None, int | None] = None, None
     size = reader.value(found, "size", no_size, values.size)

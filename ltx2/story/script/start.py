@@ -40,7 +40,7 @@ class StoryStart:
 
 
 def read_start(
-    reader: Reader, node: Node | None, find: Callable[[Node, str, str], Path], look: bool = True
+    reader: Reader, node: Node | None, find: Callable[[Node, str, str], Path], *, look: bool = True
 ) -> StoryStart | None:
     """The film that a script names. find: the file of a name, by the node that says it and what errors call it; look:
     whether the file is opened. Raises StoryError for what is no film, or shorter than what it is to give."""

@@ -134,7 +134,7 @@ class _Typed:
 
     def _refuse_setting(self, number: int, first: bool = False) -> None:
         keys = self.story_keys + self.segment_keys
-        refuse_setting(self.source[number], number + 1, self.name, keys, first)
+        refuse_setting(self.source[number], number + 1, self.name, keys, first_of_all=first)
 
     def _refuse_deeper(self, number: int, above: str) -> None:
         refuse_deeper(self.source[number], number + 1, self.name, self.segment_keys, self.story_keys, above)

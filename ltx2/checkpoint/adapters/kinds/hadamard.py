@@ -21,7 +21,7 @@ class Hadamard:
         return shapes["w1_a"][0], shapes["w1_b"][1]
 
     def rank(self, shapes: Mapping[str, Shape]) -> int:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return shapes["w1_b"][0]
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

@@ -24,7 +24,7 @@ class Kronecker:
         return rows * more_rows, columns * more_columns
 
     def rank(self, shapes: Mapping[str, Shape]) -> int | None:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return next((shapes[name][0] for name in ("w2_b", "w1_b") if name in shapes), None)
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

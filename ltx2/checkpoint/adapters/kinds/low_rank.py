@@ -26,7 +26,7 @@ class LowRank:
         return shapes["up"][0], math.prod(shapes["down"][1:])
 
     def rank(self, shapes: Mapping[str, Shape]) -> int:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return shapes["down"][0]
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

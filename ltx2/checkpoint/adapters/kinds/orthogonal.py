@@ -24,7 +24,7 @@ class Orthogonal:
         return shapes["blocks"][0] * shapes["blocks"][1], *wanted[1:]
 
     def rank(self, shapes: Mapping[str, Shape]) -> None:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return None
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

@@ -21,7 +21,7 @@ class Whole:
         return shapes["difference"]
 
     def rank(self, shapes: Mapping[str, Shape]) -> None:
-        """Of the factors; see Kind."""
+        """The rank of the factors; see Kind."""
         return None
 
     def apply(self, weight: torch.Tensor, parts: Parts, strength: float) -> None:

@@ -20,7 +20,7 @@ class Fp8:
 
     @property
     def name(self) -> str:
-        """For people; see Form."""
+        """What people call it; see Form."""
         return f"fp8 ({self.stored[3:].lower()})"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:

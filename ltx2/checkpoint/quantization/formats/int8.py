@@ -21,7 +21,7 @@ class Int8:
 
     @property
     def name(self) -> str:
-        """For people; see Form."""
+        """What people call it; see Form."""
         return "int8" if self.rotated is None else f"int8 convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:

@@ -18,7 +18,7 @@ class W4a4:
 
     @property
     def name(self) -> str:
-        """For people; see Form."""
+        """What people call it; see Form."""
         return f"int4 convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:

@@ -28,7 +28,7 @@ class W4a8:
 
     @property
     def name(self) -> str:
-        """For people; see Form."""
+        """What people call it; see Form."""
         return f"int{self.bits} on int8, convrot {self.rotated}"
 
     def fill(self, out: torch.Tensor, parts: Parts) -> None:
