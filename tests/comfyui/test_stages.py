@@ -111,7 +111,7 @@ def test_a_segment_continues_a_state(run, loaded):  # noqa: F811
 def test_a_clip_that_reaches_too_far_is_noted_where_its_length_is_chosen(run):
     made = run("PrepareLatent", **{**SMALL, "length": 489})
     assert any("reaches 20.38 s" in line for line in made.ui["text"])
-    assert not any("reaches" in line for line in run("PrepareLatent", **SMALL).ui["text"])
+    assert not run("PrepareLatent", **SMALL).ui
 
 
 def test_stage_nodes_and_generate_hold_a_look_alike(run, loaded):  # noqa: F811
