@@ -26,6 +26,17 @@ from .state import ContinuationState, LTX2ContinuationState, envelope_of, read_d
 from .stores.blobs import BlobStore
 from .strict_json import shown, write_json
 
+_BLANKS = 4096  # may stand in front of a document
+# How a text begins that an editor or a shell has written again; the longer ones first.
+_ENCODINGS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    b"{\0": "utf-16-le",
+    b"\0{": "utf-16-be",
+}
 FORMS = ("folder", "safetensors", "card", "json")
 _FORM_OF_SUFFIX = {".png": "card", ".safetensors": "safetensors", ".json": "json"}
 # ComfyUI takes uploads up to this size unless it is told otherwise.
@@ -217,10 +228,29 @@ def _read_parts(data: bytes, name: str, strict: bool, limits: StateLimits) -> tu
         for start, what in _OTHER_FILES.items():
             if data.startswith(start):
                 raise ContinuationError(f"{name} is {what}, expected a state as .png, .safetensors, .json or folder")
-        if data[:4096].lstrip()[:1] == b"{":
+        if data[:4] == PNG_SIGNATURE[:4]:
+            raise ContinuationError(
+                f"{name} is a PNG whose line ends were changed on its way, as of a text: send the file as it is"
+            )
+        data = _as_utf8(data)
+        if data[:_BLANKS].lstrip()[:1] == b"{":
             document = read_document(data, name, strict=strict, limits=limits)
             return "json", ReadParts(envelope_of(document, name), None, own_texts(document, limits))
+        if name.lower().endswith(".json"):
+            raise ContinuationError(f"{name} is no JSON of a state, expected an object that begins with {{")
     return "safetensors", read_tensor_file(data, name, limits)
+
+
+def _as_utf8(data: bytes) -> bytes:
+    """A JSON text of another encoding, or with a mark of its encoding in front, as JSON has to be; else the bytes as
+    they are."""
+    for start, encoding in _ENCODINGS.items():
+        if data.startswith(start):
+            try:
+                return data.decode(encoding).removeprefix("\ufeff").encode("utf-8")
+            except UnicodeError:
+                return data
+    return data
 
 
 def _looks_like_safetensors(data: bytes) -> bool:

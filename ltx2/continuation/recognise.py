@@ -77,4 +77,6 @@ def _is_document(file, size: int) -> bool:
     start = file.read(_JSON_BYTES)
     file.seek(max(size - _JSON_BYTES, 0))
     kind = f'"{LTX2_CONTINUATION_KIND}"'.encode()
-    return start.lstrip()[:1] == b"{" and (kind in start or kind in file.read(_JSON_BYTES))
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and (
+        kind in start or kind in file.read(_JSON_BYTES)
+    )

@@ -33,6 +33,7 @@ from ltx2.continuation import (
 from ltx2.continuation.attachments import FORMS
 from ltx2.continuation.forms.tensor_file import content_sha256
 from ltx2.continuation.frame_files import decode_frame, encode_png
+from ltx2.continuation.recognise import holds_state
 from ltx2.continuation.tensors import read_tensors
 from ltx2.errors import BlobNotFoundError, ContinuationError, Ltx2Error, Ltx2Warning
 
@@ -471,3 +472,25 @@ def test_a_state_saved_over_a_mapped_file_leaves_the_mapping_whole(tmp_path):
         save_attachment(dataclasses.replace(full_state(), audio_latents=full_state().audio_latents * 0), path)
         assert torch.equal(latents, full_state().audio_latents)
     assert not load_attachment(path).state.audio_latents.any()
+
+
+@pytest.mark.parametrize("encoding", ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"))
+@pytest.mark.parametrize("line_end", ("\n", "\r\n"))
+def test_a_document_that_an_editor_wrote_again(tmp_path, encoding, line_end):
+    """With marks, in another encoding, with other line ends: the same state, and one that a list of files shows."""
+    state = full_state()
+    text = json.dumps(json.loads(attachment_bytes(state, "json")), indent=1).replace("\n", line_end)
+    (tmp_path / "s.json").write_bytes(text.encode(encoding))
+    found = load_attachment(tmp_path / "s.json")
+    assert found.form == "json" and described(found.state) == described(state)
+    assert holds_state(tmp_path / "s.json") or not encoding.startswith("utf-8")
+
+
+def test_what_a_transfer_as_text_leaves_is_named(tmp_path):
+    card = attachment_bytes(full_state(), "card")
+    for data in (card.replace(b"\r\n", b"\n"), card.replace(b"\n", b"\r\n"), card[:4] + b"\n" + card[6:]):
+        with pytest.raises(ContinuationError, match="a PNG whose line ends were changed on its way"):
+            load_attachment_bytes(data, "a.png")
+    for text in ("[1]", "null", '"a"', "12", " "):
+        with pytest.raises(ContinuationError, match=r"a.json is no JSON of a state, expected an object that begins"):
+            load_attachment_bytes(text.encode(), "a.json")
