@@ -1,9 +1,12 @@
 """``python -m ltx2`` is the ``ltx2`` command."""
 
+import os
 import signal
 import sys
 
 INTERRUPTED, ALARM_SECONDS = 130, 8.0
+# as in parallel.ranks, which is not there yet when it is asked for
+LAUNCHER_VARIABLE = "LTX2_RANKS_LAUNCHER"
 
 
 def main() -> int:
@@ -13,7 +16,8 @@ def main() -> int:
 
         status = run()
     except KeyboardInterrupt:
-        sys.stderr.write("ltx2: interrupted\n")
+        if LAUNCHER_VARIABLE not in os.environ:  # the launcher says it, once for all
+            sys.stderr.write("ltx2: interrupted\n")
         status = INTERRUPTED
     if status == INTERRUPTED and hasattr(signal, "setitimer"):
         # the system ends the process, whatever a library's threads still do as the interpreter closes

@@ -48,7 +48,7 @@ def _run(argv: list[str] | None) -> int:
     except (Ltx2Error, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and is_unread():
             return UNREAD
-        lost = isinstance(error, RuntimeError) and is_lost_rank(error)
+        lost = is_lost_rank(error)
         told = "another rank of the run has ended: see what it printed" if lost else sentence_of(error)
         if told is None:
             raise

@@ -10,7 +10,7 @@ import torch
 from .. import mini
 from ..checkpoint.models import transformer_heads
 from ..checkpoint.reader import open_checkpoint
-from ..errors import Ltx2Error, RequestError
+from ..errors import RequestError, sentence_of
 from ..parallel.launch import launch
 from ..parallel.ranks import Ranks, backend_of, follows, given_ranks, joined
 from ..parallel.together import Driver, check_size, follow
@@ -40,7 +40,7 @@ def run_verb(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def is_lost_rank(error: BaseException) -> bool:
     """Whether a collective broke because another process of the run is gone."""
-    if (given_ranks() or 1) == 1:
+    if not isinstance(error, RuntimeError) or (given_ranks() or 1) == 1:
         return False
     text = str(error)
     return type(error).__name__.startswith("Dist") or any(word in text for word in ("gloo", "NCCL", "Connection"))
@@ -79,7 +79,10 @@ def _follow(args, ranks: Ranks) -> int:
         if hasattr(args, "before_loading"):
             args.before_loading(args)
         follow(options.load(args), ranks)
-    except Ltx2Error as error:
-        print(f"ltx2: rank {ranks.rank}: {error}", file=sys.stderr)
+    except Exception as error:
+        told = None if is_lost_rank(error) else sentence_of(error)
+        if told is None:
+            raise
+        print(f"ltx2: rank {ranks.rank}: {told}", file=sys.stderr)
         return 1
     return 0

@@ -148,14 +148,14 @@ def set_up(setup: bytes) -> Callable[[bytes], bytes]:
 def _left_request(request: bytes, exchange: Path) -> Path:
     """A request as a file in a folder, named by its content; the same may be asked for by several at once."""
     path = exchange / f"{hashlib.sha256(request).hexdigest()}-{uuid.uuid4().hex}"
-    with as_story_error(f"a request cannot be left in {shown(exchange)}"):
+    with as_story_error(f"a request cannot be left in {shown(exchange.parent)}"):
         path.write_bytes(request)
     return path
 
 
 def _request(exchange: Path, name: str) -> bytes:
     """A request that lies in a folder. Raises StoryError where it is not there whole."""
-    with as_story_error(f"{platform.node()} does not see the requests in {shown(exchange)}"):
+    with as_story_error(f"{platform.node()} does not see the requests in {shown(exchange.parent)}"):
         found = (exchange / name).read_bytes()
     if hashlib.sha256(found).hexdigest() != name.partition("-")[0]:
         raise StoryError(f"a request came damaged to {platform.node()}: run the story again")
@@ -165,7 +165,7 @@ def _request(exchange: Path, name: str) -> bytes:
 def _left(frames: Iterable[np.ndarray], exchange: Path) -> dict[str, Any]:
     """Frames as a file in a folder, and what finds them there."""
     digest, shape, temp = hashlib.sha256(), [0, 0, 0, 3], exchange / f"{uuid.uuid4().hex}.part"
-    with as_story_error(f"frames cannot be left in {shown(exchange)}"), contextlib.ExitStack() as undone:
+    with as_story_error(f"frames cannot be left in {shown(exchange.parent)}"), contextlib.ExitStack() as undone:
         undone.callback(temp.unlink, missing_ok=True)  # a full disk needs the room
         with open(temp, "wb") as file:
             for piece in frames:

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+from ltx2 import __main__
 from ltx2.parallel import launch
 from ltx2.parallel.launch import _asked_to_end, _end, _wait
 from ltx2.parallel.parents import INTERRUPTED, LOST
+from ltx2.parallel.ranks import LAUNCHER_VARIABLE
 
 from .processes import ROOT
 
@@ -59,6 +61,10 @@ def test_ranks_that_ignore_every_request_are_ended_at_the_first_signal(number):
     finally:
         signal.signal(signal.SIGINT, hearing)
     assert said == ["interrupted"] and [rank.returncode for rank in ranks] == [-signal.SIGKILL] * 2
+
+
+def test_a_rank_knows_its_launcher_before_anything_is_imported():
+    assert __main__.LAUNCHER_VARIABLE == LAUNCHER_VARIABLE
 
 
 class Seen:
