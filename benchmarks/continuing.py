@@ -1,9 +1,10 @@
 """What it costs to go on: segments that start from the one before, beside first ones with as many frames.
 
 ``python -m benchmarks.continuing [--rounds N]`` makes both by turns, in one process with networks loaded once. First
-whole segments of the demonstration model, whose clips have 84 tokens, stage by stage; then one step of a transformer in
-LTX-2.3's layout (6 layers, 8 heads of 64) at sizes of real clips. A continuation has the tokens of a first segment, of
-which the first two latent frames are known, and besides encodes the frames that it starts from.
+whole segments of the demonstration model, whose clips have 84 tokens of the picture, stage by stage; then one step of a
+transformer in LTX-2.3's layout (6 layers, 8 heads of 64) at sizes of real clips, with as many tokens on both sides. A
+whole continuation has the picture's tokens of a first segment, of which the first two latent frames are known, more
+tokens of the sound, of which it takes up a longer piece, and besides encodes the frames that it starts from.
 """
 
 import argparse
@@ -37,6 +38,7 @@ SIZES = {
     "audio_out_channels": 128,
     "audio_context_width": 256,
 }
+TOKENS = ("tokens of the picture", "tokens of the sound")
 KNOWN = 2 / 16  # of the latent frames of 121 frames: nine frames of the segment before
 
 
@@ -59,6 +61,10 @@ def main() -> None:
             kind.append(seconds)
     print("| stage | first s | continuing s | ratio |\n|---|---|---|---|")
     for stage in [*first[0], "all", "all but conditioning"]:
+        if stage in TOKENS:
+            one, other = (each[-1][stage] for each in (first, after))
+            print(f"| {stage} | {one} | {other} | {other / one:.2f} |")
+            continue
         one, other = (statistics.median(_of(stage, each) for each in kind) for kind in (first, after))
         print(f"| {stage} | {one:.3f} | {other:.3f} | {other / one if one > 1e-3 else float('nan'):.2f} |")
 
@@ -110,14 +116,20 @@ def _steps(tokens: int, rounds: int) -> list[tuple[float, float]]:
 def _of(stage: str, seconds: dict[str, float]) -> float:
     if stage in seconds:
         return seconds[stage]
-    return sum(spent for name, spent in seconds.items() if stage == "all" or name != "conditioning")
+    left_out = () if stage == "all" else ("conditioning",)
+    return sum(spent for name, spent in seconds.items() if name not in (*TOKENS, *left_out))
 
 
 def _segment(models, prompt: str, state):
     begun = time.process_time()
     made = segment_job(models, Request(prompt=prompt, frames=FRAMES, fps=FPS, seed=10), state)
     planned = time.process_time() - begun
+    tokens: list[int] = []
+    counting = models.transformer.register_forward_pre_hook(
+        lambda _, given: tokens.extend(stream.latent.shape[1] for stream in given[:2])
+    )
     segment = generate(models, made.job)
+    counting.remove()
     begun = time.process_time()
     last = LastFrames(made.overlap.video_frames)
     for _ in last.watch(segment.frames()):
@@ -125,7 +137,7 @@ def _segment(models, prompt: str, state):
     decoded = time.process_time()
     seconds = {"planning": planned, **segment.seconds, "video decoding": decoded - begun}
     after = state_after(made, segment, last.frames)
-    return seconds | {"state": time.process_time() - decoded}, after
+    return seconds | {"state": time.process_time() - decoded, **dict(zip(TOKENS, tokens))}, after
 
 
 if __name__ == "__main__":

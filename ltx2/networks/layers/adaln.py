@@ -7,6 +7,7 @@ are processed: nothing as large as tokens × rows × width ever exists.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,10 +151,12 @@ def modulated_norms(
         part, row = norm(x), pieces[0].row
         return [torch.addcmul(shift[row], part, factor[row]) for factor, shift in modulations]
     outs = [torch.empty_like(x) for _ in modulations]
-    for tokens, row in _slices(pieces, tokens_at_once(x)):
-        part = norm(x[:, tokens])
-        for out, (factor, shift) in zip(outs, modulations):
-            torch.addcmul(shift[row], part, factor[row], out=out[:, tokens])
+    # few enough to be worked on at once are normed at once, whatever their timesteps
+    known = norm(x) if x.shape[1] <= tokens_at_once(x) else None
+    for row, part, *parts in _parts(pieces, [x if known is None else known, *outs]):
+        normed = norm(part) if known is None else part
+        for out, (factor, shift) in zip(parts, modulations):
+            torch.addcmul(shift[row], normed, factor[row], out=out)
     return outs
 
 
@@ -170,16 +173,24 @@ def add_gated(x: torch.Tensor, update: torch.Tensor, pieces: Sequence[Modulation
         x.addcmul_(update, gate[pieces[0].row])
         return
     # nothing lies between: only rows that are looked up token by token are made for some at a time
-    for tokens, row in _slices(pieces, tokens_at_once(x), whole=True):
-        x[:, tokens].addcmul_(update[:, tokens], gate[row])
+    for row, part, change in _parts(pieces, [x, update], whole=True):
+        part.addcmul_(change, gate[row])
 
 
-def _slices(pieces: Sequence[ModulationPiece], step: int, *, whole: bool = False) -> Iterator[tuple[slice, Row]]:
-    """Tokens of at most ``step``, and their rows; whole: pieces that share a row stay in one."""
+def _parts(
+    pieces: Sequence[ModulationPiece], tensors: Sequence[torch.Tensor], *, whole: bool = False
+) -> Iterator[tuple[Any, ...]]:
+    """Rows, and the tokens of each tensor [B, T, D] that they are of, as many as are worked on at once; whole: pieces
+    that share a row stay in one."""
+    step = tokens_at_once(tensors[0])
+    if tensors[0].shape[1] <= step:
+        counts = [piece.tokens.stop - piece.tokens.start for piece in pieces]
+        yield from zip((piece.row for piece in pieces), *(tensor.split(counts, 1) for tensor in tensors))
+        return
     for piece in pieces:
         first, last = piece.tokens.start, piece.tokens.stop
         shared = isinstance(piece.row, int) or piece.row.shape[1] == 1
         size = last - first if whole and shared else step
         for start in range(first, last, size):
             stop = min(start + size, last)
-            yield slice(start, stop), piece.part(start, stop)
+            yield piece.part(start, stop), *(tensor[:, start:stop] for tensor in tensors)

@@ -43,3 +43,22 @@ def test_sinusoid_is_cosines_then_sines():
     assert s[0].tolist() == [1.0] * 128 + [0.0] * 128
     angle = torch.tensor(500.0)
     torch.testing.assert_close(s[1, [0, 128]], torch.stack([angle.cos(), angle.sin()]))
+
+
+@pytest.mark.parametrize("at_once", [5, 12])
+def test_runs_of_other_timesteps_are_bit_for_bit_as_if_each_were_alone(at_once, monkeypatch):
+    monkeypatch.setattr(slices, "ON_CPU", at_once)
+    generator = torch.Generator().manual_seed(2)
+    x, update = (torch.randn(2, 12, 16, generator=generator) for _ in range(2))
+    shift, factor, gate = torch.randn(3, 2, 16, generator=generator)
+    pieces = adaln.distinct_timesteps(torch.tensor([[0.0] * 5 + [0.7] * 7]), 12).pieces
+    assert [piece.tokens for piece in pieces] == [slice(0, 5), slice(5, 12)]
+    found, changed = adaln.modulated_norm(x, pieces, factor, shift, 1e-6), x.clone()
+    adaln.add_gated(changed, update, pieces, gate)
+    for row, run in enumerate((slice(0, 5), slice(5, 12))):
+        (alone,) = adaln.distinct_timesteps(torch.full((1, 1), 0.5), run.stop - run.start).pieces
+        rows = (factor[row : row + 1], shift[row : row + 1])
+        assert torch.equal(found[:, run], adaln.modulated_norm(x[:, run].contiguous(), [alone], *rows, 1e-6))
+        expected = x[:, run].clone()
+        adaln.add_gated(expected, update[:, run].contiguous(), [alone], gate[row : row + 1])
+        assert torch.equal(changed[:, run], expected)
