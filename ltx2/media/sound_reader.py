@@ -18,8 +18,12 @@ from .sound_frames import samples_of
 
 _PREROLL_SECONDS = 1  # a sound decoder is exact only after a moment of run-up
 _JUMP_SECONDS = Fraction(1, 100)  # times that jump further mean silence; less is the container's or a device's rounding
-_JUNK_SECONDS = Fraction(1, 5)  # what cannot be decoded at the end of a track may be this long: tags, a block cut off
+_RESTART_SECONDS = 1  # times that fall back so far have begun anew, as where files were put one behind the other
+_JUNK_SECONDS = Fraction(1, 5)  # what cannot be decoded may be this long: tags, a broken block
 _LONGEST_SILENCE_SECONDS = 3600
+_RATES = 1000, 768_000  # samples per second
+_LOUDEST = 100.0  # 40 dB above full scale: surely meant otherwise
+_CLIPPED = 1.5  # what codecs overshoot is less
 _PIECE_SAMPLES = 1 << 16
 
 
@@ -39,6 +43,8 @@ def iterate_sound(
         rate, channels = track.rate, track.channels
         if not rate or not channels:
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
+        if not _RATES[0] <= rate <= _RATES[1]:
+            raise MediaError(f"{shown(path)} states {rate} samples per second, expected {_RATES[0]} to {_RATES[1]}")
         begin = exact_seconds(start_seconds)
         end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
         zero, until = film_start(container), stated_end(container, track)
@@ -67,14 +73,18 @@ def _placed(container, track, path: FilePath, zero: Fraction, begin: Fraction) -
     blocks = _blocks(container, track, path, zero, begin > _PREROLL_SECONDS)
     position: int | None = None
     block = next(blocks, None)
+    restarted = 0
     while block is not None:
         following = next(blocks, None)
         samples, stamp = block
+        if position is not None and stamp is not None and stamp + restarted < position - _RESTART_SECONDS * rate:
+            restarted = position - stamp
+        stamp = None if stamp is None else stamp + restarted
         if position is None:
             position = 0 if stamp is None else stamp if exact is None else exact(stamp)
         elif stamp is not None and abs(stamp - position) > jump:
             later = None if following is None else following[1]
-            if later is None or abs(later - position - samples.shape[1]) > jump:
+            if later is None or abs(later + restarted - position - samples.shape[1]) > jump:
                 position = stamp
         yield samples, position
         position += samples.shape[1]
@@ -111,7 +121,8 @@ def _blocks(
             continue
         for frame in frames:
             if lost:
-                raise _damaged(path, at)
+                _tell_of_lost(path, at, lost)
+                lost = Fraction(0)
             samples, began = samples_of(frame), True
             if frame.sample_rate != rate or samples.shape[0] != channels:
                 raise MediaError(f"{shown(path)} changes its sound format on the way, which cannot be read")
@@ -119,15 +130,21 @@ def _blocks(
             at = (at if time is None else time) + Fraction(samples.shape[1], rate)
             yield samples, None if time is None else round(time * rate)
     if lost > _JUNK_SECONDS or (lost and not began):
-        raise _damaged(path, at)
+        _tell_of_lost(path, at, max(lost, _JUNK_SECONDS + 1))
 
 
 def _decoded(packet: Any) -> list[Any]:
     return packet.decode()
 
 
-def _damaged(path: FilePath, at: Fraction) -> MediaError:
-    return MediaError(f"{shown(path)} is damaged: its sound cannot be decoded from {max(float(at), 0):.2f} s on")
+def _tell_of_lost(path: FilePath, at: Fraction, lost: Fraction) -> None:
+    """Warn of so many seconds that cannot be decoded. Raises MediaError where they are more than a player would pass
+    over."""
+    place = f"cannot be decoded from {max(float(at), 0):.2f} s on"
+    if lost > _JUNK_SECONDS:
+        raise MediaError(f"{shown(path)} is damaged: its sound {place}")
+    message = f"{float(lost):.2f} s of the sound of {shown(path)} {place} and are silent"
+    warnings.warn(message, Ltx2Warning, stacklevel=5)
 
 
 class _Cutter:
@@ -200,6 +217,7 @@ def read_sound(path: FilePath) -> Waveform:
         raise MediaError(f"{shown(path)} has a sound track without samples")
     sound = Waveform(torch.cat([p.samples for p in pieces], dim=1), pieces[0].sample_rate)
     check_finite(sound, shown(path))
+    _check_level(sound, shown(path))
     count = sound.samples.shape[0]
     if count > 2:
         warnings.warn(mix_note(shown(path), count), Ltx2Warning, stacklevel=2)
@@ -213,6 +231,17 @@ def check_finite(sound: Waveform, name: str) -> None:
     if bool(wrong.any()):
         at = int(wrong.nonzero()[0]) / sound.sample_rate
         raise MediaError(f"{name} holds NaN or infinite samples at {at:.3g} s: export it again")
+
+
+def _check_level(sound: Waveform, name: str) -> None:
+    """Warn of a sound that is clipped when it is written. Raises MediaError for one that was not meant as -1…1."""
+    peak = float(sound.samples.abs().max()) if sound.samples.numel() else 0.0
+    if peak > _LOUDEST:
+        raise MediaError(f"{name} holds samples up to {peak:.3g}, expected -1…1: export it again")
+    if peak > _CLIPPED:
+        warnings.warn(
+            f"{name} goes up to {peak:.2g} times full scale: louder than 1 is clipped", Ltx2Warning, stacklevel=3
+        )
 
 
 def channel_names(path: FilePath) -> tuple[str, ...]:

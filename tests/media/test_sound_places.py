@@ -1,5 +1,7 @@
 """Where each sample of a found track stands: gaps, rounded and jittering times, places that are sought, damage."""
 
+import re
+import warnings
 from fractions import Fraction
 
 import av
@@ -10,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltx2.errors import Ltx2Warning, MediaError
-from ltx2.media import read_sound
+from ltx2.media import read_sound, write_wav
 from ltx2.media.sound_reader import iterate_sound
+from ltx2.values import Waveform
+
+from .films import make_sound, sound_of
 
 RATE, BLOCK = 16000, 512
 
@@ -97,16 +102,58 @@ def test_half_a_block_where_a_place_is_sought_is_passed_over(tmp_path, monkeypat
     def decode(packet):
         nonlocal count
         count += 1
-        if count == wrong:
+        if count in wrong:
             raise av.error.InvalidDataError(1094995529, "invalid")
         return real(packet)
 
     monkeypatch.setattr("ltx2.media.sound_reader._decoded", decode)
-    wrong = 3  # two blocks tell the grid of times
+    wrong: tuple | range = (3,)  # two blocks tell the grid of times
     found = torch.cat([piece.samples for piece in iterate_sound(path, 2, Fraction(1, 2))], dim=1)
     assert torch.equal(found, whole[:, 2 * RATE : 2 * RATE + RATE // 2])
-    count, wrong = 0, 50
+    count, wrong = 0, range(50, 60)
     with pytest.raises(MediaError, match=r"is damaged: its sound cannot be decoded from 1\.57 s on"):
         read_sound(path)
-    count, wrong = 0, 100  # the last one: less than a player would miss
+    count, wrong = 0, (50, 51)  # a moment stays silent, and what comes after it stays in its place
+    with pytest.warns(
+        Ltx2Warning, match=r"0\.06 s of the sound of .* cannot be decoded from 1\.57 s on and are silent"
+    ):
+        found = read_sound(path).samples
+    place = slice(49 * BLOCK, 51 * BLOCK)
+    assert not found[:, place].any() and found.shape == whole.shape
+    found[:, place] = whole[:, place]
+    assert torch.equal(found, whole)
+    count, wrong = 0, (100,)  # the last one: less than a player would miss
     assert torch.equal(read_sound(path).samples, whole[:, : 99 * BLOCK])
+
+
+@pytest.mark.parametrize("suffix", (".ogg", ".mp3"))
+def test_files_one_behind_the_other_are_all_heard(tmp_path, suffix):
+    """Whose times begin anew with each."""
+    part = make_sound(tmp_path / f"a{suffix}", sound_of(2), audio={".ogg": "libopus", ".mp3": "libmp3lame"}[suffix])
+    both = tmp_path / f"b{suffix}"
+    both.write_bytes(part.read_bytes() * 2)
+    one, found = read_sound(part).samples, read_sound(both).samples
+    assert abs(found.shape[1] - 2 * one.shape[1]) < 4000
+    loud = found.abs().max(dim=0).values.unfold(0, 4800, 4800).amax(dim=1)
+    assert (loud > 0.3).all()
+
+
+@pytest.mark.parametrize("peak, told", [(1.2, None), (4.0, "goes up to 4 times full scale"), (30000.0, "up to 3e+04")])
+def test_sound_that_is_too_loud_is_told(tmp_path, peak, told):
+    write_wav(tmp_path / "a.wav", Waveform(torch.full((1, 800), peak), 8000), format="float32")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        if peak > 100:
+            with pytest.raises(MediaError, match=re.escape(told)):
+                read_sound(tmp_path / "a.wav")
+        else:
+            read_sound(tmp_path / "a.wav")
+            assert len(found) == bool(told) and all(told in str(one.message) for one in found)
+
+
+def test_rates_that_no_sound_has_are_refused(tmp_path):
+    data = bytearray(write_wav(tmp_path / "a.wav", Waveform(torch.zeros(1, 800), 8000)).read_bytes())
+    data[24:28] = (1).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(MediaError, match="states 1 samples per second, expected 1000 to 768000"):
+        read_sound(tmp_path / "a.wav")
