@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ltx2.errors import Ltx2Error, RequestError
-from ..ltx2.film.saved_film import SavedFilm, film_of, with_film, with_film_file
+from ..ltx2.film.saved_film import SavedFilm, film_of, with_film, with_film_file, without_mark
 from ..ltx2.media import video_info
 from . import host
 from .paths import inside
@@ -37,13 +37,13 @@ def _story_film(state, file: str):
     """The same of a state in a story's folder, whose journal knows the film that ends with it."""
     from ..ltx2.story.film_file import film_of_stored_state
 
-    path, _, kind = file.partition(" [")
+    mark = without_mark(file)[1]
     film = film_of_stored_state(host.user_file(file))
-    base = host.user_folder(kind.rstrip("]") or "input")
+    base = host.user_folder(mark.strip(" []") or "input")
     if film is None or not inside(base, film):
         return state, ()
     name = Path(os.path.realpath(film)).relative_to(os.path.realpath(base)).as_posix()
-    return with_film_file(state, film, f"{name} [{kind}" if kind else name), (f"its film: {name}",)
+    return with_film_file(state, film, name + mark), (f"its film: {name}",)
 
 
 def film_path(state) -> Path:
@@ -79,8 +79,8 @@ def _is_it(name: str, film: SavedFilm) -> bool:
 
 def _beside(film: SavedFilm, file: str) -> str | None:
     """The name of a film of the same name and length that lies below the folder of a state's own file, or in it."""
-    path, mark, kind = file.partition(" [")
-    own = film.file.partition(" [")[0].replace("\\", "/")
+    path, mark = without_mark(file)
+    own = without_mark(film.file)[0].replace("\\", "/")
     folder, slash, _ = path.replace("\\", "/").rpartition("/")
-    names = (f"{folder}{slash}{one}{mark}{kind}" for one in (own, own.rpartition("/")[2]))
+    names = (f"{folder}{slash}{one}{mark}" for one in (own, own.rpartition("/")[2]))
     return next((name for name in names if _is_it(name, film)), None)

@@ -55,10 +55,20 @@ def with_film_beside(
     return with_film_file(state, film, name), ()
 
 
+def without_mark(name: str) -> tuple[str, str]:
+    """A name as ComfyUI's loaders take it, and what says in which of its folders the file lies: ``[output]`` or
+    nothing."""
+    name = name.rstrip()
+    for mark in (" [input]", " [output]", " [temp]"):
+        if name.endswith(mark):
+            return name.removesuffix(mark), mark
+    return name, ""
+
+
 def film_beside(film: SavedFilm, state_file: str | Path) -> Path | None:
     """Where a film lies that a state knows: below the state's folder as it is named, or in it; None where no film of
     this length does."""
-    folder, name = Path(state_file).parent, film.file.partition(" [")[0].replace("\\", "/")
+    folder, name = Path(state_file).parent, without_mark(film.file)[0].replace("\\", "/")
     for path in (folder / name, folder / PurePosixPath(name).name):
         try:
             if path.is_file() and video_info(path).frames == film.frames:

@@ -171,7 +171,7 @@ def test_a_film_that_the_command_line_saved_with_a_state_is_found_where_both_lie
     other = folders / "input/film.mp4"  # of the same name, uploaded for something else
     other.parent.mkdir(exist_ok=True)
     other.write_bytes(b"no film")
-    for number, (kind, below, mark) in enumerate((("output", "", " [output]"), ("input", "cut/", ""))):
+    for number, (kind, below, mark) in enumerate((("output", "", " [output]"), ("input", "cut [2]/", ""))):
         card = folders / kind / f"cli{number}/film.state.png"
         place = card.parent / below / "film.mp4"
         place.parent.mkdir(parents=True)
@@ -189,4 +189,4 @@ def test_a_film_that_the_command_line_saved_with_a_state_is_found_where_both_lie
     assert run("LoadState", file="card.png").ui["states"][0]["notes"] == ["its film: film.mp4"]
     other.write_bytes(b"no film")
     told = run("LoadState", file="card.png").ui["states"][0]["notes"]
-    assert told[0].startswith("its film cut/film.mp4 is not in ComfyUI's input folder nor beside")
+    assert told[0].startswith("its film cut [2]/film.mp4 is not in ComfyUI's input folder nor beside")

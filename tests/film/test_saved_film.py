@@ -92,7 +92,7 @@ def test_a_film_goes_on_as_if_it_had_been_made_at_once(tmp_path, days, silent):
 
 @pytest.mark.parametrize(
     "film, state, name",
-    [("a.mp4", "a.png", "a.mp4"), ("films/day 1/é.mp4", "a.png", "films/day 1/é.mp4"),
+    [("a.mp4", "a.png", "a.mp4"), ("films/day 1/é [2].mp4", "a.png", "films/day 1/é [2].mp4"),
      ("a.mp4", "states/a.png", "a.mp4"),
      ("films/a.mp4", "states/a.png", "a.mp4"), ("x/../a.mp4", "a.png", "a.mp4"), ("c:a.mp4", "a.png", None)],
 )  # fmt: skip
