@@ -15,7 +15,7 @@ from .adapters.difference import Scaled
 from .layout import Component
 from .lazy_tensor import HeldTensor, LazyTensor
 from .lora import Lora, differences_for, merged
-from .quantization.foreign import INSTEAD
+from .quantization.foreign import INSTEAD, looks_quantized
 from .quantization.linear import QuantizedLinear
 from .quantization.packed import QuantizedTensor, without_outer_ones
 from .weight_file import shown
@@ -161,6 +161,12 @@ def matching_tensors(component: Component, expected: Mapping[str, torch.Tensor])
     missing = [name for name in expected if name not in component.tensors]
     unexpected = [name for name in component.tensors if name not in expected]
     _check_numbers(component, expected)
+    beside = looks_quantized(unexpected, expected)
+    if beside is not None:
+        raise CheckpointError(
+            f"{component} has {shown(beside, 70)} beside a weight, so that it is quantised in a way that is not known "
+            f"here: {INSTEAD}"
+        )
     if missing or unexpected:
         found = " and ".join(
             f"{len(names)} {what} tensors ({_first(names)})"

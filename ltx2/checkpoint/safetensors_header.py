@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ..errors import CheckpointError
+from .quantization.foreign import INSTEAD
 from .recognition.file_kinds import kind_of
 from .weight_file import NAME_LIMIT, WeightFile, is_name, shown, unfinished
 
@@ -25,6 +27,8 @@ _NAMES = {
     "U32": "uint32",
     "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
+# Names that newer writers of the format use, for numbers that torch has no type for, or has it packed.
+_UNREAD = ("F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I4", "U4", "C128")
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, known) for name, known in _NAMES.items() if hasattr(torch, known)
 }
@@ -65,7 +69,7 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
         raise fail(f"has a header of {length} bytes for {raw.count(b'data_offsets')} tensors, which is too much")
     header = _parse(raw, fail)
     metadata = _metadata(header.pop("__metadata__", {}), fail)
-    entries = {name: _entry(name, value, 8 + length, fail) for name, value in header.items()}
+    entries = {name: _entry(file.path, name, value, 8 + length, fail) for name, value in header.items()}
     _check_ranges(entries, 8 + length, file, fail)
     return entries, metadata
 
@@ -118,7 +122,7 @@ def _metadata(found, fail) -> dict[str, str]:
     return found
 
 
-def _entry(name: str, value, start: int, fail) -> Entry:
+def _entry(path: Path, name: str, value, start: int, fail) -> Entry:
     def fails(what: str) -> CheckpointError:
         return fail(what.replace(_LABEL, f"tensor {shown(name)}", 1))
 
@@ -130,6 +134,9 @@ def _entry(name: str, value, start: int, fail) -> Entry:
         keys = ", ".join(sorted(map(shown, value))[:5]) if isinstance(value, dict) else type(value).__name__
         raise fails(f"describes {_LABEL} by {keys or 'nothing'}, expected dtype, shape and data_offsets")
     stored, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if isinstance(stored, str) and (stored in _UNREAD or stored in _NAMES) and stored not in DTYPES:
+        instead = INSTEAD if stored in _UNREAD else "update PyTorch"
+        raise CheckpointError(f"{path} has tensor {shown(name)} of dtype {stored}, which is not read here: {instead}")
     if not isinstance(stored, str) or stored not in DTYPES:
         raise fails(
             f"has {_LABEL} of dtype {shown(stored)}, expected one of the format's, such as F32, BF16 or F8_E4M3"

@@ -145,8 +145,17 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
         if isinstance(error, CheckpointError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(f"{path} cannot be opened ({reason}): check the path") from error
+        raise CheckpointError(f"{path} cannot be opened ({reason}): {_opening_fix(path, error)}") from error
     return WeightFile(path, status.st_size, _identity(status), mapping), first
+
+
+def _opening_fix(path: Path, error: Exception) -> str:
+    """What to do about a file that cannot be opened."""
+    if isinstance(error, PermissionError):
+        return "its permissions, or those of a folder above it, do not let you read it, so change them"
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return "it is a link to a file that is not there, as a download that was broken off leaves one"
+    return "check the path"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Reading safetensors: sound files give what was saved, broken ones one sentence and nothing else."""
 
+import errno
 import json
 import os
 import random
@@ -306,6 +307,25 @@ def test_links_are_followed_to_regular_files(tmp_path):
     refused(tmp_path / "loop.safetensors")
     (tmp_path / "device.safetensors").symlink_to("/dev/zero")
     refused(tmp_path / "device.safetensors", "not a regular file")
+
+
+def test_files_that_may_not_be_read_and_links_to_nothing_are_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "blobs" / "abc")
+    refused(tmp_path / "link.safetensors", "No such file", "a link to a file that is not there")
+    path = save(tmp_path / "a.safetensors", {"x": torch.ones(2)})
+
+    def denied(*given, **more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # not by chmod, which an administrator may read all the same
+    monkeypatch.setattr("builtins.open", denied)
+    refused(path, "Permission denied", "do not let you read it")
+
+
+@pytest.mark.parametrize("stored", ["F4", "F6_E2M3", "F8_E4M3FNUZ", "I4"])
+def test_types_that_are_not_read_are_named_and_not_taken_for_damage(tmp_path, stored):
+    path = write(tmp_path / "a.safetensors", {"x": one(stored, (16,))})
+    refused(path, "tensor x", f"dtype {stored}, which is not read here", "use the bf16, fp8 or GGUF file")
 
 
 def test_no_file_a_folder_and_a_pipe(tmp_path):

@@ -1,6 +1,6 @@
 """Quantisations of other programs, told by the names of their tensors: named, not read."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from ...errors import CheckpointError
@@ -30,6 +30,22 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _MARKS = tuple({first for _, (first, *_) in _SIGNATURES})  # a plain model has thousands of names, and none of these
 INSTEAD = "use the bf16, fp8 or GGUF file"
+
+
+# What quantisers call what they put beside a weight; part of its last name.
+_WORDS = ("scale", "zero", "absmax", "quant", "codebook", "lut", "svd_", "_qmap", "perm", "lowrank", "outlier")
+
+
+def looks_quantized(names: Iterable[str], expected: Container[str]) -> str | None:
+    """The first of tensors that nobody expects which looks like what an unknown quantiser puts beside a layer's weight;
+    None when there is none."""
+    for name in names:
+        parts = name.split(".")
+        stems = (".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
+        layer = next((stem for stem in stems if f"{stem}.weight" in expected), None)
+        if layer is not None and any(word in name[len(layer) :].lower() for word in _WORDS):
+            return name
+    return None
 
 
 def foreign_quantization(names: Iterable[str]) -> tuple[str, str] | None:
