@@ -26,7 +26,7 @@ from .adapters.kinds import KINDS
 from .adapters.names import TEXT_ENCODER, official_name
 from .adapters.peft_config import PeftConfigs, read_peft_config
 from .adapters.stored import ALPHA_LIMIT, AdapterKind, Alpha, StoredModule
-from .adapters.unread import unread_kind
+from .adapters.unread import INSTEAD, unread_kind
 from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
 from .quantization.packed import QuantizedTensor
@@ -194,7 +194,8 @@ def _modules(path: Path, tensors: Mapping[str, Stored]) -> Modules:
     if unknown:
         what = next(filter(None, map(unread_kind, unknown)), None)
         if what is not None:
-            raise CheckpointError(f"{path} holds {what}, expected one of {', '.join(kind.name for kind in KINDS)}")
+            known = ", ".join(kind.name for kind in KINDS)
+            raise CheckpointError(f"{path} holds {what}, expected one of {known}: {INSTEAD}")
         others = f"{len(unknown)} other tensors ({shown(unknown[0])})"
         raise CheckpointError(
             f"{path} holds {others}, expected low-rank pairs alone: it is a model or another kind of adapter"

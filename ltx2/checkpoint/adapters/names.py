@@ -51,6 +51,8 @@ _TEXT_FLAT = re.compile(r"(?:lora|lycoris)_te\d?_|text_encoders?_")
 _OTHERS = {"vae", "audio_vae", "vocoder", "duration_head", "clip_l", "clip_g"}
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
 _LONGEST_FLAT = 100  # words
+# Other networks nest blocks like ours in blocks of their own, with such names.
+_BLOCKS = {"block", "blocks"}
 
 
 def official_name(name: str) -> str:
@@ -64,7 +66,7 @@ def official_name(name: str) -> str:
     start = next((i for i, segment in enumerate(segments) if segment in _ROOTS), None)
     if start is None and "layers" in segments and {"self_attn", "mlp"} & set(segments):
         return _from_root(segments, _TEXT_ROOTS, TEXT_ENCODER) or name
-    if start is None or _OTHERS & set(segments[:start]):
+    if start is None or _OTHERS & set(segments[:start]) or any("block" in one for one in segments[:start]):
         return without_prefixes(name)
     return ".".join(_in_connector(segments[start:]))
 
@@ -105,6 +107,8 @@ def _unflattened(name: str) -> list[str]:
     roots = _TEXT_ROOTS if text else _ROOTS | set(_SEGMENTS)
     known = _TEXT_ROOTS | _TEXT_INNER if text else _ROOTS | _INNER | set(_SEGMENTS)
     for start in range(len(words)):
+        if words[start] in _BLOCKS:
+            return [name]  # what follows is inside of another network's blocks
         found = _taken_apart(words[start:], known)
         if found and found[0] in roots:
             return (["text_encoder"] if text else []) + [_SEGMENTS.get(segment, segment) for segment in found]

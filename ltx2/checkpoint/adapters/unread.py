@@ -10,6 +10,7 @@ _ENDINGS = (
     (r"(?:a1|a2|b1|b2|bm1|bm2)\.weight", "GLoRA"),
     (r"oft_diag|oft_R(?:\.\w+)?(?:\.weight)?", "OFT as PEFT stores it"),
     (r"boft_\w+(?:\.\w+)*", "BOFT"),
+    (r"(?:lora_A|lora_down)(?:\.\w+)?\.bias", "a LoRA with a bias in its first factor"),
     (r"(?:on_input|ia3_l(?:\.\w+)*)", "IA³"),
     (r"vera_\w+(?:\.\w+)*", "VeRA"),
     (r"lora_embedding_[AB](?:\.\w+)*", "a LoRA of an embedding"),
@@ -18,6 +19,7 @@ _ENDINGS = (
     (r"[wb]_norm", "differences of norms (w_norm)"),
     (r"(?:randlora|lora_ga|fourierft|waveft|hra|loha|vblora|bone|shira|miss)_\w+(?:\.\w+)*", "an adapter of PEFT's"),
 )
+INSTEAD = "get it as a plain LoRA, or as a model that it is merged into"
 _KINDS = tuple((re.compile(rf".+\.(?:{ending})"), what) for ending, what in _ENDINGS)
 
 

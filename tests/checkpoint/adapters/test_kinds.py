@@ -175,7 +175,9 @@ WRONG = {
     "ranks": ({"lokr_w1": torch.ones(2, 2), "lokr_w2_a": torch.ones(4, 3), "lokr_w2_b": torch.ones(2, 4)}, "ranks"),
     "four dimensions": ({"lokr_w1": torch.ones(2, 2), "lokr_w2": torch.ones(4, 4, 1, 1)}, "expected a matrix"),
     "blocks that are not square": ({"oft_blocks": torch.ones(2, 4, 3)}, "square blocks"),
-    "butterflies": ({"oft_blocks": torch.ones(3, 2, 4, 4)}, "BOFT"),
+    "butterflies": ({"oft_blocks": torch.ones(3, 2, 4, 4)}, "which is not read here: get it as a plain LoRA"),
+    "a bias of the first factor": ({"lora_up.weight": torch.ones(8, 2), "lora_down.weight": torch.ones(2, 8),
+                                    "lora_down.bias": torch.ones(2)}, "a bias in its first factor"),
     "a rescale of another size": ({"oft_blocks": torch.ones(2, 4, 4), "rescale": torch.ones(7, 1)}, "a number a row"),
     "two kinds": ({"diff": torch.ones(8, 8), "oft_blocks": torch.ones(2, 4, 4)}, "expected one kind"),
     "lengths of nothing": ({"diff": torch.ones(8, 8), "dora_scale": torch.ones(0)}, "a number a row or column"),
@@ -186,7 +188,7 @@ WRONG = {
     "Tucker": ({"lora_mid.weight": torch.ones(2, 2, 1, 1), "lora_up.weight": torch.ones(8, 2),
                 "lora_down.weight": torch.ones(2, 8)}, "lora_mid"),
     "IA3": ({"ia3_l": torch.ones(8)}, "IA³"),
-    "PEFT's OFT": ({"oft_R.weight": torch.ones(2, 6)}, "OFT as PEFT stores it"),
+    "PEFT's OFT": ({"oft_R.weight": torch.ones(2, 6)}, "OFT as PEFT stores it, expected one of"),
     "replaced weights": ({"set_weight": torch.ones(8, 8)}, "set_weight"),
 }  # fmt: skip
 

@@ -68,6 +68,23 @@ def test_other_networks_are_not_taken_for_ours():
     assert official_name("x.y.video_connector.transformer_blocks.0.attn1.to_k").startswith("video_embeddings_connector")
 
 
+@pytest.mark.parametrize(
+    "outer",
+    [
+        "down_blocks.0.attentions.1", "mid_block.attentions.0", "input_blocks.4.1", "single_blocks.3", "vace_blocks.0",
+        "up_blocks.2.motion_modules.0",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inner", ["transformer_blocks.0.attn1.to_q", "proj_out", "proj_in", "audio_proj_out"])
+def test_blocks_like_ours_inside_of_blocks_of_other_networks_are_not_ours(outer, inner):
+    whole = f"{outer}.{inner}"
+    for spelled in (whole, f"unet.{whole}", f"diffusion_model.{whole}"):
+        assert official_name(spelled).endswith(whole), spelled
+    flat = whole.replace(".", "_")
+    for front in ("lora_unet_", "lycoris_", ""):
+        assert official_name(front + flat) == front + flat
+
+
 def test_names_of_any_length_and_kind_are_quick():
     for name in ("_" * 10_000, "transformer_blocks_" * 5_000, "a" * 100_000, ".", "", "..", "transformer_blocks" * 9):
         assert isinstance(official_name(name), str)

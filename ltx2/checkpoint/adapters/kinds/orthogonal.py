@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ....errors import CheckpointError
 from ..difference import Difference, Parts, Shape
 from ..stored import AdapterKind, StoredModule
+from ..unread import INSTEAD
 
 EPS = 1e-8
 
@@ -50,8 +52,9 @@ def _read(module: StoredModule) -> Mapping[str, Difference]:
     parts = module.need("blocks")
     shape = parts["blocks"].shape
     if len(shape) != 3 or shape[1] != shape[2]:
-        kind = "BOFT, which is not read here," if len(shape) == 4 else "expected square blocks [n, b, b],"
-        raise module.refuse(f"oft_blocks of shape {list(shape)}, {kind}")
+        if len(shape) == 4:
+            raise CheckpointError(f"{module.path} holds BOFT for {module.name}, which is not read here: {INSTEAD}")
+        raise module.refuse(f"oft_blocks of shape {list(shape)}, expected square blocks [n, b, b],")
     if "rescale" in module.parts:
         parts["rescale"] = module.parts["rescale"]
         if parts["rescale"].shape[0] != shape[0] * shape[1] or len(parts["rescale"].shape) > 4:
