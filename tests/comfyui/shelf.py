@@ -99,6 +99,7 @@ def loaded_anew(run, shelf):
 PLAIN = (str, bytes, int, float, complex, type(None), PurePath, Fraction, Enum, np.generic, range, slice, type)
 PLAIN += (torch.dtype, torch.device, FunctionType, BuiltinFunctionType, MethodType)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+LAYER_PATCHES = ("weight_function", "bias_function")
 OPAQUE = ("tokenizers", "sentencepiece")
 # of a host's patcher, beside its network
 PATCHES = (
@@ -143,11 +144,18 @@ def digest(value) -> str:
         elif isinstance(one, torch.nn.Module):
             for name, layer in one.named_modules():
                 hooks = [hook.__qualname__ for kind in HOOKS for hook in getattr(layer, kind).values()]
-                # patches that a host puts on while a layer runs
-                patches = len(getattr(layer, "weight_function", ())) + len(getattr(layer, "bias_function", ()))
+                own = vars(layer)
+                # patches that a host puts on while a layer runs; asked of the class too, since a module that lacks an
+                # attribute looks for it long
+                patches = sum(len(own.get(name) or getattr(type(layer), name, ())) for name in LAYER_PATCHES)
                 tell(name, layer.training, hooks, patches)
-                take([item for item in vars(layer).items() if isinstance(item[1], (torch.Tensor, np.ndarray))])
-            take([*one.named_parameters(), *one.named_buffers()])
+                for key, item in own.items():
+                    if isinstance(item, (torch.Tensor, np.ndarray)):
+                        tell(key)
+                        take(item)
+            for name, tensor in (*one.named_parameters(), *one.named_buffers()):
+                tell(name)
+                take(tensor)
         elif hasattr(one, "model") and hasattr(one, "load_device"):
             take([one.model, *(getattr(one, name, None) for name in PATCHES)])
         elif isinstance(one, Mapping):
