@@ -13,7 +13,7 @@ from ltx2.errors import CheckpointError, Ltx2Warning, RequestError
 from ltx2.networks.layers.offload_ops import is_offloaded
 from ltx2.stages import memory
 from ltx2.stages.conditioning import encode_pictures
-from ltx2.stages.models import PipelineConfig, load_models
+from ltx2.stages.models import PipelineConfig, load_models, with_temporal_upsampler
 from ltx2.stages.pipeline import encode_texts, generate, make_job
 from ltx2.stages.presets import PRESETS
 from ltx2.stages.request import Request
@@ -343,7 +343,11 @@ def test_missing_networks_are_told_with_the_file_that_holds_them(tiny):
 
 
 def test_another_upsampler_is_told(models, tiny):
-    wrong = load_models(tiny("2.3")["transformer"], upsampler=tiny("2.3")["temporal_upsampler"], config=FAST).upsampler
+    """Where it is loaded, and where a service hands over a network that it loaded itself."""
+    file = tiny("2.3")["temporal_upsampler"]
+    with pytest.raises(RequestError, match="load the spatial x2 upsampler"):
+        load_models(tiny("2.3")["transformer"], upsampler=file, config=FAST)
+    wrong = with_temporal_upsampler(models("2.3"), file).temporal_upsampler
     with pytest.raises(RequestError, match="load the spatial x2 upsampler"):
         run(replace(models("2.3"), upsampler=wrong))
 
@@ -380,7 +384,8 @@ def test_layers_that_follow_their_input_give_the_same_segment(tiny):
         "upsampler": files["spatial_upsampler"],
         "distilled_lora": files["distilled_lora"],
     }
-    request = Request(prompt="rain on a roof", preset="ltx2_hq", width=128, height=64, frames=9, seed=3)
+    few = {"denoise": {"num_inference_steps": 2}}
+    request = Request(prompt="rain on a roof", preset="ltx2_hq", width=128, height=64, frames=9, seed=3, overrides=few)
     latents = []
     for offload in ("stage", "layers"):
         models = load_models(files["transformer"], config=replace(FAST, offload=offload), **given)
