@@ -180,7 +180,12 @@ def generator(args: argparse.Namespace) -> Callable[..., Segment]:
 def notes_of(args: argparse.Namespace, models: Models, job: Job) -> tuple[str, ...]:
     """What was adjusted or chosen for a job, and how the ranks of the run share it."""
     driver = getattr(args, "driver", None)
-    return job.notes if driver is None else (*job.notes, *driver.notes(models, job))
+    shared = () if driver is None else driver.notes(models, job)
+    # a draft leaves the second stage out, and says so
+    if not args.upsampler or job.settings.refine is not None or job.settings.half_size:
+        return (*job.notes, *shared)
+    unused = f"preset {job.settings.preset.name} has no second stage"
+    return (*job.notes, f"the upsampler {Path(args.upsampler).name} has no effect: {unused}", *shared)
 
 
 def default_device() -> str:

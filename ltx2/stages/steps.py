@@ -252,6 +252,7 @@ def run_stage(
                 inputs.seeds,
                 config.noise_device,
                 None if stage.add_noise else 0.0,
+                settings.eta,
             ),
             clock=ClipClock(size.fps, size.video_offset_seconds),
             compute=Compute(device, config.transformer, _passes_at_once(models, stage, len(inputs.seeds))),

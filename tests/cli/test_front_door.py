@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from ltx2.cli import main
 from ltx2.media import write_wav
@@ -72,6 +73,18 @@ def test_settings_that_nothing_reads_are_told(tmp_path, capsys):
     assert run(*CLIP, "--out", tmp_path / "x.mp4", "--override", "refine.eta=0.5", "--nag", "0", "--nag-tau", "3") == 0
     told = capsys.readouterr().err
     assert "refine.eta has no effect: preset ltx2_mini has no second stage" in told and "nag_tau" not in told
+
+
+def test_an_upsampler_and_a_second_look_without_a_second_stage_are_told(tiny, tmp_path, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "map.png")
+    files = tiny("2.3")
+    models = ("--checkpoint", files["transformer"], "--text-encoder", files["text_encoder"], "--device", "cpu")
+    clip = ("--size", "64x64", "--frames", "9", "--steps", "1", "--upsampler", files["spatial_upsampler"])
+    shown = ("--reference", tmp_path / "map.png", "--reference-stages", "both", "--preset", "ltx2_3_distilled")
+    assert run("generate", *models, *clip, *shown, "--prompt", "a lake", "--out", tmp_path / "x.mp4") == 0
+    told = capsys.readouterr().err
+    assert f"the upsampler {files['spatial_upsampler'].name} has no effect: preset ltx2_3_distilled" in told
+    assert "a reference for both stages is seen by one" in told
 
 
 def test_results_replace_nothing_that_is_read(tmp_path, capsys, monkeypatch):
