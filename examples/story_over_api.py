@@ -196,7 +196,8 @@ def make_scenes(options, scenes: list[Scene], clients: list[Client]) -> list[Cli
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():  # Windows hears no Ctrl-C during a wait that has no end of its own
+            thread.join(0.5)
     if failures:
         raise failures[0]
     if not all(scene.film for scene in scenes):
@@ -343,6 +344,8 @@ def parse(arguments=None):
 def main() -> int:
     """0: the film is there; 1: one sentence says why not; 2: the command line is wrong; 130: stopped."""
     options = parse()
+    if hasattr(sys.stdout, "reconfigure"):  # a console that lacks a letter gets it spelled
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(run_story(options))
     except ServerLost as error:

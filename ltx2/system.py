@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ WINDOWS = sys.platform == "win32"
 # How long a name that somebody has open is waited for: long enough for a virus scanner, short enough for a person.
 PATIENCE_SECONDS = 2.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.2
+_DEAF_SECONDS = 0.5
 _PATH_TOO_LONG = 206  # Windows' number of that error
 # Names that Windows gives to devices, whatever the folder and the suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
@@ -130,6 +132,12 @@ def apart() -> dict[str, Any]:
     if WINDOWS:
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     return {"start_new_session": True}
+
+
+def wait_for(futures: Sequence[Future]) -> None:
+    """Until all of them are done. On Windows the keyboard is not heard during a wait that has no end of its own."""
+    while wait(futures, _DEAF_SECONDS).not_done:
+        pass
 
 
 def parent_watch(parent: int) -> Callable[[], bool]:

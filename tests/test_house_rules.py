@@ -1,6 +1,7 @@
 """How long and how wide the code may be, and what it must say of itself, measured in every Python file."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,12 @@ def python_files(*folders: str) -> list[Path]:
     return sorted([*found, *([] if folders else ROOT.glob("*.py"))])
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """A file, read once for all rules."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def functions_of(path: Path) -> Iterator[Function]:
     def walk(node: ast.AST, around: tuple[str, ...], public: bool) -> Iterator[Function]:
         for child in ast.iter_child_nodes(node):
@@ -60,7 +67,7 @@ def functions_of(path: Path) -> Iterator[Function]:
             else:
                 yield from walk(child, around, public)
 
-    return walk(ast.parse(path.read_text("utf-8")), (), True)
+    return walk(tree_of(path), (), True)
 
 
 def long_files() -> Iterator[str]:
@@ -108,7 +115,7 @@ def promised_methods() -> tuple[set[str], dict[str, tuple[set[str], list[str]]]]
     of_protocols: set[str] = set()
     classes: dict[str, tuple[set[str], list[str]]] = {}
     for path in python_files(ENGINE):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef):
                 told = {one.name for one in node.body if isinstance(one, ast.FunctionDef) and ast.get_docstring(one)}
                 bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
@@ -122,7 +129,7 @@ def undocumented_functions() -> Iterator[str]:
     by the protocol or the base class that it fulfils, and a network's ``forward`` by its class."""
     of_protocols, classes = promised_methods()
     for path in python_files(ENGINE):
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = tree_of(path)
         if tree.body and not ast.get_docstring(tree):
             yield str(path.relative_to(ROOT))
         for node in tree.body:
@@ -143,7 +150,7 @@ def repeated_classes() -> Iterator[str]:
     """Names that two classes of the engine or the nodes share."""
     homes: dict[str, list[str]] = {}
     for path in python_files(ENGINE, ROOT / "nodes"):
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     yield from (f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1)
@@ -152,7 +159,7 @@ def repeated_classes() -> Iterator[str]:
 def clipped_docstrings() -> Iterator[str]:
     """Docstrings that begin in the middle of a sentence, such as "Of the file": say what it is of the file."""
     for path in python_files(ENGINE, "nodes"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 if (ast.get_docstring(node) or "").startswith(CLIPPED):
                     yield f"{path.relative_to(ROOT)}::{node.name}"

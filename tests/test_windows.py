@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ltx2.continuation import FileBlobStore, FileSessionStore, LTX2ContinuationS
 from ltx2.errors import BusyError, CheckpointError, ContinuationError, MediaError, RequestError, StoryError
 from ltx2.media.video import VideoWriter
 from ltx2.parallel import launch, parents, ranks
-from ltx2.story.chain import run_story
+from ltx2.story.chain import RunOptions, run_story
 from ltx2.story.script import parse_script
 from ltx2.text.context_folder import ContextFolder, KeptContext
 from ltx2.values import TextContext
@@ -109,6 +110,33 @@ def test_a_story_is_the_one_of_elsewhere_and_waits_for_a_player_that_has_its_fil
     before = sorted(os.listdir(path.parent))
     run_story(longer, generator, work=tmp_path / "here/work", out=path)
     assert generator.calls == [2] and sorted(os.listdir(path.parent)) == before == ["film.mp4", "work"]
+
+
+def test_nobody_waits_without_end_where_the_keyboard_is_heard(tmp_path, windows, monkeypatch):
+    """What waits in the main thread without a timeout is not interrupted by Ctrl-C there."""
+    asked = []
+
+    def checked(really):
+        def call(self, timeout=None):
+            if threading.current_thread() is threading.main_thread():
+                assert timeout is not None or self.done()
+                asked.append(self)
+            return really(self, timeout)
+
+        return call
+
+    for name in ("result", "exception"):
+        monkeypatch.setattr(Future, name, checked(getattr(Future, name)))
+    script = parse_script(STORY.replace("[a, b]", "[a, {prompt: b, cut: true, takes: 2}]"))
+    run_story(script, Fake(script.fps), work=tmp_path / "w", out=tmp_path / "f.mp4", options=RunOptions(jobs=2))
+    assert asked
+
+
+def test_a_write_protected_film_is_told_before_anything_is_made(tmp_path, windows, monkeypatch):
+    (tmp_path / "film.mp4").write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda path, mode: os.path.isdir(path))
+    with pytest.raises(RequestError, match="it is write-protected, use another name$"):
+        check_file(tmp_path / "film.mp4")
 
 
 def test_what_was_made_for_a_name_that_a_player_has_open_stays_beside_it(tmp_path, windows):

@@ -443,6 +443,8 @@ def check_file(path: str | Path) -> None:
         raise RequestError(f"cannot write {Path(path).name[-60:]!r}: no file can have this name, use another one")
     if Path(path).is_dir():
         raise RequestError(f"cannot write {path}: it is a folder, expected a file name")
+    if system.WINDOWS and Path(path).exists() and not os.access(path, os.W_OK):
+        raise RequestError(f"cannot write {path}: it is write-protected, use another name")
     if system.is_held(path):
         raise RequestError(f"cannot write {path}: another program has it open, close it there or use another name")
     _check_folder(path)

@@ -48,12 +48,17 @@ class WorkerGenerator:
         it."""
         request = to_bytes(replace(request_of(task), draft=self._draft))
         if self._exchange is None:
-            return self._answered(self._pool.submit(request, lambda where: self.tell(task, where)).result())
+            return self._answered(self._done(request, task))
         given = _left_request(request, self._exchange)
         try:
-            return self._answered(self._pool.submit(given.name.encode(), lambda where: self.tell(task, where)).result())
+            return self._answered(self._done(given.name.encode(), task))
         finally:
             given.unlink(missing_ok=True)
+
+    def _done(self, asked: bytes, task: SegmentTask) -> bytes:
+        answer = self._pool.submit(asked, lambda where: self.tell(task, where))
+        system.wait_for([answer])
+        return answer.result()
 
     def _answered(self, told: bytes) -> MadeSegment:
         answer = from_bytes(told)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import system
 from ..errors import StoryError
 from ..film.provenance import Source
 from ..film.seam_metrics import SeamReport
@@ -212,6 +213,7 @@ class _Run:
         pool, ended = ThreadPoolExecutor(jobs), False
         try:
             scenes = [pool.submit(self._scene, scene) for scene in self._cast.scenes]
+            system.wait_for(scenes)
             # a scene may end with an error that is raised below, in the film's order
             whole = [(i, done.result()) for i, done in enumerate(scenes) if done.exception() is None]
             others = [
@@ -219,8 +221,7 @@ class _Run:
                 for i, film in whole
                 for take in self._takes_of(self._cast.scenes[i])
             ]
-            for other in others:
-                other.exception()  # all are waited for
+            system.wait_for(others)
             ended = True
             for scene in scenes:
                 scene.result()
