@@ -127,8 +127,8 @@ def _same_film(journal: Journal, out: Path, inputs: str, numbered: bool) -> tupl
 
 
 def film_of_stored_state(path: str | Path) -> Path | None:
-    """The film that ends with the segment whose state lies in a story's work folder: as the journal names it or beside
-    the journal, and the very film and state that it recorded; None where there is none."""
+    """The film that ends with the segment whose state lies in a story's work folder: as the journal names it, or in
+    the work folder or beside it, and the very film and state that it recorded; None where there is none."""
     path = Path(path)
     folder, work = path.parent, path.parent.parent.parent
     if path.name != STATE or folder.parent.name != SEGMENTS_FOLDER:
@@ -142,7 +142,7 @@ def film_of_stored_state(path: str | Path) -> Path | None:
             if entry["event"] != "film" or entry.get("last") != folder.name:
                 continue
             named = Path(str(entry.get("path")))
-            for film in (named, work / named.name):
+            for film in (named, work / named.name, work.parent / named.name):
                 if film.is_file() and file_sha256(film) == entry.get("sha256"):
                     return film
     except (StoryError, OSError):  # a journal that another run writes or nobody can read: nothing is known

@@ -18,6 +18,7 @@ from ltx2.film import Handoff, Overlap, capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import tasks as story_tasks
 from ltx2.story.chain import RunOptions, run_story
+from ltx2.story.film_file import film_of_stored_state
 from ltx2.story.script import parse_script
 from ltx2.story.segment_files import StoredFrames, read_sound
 from ltx2.story.takes import Redo, Wishes
@@ -54,6 +55,22 @@ def file_hashes(tmp_path):
         for folder in folders(tmp_path)
         for p in sorted(folder.iterdir())
     } | {"film": hashlib.sha256((tmp_path / "film.mp4").read_bytes()).hexdigest()}
+
+
+def test_the_last_state_knows_the_film_that_ends_with_it_wherever_both_were_moved(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run_story(story(2), Fake(story(2).fps), work="work", out="film.mp4")
+    monkeypatch.chdir(tmp_path)
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    first, last = (folder / "state.safetensors" for folder in sorted((moved / "work/segments").iterdir()))
+    assert film_of_stored_state(last).samefile(moved / "film.mp4") and film_of_stored_state(first) is None
+    kept = last.read_bytes()
+    last.write_bytes(first.read_bytes())  # no longer the state that was recorded
+    assert film_of_stored_state(last) is None
+    last.write_bytes(kept)
+    (moved / "film.mp4").write_bytes(b"cut by hand")
+    assert film_of_stored_state(last) is None and film_of_stored_state(moved / "film.mp4") is None
 
 
 def test_segments_that_reach_beyond_what_models_know_are_told_before_any_is_made(tmp_path, recwarn):
