@@ -6,12 +6,17 @@ from typing import Any
 import torch
 
 from ltx2.networks.transformer.connectors import Connector, TextProjection
+from ltx2.stages.memory import copy_to
+from ltx2.stages.placing.copies import copies_of
+from ltx2.stages.placing.layer_stream import SetAside, streamed
 from ltx2.text.language_model import GEMMA3, empty_language_model, fill_computed_buffers
 
+from ..simulated_card import SimulatedCard
 from .networks import filled
 from .session import Session, rounded
 
 HALF = torch.bfloat16
+LAYERS_BROUGHT = 8
 PADDED = 1024  # what the connectors are given, however long a prompt is
 
 
@@ -24,6 +29,7 @@ def texts(session: Session) -> None:
     session.record("text", "language model", **{"weights GB": rounded(weights / 1e9)})
     for tokens in sizes.prompt_tokens:
         session.attempt(f"language model, {tokens} tokens", partial(_read, session, model, tokens), 5 * session.cuda)
+    session.attempt("language model from main memory", partial(_brought, session, model), 15 * session.cuda)
     del model
     session.empty()
     session.attempt("projection and connectors", partial(_connect, session), 10 * session.cuda)
@@ -37,6 +43,31 @@ def _read(session: Session, model: Any, tokens: int) -> None:
         model(input_ids=ids, position_ids=positions, use_cache=False, output_hidden_states=True)
 
     session.record("text", f"language model, {tokens} tokens", **session.time(work).figures)
+
+
+def _brought(session: Session, model: Any) -> None:
+    """Its first layers from pinned memory, each on its way while the one before computes, beside the same on the
+    card."""
+    count, tokens = min(LAYERS_BROUGHT, len(model.layers)), max(session.sizes.prompt_tokens)
+    model.layers, model.config.num_hidden_layers = model.layers[:count], count
+    ids = torch.randint(5, 200, (1, tokens), device=session.device)
+
+    def read(reader: Any) -> torch.Tensor:
+        return reader(input_ids=ids, use_cache=False).last_hidden_state
+
+    own, weights = session.time(lambda: read(model)), sum(p.nbytes for p in model.layers.parameters()) / 1e9
+    name = f"language model, {count} layers, {tokens} tokens"
+    session.record("text", f"{name}, resident", **own.figures, **{"weights GB": rounded(weights)})
+    copies, home = copies_of(session.device) or SimulatedCard(), copy_to(model, "cpu")
+    with streamed(home, session.device, copies, SetAside(float("inf"))) as running:
+        found = session.time(lambda: read(running))
+        worst = float((read(model).float() - read(running).float()).abs().max())
+    rate = session.facts.get("host to card GB/s, pinned")
+    bound = {"bus allows s": rounded(max(own.seconds, weights / rate))} if rate else {}
+    right = {"difference": worst, "right": worst == 0}
+    session.record("text", f"{name}, from pinned memory", **found.figures, **bound, **right)
+    if worst:
+        session.failures.append(f"text: {name} differs from resident by {worst:.3g}, expected nothing")
 
 
 def _connect(session: Session) -> None:
