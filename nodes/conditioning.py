@@ -217,7 +217,7 @@ class ReferenceVoice(host.io.ComfyNode):
                 host.field(Conditions, "conditions", MORE, optional=True),
             ],
             outputs=_outputs(),
-            search_aliases=["id-lora", "voice", "speaker", "identity", "reference audio", "voice clone"],
+            search_aliases=["id-lora", "voice", "talking", "speaker", "identity", "reference audio", "voice clone"],
         )
 
     @classmethod
@@ -288,7 +288,7 @@ class UseAudio(host.io.ComfyNode):
                 host.field(Conditions, "conditions", MORE, optional=True),
             ],
             outputs=_outputs(),
-            search_aliases=["audio to video", "music video", "lip sync", "sound track"],
+            search_aliases=["audio to video", "music video", "lip sync", "talking", "sound track"],
         )
 
     @classmethod

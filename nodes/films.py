@@ -333,7 +333,7 @@ class Dub(host.io.ComfyNode):
                 host.output(io.String, "info", "What was made, and what was adjusted."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            search_aliases=["dub", "dub-it", "lip sync", "translate video", "voice", "language"],
+            search_aliases=["dub", "dub-it", "lip sync", "translate video", "voice", "talking", "language"],
         )
 
     @classmethod

@@ -15,12 +15,12 @@ const PROMPTED = `.lg-node-widgets:is(${["Generate", "ExtendVideo", "Retake", "D
 
 export const CARD_STYLE = `
 .continuum-card { display: flex; flex-direction: column; gap: 6px; font: 12px/${LINE}px sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
-.continuum-film { flex: 1 1 0; min-height: 0; display: flex; justify-content: center; background: #0006; border-radius: 4px; overflow: hidden; }
+.continuum-film { flex: 1 1 0; min-height: 0; display: flex; justify-content: center; background: var(--continuum-dark); border-radius: 4px; overflow: hidden; }
 .continuum-film video, .continuum-film img { width: 100%; height: 100%; object-fit: contain; }
 .continuum-told { flex: 0 0 auto; display: flex; gap: 8px; align-items: flex-start; overflow: hidden; }
-.continuum-told img { height: ${PICTURE - 8}px; max-width: 40%; object-fit: contain; border-radius: 4px; background: #0004; }
+.continuum-told img { height: ${PICTURE - 8}px; max-width: 40%; object-fit: contain; border-radius: 4px; background: var(--continuum-faint); }
 .continuum-told div { flex: 1; max-height: 100%; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
-.continuum-wrong { flex: 0 0 auto; color: #e88; overflow-wrap: anywhere; user-select: text; }
+.continuum-wrong { flex: 0 0 auto; color: var(--error-text, #e66); overflow-wrap: anywhere; user-select: text; }
 .continuum-card [hidden] { display: none; }
 [data-node-id]:has(.continuum-card) textarea { min-height: 84px; }
 [data-node-id]:has(.continuum-Story) textarea { min-height: 176px; }
@@ -238,7 +238,8 @@ function tellFailure(path, sentence) {
 
 // What the server refused when it was asked to run, [path of the node, sentence] each; it says it once for each input that was looked at.
 const refusals = () => Object.entries(app.lastNodeErrors ?? {}).map(([path, { errors }]) => {
-  const said = (errors ?? []).map(({ details, extra_info }) => (details ?? "").replace(`${extra_info?.input_name} - `, ""));
+  const said = (errors ?? []).map(({ type, message, details, extra_info }) => type === "custom_validation_failed" && extra_info?.input_name
+    ? (details ?? "").replace(`${extra_info.input_name} - `, "") : [message, details].filter(Boolean).join(": "));
   return [path, [...new Set(said)].join("\n")];
 });
 

@@ -58,6 +58,7 @@ async function showChosen(node) {
   const answer = await api.fetchApi(`${ROUTES}/state?${new URLSearchParams({ file })}`);
   const state = await answer.json().catch(() => ({}));
   if (node.continuumShown !== file) return; // another was chosen meanwhile
+  node.continuumCard?.fail(""); // what was wrong with the one before
   node.continuumCard?.show(answer.ok && !state.error ? { states: [state] } : { text: [state.error ?? texts().answered(answer.status)] });
 }
 

@@ -7,21 +7,26 @@ import { texts } from "./texts.js";
 
 const STORY_NODE = "LTX2ContinuumStory";
 const ROUTES = "/ltx2_continuum";
-const [HEIGHT, WIDTH, POLL] = [330, 560, 2000]; // px, px, ms
+const [HEIGHT, WIDTH, POLL] = [352, 560, 2000]; // px, px, ms
 const NUMBERS = { seconds: { step: 0.5, min: 0.1 }, seed: { step: 1, min: 0 }, strength: { step: 0.05, min: 0, max: 1 }, take: { step: 1, min: 1 } };
 
+// Shades of the text's colour, so that they suit light and dark palettes
 export const BOARD_STYLE = `
+.continuum-board, .continuum-card { --continuum-faint: color-mix(in srgb, var(--input-text, #ddd) 9%, transparent); --continuum-dark: color-mix(in srgb, var(--input-text, #ddd) 16%, transparent); }
+.continuum-board ::placeholder { color: inherit; opacity: 0.55; }
+.continuum-board input[type=number] { appearance: textfield; }
+.continuum-board ::-webkit-inner-spin-button { display: none; }
 .continuum-board { display: flex; flex-direction: column; gap: 4px; font: 11px/15px sans-serif; color: var(--input-text, #ddd); overflow: hidden; min-height: ${HEIGHT - 16}px; }
 .continuum-row { flex: 1; min-height: 0; display: flex; gap: 6px; overflow-x: auto; overflow-y: hidden; }
-.continuum-segment { flex: 0 0 176px; display: flex; flex-direction: column; gap: 3px; padding: 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
+.continuum-segment { flex: 1 0 166px; max-width: 320px; box-sizing: border-box; display: flex; flex-direction: column; gap: 3px; padding: 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; background: var(--comfy-input-bg, #222); overflow: hidden; }
 .continuum-segment.running { border-color: #4a9; }
 .continuum-segment.changed .look img { opacity: 0.35; }
 .continuum-board.stale .continuum-row { opacity: 0.45; }
 .continuum-segment .head { display: flex; justify-content: space-between; font-weight: bold; }
-.continuum-segment .look { position: relative; flex: 0 0 74px; background: #0006; border-radius: 3px; overflow: hidden; cursor: pointer; }
+.continuum-segment .look { position: relative; flex: 0 0 74px; background: var(--continuum-dark); border-radius: 3px; overflow: hidden; cursor: pointer; }
 .continuum-segment .look img { width: 100%; height: 100%; object-fit: contain; }
-[data-node-id] .continuum-segment textarea, .continuum-segment textarea { flex: 1; min-height: 34px; resize: none; }
-.continuum-segment textarea, .continuum-segment input { font: inherit; color: inherit; background: #0004; border: 1px solid var(--border-color, #555); border-radius: 3px; padding: 1px 3px; }
+[data-node-id] .continuum-segment textarea, .continuum-segment textarea { flex: 1; min-height: 52px; resize: none; }
+.continuum-segment textarea, .continuum-segment input { font: inherit; color: inherit; background: var(--continuum-faint); border: 1px solid var(--border-color, #555); border-radius: 3px; padding: 1px 3px; }
 .continuum-segment .fields { display: grid; grid-template-columns: auto 1fr auto 1fr; gap: 2px 4px; align-items: center; }
 .continuum-segment .fields input { min-width: 0; width: 100%; box-sizing: border-box; }
 .continuum-segment .images { flex: 0 0 auto; max-height: 64px; overflow: auto; display: flex; flex-direction: column; gap: 2px; }
@@ -29,11 +34,11 @@ export const BOARD_STYLE = `
 .continuum-segment .images input { min-width: 0; width: 100%; box-sizing: border-box; }
 .continuum-segment .seam { flex: 0 0 auto; max-height: 30px; overflow: auto; opacity: 0.75; }
 .continuum-segment .buttons { display: flex; gap: 2px; }
-.continuum-segment button, .continuum-board > .say button { flex: 1; padding: 1px 3px; font: inherit; color: inherit; background: #fff1; border: 1px solid var(--border-color, #555); border-radius: 3px; cursor: pointer; white-space: nowrap; }
+.continuum-segment button, .continuum-board > .say button { flex: 1; padding: 1px 3px; font: inherit; color: inherit; background: var(--continuum-faint); border: 1px solid var(--border-color, #555); border-radius: 3px; cursor: pointer; white-space: nowrap; }
 .continuum-segment button.armed { background: #2a7; border-color: #2a7; color: #fff; }
 .continuum-segment button:disabled { opacity: 0.4; cursor: default; }
 .continuum-board > .say { flex: 0 0 auto; min-height: 15px; max-height: 45px; overflow: auto; }
-.continuum-board > .say.wrong { color: #e88; }`;
+.continuum-board > .say.wrong { color: var(--error-text, #e66); }`;
 
 const make = (tag, given = {}, ...inside) => {
   const element = Object.assign(document.createElement(tag), given);
@@ -68,8 +73,10 @@ export class Storyboard {
     this.pictures = new Map(); // state file → its picture
     this.armed = null; // the button that was pressed once and says what a second press does
     this.row = make("div", { className: "continuum-row" });
+    this.row.dataset.captureWheel = "true"; // so that Nodes 2.0 leaves the wheel to it while something in it has the focus
     this.say = make("div", { className: "say" });
     this.root = make("div", { className: "continuum-board" }, this.row, this.say);
+    this.row.addEventListener("wheel", (event) => this.scroll(event), { passive: false });
     const height = () => HEIGHT;
     this.widget = node.addDOMWidget("continuum_storyboard", "continuum_storyboard", this.root, { serialize: false, getMinHeight: height, getMaxHeight: height });
     this.widget.serialize = false;
@@ -107,6 +114,14 @@ export class Storyboard {
     else this.render();
     this.tell(texts().whole(board.segments.length, board.seconds));
     if (board.film) this.node.continuumCard?.offer(board.film);
+  }
+
+  // A row that is wider than the node is scrolled by the wheel, where no longer text below the pointer is.
+  scroll(event) {
+    const { row } = this, before = row.scrollLeft;
+    if (event.ctrlKey || event.target.scrollHeight > event.target.clientHeight + 2 && event.target.tagName === "TEXTAREA") return;
+    row.scrollLeft += event.deltaX || event.deltaY;
+    if (row.scrollLeft !== before) event.preventDefault(), event.stopPropagation();
   }
 
   says(sentence) { return this.say.textContent === sentence; }

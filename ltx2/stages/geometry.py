@@ -97,7 +97,8 @@ def asked_size(request: Any, preset: Any, multiple: "Multiple", notes: list[str]
     Raises RequestError."""
     width, height = request.width, request.height
     if (width is None) != (height is None):
-        raise RequestError(f"size is {width}x{height}, expected both sides or neither")
+        given = f"width is {width}, height" if height is None else f"height is {height}, width"
+        raise RequestError(f"{given} is left open: give both sides, or neither")
     if width is None and preset is not None:
         width, height = preset.width, preset.height
     near = tuple(

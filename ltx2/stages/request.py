@@ -32,6 +32,7 @@ from .doubling.checks import check_double_rate, check_doubling_models, doubling_
 from .geometry import ANY_SIZE, Geometry, Multiple, asked_frames, asked_size
 from .given import (
     check_sound_only,
+    cut_pictures,
     detail_notes,
     draft_notes,
     is_pictureless,
@@ -239,6 +240,7 @@ def make_job(models: Models, request: Request, parts: Collection[str] = EVERYTHI
         *draft_notes(models, settings),
         *doubling_notes(request, settings),
         *adjusted,
+        *cut_pictures(request.images, geometry.width, geometry.height),
         *check_references(request.references, geometry.frames),
         *_voice_notes(request, geometry),
         *heard,

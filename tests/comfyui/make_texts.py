@@ -40,13 +40,14 @@ def tables(schema) -> str:
     """The part of a help page that lists inputs and outputs."""
 
     def row(name: str, kind: str, text: str) -> str:
-        return f"| `{name}` | {kind} | {text.replace('|', '/')} |"
+        # the page shows it in a narrow panel, whose right end is seen last
+        return f"| `{name}` | {text.replace('|', '/')} | {kind} |"
 
-    lines = ["## Inputs", "", "| input | type | what |", "| --- | --- | --- |"]
+    lines = ["## Inputs", "", "| input | what | type |", "| --- | --- | --- |"]
     for one in schema.inputs:
         kind = one.io_type.replace(",", " or ")
         lines.append(row(one.id, kind + (", optional" if one.optional else "") + _range(one), one.tooltip))
-    lines += ["", "## Outputs", "", "| output | type | what |", "| --- | --- | --- |"]
+    lines += ["", "## Outputs", "", "| output | what | type |", "| --- | --- | --- |"]
     lines += [row(one.display_name, one.io_type, one.tooltip or "") for one in schema.outputs]
     return "\n".join(lines) + "\n"
 

@@ -142,3 +142,26 @@ def test_sizes_of_a_shape_and_an_area(aspect, pixels, multiple, expected):
     width, height = size_for(Fraction(*aspect), pixels, multiple)
     assert width % multiple == height % multiple == 0
     assert (width, height) == expected
+
+
+@pytest.mark.parametrize(
+    "shape, told",
+    [
+        ((512, 768), ()),
+        ((1024, 1536), ()),  # the same shape
+        (
+            (512, 512),
+            ("the picture at frame 0 is 512x512, the clip 768x512: 33.3 % of it are cut off above and below",),
+        ),
+        ((64, 256), ("the picture at frame 0 is 256x64, the clip 768x512: 62.5 % of it are cut off at the sides",)),
+    ],
+)
+def test_how_much_of_a_picture_of_another_shape_is_not_seen_is_told(shape, told):
+    for picture in (np.zeros((*shape, 3), np.uint8), torch.zeros(*shape, 3)):
+        assert check(images=(ImageCondition(picture, 0),))[1] == told
+
+
+@pytest.mark.parametrize("one", [{"width": 64}, {"height": 64}])
+def test_a_size_of_one_side_is_refused(one):
+    with pytest.raises(RequestError, match=f"{next(iter(one))} is 64, .* is left open: give both sides, or neither"):
+        check(**one)

@@ -12,6 +12,7 @@ from .model_notes import (
     without_distilled_lora,
 )
 from .own_audio import ready_audio, sound_from, sound_piece
+from .pictures import cut_pictures
 from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
 from .unused import unused_settings
@@ -21,6 +22,7 @@ __all__ = [
     "STRENGTH_LIMIT",
     "LoraChoice",
     "check_sound_only",
+    "cut_pictures",
     "detail_notes",
     "draft_notes",
     "finite_number",
