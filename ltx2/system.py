@@ -22,7 +22,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 _DEAF_SECONDS = 0.5
 _PATH_TOO_LONG = 206  # Windows' number of that error
 # Names that Windows gives to devices, whatever the folder and the suffix.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
 FORBIDDEN = frozenset('/\\:*?"<>|')
 
 Result = TypeVar("Result")

@@ -84,6 +84,7 @@ def _decode(image: Image.Image, name) -> np.ndarray:
     profile = image.info.get("icc_profile")
     try:
         kind = image.format  # lost by turning
+        _tell_of_transparency(image, name)
         image = ImageOps.exif_transpose(image)
         if image.mode in ("F", "I") or image.mode.startswith("I;16"):
             return np.repeat(_wide_grey(image, kind, name)[..., None], 3, axis=-1)
@@ -95,6 +96,18 @@ def _decode(image: Image.Image, name) -> np.ndarray:
         if is_out_of_memory(error):
             raise
         raise MediaError(f"{name} is damaged: its pixels cannot be read ({reason(error)})") from error
+
+
+def _tell_of_transparency(image: Image.Image, name) -> None:
+    """Warn of parts that a viewer does not show: what stands there is any colour, mostly black or white."""
+    alpha = None
+    if "A" in image.getbands():
+        alpha = image.getchannel("A")
+    elif "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
+    if alpha is not None and alpha.getextrema()[0] < 255:
+        message = f"{name} has transparent parts, which are seen in the colour that is stored there: fill them first"
+        warnings.warn(message, Ltx2Warning, stacklevel=4)
 
 
 def _wide_grey(image: Image.Image, kind: str | None, name) -> np.ndarray:

@@ -203,3 +203,18 @@ def test_prepared_clip():
         prepare_clip(frames[0], 32, 32)
     with pytest.raises(RequestError, match="positive"):
         prepare_clip(frames, 0, 32)
+
+
+@pytest.mark.parametrize("mode", ("RGBA", "LA", "P"))
+@pytest.mark.parametrize("clear", (True, False))
+def test_transparent_parts_are_told(tmp_path, mode, clear):
+    image = Image.new("RGBA", (4, 4), (200, 30, 40, 255))
+    if clear:
+        image.putpixel((0, 0), (0, 0, 0, 0))
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "a.png")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert open_image(tmp_path / "a.png").shape == (4, 4, 3)
+    found = [str(one.message) for one in told if one.category is Ltx2Warning]
+    assert ["has transparent parts" in message for message in found] == [True] * clear
