@@ -182,10 +182,13 @@ def notes_of(args: argparse.Namespace, models: Models, job: Job) -> tuple[str, .
     driver = getattr(args, "driver", None)
     shared = () if driver is None else driver.notes(models, job)
     # a draft leaves the second stage out, and says so
-    if not args.upsampler or job.settings.refine is not None or job.settings.half_size:
+    if job.settings.refine is not None or job.settings.half_size:
         return (*job.notes, *shared)
-    unused = f"preset {job.settings.preset.name} has no second stage"
-    return (*job.notes, f"the upsampler {Path(args.upsampler).name} has no effect: {unused}", *shared)
+    missing = f"preset {job.settings.preset.name} has no second stage"
+    unused = [f"the upsampler {Path(args.upsampler).name} has no effect: {missing}"] if args.upsampler else []
+    if getattr(args, "reference_stages", "") == "both" and args.reference:
+        unused.append(f"a reference for both stages is seen by one: {missing}")
+    return (*job.notes, *unused, *shared)
 
 
 def default_device() -> str:

@@ -18,7 +18,6 @@ def unused_settings(models: Models, request: Any, settings: Settings) -> tuple[s
         *_unused_eta(request, settings),
         *_without_second_stage(request.overrides, settings),
         *_without_nag(request.overrides, settings),
-        *_reference_stages(request, settings),
         *(note for name, stage in _running(settings) for note in _of_stage(models, _asked(request, name), stage)),
     )
     return tuple(dict.fromkeys(notes))
@@ -58,13 +57,6 @@ def _without_nag(overrides: Mapping[str, Mapping[str, Any]], settings: Settings)
     if not shares or uses_nag(settings) or any(name.startswith("nag_scale") for name in given):
         return ()
     return tuple(f"{name} has no effect: nag is off, 11 is usual" for name in shares)
-
-
-def _reference_stages(request: Any, settings: Settings) -> tuple[str, ...]:
-    both = any(one.stages == "both" for one in request.references)
-    if not both or settings.refine is not None or settings.half_size:
-        return ()
-    return (f"a reference for both stages is seen by one: preset {settings.preset.name} has no second stage",)
 
 
 def _of_stage(models: Models, asked: Mapping[str, Any], stage: StageSettings) -> Iterator[str]:

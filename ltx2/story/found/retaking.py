@@ -145,7 +145,7 @@ def write_retaken(
     )
     with FilmExtension(film.path, path, kept=kept, fps=window.film.fps, crf=crf, metadata=metadata) as writer:
         for text in writer.notes:
-            note(text)
+            note(text.removesuffix(", its picture is kept") if window.picture else text)
         if window.picture and writer.copied:
             begin = seconds_of_frames(writer.kept_frames, window.film.fps)
             before = ", what is before stays packet by packet" if begin else ""
