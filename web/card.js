@@ -108,6 +108,12 @@ export class Card {
     this.fit();
   }
 
+  // Nothing is known of it.
+  clear() {
+    this.text.textContent = "";
+    this.picture.hidden = true;
+  }
+
   play(film) {
     const url = viewUrl(film);
     if (this.played !== url) this.video.src = url;

@@ -58,8 +58,10 @@ async function showChosen(node) {
   const answer = await api.fetchApi(`${ROUTES}/state?${new URLSearchParams({ file })}`);
   const state = await answer.json().catch(() => ({}));
   if (node.continuumShown !== file) return; // another was chosen meanwhile
-  node.continuumCard?.fail(""); // what was wrong with the one before
-  node.continuumCard?.show(answer.ok && !state.error ? { states: [state] } : { text: [state.error ?? texts().answered(answer.status)] });
+  const wrong = answer.ok && !state.error ? "" : state.error ?? texts().answered(answer.status);
+  if (wrong) node.continuumCard?.clear();
+  else node.continuumCard?.show({ states: [state] });
+  node.continuumCard?.fail(wrong);
 }
 
 function choose(node, name) {

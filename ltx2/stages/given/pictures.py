@@ -11,7 +11,7 @@ def cut_pictures(images: Sequence[ImageCondition], width: int, height: int) -> t
     """A note for each picture of which much lies outside a clip of so many pixels that it is made to cover."""
     notes = []
     for one in images:
-        shape = getattr(one.image, "shape", ())
+        shape: tuple[int, ...] = tuple(getattr(one.image, "shape", ()))
         if len(shape) != 3 or not (width and height and shape[0] and shape[1]):
             continue
         own, clip = shape[1] / shape[0], width / height
