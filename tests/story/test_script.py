@@ -131,7 +131,7 @@ segments:
         ("segments:\n  - {prompt: b, image: {file: X.png, frame: 500}}", (2, 45), "frames 0 to 120"),
         ("segments:\n  - {prompt: b, image: {frame: 5}}", (2, 24), "no file"),
         ("segments:\n  - image: [b", None, "not YAML"),
-        ('segments:\n  - image: "C:\\pics\\a.png"', (2, 15), "use single quotes, or / in paths"),
+        ('segments:\n  - image: "C:\\pics\\a.png"', (2, 15), "write / in paths, or use single quotes"),
         ('segments:\n  - image: "C:\\users\\a.png"', (2, 17), "write / in paths, or use single quotes"),
         ("segments: *x", (1, 11), "not YAML"),
         ("segments: !!python/object/apply:os.system [ls]", (1, 11), "plain list"),
