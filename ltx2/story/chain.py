@@ -96,7 +96,8 @@ class StoryResult:
         }
 
     def __str__(self) -> str:
-        return f"{len(self.made)} segments made, {len(self.kept)} kept"
+        made = len(self.made)
+        return f"{made} segment{'s' * (made != 1)} made, {len(self.kept)} kept"
 
 
 def run_story(

@@ -3,6 +3,7 @@
 Nothing is ever downloaded. Checked against transformers' own generate().
 """
 
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -71,16 +72,24 @@ def writer_of(encoder: TextEncoder) -> PromptWriter:
     softcap = getattr(model.config, "final_logit_softcapping", None)
 
     def step(ids: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
-        output = model(input_ids=ids, past_key_values=memory, use_cache=True)
+        output, memory = _next_words(model, ids, memory)
         # the output head is the embedding matrix, so nothing more needs loading
         last, words = output.last_hidden_state[:, -1], model.embed_tokens
         found = words.logits(last) if isinstance(words, RowsAtUse) else nn.functional.linear(last, words.weight)
         logits = found[0].float().cpu()
         if softcap:
             logits = softcap * torch.tanh(logits / softcap)
-        return logits[:size], output.past_key_values
+        return logits[:size], memory
 
     return PromptWriter(encoder.tokenizer, step, encoder.family, encoder.device, encoder.name, encoder.identity)
+
+
+def _next_words(model: nn.Module, ids: torch.Tensor, memory: Any) -> tuple[Any, Any]:
+    """What a language model says behind what it remembers, and what it remembers then."""
+    parameters = inspect.signature(type(model).forward).parameters
+    name = "cache" if "cache" in parameters else "past_key_values"  # its name in transformers before 5.24
+    output = model(input_ids=ids, use_cache=True, **{name: memory})
+    return output, getattr(output, name)
 
 
 def load_writer(path: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -> PromptWriter:
@@ -127,8 +136,8 @@ def _folder_writer(path: Path, kind: str, device: str, dtype: torch.dtype) -> Pr
     tokenizer = from_folder(path)
 
     def step(ids: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
-        output = model(input_ids=ids, past_key_values=memory, use_cache=True)
-        return output.logits[0, -1].float().cpu()[: tokenizer.size], output.past_key_values
+        output, memory = _next_words(model, ids, memory)
+        return output.logits[0, -1].float().cpu()[: tokenizer.size], memory
 
     family = GEMMA4 if kind.startswith("gemma4") else GEMMA3
     identity = files_identity(encoder_files(path))

@@ -129,7 +129,7 @@ def test_resume_change_and_redo(tell, capsys):
     assert set(first) < set(changed) and len(changed) == 5
     tell("--redo", "2", more=", seed: 5")
     told = capsys.readouterr().err
-    assert "1 segments made, 2 kept" in told and "came out as it was" in told  # so the third stays
+    assert "1 segment made, 2 kept" in told and "came out as it was" in told  # so the third stays
     assert tell() == changed and "0 segments made, 3 kept" in capsys.readouterr().err  # nothing was thrown away
     assert tell("--prune") == first and "2 segments that the script no longer asks for are removed" in (
         capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
     recorded = journal.read_bytes().count(b'"event": "segment"')
     assert recorded >= 1
     tell()
-    assert f"{3 - recorded} segments made, {recorded} kept" in capsys.readouterr().err
+    assert f"{3 - recorded} segment{'s' * (recorded < 2)} made, {recorded} kept" in capsys.readouterr().err
     assert media.video_info(tmp_path / "film.mp4").frames == 33
 
 

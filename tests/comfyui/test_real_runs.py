@@ -197,7 +197,7 @@ def test_a_story_is_resumed_and_changed_segments_alone_are_made_anew(host, befor
     workflow[node]["inputs"]["script"] = (
         "size: 64x64\npreset: ltx2_fast\ndefaults: {frames: 17}\nsegments: [one, other]\n"
     )
-    assert "1 segments made, 1 kept" in outputs_of(host.run(workflow), "text")[0]
+    assert "1 segment made, 1 kept" in outputs_of(host.run(workflow), "text")[0]
 
 
 REFUSED = {

@@ -85,7 +85,7 @@ def test_a_changed_prompt_changes_its_segment_alone(story, capsys):
     film, folder = story
     script = prompts(STAR.prompt, "It jumps up and down.", "The star, now green, jumps up and down.")
     again = run(script, folder)
-    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    assert "1 segment made, 2 kept" in capsys.readouterr().err
     joint = world.STEP * sum(STEPS[:2]) + 1
     assert np.abs(again.frames[: joint - 1] - film.frames[: joint - 1]).mean() < 0.01
     assert again.verdict([*STORY[:2], STORY[2].but(colour="green")]).segments[2]["colour"] == 1
@@ -95,7 +95,7 @@ def test_a_redo_changes_its_part_alone(story, capsys):
     """Another take of the last segment shows the same in other pixels; what comes before stays, picture and sound."""
     film, folder = story
     again = run(TOLD, folder, "--redo", "3:new", out="again.mp4")
-    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    assert "1 segment made, 2 kept" in capsys.readouterr().err
     joint = world.STEP * sum(STEPS[:2]) + 1
     moved = np.abs(again.frames - film.frames).mean((1, 2, 3))
     # the film's encoder looks ahead
@@ -113,7 +113,7 @@ def test_a_bridge_fits_on_both_sides(story, capsys):
     run(TOLD, folder)
     before = json.loads((folder / "work/seams.json").read_text())
     again = run(TOLD, folder, "--redo", "2:50", "--bridge", out="again.mp4")
-    assert "1 segments made, 2 kept" in capsys.readouterr().err
+    assert "1 segment made, 2 kept" in capsys.readouterr().err
     for old, new in zip(before, json.loads((folder / "work/seams.json").read_text()), strict=True):
         assert new["frame_difference"] < old["frame_difference"] + 0.3 and new["correlation"] > 0.99
         assert abs(new["loudness_step_db"]) < 1
