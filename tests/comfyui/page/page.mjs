@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 const [, , js, program] = process.argv;
 const { chromium } = createRequire(join(js, "x.js"))("playwright-core");
 // a fresh profile asks for files that are not there yet, nothing outside this machine may be reached, and the page is early with itself
-const USUAL = /graph accessed before initialization|net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404/;
+const USUAL = /graph accessed before initialization|net::ERR_|\/user\.css|userdata|Content Security Policy|Failed to load resource: the server responded with a status of 404|status of 400 \(Bad Request\) @ \S+\/prompt|PromptExecutionError/; // the last two: a run that is refused, which its report tells
 
 const profile = mkdtempSync(join(tmpdir(), "continuum_page_"));
 const context = await chromium.launchPersistentContext(profile, {
