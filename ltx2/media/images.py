@@ -105,7 +105,7 @@ def _tell_of_transparency(image: Image.Image, name) -> None:
         alpha = image.getchannel("A")
     elif "transparency" in image.info:
         alpha = image.convert("RGBA").getchannel("A")
-    if alpha is not None and alpha.getextrema()[0] < 255:
+    if alpha is not None and any(alpha.histogram()[:255]):
         message = f"{name} has transparent parts, which are seen in the colour that is stored there: fill them first"
         warnings.warn(message, Ltx2Warning, stacklevel=4)
 
