@@ -176,7 +176,11 @@ def shown_story(result, target: host.SaveTarget, lines: list[str]):
     told += notes_of(lines)
     film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
     inside = result.last.relative_to(target.folder).as_posix()
-    shown = card(state) | {"file": f"{target.subfolder}/{inside}/{STATE} [output]"}
+    # a scene counts its segments anew; who looks at the film counts through
+    shown = card(state) | {
+        "segment_index": len(result.made) + len(result.kept) - 1,
+        "file": f"{target.subfolder}/{inside}/{STATE} [output]",
+    }
     return host.io.NodeOutput(
         host.InputImpl.VideoFromFile(str(result.film)),
         state,

@@ -66,7 +66,11 @@ class Unused:
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.segments} finished segments that the script no longer asks for take {self.bytes / 1e6:.1f} MB"
+        many = self.segments != 1
+        return (
+            f"{self.segments} finished segment{'s' * many} that the script no longer asks for take{'s' * (not many)} "
+            f"{self.bytes / 1e6:.1f} MB"
+        )
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_a_story_goes_on_with_what_is_finished(run, made, folders, kind):
         ".lock",
     }
     finished = files_of(folders)
-    assert "1 segments made, 1 kept" in story("film").args[2]
+    assert "1 segment made, 1 kept" in story("film").args[2]
     after = files_of(folders)
     assert all(after[path] == content for path, content in finished.items() if path.name != "journal.jsonl")
     assert (film / "film.mp4").read_bytes() == (folders / "output" / "whole" / "film.mp4").read_bytes()

@@ -44,12 +44,12 @@ def test_made_once_then_kept_then_changed(story, folders):
     assert "0 segments made, 2 kept" in again.args[2] and again.args[3] == file
     assert any("size 70x60 became 64x64" in text for text in again.ui["text"])
     changed = story(SCRIPT.replace("two", "three"))
-    assert "1 segments made, 1 kept" in changed.args[2] and changed.args[3] == "film/film_00002.mp4 [output]"
-    assert changed.ui["images"][0]["filename"] == "film_00002.mp4" and "1 finished segments" in changed.args[2]
+    assert "1 segment made, 1 kept" in changed.args[2] and changed.args[3] == "film/film_00002.mp4 [output]"
+    assert changed.ui["images"][0]["filename"] == "film_00002.mp4" and "1 finished segment that" in changed.args[2]
     redone = story(SCRIPT.replace("two", "three"), redo="1")
-    assert "1 segments made, 1 kept" in redone.args[2] and redone.args[3] == changed.args[3]
+    assert "1 segment made, 1 kept" in redone.args[2] and redone.args[3] == changed.args[3]
     other = story(SCRIPT.replace("two", "three"), redo="2:new")
-    assert "1 segments made, 1 kept" in other.args[2] and other.args[3] == "film/film_00003.mp4 [output]"
+    assert "1 segment made, 1 kept" in other.args[2] and other.args[3] == "film/film_00003.mp4 [output]"
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_a_stopped_story_goes_on_where_it_was(story, pack, monkeypatch):
     monkeypatch.setattr(reporting, "reporter", stopping)
     with pytest.raises(Stopped):
         story(folder="stopped")
-    assert "1 segments made, 1 kept" in story(folder="stopped").args[2]
+    assert "1 segment made, 1 kept" in story(folder="stopped").args[2]
     assert seen == [(0, 2), (1, 2), (1, 2)]
 
 
