@@ -52,7 +52,7 @@ texts: $(VENV)/.installed-test  ## the English locale and the tables of the help
 workflows: $(VENV)/.installed-test  ## templates, their API form, thumbnails and the recorded node list, from a real ComfyUI
 	$(RUN) -m tests.comfyui.make_workflows
 
-picture: $(VENV)/.installed  ## docs/architecture.svg, from docs/draw_architecture.py
+picture: $(VENV)/.installed  ## docs/rooms.svg and docs/walks.svg, from docs/draw_architecture.py
 	$(RUN) docs/draw_architecture.py
 
 version:  ## the version, which is written in pyproject.toml alone

@@ -17,7 +17,7 @@ from ltx2.stages.presets import PRESETS
 from ltx2.version import UNKNOWN, read_version
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/python-api.md")
 
 
 def text(name: str) -> str:
@@ -128,6 +128,24 @@ def test_names_in_documents_are_those_of_the_engine(name):
             assert pkgutil.resolve_name(path) is not None
         except (ImportError, AttributeError) as error:
             pytest.fail(f"{name}: {path}: {error}")
+
+
+def test_what_a_service_is_told_to_use_is_in_the_room_of_the_state():
+    states = text("docs/python-api.md").partition("## Making clips")[0]
+    names = set(re.findall(r"`([A-Z]\w+)`", states)) | set(re.findall(r"`([a-z_]+)\(\w", states)) - {"drop"}
+    names -= {"KeyError"}  # Python's own
+    assert len(names) > 10 and names <= set(ltx2.continuation.__all__), names - set(ltx2.continuation.__all__)
+
+
+def test_the_rooms_of_the_engine_stand_in_the_table():
+    table = text("docs/architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
+    parts = {p.name for p in (ROOT / "ltx2").iterdir() if (p / "__init__.py").is_file()}
+    files = {p.name for p in (ROOT / "ltx2").glob("[!_]*.py")}
+    for row in re.findall(r"^\| `(\w+)/` \| (.*)$", table, re.M):  # folders and files that a row names lie in its room
+        for name in re.findall(r"`(\w+(?:/|\.py))`", row[1]):
+            assert list((ROOT / "ltx2" / row[0]).rglob(name.rstrip("/"))), name
+    named = set(re.findall(r"`([\w.]+?)/?`", "".join(re.findall(r"^\| (.*?) \|", table, re.M))))
+    assert named == parts | files, named ^ (parts | files)
 
 
 def test_every_preset_stands_in_the_table_of_pipelines():

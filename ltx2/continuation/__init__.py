@@ -1,5 +1,6 @@
 """Continuation: the state that one segment leaves for the next, how it is kept and carried."""
 
+from ..errors import BlobNotFoundError, ContinuationError
 from .attachments import Attachment, attachment_bytes, load_attachment, load_attachment_bytes, save_attachment
 from .describe import describe_attachment, describe_state
 from .format import DEFAULT_INLINE_THRESHOLD_BYTES, LTX2_CONTINUATION_KIND, LTX2_CONTINUATION_SCHEMA_VERSION
@@ -15,7 +16,9 @@ __all__ = [
     "LTX2_CONTINUATION_KIND",
     "LTX2_CONTINUATION_SCHEMA_VERSION",
     "Attachment",
+    "BlobNotFoundError",
     "BlobStore",
+    "ContinuationError",
     "ContinuationState",
     "FileBlobStore",
     "FileSessionStore",
