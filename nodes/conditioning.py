@@ -13,6 +13,7 @@ from .drift import drift_input
 from .sockets import Conditions, ConditionsValue, State, overlap_error, picture_of, waveform_of
 
 REFERENCE_STAGES = {"first stage": "first", "both stages": "both"}
+SLOTS = 5  # keyframes, unless another number is asked for
 MORE = "What is known already; leave it open in the first node of the chain."
 
 
@@ -246,7 +247,7 @@ class KeyframeSlots(host.io.ComfyNode):
                     io.Int,
                     "number",
                     "How many, spread evenly between the clip's ends, or behind the frames that it continues.",
-                    default=5,
+                    default=SLOTS,
                     min=1,
                     max=MOST_SLOTS,
                 ),
@@ -269,7 +270,12 @@ class KeyframeSlots(host.io.ComfyNode):
             places = tuple(int(one) for one in frames.replace(",", " ").split())
         except ValueError as error:
             raise RequestError(f"frames are {frames[:40]!r}, expected whole numbers such as 24, 48, 72") from error
-        return host.io.NodeOutput(replace(conditions or ConditionsValue(), slots=read_slots(places or number)))
+        added = replace(conditions or ConditionsValue(), slots=read_slots(places or number))
+        if places and number not in (SLOTS, len(places)):
+            return host.io.NodeOutput(
+                added, ui=host.tell([f"number {number} has no effect: frames names {len(places)}"])
+            )
+        return host.io.NodeOutput(added)
 
 
 class UseAudio(host.io.ComfyNode):

@@ -1,6 +1,7 @@
 """Denoising: how, the first stage, twice the size, the second stage."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from ..ltx2.sampling.samplers import SAMPLERS
 from ..ltx2.sampling.tokens import AVTokens
 from ..ltx2.stages import steps
 from ..ltx2.stages.conditioning import Conditioning
+from ..ltx2.stages.given import unused_conditions
 from ..ltx2.stages.latent_preparation import noise_from_latents
 from ..ltx2.stages.models import Models
 from ..ltx2.stages.pipeline import NoiseSource, held_first_pass, inputs_of, second_pass
@@ -26,6 +28,8 @@ from .sockets import AnyUpsampler, AudioVae, Context, GuidanceValue, LatentValue
 
 BY_NAME = "by the checkpoint's name"
 AS_PRESET = "as the preset says"
+# settings that an input gives to one stage alone
+_OF_ONE = ("num_inference_steps", "sampler", "enabled", "image_strength")
 PRESET_TOOLTIP = (
     "Named settings for both stages. ltx2_fast, two_stage and quality: distilled models, half size and then full size; template: as the official ones; "
     "ltx2_distilled: full size in one stage; base: dev models; hq: dev models with the distilled LoRA."
@@ -126,13 +130,22 @@ class PresetNode(host.io.ComfyNode):
             given["denoise"]["sampler"] = sampler
         if two_stages != AS_PRESET:
             given["refine"]["enabled"] = two_stages == "on"
-        for line in overrides.splitlines():
-            if line.strip():
-                stage, name, value = parse_override(line)
-                given.setdefault(stage, {})[name] = value
+        _add_lines(given, overrides)
         return host.io.NodeOutput(
             PresetValue(None if preset == BY_NAME else preset, {s: v for s, v in given.items() if v})
         )
+
+
+def _add_lines(given: dict[str, dict[str, Any]], lines: str) -> None:
+    """Lines of STAGE.NAME=VALUE into overrides. Raises RequestError for two values of one setting; what an input says
+    of all stages may be said again of one of them."""
+    firm = {(stage, name): value for stage, held in given.items() for name, value in held.items() if name in _OF_ONE}
+    for line in filter(str.strip, lines.splitlines()):
+        stage, name, value = parse_override(line)
+        before = firm.setdefault((stage, name), value)
+        if before != value:
+            raise RequestError(f"{stage}.{name} is given as {before} and in overrides as {value}: keep one")
+        given.setdefault(stage, {})[name] = value
 
 
 class GuidanceNode(host.io.ComfyNode):
@@ -392,9 +405,9 @@ class Refine(host.io.ComfyNode):
         request = with_preset(latent.request, preset)
         request = with_settings(request, "refine", guidance, sigmas)
         request = with_settings(request, "refine", GuidanceValue({"enabled": True}), None)
-        return host.io.NodeOutput(
-            second_stage(models, replace(latent, request=request), positive, negative, noise, seed)
-        )
+        made = second_stage(models, replace(latent, request=request), positive, negative, noise, seed)
+        new = [note for note in made.notes if note not in latent.notes]
+        return host.io.NodeOutput(made, ui=host.tell(new) if new else None)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -433,7 +446,11 @@ def first_stage(models: Models, clip: LatentValue, positive, negative=None, nois
         stage=sockets.FINISHED if job.settings.refine is None else sockets.HALF,
         rng_state=inputs.generators[0].get_state(),
         sound=inputs.audio,
-        notes=(*clip.notes, *job.notes),
+        notes=(
+            *clip.notes,
+            *job.notes,
+            *unused_conditions(request, job.settings, anchored=bool(clip.drift and clip.drift.anchor)),
+        ),
         latent_reference=held_to,
     )
 
@@ -457,6 +474,7 @@ def second_stage(models: Models, clip: LatentValue, positive, negative=None, noi
         latent=latent.to(host.result_device()),
         stage=sockets.FINISHED,
         rng_state=generators[0].get_state(),
+        notes=tuple(dict.fromkeys((*clip.notes, *job.notes))),
     )
 
 

@@ -39,6 +39,7 @@ from .text import NEGATIVE_TOOLTIP, asked_negative
 
 FORWARD, BACKWARD = "forward", "backward"
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
+IMAGES_FPS = 24.0
 
 
 def _asked(what: str) -> list:
@@ -168,7 +169,7 @@ def _frames_inputs() -> list:
             io.Float,
             "fps",
             "Frames per second of the images; a video has its own.",
-            default=24.0,
+            default=IMAGES_FPS,
             min=1.0,
             max=120.0,
             step=0.001,
@@ -272,7 +273,7 @@ class Retake(host.io.ComfyNode):
         mask=None,
         images=None,
         audio=None,
-        fps=24.0,
+        fps=IMAGES_FPS,
         models=None,
         **single,
     ):
@@ -290,6 +291,8 @@ class Retake(host.io.ComfyNode):
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         told = [str(made.window), *film.notes, *made.job.notes]
+        if video is not None and fps != IMAGES_FPS:
+            told.append(f"fps {fps:g} has no effect: the video has its own")
         new = frames_of(segment, report) if made.window.picture else ()
         if images is not None:
             frames, sound = film_retaken(made, new, segment.sound)

@@ -7,7 +7,7 @@ from ..ltx2.errors import RequestError
 from ..ltx2.film import Overlap
 from ..ltx2.film.handoff import LastFrames, fps_after
 from ..ltx2.stages.doubling.tiles import MOST_ROUNDS
-from ..ltx2.stages.given import sound_from
+from ..ltx2.stages.given import sound_from, unused_conditions
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
 from ..ltx2.stages.video_decoding import pictures
@@ -124,8 +124,12 @@ def audio_inputs() -> list:
 
 
 def own_audio(audio: dict | None, start: float) -> Waveform | None:
-    """The host's AUDIO from where the film begins. Raises MediaError and RequestError."""
+    """The host's AUDIO from where the film begins. Raises MediaError, and RequestError for a start of no sound too."""
     sound = waveform_of(audio)
+    if sound is None and start:
+        raise RequestError(
+            f"audio_start is {start:g}, and no sound is connected here that it would be in: connect audio, or set it to 0"
+        )
     return None if sound is None else sound_from(sound, exact_seconds(start))
 
 
@@ -292,9 +296,12 @@ class Generate(host.io.ComfyNode):
         )
         request = with_preset(request, settings or PresetValue(None if preset == BY_NAME else preset))
         request, written = with_enhanced_prompt(models, request, enhance, seed, going_on=given.state is not None)
+        if settings is not None and preset not in (BY_NAME, settings.name):
+            written.append(f"preset {preset} has no effect: settings are connected")
         overlap = Overlap(video_overlap, audio_overlap)
         handoff = replace(given.handoff, seed=seed, drift=one_drift(given.handoff.drift, drift))
         made = segment_job(models, request, given.state, handoff, overlap=overlap)
+        written += unused_conditions(request, made.job.settings, anchored=bool(handoff.drift and handoff.drift.anchor))
         return carried_out(models, made, written)
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..ltx2.film import Handoff
 from ..ltx2.media.found.film_picture import film_picture
 from ..ltx2.media.found.new_sound import check_picture_can_stay, write_with_sound
 from ..ltx2.stages.presets import SOUND_PRESETS
@@ -16,6 +17,7 @@ from .denoise import BY_NAME, seed_input
 from .sockets import State, audio_value
 from .text import asked_negative
 
+SECONDS = 5.0
 STAGES = ("text encoding", "video encoding", "denoising", "audio decoding")
 
 
@@ -52,7 +54,7 @@ class GenerateSound(host.io.ComfyNode):
                     io.Float,
                     "seconds",
                     "Length in seconds; a video has its own.",
-                    default=5.0,
+                    default=SECONDS,
                     min=0.1,
                     max=3600.0,
                     step=0.01,
@@ -106,10 +108,12 @@ class GenerateSound(host.io.ComfyNode):
             sound_only=True,
         )
         film = None if source is None else film_picture(source, most_pixels=MOST_PIXELS)
-        job = sound_job(models, request, film=film, state=state)
+        job = sound_job(models, request, film=film, state=state, handoff=Handoff(seed=seed))
         sound, timing, segment = _made(models, job)
         carried = state_of_sound(job, timing, segment)
         told = [str(job), *job.notes]
+        if video is not None and seconds != SECONDS:
+            told.append(f"seconds {seconds:g} has no effect: the video has its own length")
         heard = None
         if source is not None:
             target = host.save_target("continuum/sound", kind="temp")

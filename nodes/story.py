@@ -138,6 +138,8 @@ class Story(host.io.ComfyNode):
         enhancer = story_enhancer(models, story)
         target = target_of(folder, cls.hidden, size_of(models, story))
         lines, begins = [], film_start(models, story)
+        if bridge and not wishes(redo):
+            lines.append("bridge has no effect: redo names no segment")
         texts = host.workflow_texts(cls.hidden, prompt_notes(models, story))
 
         def make(task):

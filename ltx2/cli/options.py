@@ -20,7 +20,7 @@ from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
-from ..stages.given import sound_from
+from ..stages.given import sound_from, unused_conditions
 from ..stages.models import BATCHINGS, Models, PipelineConfig, load_models, with_temporal_upsampler
 from ..stages.pipeline import Report, Segment, generate
 from ..stages.presets import PRESETS
@@ -187,7 +187,7 @@ def notes_of(args: argparse.Namespace, models: Models, job: Job) -> tuple[str, .
     missing = f"preset {job.settings.preset.name} has no second stage"
     unused = [f"the upsampler {Path(args.upsampler).name} has no effect: {missing}"] if args.upsampler else []
     if getattr(args, "reference_stages", "") == "both" and args.reference:
-        unused.append(f"a reference for both stages is seen by one: {missing}")
+        unused += unused_conditions(job.request, job.settings, anchored=True)  # a strength of no picture was refused
     return (*job.notes, *unused, *shared)
 
 

@@ -15,7 +15,7 @@ from .own_audio import ready_audio, sound_from, sound_piece
 from .pictures import cut_pictures
 from .prompts import negative_text, stages_of, unread_negative, wants_negative
 from .sound_only import check_sound_only, is_pictureless, one_stage
-from .unused import unused_settings
+from .unused import unused_conditions, unused_settings
 from .voice import ready_voice
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "unread_negative",
     "uncompiled",
     "unused_lora",
+    "unused_conditions",
     "unused_settings",
     "wants_negative",
     "whole_number",

@@ -23,6 +23,21 @@ def unused_settings(models: Models, request: Any, settings: Settings) -> tuple[s
     return tuple(dict.fromkeys(notes))
 
 
+def unused_conditions(request: Any, settings: Settings, *, anchored: bool = False) -> tuple[str, ...]:
+    """One note for what a person says of one clip's pictures and references that nothing of it reads. anchored: a guide
+    of the scene's beginning may stand in it."""
+    notes = []
+    said = any(given.get("image_strength") is not None for given in request.overrides.values())
+    if said and not request.images and not anchored:
+        notes.append("image_strength has no effect: there is no picture")
+    both = any(one.stages == "both" for one in request.references)
+    # a draft leaves the second stage out, and says so
+    if both and settings.refine is None and not settings.half_size:
+        missing = f"preset {settings.preset.name} has no second stage"
+        notes.append(f"a reference for both stages is seen by one: {missing}")
+    return tuple(notes)
+
+
 def _running(settings: Settings) -> Iterator[tuple[str, StageSettings]]:
     return zip(("denoise", "refine"), stages_of(settings))
 

@@ -53,6 +53,8 @@ def retaking(models: Models, request: Request, film: Film, part: Part) -> Retaki
     request: its prompt says what is seen and heard in the part; its length and rate are the window's. Raises
     RequestError, MediaError and CheckpointError.
     """
+    if not part.picture and film.mask(0, film.shape.frames) is not None:
+        raise RequestError("a mask is of the picture, which stays where the sound alone is made: leave one of them out")
     if not film.shape.sample_rate and part.picture:
         part = replace(part, sound=False)
     window = window_of(film.shape, part)

@@ -9,7 +9,7 @@ import numpy as np
 from ...clock import exact_seconds, round_half_up, seconds_of_frames
 from ...continuation.state import LTX2ContinuationState
 from ...errors import RequestError
-from ...film.handoff import NextSegment, capture_state, condition_next, fps_after
+from ...film.handoff import Handoff, NextSegment, capture_state, condition_next, fps_after
 from ...film.provenance import Source
 from ...film.sound_windows import one_track, sound_overlap, sound_windows
 from ...film.timeline import Overlap, SegmentTiming
@@ -61,11 +61,12 @@ def sound_job(
     *,
     film: FilmPicture | None = None,
     state: LTX2ContinuationState | None = None,
+    handoff: Handoff = Handoff(),  # noqa: B008 (frozen)
 ) -> SoundJob:
     """All that is known of a sound before it is made, checked.
 
     request: its prompt, length (a film's own where it has one), seed and settings. film: sound is made for it. state:
-    the sound goes on from it, and only what is new comes out. Raises RequestError, CheckpointError and
+    the sound goes on from it, and only what is new comes out; handoff: how. Raises RequestError, CheckpointError and
     ContinuationError.
     """
     notes: list[str] = []
@@ -83,7 +84,7 @@ def sound_job(
         if state.audio_latents is None:
             raise RequestError("the state carries no sound to go on from: use one that was made with sound")
         bare = replace(state, video_frames=None)
-        known.append(condition_next(bare, count, fps, source=source_of(models)))
+        known.append(condition_next(bare, count, fps, source=source_of(models), handoff=handoff))
         return known[0].timing
 
     windows = sound_windows(frames, fps, picture=film is not None, first=None if state is None else after_state)
