@@ -18,6 +18,7 @@ from .lora import Lora, differences_for, merged
 from .quantization.foreign import INSTEAD, looks_quantized
 from .quantization.linear import QuantizedLinear
 from .quantization.packed import QuantizedTensor, without_outer_ones
+from .recognition.damage import check_finite
 from .weight_file import shown
 
 QUANTIZED_MODES = ("dequantize", "on_use")
@@ -129,6 +130,8 @@ def _made(make: Callable[[Ops], Kind], ops: Ops, component: Component) -> Kind:
 
 
 def _loaded(tensor: Stored, changes: Sequence[Scaled], options: LoadOptions) -> torch.Tensor:
+    if isinstance(tensor, LazyTensor):
+        check_finite(tensor)
     value = tensor.load(options.device, options.dtype)
     return merged(value, changes) if changes else value
 
