@@ -57,7 +57,7 @@ class PresetNode(host.io.ComfyNode):
             "Preset",
             "LTX-2 Preset",
             "denoise",
-            description="Chooses a preset and changes single settings of it. Connect it to Denoise; Refine uses what Denoise was given.",
+            description="Chooses a preset and changes single settings of it. Connect it to settings of Generate, or to Denoise; Refine uses what Denoise was given.",
             inputs=[
                 host.field(io.Combo, "preset", PRESET_TOOLTIP, options=preset_names(), default=BY_NAME),
                 host.field(

@@ -74,7 +74,7 @@ class Story(host.io.ComfyNode):
                 *audio_inputs(),
                 bundle_input(),
                 *story_pictures(),
-                enhance_input(),
+                enhance_input("write the prompts of the script in full instead."),
                 host.field(
                     io.Boolean,
                     "bridge",

@@ -61,12 +61,13 @@ class EncodePrompt(host.io.ComfyNode):
         return host.io.NodeOutput(positive, negative, prompt, ui=told)
 
 
-def enhance_input():
+def enhance_input(instead: str = "connect the text of ComfyUI's TextGenerateLTX2Prompt node to prompt instead."):
+    """instead: what to do where the text encoder cannot write."""
     return host.field(
         host.io.Boolean,
         "enhance",
         "Have Gemma write a fuller prompt of it first; the same seed writes the same. What it wrote is shown below. The Gemma of LTX-2.5 reads only: "
-        "connect the text of ComfyUI's TextGenerateLTX2Prompt node to prompt instead.",
+        + instead,
         default=False,
         optional=True,
     )
