@@ -7,6 +7,7 @@ from ..ltx2.errors import RequestError
 from ..ltx2.film import Overlap
 from ..ltx2.film.handoff import LastFrames, fps_after
 from ..ltx2.stages.doubling.tiles import MOST_ROUNDS
+from ..ltx2.stages.geometry import LARGEST_SIDE
 from ..ltx2.stages.given import sound_from, unused_conditions
 from ..ltx2.stages.pipeline import generate
 from ..ltx2.stages.request import Request
@@ -75,7 +76,7 @@ def clip_inputs() -> list:
             "Width in pixels, taken to a multiple of 64, or of 32 with a preset of one stage. 0 for width and height: as the state, else as the preset.",
             default=768,
             min=0,
-            max=8192,
+            max=LARGEST_SIDE,
             step=32,
         ),
         host.field(
@@ -84,7 +85,7 @@ def clip_inputs() -> list:
             "Height in pixels, taken to a multiple of 64, or of 32 with a preset of one stage. 0 for width and height: as the state, else as the preset.",
             default=512,
             min=0,
-            max=8192,
+            max=LARGEST_SIDE,
             step=32,
         ),
         host.field(

@@ -7,7 +7,7 @@ from ..ltx2.film import Source, continue_request, first_segment
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.film.timeline import warn_beyond_window
 from ..ltx2.stages.conditioning import check_places
-from ..ltx2.stages.geometry import Multiple, size_for
+from ..ltx2.stages.geometry import LARGEST_SIDE, Multiple, size_for
 from ..ltx2.stages.request import Request, resolve_geometry
 from ..ltx2.values import placed
 from . import host
@@ -67,6 +67,11 @@ class SizeHelper(host.io.ComfyNode):
         return host.io.NodeOutput(*size_for(Fraction(*ASPECTS[aspect]), round(megapixels * 1_000_000), int(multiple)))
 
 
+def _side(name: str, default: int, more: str = ""):
+    tooltip = f"{name.title()} of the finished film in pixels.{more}"
+    return host.field(host.io.Int, name, tooltip, default=default, min=32, max=LARGEST_SIDE, step=32)
+
+
 class PrepareLatent(host.io.ComfyNode):
     """A clip that is still to be made."""
 
@@ -79,18 +84,8 @@ class PrepareLatent(host.io.ComfyNode):
             "latents",
             description="Says how large and long a clip is, and what is known of it: pictures, clips, sound, the state that it continues.",
             inputs=[
-                host.field(
-                    io.Int,
-                    "width",
-                    "Width of the finished film in pixels. With two stages the first one works at half of it.",
-                    default=768,
-                    min=32,
-                    max=8192,
-                    step=32,
-                ),
-                host.field(
-                    io.Int, "height", "Height of the finished film in pixels.", default=512, min=32, max=8192, step=32
-                ),
+                _side("width", 768, " With two stages the first one works at half of it."),
+                _side("height", 512),
                 host.field(
                     io.Float,
                     "length",

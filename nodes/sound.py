@@ -5,6 +5,7 @@ import torch
 from ..ltx2.film import Handoff
 from ..ltx2.media.found.film_picture import film_picture
 from ..ltx2.media.found.new_sound import check_picture_can_stay, write_with_sound
+from ..ltx2.stages.geometry import LONGEST_SOUND
 from ..ltx2.stages.presets import SOUND_PRESETS
 from ..ltx2.stages.request import Request
 from ..ltx2.story.sound import make_sound, sound_job, state_of_sound
@@ -56,7 +57,7 @@ class GenerateSound(host.io.ComfyNode):
                     "Length in seconds; a video has its own.",
                     default=SECONDS,
                     min=0.1,
-                    max=3600.0,
+                    max=float(LONGEST_SOUND),
                     step=0.01,
                 ),
                 host.field(

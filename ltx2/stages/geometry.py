@@ -8,6 +8,11 @@ from typing import Any
 from .. import clock
 from ..errors import RequestError
 
+# Above these nobody means what is said, and no release can do it: refused everywhere, before anything is computed.
+LARGEST_SIDE = 8192  # pixels
+LONGEST_CLIP = 3 * clock.WINDOW_SECONDS
+LONGEST_SOUND = 3600  # seconds, of a sound without a picture to be made
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -67,6 +72,22 @@ ANY_SIZE = Multiple()
 def asked_frames(request: Any, preset: Any, fps: Fraction, notes: list[str]) -> int:
     """Frames of a request, the preset's where it leaves them open; what was adjusted goes to ``notes``. Raises
     RequestError."""
+    frames = _frames(request, preset, fps, notes)
+    seconds = clock.seconds_of_frames(frames, fps)
+    least = clock.seconds_of_frames(frames - clock.FRAMES_PER_LATENT, fps)  # what was said may have been taken up
+    if request.sound_only and least > LONGEST_SOUND:
+        raise RequestError(
+            f"the sound would last {float(seconds):g} s, expected at most {LONGEST_SOUND}: make it in parts"
+        )
+    if not request.sound_only and least > LONGEST_CLIP:
+        raise RequestError(
+            f"the clip would last {float(seconds):g} s ({frames} frames at {float(fps):g} fps), expected at most "
+            f"{LONGEST_CLIP} s, and the models know {clock.WINDOW_SECONDS} s: make segments that go on from each other"
+        )
+    return frames
+
+
+def _frames(request: Any, preset: Any, fps: Fraction, notes: list[str]) -> int:
     if request.frames is not None and request.seconds is not None:
         raise RequestError(
             f"both {request.frames} frames and {float(request.seconds):g} s were asked for: give one of them"
@@ -106,6 +127,10 @@ def asked_size(request: Any, preset: Any, multiple: "Multiple", notes: list[str]
     )
     if 0 in near:
         raise RequestError(f"size is {width}x{height}, expected two whole numbers of pixels")
+    if max(near) > LARGEST_SIDE:
+        fit = tuple(max(multiple.pixels, side * LARGEST_SIDE // max(near)) for side in near)
+        use = " x ".join(str(clock.snap_size(side, multiple.pixels)) for side in fit).replace(" ", "")
+        raise RequestError(f"size is {width}x{height}, expected sides up to {LARGEST_SIDE} pixels: use at most {use}")
     if near != (width, height):
         if not request.snap:
             why = f" for {multiple.why}" if multiple.why else ""

@@ -165,3 +165,26 @@ def test_how_much_of_a_picture_of_another_shape_is_not_seen_is_told(shape, told)
 def test_a_size_of_one_side_is_refused(one):
     with pytest.raises(RequestError, match=f"{next(iter(one))} is 64, .* is left open: give both sides, or neither"):
         check(**one)
+
+
+FAR_TOO_MUCH = (
+    ({"width": 12800, "height": 9600}, "size is 12800x9600, expected sides up to 8192 pixels: use at most 8192x6144"),
+    ({"width": 32 * 10**9, "height": 64}, "expected sides up to 8192 pixels: use at most 8192x64"),
+    ({"seconds": 200}, r"200.042 s \(4801 frames at 24 fps\), expected at most 60 s.*make segments"),
+    ({"frames": 961, "fps": 2}, "480.5 s.*expected at most 60 s"),
+    ({"seconds": 1e300}, "expected at most 60 s"),
+    ({"seconds": 4000, "sound_only": True}, "the sound would last 4000.* s, expected at most 3600: make it in parts"),
+)
+
+
+@pytest.mark.parametrize("asked, told", FAR_TOO_MUCH)
+def test_what_nobody_can_mean_is_refused_before_anything_is_computed(asked, told):
+    sound = asked.get("sound_only", False)
+    with pytest.raises(RequestError, match=told) as refused:
+        check("ltx2_sound" if sound else "ltx2_quality", **asked)
+    assert len(str(refused.value)) <= 300
+
+
+@pytest.mark.parametrize("asked", [{"width": 8192, "height": 8192}, {"seconds": 59.9}, {"frames": 961, "fps": 60}])
+def test_what_is_large_but_possible_is_left_to_who_asks(asked):
+    check("ltx2_quality", **asked)
