@@ -145,6 +145,7 @@ class ExtendVideo(host.io.ComfyNode):
             target,
             Writing(note=told.append, metadata=host.workflow_values(cls.hidden)),
         )
+        told = [host.without_folders(line) for line in told]
         carried = state_after(made, segment, images)
         sound = None if segment.sound is None else new_sound(made.timing, segment.sound)
         return host.io.NodeOutput(
@@ -153,7 +154,7 @@ class ExtendVideo(host.io.ComfyNode):
             audio_value(sound),
             carried,
             "\n".join(told),
-            ui={"states": [card(carried)]},
+            ui={"states": [card(carried)], "text": told},
         )
 
 
@@ -186,6 +187,7 @@ def _in_front(models, made, hidden):
     told = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
     target = host.save_target("continuum/extended", kind="temp").path(".mp4")
     write_longer(made, [images], segment.sound, target, note=told.append, metadata=host.workflow_values(hidden))
+    told = [host.without_folders(line) for line in told]
     carried, sound = state_at_end(models, made), segment.sound
     if sound is not None:
         sound = Waveform(sound.samples[:, : samples_of_seconds(made.seconds, sound.sample_rate)], sound.sample_rate)
@@ -195,7 +197,7 @@ def _in_front(models, made, hidden):
         audio_value(sound),
         carried,
         "\n".join(told),
-        ui={"states": [card(carried)]},
+        ui={"states": [card(carried)], "text": told},
     )
 
 

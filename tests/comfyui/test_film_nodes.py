@@ -24,7 +24,9 @@ def video_in(folder, frames=40):
 
 def test_a_video_is_gone_on_with_and_stays_as_it_is(run, made, folders):
     video, path = video_in(folders)
-    longer, images, audio, state, info = run("ExtendVideo", **filming(made, video, seconds=1, context=9)).args
+    output = run("ExtendVideo", **filming(made, video, seconds=1, context=9))
+    longer, images, audio, state, info = output.args
+    assert output.ui["text"] == info.split("\n")
     file = longer.get_stream_source()
     shown = media.video_info(file)
     assert shown.frames == 40 + 16 and shown.samples == 56 * 2000 and images.shape == (16, 64, 64, 3)
@@ -36,7 +38,9 @@ def test_a_video_is_gone_on_with_and_stays_as_it_is(run, made, folders):
 def test_what_comes_before_a_video_is_put_in_front_of_it(run, made, folders):
     video, path = video_in(folders)
     asked = filming(made, video, seconds=1, context=9, direction="backward")
-    longer, images, audio, state, info = run("ExtendVideo", **asked).args
+    output = run("ExtendVideo", **asked)
+    longer, images, audio, state, info = output.args
+    assert output.ui["text"] == info.split("\n") and str(folders) not in info
     file = longer.get_stream_source()
     shown = media.video_info(file)
     assert shown.frames == 17 + 40 and images.shape == (17, 64, 64, 3) and "17 frames" in info
