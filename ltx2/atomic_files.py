@@ -274,7 +274,9 @@ def read_folder(path: str | Path, read: Callable[[Path], Found]) -> Found:
 
 def folder_exists(path: str | Path) -> bool:
     """Whether a folder is there, also while its replacement is under way or was cut short."""
-    return Path(path).is_dir() or _old_of(Path(path)).is_dir()
+    path = Path(path)
+    # a swap may end between the two looks, and leave the new folder where the first one found none
+    return any(path.is_dir() or _old_of(path).is_dir() for _ in range(3))
 
 
 def _whole_folder(path: Path) -> Path:

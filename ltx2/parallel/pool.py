@@ -68,23 +68,19 @@ def _serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO
     try:
         handler = set_up(message[1])
     except Exception as error:
-        _write(sink, _FAILED, _told(error))
+        if (told := sentence_of(error)) is None:
+            raise
+        _write(sink, _FAILED, told.encode())
         return
     _write(sink, _DONE, b"")
     while (message := _read(source)) is not None:
         try:
             kind, answer = _DONE, handler(message[1])
         except Exception as error:
-            kind, answer = _FAILED, _told(error)
+            if (told := sentence_of(error)) is None:
+                raise
+            kind, answer = _FAILED, told.encode()
         _write(sink, kind, answer)
-
-
-def _told(error: Exception) -> bytes:
-    """An error as an answer; one that nobody expects is raised again."""
-    told = sentence_of(error)
-    if told is None:
-        raise error
-    return told.encode()
 
 
 def _read(source: BinaryIO) -> tuple[bytes, bytes] | None:

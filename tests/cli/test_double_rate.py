@@ -6,9 +6,10 @@ import pytest
 
 from ltx2 import media
 from ltx2.cli import continue_, generate, story
-from ltx2.continuation.attachments import load_attachment
+from ltx2.continuation.attachments import attachment_bytes, load_attachment
 from ltx2.errors import RequestError
 from ltx2.film.provenance import read_provenance
+from ltx2.film.saved_film import film_of, with_film
 
 SIZE = ("--size", "64x64", "--frames", 17, "--seed", 3)
 QUICK = ("--override", "double.sigmas=[0.9,0]")
@@ -43,7 +44,13 @@ def test_going_on_from_a_doubled_film_is_going_on_from_the_film_without_it(call,
         out = ("--out", tmp_path / f"{name}.mp4", "--save-state", tmp_path / f"{name}.safetensors")
         call("generate", *asked, *SIZE, *more, *out)
     state = tmp_path / "double.safetensors"
-    assert state.read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
+    without, with_it = (load_attachment(tmp_path / f"{name}.safetensors").state for name in ("plain", "double"))
+    assert (film_of(without).file, film_of(without).frames) == ("plain.mp4", 17)
+    assert (film_of(with_it).file, film_of(with_it).frames) == ("double.mp4", 33)
+    film = film_of(without)
+    assert attachment_bytes(with_film(with_it, film), "safetensors") == attachment_bytes(
+        with_film(without, film), "safetensors"
+    )
     call(f"continue {state}", *asked, *double, "--out", tmp_path / "next.mp4")
     first, following = (media.video_info(tmp_path / name) for name in ("double.mp4", "next.mp4"))
     assert (first.frames, first.fps) == (33, 48)

@@ -34,7 +34,8 @@ def shown(pack, folders, monkeypatch):
 def save_decoder(path, shade: float) -> None:
     """A tiny autoencoder that draws everything in one shade."""
     tensors = {
-        name: torch.zeros_like(value, device="cpu") for name, value in TinyDecoder(device="meta").state_dict().items()
+        name: torch.full_like(value, 1e-30, device="cpu")
+        for name, value in TinyDecoder(device="meta").state_dict().items()
     }
     tensors["decoder.22.bias"] = torch.full((48,), shade)
     save_file(tensors, path)

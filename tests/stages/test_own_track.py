@@ -41,4 +41,4 @@ def test_each_segment_hears_its_piece_on_the_films_clock(models):
     # a track that ends before the film does is told in each segment that has silence
     short = replace(request, audio=replace(track, samples=track.samples[:, :30000]))
     assert any("ends 0.08 s before the last frame" in note for note in segment_job(loaded, short).job.notes)
-    assert any("ends 1.08 s before the last frame" in note for note in segment_job(loaded, short, state).notes)
+    assert any("ends 1.08 s before the last frame" in note for note in segment_job(loaded, short, state).job.notes)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from ...errors import is_out_of_memory
 from ...networks.layers.typed_modules import list_of
 from ..memory import empty
 from .blocks import BlockBytes, DenseLinear, block_bytes
@@ -48,7 +49,9 @@ class SetAside:
             return None
         try:
             made = HostBytes(copies, block.plain_bytes), HostBytes(copies, block.packed_bytes)
-        except RuntimeError:  # a system may allow less of it than is free
+        except RuntimeError as error:  # a system may allow less of it than is free
+            if not is_out_of_memory(error) and "CUDA error" not in str(error):
+                raise
             self.room = 0
             for _ in range(min(SLOTS, len(self.blocks))):
                 self.blocks.popitem()  # leaves room for what the others pass through
