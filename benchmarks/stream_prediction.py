@@ -83,12 +83,12 @@ def _weights(block: _Block) -> list[torch.Tensor]:
     return [block.weight.weight if isinstance(block.weight, DenseLinear) else block.plain]
 
 
-def seconds_a_step(timing: StepTiming, *, resident: int = 0, steps: int = 3) -> float:
-    """By the clock of the simulated card, when the first step is over. resident: how many blocks stay there."""
+def seconds_a_step(timing: StepTiming, *, blocks_on_device: int = 0, steps: int = 3) -> float:
+    """By the clock of the simulated card, when the first step is over. blocks_on_device: how many blocks stay there."""
     rates = Rates(timing.bus, timing.fill, timing.unpack, timing.launch)
     card, times = SimulatedCard(rates, "meta"), []
     aside = SetAside(float("inf") if timing.set_aside else 0)
-    with streamed(_Network(timing), torch.device("meta"), card, aside, resident=resident) as network:
+    with streamed(_Network(timing), torch.device("meta"), card, aside, blocks_on_device=blocks_on_device) as network:
         for block in network.layers:
             block.register_forward_pre_hook(lambda block, _: card.computes(_weights(block), timing.compute))
         for _ in range(steps):
@@ -108,7 +108,7 @@ def rows(tflops: float) -> Iterator[list[str]]:
                 timing = StepTiming(BLOCKS, size, compute, rate, unpack * slower, FILL, LAUNCH)
                 cells = [f"{tokens:,}", form, bus, f"{BLOCKS * compute:.2f}", f"{BLOCKS * size / rate:.2f}"]
                 cells.append(f"{seconds_a_step(timing):.2f}")
-                cells.append(f"{seconds_a_step(timing, resident=BLOCKS // 2):.2f}")
+                cells.append(f"{seconds_a_step(timing, blocks_on_device=BLOCKS // 2):.2f}")
                 yield [*cells, f"{seconds_a_step(replace(timing, set_aside=False)):.2f}"]
 
 

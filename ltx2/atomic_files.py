@@ -24,6 +24,7 @@ from . import system
 from .errors import BusyError
 
 _PREFIX = ".ltx2-"
+LOCK_FILE = ".lock"  # of a folder that one process at a time writes into
 _HELD = f"{_PREFIX}held-"  # what is locked for as long as somebody writes it
 _TEMP_SUFFIX = ".tmp"
 _OLD_SUFFIX = ".old"
@@ -117,8 +118,8 @@ class NewFile:
                 raise
             free = next(one for one in (_numbered(self.path, n) for n in itertools.count(2)) if not one.exists())
             system.rename(self.temp, free)
-            told = f"another program has it open, what was made is {free.name} beside it"
-            raise PermissionError(error.errno, told) from error
+            message = f"another program has it open, what was made is {free.name} beside it"
+            raise PermissionError(error.errno, message) from error
 
     def discard(self) -> None:
         """Throw away what was written. Nothing happens after ``finish``."""

@@ -21,6 +21,7 @@ MEL_FRAMES_PER_LATENT = 4
 MODEL_SAMPLE_RATE = 16_000
 WINDOW_SECONDS = 20  # the transformer's positions end there
 
+FASTEST_FPS = 60  # above it the models have seen no video
 DEFAULT_FPS = Fraction(24)  # where nobody says a rate
 
 AUDIO_LENGTH_RULES = ("round", "ceil", "cover")

@@ -16,7 +16,7 @@ from torch import Tensor
 from .errors import MediaError
 from .values import Waveform
 
-SAMPLE_RATES = (1000, 768_000)
+SAMPLE_RATES = (1000, 768_000)  # a second: what is a sound's
 _ZERO_CROSSINGS = 6  # of the sinc, on each side
 _ROLLOFF = 0.99  # of the lower of the two Nyquist frequencies
 _HALF_POWER = 0.5**0.5

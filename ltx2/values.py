@@ -7,6 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
+# Of latents, in all releases: channels of video; channels and frequency bins of audio.
+VIDEO_CHANNELS = 128
+AUDIO_CHANNELS, AUDIO_BINS = 8, 16
+
 
 @dataclass(frozen=True)
 class AVLatent:
@@ -26,9 +30,9 @@ class AVLatent:
             *(None if part is None else function(part) for part in (self.video, self.audio, self.keyframes))
         )
 
-    def to(self, *where: Any) -> "AVLatent":
+    def to(self, *target: Any) -> "AVLatent":
         """All latents on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
-        return self.map(lambda latent: latent.to(*where))
+        return self.map(lambda latent: latent.to(*target))
 
     @property
     def batch_size(self) -> int:
@@ -49,9 +53,13 @@ class TextContext:
     video: torch.Tensor
     audio: torch.Tensor | None
 
-    def to(self, *where: Any) -> "TextContext":
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "TextContext":
+        """``function`` of each part that is there."""
+        return TextContext(function(self.video), None if self.audio is None else function(self.audio))
+
+    def to(self, *target: Any) -> "TextContext":
         """Both parts on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
-        return TextContext(self.video.to(*where), None if self.audio is None else self.audio.to(*where))
+        return self.map(lambda part: part.to(*target))
 
     def __str__(self) -> str:
         return f"text context: {self.video.shape[1]} tokens, video width {self.video.shape[2]}"

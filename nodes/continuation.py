@@ -5,27 +5,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..ltx2.clock import AUDIO_LATENTS_PER_SECOND
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
 from ..ltx2.errors import RequestError
 from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
-from ..ltx2.film.drift import handed_on, read_reference, with_reference
-from ..ltx2.film.drift.look import loudness_of
+from ..ltx2.film.drift import read_reference, with_next_reference
 from ..ltx2.film.found import Writing
 from ..ltx2.film.provenance import read_provenance
 from ..ltx2.film.saved_film import check_film, film_of, with_film_file, write_after_film
 from ..ltx2.film.timeline import overlap_within
 from . import host
 from .film_before import OUTPUT, film_path, found_film
-from .shown import save_film, video_of
+from .shown import PIECE, save_film, video_of
 from .sockets import FINISHED, MOST_CARRIED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
 
 SUFFIXES = {"PNG card": ".png", "safetensors": ".safetensors", "folder": ""}
 JOIN_INPUTS = 8
 SOUND_SLACK_SECONDS = 0.25
-PIECE = 16  # frames handled at a time while joining
 
 
 def carried_inputs() -> list:
@@ -117,8 +116,7 @@ def make_state(latent, frames: torch.Tensor, waveform, overlap: Overlap):
         sample_rate=None if waveform is None else waveform.sample_rate,
         seed=latent.seed,
     )
-    loudness = None if waveform is None else loudness_of(waveform.samples)
-    return with_reference(state, handed_on(latent.drift, latent.drift_reference, loudness, latent.latent_reference))
+    return with_next_reference(state, latent.drift, latent.drift_reference, waveform, latent.latent_reference)
 
 
 def check_frames(count: int, timing) -> None:
@@ -252,8 +250,8 @@ def load_state(file: str) -> tuple[LTX2ContinuationState, dict]:
     """The state in a file of the host's, which knows where its film is now, and what the page shows of it. Raises
     RequestError and ContinuationError."""
     found = load_attachment(host.user_file(file))
-    state, told = found_film(found.state, file)
-    return state, card(state, notes=(*found.notes, *told)) | {"file": file}
+    state, more = found_film(found.state, file)
+    return state, card(state, notes=(*found.notes, *more)) | {"file": file}
 
 
 class InspectState(host.io.ComfyNode):
@@ -317,14 +315,14 @@ def in_words(state) -> str:
 
 def hold_inputs() -> list:
     """How much of a drift is taken back."""
-    told = {
+    tooltips = {
         "hold_colour": "How much of a colour drift against the first segment is taken back: 0 none, 1 all.",
         "hold_contrast": "How much of a contrast drift is taken back: 0 none, 1 all.",
         "hold_loudness": "How much of a loudness drift is taken back: 0 none, 1 all.",
     }
     return [
         host.field(host.io.Float, name, tooltip, default=0.0, min=0.0, max=1.0, step=0.05)
-        for name, tooltip in told.items()
+        for name, tooltip in tooltips.items()
     ]
 
 
@@ -447,7 +445,7 @@ def card(state, target=None, suffix: str = "", notes=()) -> dict:
         "frames": len(frames) if frames else 0,
         "width": frames[0].shape[1] if frames else 0,
         "height": frames[0].shape[0] if frames else 0,
-        "audio_seconds": 0.0 if latents is None else latents.shape[2] / 25,
+        "audio_seconds": 0.0 if latents is None else latents.shape[2] / AUDIO_LATENTS_PER_SECOND,
         "picture": None,
         "notes": list(notes),
     }

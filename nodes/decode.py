@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from ..ltx2 import clock
 from ..ltx2.errors import RequestError
 from ..ltx2.film import FinishedSegment, file_format, write_film
 from ..ltx2.stages import steps
@@ -162,9 +163,9 @@ def frames_of(models: Models, clip: LatentValue, report=None):
 def images_of(pieces, latent: AVLatent) -> torch.Tensor:
     """All frames [N, H, W, 3] in one tensor, which is filled as they come, so that there is never a second copy."""
     _, _, frames, height, width = latent.video.shape
-    images = torch.empty(
-        8 * frames - 7, 32 * height, 32 * width, 3, dtype=host.result_dtype(), device=host.result_device()
-    )
+    pixels = (side * clock.PIXELS_PER_LATENT for side in (height, width))
+    size = (clock.frames_of_latents(frames), *pixels, 3)
+    images = torch.empty(size, dtype=host.result_dtype(), device=host.result_device())
     done = 0
     for piece in pieces:
         images[done : done + len(piece)] = piece

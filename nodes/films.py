@@ -1,6 +1,6 @@
 """Videos that are there: one gone on with, a part of one made anew, and one spoken in other words."""
 
-from ..ltx2.clock import exact_seconds, parse_fps, samples_of_seconds
+from ..ltx2.clock import DEFAULT_FPS, exact_seconds, parse_fps, samples_of_seconds
 from ..ltx2.errors import RequestError
 from ..ltx2.film import FinishedSegment, Handoff, file_format, new_sound, write_film
 from ..ltx2.film.found import Writing, write_extended
@@ -39,7 +39,7 @@ from .text import NEGATIVE_TOOLTIP, asked_negative
 
 FORWARD, BACKWARD = "forward", "backward"
 BOTH, PICTURE, SOUND = "picture and sound", "picture", "sound"
-IMAGES_FPS = 24.0
+IMAGES_FPS = float(DEFAULT_FPS)
 
 
 def _asked(what: str) -> list:
@@ -136,16 +136,16 @@ class ExtendVideo(host.io.ComfyNode):
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
         images = images_of(frames_of(segment, report), segment.latent)
-        told = [str(made.timing), f"{segment.geometry}, seed {segment.seed}", *start.notes]
+        lines = [str(made.timing), f"{segment.geometry}, seed {segment.seed}", *start.notes]
         target = host.save_target("continuum/extended", kind="temp").path(".mp4")
         write_extended(
             source,
             start.film,
             FinishedSegment(made.timing, [images], segment.sound),
             target,
-            Writing(note=told.append, metadata=host.workflow_values(cls.hidden)),
+            Writing(note=lines.append, metadata=host.workflow_values(cls.hidden)),
         )
-        told = [host.without_folders(line) for line in told]
+        lines = [host.without_folders(line) for line in lines]
         carried = state_after(made, segment, images)
         sound = None if segment.sound is None else new_sound(made.timing, segment.sound)
         return host.io.NodeOutput(
@@ -153,8 +153,8 @@ class ExtendVideo(host.io.ComfyNode):
             images[made.timing.video_overlap :].clone(),
             audio_value(sound),
             carried,
-            "\n".join(told),
-            ui={"states": [card(carried)], "text": told},
+            "\n".join(lines),
+            ui={"states": [card(carried)], "text": lines},
         )
 
 
@@ -184,10 +184,10 @@ def _in_front(models, made, hidden):
     report = reporting.reporter(*STAGES, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
-    told = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
+    lines = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
     target = host.save_target("continuum/extended", kind="temp").path(".mp4")
-    write_longer(made, [images], segment.sound, target, note=told.append, metadata=host.workflow_values(hidden))
-    told = [host.without_folders(line) for line in told]
+    write_longer(made, [images], segment.sound, target, note=lines.append, metadata=host.workflow_values(hidden))
+    lines = [host.without_folders(line) for line in lines]
     carried, sound = state_at_end(models, made), segment.sound
     if sound is not None:
         sound = Waveform(sound.samples[:, : samples_of_seconds(made.seconds, sound.sample_rate)], sound.sample_rate)
@@ -196,8 +196,8 @@ def _in_front(models, made, hidden):
         images[: made.begin].clone(),
         audio_value(sound),
         carried,
-        "\n".join(told),
-        ui={"states": [card(carried)], "text": told},
+        "\n".join(lines),
+        ui={"states": [card(carried)], "text": lines},
     )
 
 
@@ -292,15 +292,15 @@ class Retake(host.io.ComfyNode):
         made = retaking(models, _request(prompt, negative_prompt, preset, seed), film, part)
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
-        told = [str(made.window), *film.notes, *made.job.notes]
+        lines = [str(made.window), *film.notes, *made.job.notes]
         if video is not None and fps != IMAGES_FPS:
-            told.append(f"fps {fps:g} has no effect: the video has its own")
+            lines.append(f"fps {fps:g} has no effect: the video has its own")
         new = frames_of(segment, report) if made.window.picture else ()
         if images is not None:
             frames, sound = film_retaken(made, new, segment.sound)
             heard = audio_value(sound)
             whole = video_of(frames, heard, made.window.film.fps)
-            return host.io.NodeOutput(whole, "\n".join(told), frames, heard, ui={"text": told})
+            return host.io.NodeOutput(whole, "\n".join(lines), frames, heard, ui={"text": lines})
         target = host.save_target("continuum/retake", kind="temp").path(".mp4")
         write_retaken(
             made,
@@ -309,10 +309,10 @@ class Retake(host.io.ComfyNode):
             target,
             crf=10,
             metadata=host.workflow_values(cls.hidden),
-            note=told.append,
+            note=lines.append,
         )
         video = host.InputImpl.VideoFromFile(str(target))
-        return host.io.NodeOutput(video, "\n".join(told), None, None, ui={"text": told})
+        return host.io.NodeOutput(video, "\n".join(lines), None, None, ui={"text": lines})
 
 
 class Dub(host.io.ComfyNode):
@@ -356,11 +356,11 @@ class Dub(host.io.ComfyNode):
         made = dubbing(models, _request(prompt, negative_prompt, preset, seed), _file_of(video, cls.hidden))
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
-        told = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
+        lines = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
         target = host.save_target("continuum/dubbed", kind="temp").path(".mp4")
         film = FinishedSegment(made.timing, frames_of(segment, report), segment.sound)
         write_film(target, [film], file_format([segment.sound]), crf=10, metadata=host.workflow_values(cls.hidden))
-        return host.io.NodeOutput(host.InputImpl.VideoFromFile(str(target)), "\n".join(told), ui={"text": told})
+        return host.io.NodeOutput(host.InputImpl.VideoFromFile(str(target)), "\n".join(lines), ui={"text": lines})
 
 
 def _check_given(video, images, audio) -> None:

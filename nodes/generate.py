@@ -5,7 +5,8 @@ from dataclasses import replace
 from ..ltx2.clock import exact_seconds
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Overlap
-from ..ltx2.film.handoff import LastFrames, fps_after
+from ..ltx2.film.handoff import fps_after
+from ..ltx2.media.frames import last_frames_of
 from ..ltx2.stages.doubling.tiles import MOST_ROUNDS
 from ..ltx2.stages.geometry import LARGEST_SIDE
 from ..ltx2.stages.given import sound_from, unused_conditions
@@ -312,10 +313,12 @@ def carried_out(models, made, written: list[str]):
     report = reporting.reporter(*stages, names=models.names)
     segment = generate(models, made.job, progress=report)
     images = images_of(frames_of(segment, report), segment.latent)
-    carried = state_after(made, segment, images if segment.base is None else last_frames_of(segment.base, made.overlap))
+    carried = state_after(
+        made, segment, images if segment.base is None else frames_before_doubling(segment.base, made.overlap)
+    )
     timing = made.timing.doubled(segment.rounds)
-    told = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
-    info = "\n".join((str(made.timing), *told))
+    lines = [f"{segment.geometry}, seed {segment.seed}", *written, *made.notes, *segment.notes]
+    info = "\n".join((str(made.timing), *lines))
     return host.io.NodeOutput(
         images,
         audio_value(segment.sound),
@@ -324,7 +327,7 @@ def carried_out(models, made, written: list[str]):
         info,
         float(segment.geometry.fps),
         new_video(images, segment.sound, timing),
-        ui={"states": [card(carried)], "text": told, **playable(images, segment.sound, timing)},
+        ui={"states": [card(carried)], "text": lines, **playable(images, segment.sound, timing)},
     )
 
 
@@ -335,12 +338,9 @@ def frames_of(segment, report):
         yield pictures(pixels)
 
 
-def last_frames_of(segment, overlap: Overlap):
+def frames_before_doubling(segment, overlap: Overlap):
     """Frames [n, H, W, 3] uint8 that a state takes from a clip whose frame rate was doubled: of before."""
-    last = LastFrames(overlap.video_frames)
-    for _ in last.watch(frames_of(segment, None)):
-        pass
-    return last.frames
+    return last_frames_of(frames_of(segment, None), overlap.video_frames)
 
 
 NODES = [Generate]

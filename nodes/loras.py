@@ -85,9 +85,9 @@ def with_lora(model: ModelValue, choice: LoraChoice) -> tuple[ModelValue, LoraRe
         notes = (*report_notes(report), *other_model_notes(lora, model.version))
         added = replace(model, stage_loras=(*model.stage_loras, choice), notes=(*model.notes, *notes))
         return added, report, notes
-    told = (*report.notes(), *other_model_notes(lora, model.version))
-    told += repeated_notes([one for one in (*model.loras, (path, strength)) if one[0] == path])
-    notes = told
+    lasting = (*report.notes(), *other_model_notes(lora, model.version))
+    lasting += repeated_notes([one for one in (*model.loras, (path, strength)) if one[0] == path])
+    notes = lasting
     if report.for_text:
         notes += (
             f"LoRA {path.name}: {report.for_text} of its weights act where prompts are encoded: connect the model with the LoRA to Load "
@@ -99,7 +99,7 @@ def with_lora(model: ModelValue, choice: LoraChoice) -> tuple[ModelValue, LoraRe
         patcher=patcher,
         loras=(*model.loras, (path, strength)),
         text_loras=(*model.text_loras, *([(path, strength)] if report.for_text else [])),
-        notes=(*model.notes, *told),
+        notes=(*model.notes, *lasting),
     )
     return added, report, notes
 

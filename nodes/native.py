@@ -12,7 +12,7 @@ from ..ltx2 import clock
 from ..ltx2.config.versions import release, version_of_shapes
 from ..ltx2.errors import RequestError
 from ..ltx2.film import Handoff, NextSegment, Overlap, Source, capture_state, condition_next, first_segment, new_sound
-from ..ltx2.film.drift import handed_on, read_reference, with_reference
+from ..ltx2.film.drift import read_reference, with_next_reference
 from ..ltx2.film.handoff import fps_after, source_of_state
 from ..ltx2.film.sizes import on_grid
 from ..ltx2.film.timeline import found_segment, overlap_within, warn_beyond_window
@@ -20,14 +20,14 @@ from ..ltx2.media import prepare_clip
 from ..ltx2.networks.audio.codec import fit_latents
 from ..ltx2.resampling import mix_to_stereo, resample
 from ..ltx2.stages.latent_preparation import empty_latent
-from ..ltx2.values import Waveform
+from ..ltx2.values import AUDIO_BINS, AUDIO_CHANNELS, VIDEO_CHANNELS, Waveform
 from . import host
 from .continuation import SOUND_SLACK_SECONDS, card, carried_inputs, check_frames, check_sound, save_state
 from .native_masks import guide_frames, guides_of, masks_of
 from .sockets import Segment, SegmentValue, State, audio_value, overlap_error, waveform_of
 
 # Keys of the latent dictionary, which the host hands on untouched: the segment's timing, and what it is made with.
-PLAN, SOURCE = "ltx2_continuum", "ltx2_continuum_source"
+TIMING, SOURCE = "ltx2_continuum", "ltx2_continuum_source"
 
 
 def stage_inputs() -> list:
@@ -141,7 +141,7 @@ class StateToAVLatent(host.io.ComfyNode):
             samples=host.nested(filled.video, filled.audio),
             noise_mask=host.nested(filled.video_mask, filled.audio_mask),
         )
-        result[PLAN], result[SOURCE] = following.timing, source
+        result[TIMING], result[SOURCE] = following.timing, source
         moved = None if model is None else host.with_picture_offset(model, offset)
         return host.io.NodeOutput(result, moved, frames, float(fps))
 
@@ -203,7 +203,7 @@ class AVLatentToState(host.io.ComfyNode):
     @classmethod
     def execute(cls, latent, images, fps, video_overlap, audio_overlap, filename_prefix="", audio=None, state=None):
         video, sound = _streams(latent)
-        timing, guides = latent.get(PLAN), guides_of(latent, video)
+        timing, guides = latent.get(TIMING), guides_of(latent, video)
         if timing is None:
             count = None if sound is None else sound.shape[2]
             frames = clock.frames_of_latents(video.shape[2] - guides)
@@ -224,7 +224,7 @@ class AVLatentToState(host.io.ComfyNode):
             notes += (f"fps {fps:g} was not used: the clip goes on from a state at {float(timing.fps):g}",)
         carried = _state_of(pictures, sound, timing, waveform, overlap, latent.get(SOURCE, Source()))
         if state is not None:  # what its scene is held to goes on
-            carried = with_reference(carried, handed_on(None, read_reference(state.metadata), None, None))
+            carried = with_next_reference(carried, None, read_reference(state.metadata), None, None)
         shown = {"states": [card(carried)]}
         if filename_prefix.strip():
             *_, shown = save_state(carried, filename_prefix, cls.hidden)
@@ -372,8 +372,8 @@ def _streams(latent: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
     shapes = [list(part.shape) for part in (video, audio) if part is not None]
     if (
         video.ndim != 5
-        or video.shape[1] != 128
-        or (audio is not None and (audio.ndim != 4 or (audio.shape[1], audio.shape[3]) != (8, 16)))
+        or video.shape[1] != VIDEO_CHANNELS
+        or (audio is not None and (audio.ndim != 4 or (audio.shape[1], audio.shape[3]) != (AUDIO_CHANNELS, AUDIO_BINS)))
     ):
         raise RequestError(
             f"the latent is {' and '.join(map(str, shapes))}, expected LTX-2's [B, 128, F, h, w] and [B, 8, T, 16]"

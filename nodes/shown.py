@@ -61,8 +61,8 @@ def telling(node: Any) -> Any:
                 error.args = tuple(host.without_folders(one) if isinstance(one, str) else one for one in error.args)
                 raise
         if notes:
-            told = list((result.ui or {}).get("text", ()))
-            result.ui = {**(result.ui or {}), "text": [*told, *notes]}
+            lines = list((result.ui or {}).get("text", ()))
+            result.ui = {**(result.ui or {}), "text": [*lines, *notes]}
         return result
 
     node.execute = classmethod(run)

@@ -112,16 +112,16 @@ class GenerateSound(host.io.ComfyNode):
         job = sound_job(models, request, film=film, state=state, handoff=Handoff(seed=seed))
         sound, timing, segment = _made(models, job)
         carried = state_of_sound(job, timing, segment)
-        told = [str(job), *job.notes]
+        lines = [str(job), *job.notes]
         if video is not None and seconds != SECONDS:
-            told.append(f"seconds {seconds:g} has no effect: the video has its own length")
+            lines.append(f"seconds {seconds:g} has no effect: the video has its own length")
         heard = None
         if source is not None:
             target = host.save_target("continuum/sound", kind="temp")
-            told += write_with_sound(source, target.path(".mp4"), [sound], metadata=host.workflow_values(cls.hidden))
+            lines += write_with_sound(source, target.path(".mp4"), [sound], metadata=host.workflow_values(cls.hidden))
             heard = host.InputImpl.VideoFromFile(str(target.path(".mp4")))
         return host.io.NodeOutput(
-            audio_value(sound), heard, carried, "\n".join(told), ui={"states": [card(carried)], "text": told}
+            audio_value(sound), heard, carried, "\n".join(lines), ui={"states": [card(carried)], "text": lines}
         )
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from ..ltx2.continuation.recognise import SUFFIXES, holds_state
+from ..ltx2.continuation.recognise import STATE_SUFFIXES, holds_state
 from . import host
 
 KINDS = {"input": "", "output": " [output]"}  # folder → what its files have behind their names
@@ -75,7 +75,7 @@ class StateList:
                 fresh.states[entry.name] = entry.stat().st_mtime_ns
             else:
                 fresh.folders.append(entry.name)
-        elif entry.name.lower().endswith(SUFFIXES):
+        elif entry.name.lower().endswith(STATE_SUFFIXES):
             at = entry.stat()
             size, changed, is_state = known.looked_at.get(entry.name, (-1, -1, False))
             if (size, changed) != (at.st_size, at.st_mtime_ns):

@@ -172,10 +172,10 @@ def shown_story(result, target: host.SaveTarget, lines: list[str]):
     from ..ltx2.film.saved_film import with_film_file
     from ..ltx2.story.segment_files import STATE, read_state
 
-    name, told = f"{target.subfolder}/{result.film.name} [output]", told_of(result, target)
+    name, notes = f"{target.subfolder}/{result.film.name} [output]", result_notes(result, target)
     state = with_film_file(read_state(result.last), result.film, name)
-    report = "\n".join([*lines, *told])
-    told += notes_of(lines)
+    report = "\n".join([*lines, *notes])
+    notes += notes_of(lines)
     film = {"filename": result.film.name, "subfolder": target.subfolder, "type": "output"}
     inside = result.last.relative_to(target.folder).as_posix()
     # a scene counts its segments anew; who looks at the film counts through
@@ -188,7 +188,7 @@ def shown_story(result, target: host.SaveTarget, lines: list[str]):
         state,
         report,
         name,
-        ui={"images": [film], "animated": (True,), "states": [shown], "text": told},
+        ui={"images": [film], "animated": (True,), "states": [shown], "text": notes},
     )
 
 
@@ -267,7 +267,7 @@ def notes_of(lines: list[str]) -> list[str]:
     return [f"{named[note] if numbers else ''}{note}" for note, numbers in found.items()]
 
 
-def told_of(result, target) -> list[str]:
+def result_notes(result, target) -> list[str]:
     """What was made, how well its seams join, and what could be removed."""
     unused = [f"{result.unused} in {target.subfolder}/segments"] if result.unused.segments else []
     return [str(result), *map(str, result.seams), *unused]

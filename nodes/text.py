@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import replace
 
 from ..ltx2.errors import RequestError
-from ..ltx2.stages.request import Request
+from ..ltx2.stages.request import Request, check_prompt
 from ..ltx2.text.prompts import NEGATIVE_PRESETS, negative_prompt
 from . import host, reporting
 from .placement import models_of
@@ -57,8 +57,8 @@ class EncodePrompt(host.io.ComfyNode):
         if enhance:
             prompt, written = written_out(models_of(text_encoder=text_encoder), Request(prompt=prompt))
         positive, negative = encode(text_encoder, prompt, negative_prompt)
-        told = host.tell([*written, *positive.notes, *negative.notes])
-        return host.io.NodeOutput(positive, negative, prompt, ui=told)
+        shown = host.tell([*written, *positive.notes, *negative.notes])
+        return host.io.NodeOutput(positive, negative, prompt, ui=shown)
 
 
 def enhance_input(instead: str = "connect the text of ComfyUI's TextGenerateLTX2Prompt node to prompt instead."):
@@ -90,8 +90,8 @@ def with_enhanced_prompt(models, request, wanted: bool, seed: int, going_on: boo
     """The request, its prompt written out where that is wanted, and what to tell of it."""
     if not wanted:
         return request, []
-    prompt, told = written_out(models, replace(request, seed=seed), going_on)
-    return replace(request, prompt=prompt), told
+    prompt, notes = written_out(models, replace(request, seed=seed), going_on)
+    return replace(request, prompt=prompt), notes
 
 
 def story_enhancer(models, story):
@@ -117,12 +117,6 @@ def can_write():
         raise RequestError(f"{text}: connect the text of ComfyUI's TextGenerateLTX2Prompt node to prompt") from error
 
 
-def check_prompt(prompt: str) -> None:
-    """Raises RequestError for an empty prompt."""
-    if not prompt.strip():
-        raise RequestError("the prompt is empty: say what is seen and heard")
-
-
 def encode(text_encoder, prompt: str, negative: str) -> list:
     """Contexts (sockets.ContextValue) of a prompt and a negative one. Raises RequestError for an empty prompt."""
     from ..ltx2.stages.steps import encode_texts
@@ -131,7 +125,7 @@ def encode(text_encoder, prompt: str, negative: str) -> list:
     models = models_of(text_encoder=text_encoder)
     made = encode_texts(models, [prompt, negative_prompt(negative)], progress=reporting.reporter("text encoding"))
     notes = models.prompt_note(prompt), models.prompt_note(negative_prompt(negative), "the negative prompt")
-    return [ContextValue(context, text_encoder.version, text_encoder.loras, told) for context, told in zip(made, notes)]
+    return [ContextValue(context, text_encoder.version, text_encoder.loras, note) for context, note in zip(made, notes)]
 
 
 class NegativePreset(host.io.ComfyNode):

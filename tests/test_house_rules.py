@@ -14,6 +14,10 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, FOLDER_FILES = 500, 60, 8, 14
 # made here and not written
 NOT_OURS = {"build", "demo", "dist", "out", "__pycache__"}
 CLIPPED = ("Of ", "As it ", "For people")
+# every format counts its versions; the launcher is asked for before anything of the engine is imported
+TWICE = {"VERSION", "LAUNCHER_VARIABLE"}
+# how a message may begin, and how long it may be before its values are in it
+NAMES, MESSAGE_LETTERS = {"LoRA", "WAV", "Hold"}, 300
 # a node's sockets are its parameters: the host calls these with one argument for each
 NODE_SIGNATURES = {"execute", "validate_inputs", "fingerprint_inputs", "check_lazy_status"}
 
@@ -156,6 +160,38 @@ def repeated_classes() -> Iterator[str]:
     yield from (f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1)
 
 
+def repeated_constants() -> Iterator[str]:
+    """Constants that stand in two files of the engine or the nodes with one name and one value: write them once."""
+    homes: dict[tuple[str, str], list[str]] = {}
+    for path in python_files(ENGINE, ROOT / "nodes"):
+        for node in tree_of(path).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+                name = node.targets[0].id.lstrip("_")
+                homes.setdefault((name, ast.unparse(node.value)), []).append(str(path.relative_to(ROOT)))
+    for (name, _), places in homes.items():
+        if len(places) > 1 and name not in TWICE:
+            yield f"{name}: {', '.join(places)}"
+
+
+def text_of(node: ast.expr) -> str:
+    """What a message says, with … where a value stands."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+
+def loud_messages() -> Iterator[str]:
+    """Errors and notes that begin with a capital, names aside, end with a full stop, or are too long to be read."""
+    for path in python_files(ENGINE, "nodes"):
+        for node in ast.walk(tree_of(path)):
+            called = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) and node.args else ""
+            if called.endswith(("Error", "Warning")) or called in {"warn", "_warn", "error", "note"}:
+                text = max(map(text_of, node.args), key=len)
+                shouted = text[:1].isupper() and text.split()[0] not in NAMES
+                if shouted or text.endswith(".") or len(text) > MESSAGE_LETTERS:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}: {text[:60]}"
+
+
 def clipped_docstrings() -> Iterator[str]:
     """Docstrings that begin in the middle of a sentence, such as "Of the file": say what it is of the file."""
     for path in python_files(ENGINE, "nodes"):
@@ -173,6 +209,8 @@ RULES = (
     untyped_functions,
     undocumented_functions,
     repeated_classes,
+    repeated_constants,
+    loud_messages,
     clipped_docstrings,
 )
 
@@ -212,11 +250,16 @@ class Heir(Wide):
     def method(self, a): ...
 ''')
     (tmp_path / "nodes/node.py").write_text(
-        f'class Node:\n    """Of it."""\n    def execute(cls, {names}): ...\n    def other({names}): ...\n'
+        f'_LIMIT = 3\nclass Node:\n    """Of it."""\n    def execute(cls, {names}): ...\n    def other({names}): ...\n'
     )
     for n in range(FOLDER_FILES - 1):
         (tmp_path / f"ltx2/room/empty_{n}.py").write_text('"""Empty."""\n')
     (tmp_path / "ltx2/room/empty_0.py").write_text('"""Not empty."""\nclass Node:\n    """Another."""\n')
+    (tmp_path / "ltx2/room/empty_1.py").write_text('"""Not empty."""\nLIMIT = 3\nOTHER = 3\nVERSION = 1\n')
+    (tmp_path / "ltx2/room/empty_2.py").write_text('"""Not empty."""\nOTHER = 4\nVERSION = 1\n')
+    (tmp_path / "ltx2/room/empty_3.py").write_text('"""Not empty."""\nraise E(ValueError("LoRA is quiet"))\n')
+    (tmp_path / "ltx2/room/empty_4.py").write_text('"""Not empty."""\nraise AnError(f"{1} is loud.")\n')
+    (tmp_path / "ltx2/room/empty_5.py").write_text('"""Not empty."""\nwarn("Loud too")\n')
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     functions = "ltx2/room/functions.py::"
     assert {rule.__name__: set(rule()) for rule in RULES} == {
@@ -226,6 +269,8 @@ class Heir(Wide):
         "crowded_folders": {"ltx2/room"},
         "untyped_functions": {functions + "Wide.wide"},
         "repeated_classes": {"Node: ltx2/room/empty_0.py, nodes/node.py"},
+        "repeated_constants": {"LIMIT: ltx2/room/empty_1.py, nodes/node.py"},
+        "loud_messages": {"ltx2/room/empty_4.py:2: … is loud.", "ltx2/room/empty_5.py:2: Loud too"},
         "clipped_docstrings": {"nodes/node.py::Node"},
         "undocumented_functions": {functions + "Wide", functions + "Wide.wide", functions + "Wide.typed"},
     }

@@ -1,7 +1,7 @@
 """Networks from tensors: built without memory on the meta device, then given the file's tensors one by one."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -13,21 +13,19 @@ from ..errors import CheckpointError, RequestError, is_out_of_memory
 from ..networks.layers.ops import TORCH_OPS, UNSET_OPS, Ops
 from .adapters.difference import Scaled
 from .layout import Component
-from .lazy_tensor import HeldTensor, LazyTensor
+from .lazy_tensor import LazyTensor
 from .lora import Lora, differences_for, merged
 from .quantization.foreign import INSTEAD, looks_quantized
 from .quantization.linear import QuantizedLinear
-from .quantization.packed import QuantizedTensor, without_outer_ones
+from .quantization.packed import FileTensor, QuantizedTensor, without_outer_ones
 from .recognition.damage import check_finite
-from .weight_file import shown
+from .weight_file import first_names, shown
 
 QUANTIZED_MODES = ("dequantize", "on_use")
-NAMES_SHOWN = 3
 LONGEST_REASON = 300  # characters of an error that metadata caused
 _UNBUILDABLE = (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError)
 
 Kind = TypeVar("Kind", bound=nn.Module)
-Stored = LazyTensor | HeldTensor | QuantizedTensor
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def _made(make: Callable[[Ops], Kind], ops: Ops, component: Component) -> Kind:
         ) from error
 
 
-def _loaded(tensor: Stored, changes: Sequence[Scaled], options: LoadOptions) -> torch.Tensor:
+def _loaded(tensor: FileTensor, changes: Sequence[Scaled], options: LoadOptions) -> torch.Tensor:
     if isinstance(tensor, LazyTensor):
         check_finite(tensor)
     value = tensor.load(options.device, options.dtype)
@@ -144,7 +142,7 @@ def _quantized_linear(
     return QuantizedLinear(tensor.pack(options.device), bias, kept, compute_dtype=dtype)
 
 
-def _is_packed(layers: Mapping[str, nn.Module], name: str, tensor: Stored, options: LoadOptions) -> bool:
+def _is_packed(layers: Mapping[str, nn.Module], name: str, tensor: FileTensor, options: LoadOptions) -> bool:
     """Whether a weight stays as it is stored: that of a linear layer, where this was asked for."""
     stem, _, last = name.rpartition(".")
     if options.quantized != "on_use" or last != "weight" or not isinstance(tensor, QuantizedTensor):
@@ -158,7 +156,7 @@ def _is_packed(layers: Mapping[str, nn.Module], name: str, tensor: Stored, optio
 # Checks
 
 
-def matching_tensors(component: Component, expected: Mapping[str, torch.Tensor]) -> dict[str, Stored]:
+def matching_tensors(component: Component, expected: Mapping[str, torch.Tensor]) -> dict[str, FileTensor]:
     """A component's tensors in the shapes that a network has. Raises CheckpointError unless it has exactly the expected
     ones."""
     missing = [name for name in expected if name not in component.tensors]
@@ -172,7 +170,7 @@ def matching_tensors(component: Component, expected: Mapping[str, torch.Tensor])
         )
     if missing or unexpected:
         found = " and ".join(
-            f"{len(names)} {what} tensors ({_first(names)})"
+            f"{len(names)} {what} tensors ({first_names(names)})"
             for names, what in ((missing, "missing"), (unexpected, "unexpected"))
             if names
         )
@@ -203,12 +201,12 @@ def _check_numbers(component: Component, expected: Mapping[str, torch.Tensor]) -
     if packed:
         kind = component.tensors[packed[0]].stored
         raise CheckpointError(
-            f"{component} stores {len(packed)} weights as {kind} ({_first(packed)}), quantised in a way that is not "
-            f"known here: {INSTEAD}"
+            f"{component} stores {len(packed)} weights as {kind} ({first_names(packed)}), quantised in a way that is "
+            f"not known here: {INSTEAD}"
         )
 
 
-def _with_shape(tensor: Stored, shape: tuple[int, ...]) -> Stored | None:
+def _with_shape(tensor: FileTensor, shape: tuple[int, ...]) -> FileTensor | None:
     """A tensor in a network's shape, or None when it is of another."""
     if tuple(tensor.shape) == shape:
         return tensor
@@ -217,8 +215,3 @@ def _with_shape(tensor: Stored, shape: tuple[int, ...]) -> Stored | None:
     if isinstance(tensor, LazyTensor) and without_outer_ones(tensor.shape) == without_outer_ones(shape):
         return tensor.with_shape(shape)
     return None
-
-
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

@@ -9,9 +9,8 @@ from ..errors import CheckpointError
 from .lazy_tensor import LazyTensor
 from .quantization.gguf_blocks import BLOCK_TYPES, UNREAD_TYPES, Gguf
 from .quantization.packed import QuantizedTensor
-from .weight_file import NAME_LIMIT, WeightFile, is_name, shown, unfinished
+from .weight_file import HEADER_LIMIT_BYTES, NAME_LIMIT, WeightFile, is_name, shown, unfinished
 
-HEADER_LIMIT_BYTES = 100_000_000
 COUNT_LIMIT = 100_000
 NAME_LIMIT_BYTES = 512
 DIMENSIONS_LIMIT = 4

@@ -5,7 +5,6 @@ network loads from a file that holds everything, a split file and a conversion w
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 from ..config.versions import Version, parse_version, version_of_shapes
 from ..errors import CheckpointError
-from .lazy_tensor import HeldTensor, LazyTensor
-from .quantization.packed import QuantizedTensor
+from .adapters.kinds import is_adapter_key
+from .quantization.packed import FileTensor
 from .reader import Checkpoint, CheckpointFile
 from .recognition.families import family_of_names
 
-Tensors = Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
+Tensors = Mapping[str, FileTensor]
 
 CONNECTORS = ("video_embeddings_connector.", "audio_embeddings_connector.")
 _DIFFUSION = ("model.diffusion_model.", "diffusion_model.", "")
@@ -154,7 +153,6 @@ _LAYOUTS = {
 COMPONENTS = tuple(_LAYOUTS)
 # What a checkpoint may hold without being the wrong file; the others are asked for alone.
 _PIPELINE = tuple(name for name in COMPONENTS if name not in ("text_encoder", "upsampler", "duration_head"))
-_ADAPTER = re.compile(r"\.(?:lora_[AB]|lora_(?:up|down)|lora\.(?:up|down)|hada_w|lokr_w|oft_blocks)")
 
 
 def components(checkpoint: Checkpoint) -> dict[str, Component]:
@@ -184,7 +182,7 @@ def _held(checkpoint: Checkpoint) -> tuple[str, str]:
     names = [one.replace("_", " ") for one in COMPONENTS if one in _PIPELINE and _find(checkpoint, one) is not None]
     if names:
         return "", "as well"
-    if any(_ADAPTER.search(name) for name in checkpoint.tensors):
+    if any(map(is_adapter_key, checkpoint.tensors)):
         return "is a LoRA and ", "instead"
     what = family_of_names(checkpoint.tensors)
     if what is None:
@@ -229,7 +227,7 @@ def file_config(file: CheckpointFile) -> dict[str, Any]:
 
 def _find(checkpoint: Checkpoint, name: str) -> Component | None:
     layout = _LAYOUTS[name]
-    taken: dict[str, LazyTensor | HeldTensor | QuantizedTensor] = {}
+    taken: dict[str, FileTensor] = {}
     files: list[CheckpointFile] = []
     first = next((file for file in checkpoint.files if _prefix(file.tensors, name) is not None), None)
     if first is None:
@@ -270,7 +268,7 @@ def _prefix(tensors: Tensors, name: str) -> str | None:
     return None
 
 
-def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, LazyTensor | HeldTensor | QuantizedTensor]:
+def _part(tensors: Tensors, layout: _Layout, prefix: str) -> dict[str, FileTensor]:
     bare = ((name[len(prefix) :], tensor) for name, tensor in tensors.items() if name.startswith(prefix))
     part = {
         name: tensor

@@ -31,7 +31,7 @@ from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
 from .quantization.packed import QuantizedTensor
 from .reader import open_checkpoint
-from .weight_file import shown
+from .weight_file import first_names, shown
 
 __all__ = [
     "Difference",
@@ -50,7 +50,6 @@ __all__ = [
     "weight_shapes",
 ]
 
-NAMES_SHOWN = 3
 _ALPHA = "alpha"
 _WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _ENDINGS = {
@@ -129,11 +128,6 @@ class LoraMatch:
         return f"{len(self.matched)} of {total} LoRA weights fit the model{left}"
 
 
-def first_names(names: Sequence[str]) -> str:
-    """A few of many names, for a message."""
-    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # Reading
 
@@ -145,7 +139,7 @@ def read_lora(path: str | os.PathLike) -> Lora:
     path = checkpoint.paths[0]
     config = read_peft_config(path, checkpoint.metadata)
     differences: dict[str, Difference] = {}
-    for name, (spelled, parts, kinds) in _modules(path, cast(Mapping[str, Stored], checkpoint.tensors)).items():
+    for name, (spelled, parts, kinds) in _modules(path, cast(Mapping[str, AdapterTensor], checkpoint.tensors)).items():
         if len(kinds) > 1:
             names = " and ".join(sorted(kind.name for kind in kinds))
             raise CheckpointError(f"{path} has {names} for {name}, expected one kind: the file is damaged")
@@ -166,11 +160,11 @@ def adapter_part(key: str) -> tuple[str, str, AdapterKind | None] | None:
     return next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)
 
 
-Stored = LazyTensor | QuantizedTensor
-Modules = dict[str, tuple[str, dict[str, Stored], set[AdapterKind]]]
+AdapterTensor = LazyTensor | QuantizedTensor
+Modules = dict[str, tuple[str, dict[str, AdapterTensor], set[AdapterKind]]]
 
 
-def _modules(path: Path, tensors: Mapping[str, Stored]) -> Modules:
+def _modules(path: Path, tensors: Mapping[str, AdapterTensor]) -> Modules:
     """Official module name → its name in the file, its tensors by part, and the kinds that they are of."""
     modules: Modules = {}
     unknown: list[str] = []

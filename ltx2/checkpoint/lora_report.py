@@ -10,8 +10,8 @@ from torch import nn
 
 from ..config.versions import Version, parse_version
 from .layout import CONNECTORS
-from .lora import TEXT_ENCODER, Lora, first_names, fitting, weight_shapes
-from .weight_file import shown
+from .lora import TEXT_ENCODER, Lora, fitting, weight_shapes
+from .weight_file import first_names, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 # What stands in front of a network's names in a LoRA.
@@ -69,9 +69,9 @@ class LoraReport:
         """What the user has to know: weights without effect, what the file says and could not be used, and that an
         IC-LoRA runs without the reference it was trained with. with_reference: whether it has one."""
         name = self.lora.path.name
-        told = [f"LoRA {name}: {self}"] if self.unmatched else []
-        told += [f"LoRA {note}" for note in self.lora.notes]
-        return tuple(told) if with_reference else (*told, *without_reference(self.lora), *without_voice(self.lora))
+        notes = [f"LoRA {name}: {self}"] if self.unmatched else []
+        notes += [f"LoRA {note}" for note in self.lora.notes]
+        return tuple(notes) if with_reference else (*notes, *without_reference(self.lora), *without_voice(self.lora))
 
 
 # What a LoRA says of the model it was made for: trainers' keys, and the release in these or in what the file is called.

@@ -15,9 +15,9 @@ from ..errors import CheckpointError
 from .folders import gguf_names, is_part, parts_of
 from .folders.diffusers import in_official_names
 from .gguf import read_gguf
-from .lazy_tensor import HeldTensor, LazyTensor
+from .lazy_tensor import LazyTensor
 from .quantization.detection import fold_quantized
-from .quantization.packed import QuantizedTensor
+from .quantization.packed import FileTensor, QuantizedTensor
 from .recognition.damage import check_end
 from .safetensors_header import read_header
 from .weight_file import WeightFile, held_weight_file, open_weight_file
@@ -38,7 +38,7 @@ class CheckpointFile:
 
     path: Path
     metadata: Mapping[str, str]
-    tensors: Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
+    tensors: Mapping[str, FileTensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Checkpoint:
     files: tuple[CheckpointFile, ...]
     paths: tuple[Path, ...]
     metadata: Mapping[str, str]
-    tensors: Mapping[str, LazyTensor | HeldTensor | QuantizedTensor]
+    tensors: Mapping[str, FileTensor]
 
     def __str__(self) -> str:
         first, *others = (path.name for path in self.paths)
@@ -70,7 +70,7 @@ def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> 
         )
     files = tuple(_open(name) for name in names)
     metadata: dict[str, str] = {}
-    tensors: dict[str, LazyTensor | HeldTensor | QuantizedTensor] = {}
+    tensors: dict[str, FileTensor] = {}
     for file in reversed(files):
         metadata |= file.metadata
         tensors |= file.tensors

@@ -9,9 +9,8 @@ import torch
 from ..errors import CheckpointError
 from .quantization.foreign import INSTEAD
 from .recognition.file_kinds import kind_of
-from .weight_file import NAME_LIMIT, WeightFile, is_name, shown, unfinished
+from .weight_file import HEADER_LIMIT_BYTES, NAME_LIMIT, WeightFile, is_name, shown, unfinished
 
-HEADER_LIMIT_BYTES = 100_000_000
 METADATA_LIMIT_BYTES = 1_000_000
 # Far above any real entry. It keeps a header full of something else from being taken apart at all.
 ENTRY_LIMIT_BYTES = 4_000

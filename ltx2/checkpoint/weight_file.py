@@ -13,7 +13,7 @@ import io
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,10 @@ def unfinished(file: WeightFile, expected: int, by: str) -> CheckpointError:
     )
 
 
+HEADER_LIMIT_BYTES = 100_000_000  # of either format
 NAME_LIMIT = 256  # characters; far above any real tensor's
 SHOWN = 80
+NAMES_SHOWN = 3
 
 
 def is_name(name: str) -> bool:
@@ -205,3 +207,9 @@ def shown(value: Any, limit: int = SHOWN) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])
     return text if len(text) <= limit else f"{text[: limit - 3]}…"
+
+
+def first_names(names: Iterable[str]) -> str:
+    """A few of many names, for a message."""
+    names = list(names)
+    return ", ".join(shown(name, 70) for name in names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")

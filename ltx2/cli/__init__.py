@@ -49,13 +49,13 @@ def _run(argv: list[str] | None) -> int:
         if isinstance(error, BrokenPipeError) and is_unread():
             return UNREAD
         lost = is_lost_rank(error)
-        told = "another rank of the run has ended: see what it printed" if lost else sentence_of(error)
-        if told is None:
+        message = "another rank of the run has ended: see what it printed" if lost else sentence_of(error)
+        if message is None:
             raise
         if lost and launched():  # the launcher says what became of the other one
-            _tell_programs(args, told)
+            _tell_programs(args, message)
             return LOST
-        return _failed(args, told)
+        return _failed(args, message)
     except KeyboardInterrupt:
         if not launched():  # the launcher says it, once for all
             _failed(args, "interrupted")
@@ -104,11 +104,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _telling() -> Callable[..., None]:
     """Shows the engine's warnings, each once for the run, wherever it comes from."""
-    told: set[str] = set()
+    printed: set[str] = set()
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
-        if issubclass(category, Ltx2Warning) and str(message) not in told:
-            told.add(str(message))
+        if issubclass(category, Ltx2Warning) and str(message) not in printed:
+            printed.add(str(message))
             print(f"ltx2: note: {message}", file=sys.stderr)
 
     return show

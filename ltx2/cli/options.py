@@ -18,6 +18,7 @@ from ..checkpoint.folders import has_text_encoder
 from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.stage_loras import lora_choice
 from ..clock import exact_seconds
+from ..continuation.recognise import STATE_SUFFIXES as STATE_SUFFIXES
 from ..errors import RequestError, is_out_of_memory
 from ..film import FinishedSegment, LastFrames, SegmentTiming, file_format, write_film
 from ..stages.given import sound_from, unused_conditions
@@ -41,7 +42,6 @@ from .drafts import tiny_decoder_of
 from .report import Bars as Bars
 
 FILM_SUFFIXES = (".mp4", ".mov", ".m4v")
-STATE_SUFFIXES = (".png", ".safetensors", ".json")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 

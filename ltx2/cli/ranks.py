@@ -80,9 +80,9 @@ def _follow(args, ranks: Ranks) -> int:
             args.before_loading(args)
         follow(options.load(args), ranks)
     except Exception as error:
-        told = None if is_lost_rank(error) else sentence_of(error)
-        if told is None:
+        message = None if is_lost_rank(error) else sentence_of(error)
+        if message is None:
             raise
-        print(f"ltx2: rank {ranks.rank}: {told}", file=sys.stderr)
+        print(f"ltx2: rank {ranks.rank}: {message}", file=sys.stderr)
         return 1
     return 0

@@ -79,7 +79,7 @@ def _add_takes(parser: argparse.ArgumentParser) -> None:
         "--redo",
         action="append",
         default=[],
-        type=_told(parse_redo),
+        type=_as_argument(parse_redo),
         metavar="K[:SEED]",
         help=(
             "make segment K (from 1) again: as it is with its own seed, K:new for another take with a fresh seed, K:77 "
@@ -104,7 +104,7 @@ def _add_takes(parser: argparse.ArgumentParser) -> None:
         "--pick",
         action="append",
         default=[],
-        type=_told(parse_pick),
+        type=_as_argument(parse_pick),
         metavar="SEGMENT=TAKE",
         help="keep this take of a segment in the film from now on, both from 1; may be repeated",
     )
@@ -134,7 +134,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _told(parse):
+def _as_argument(parse):
     """A parser of the engine as argparse takes one."""
 
     def convert(text: str):
@@ -240,12 +240,12 @@ def metadata_of(args: argparse.Namespace, models: Models) -> dict[str, object]:
     script = Path(args.script).read_text("utf-8")
     notes = prompt_notes(models, read_script(args.script))
     drift = said_of_drift(args)
-    told = (
+    details = (
         ({"drift": drift} if drift else {})
         | ({"draft": True} if args.draft else {})
         | ({"notes": list(notes)} if notes else {})
     )
-    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **told}}
+    return {"ltx2": {"version": __version__, "model": models.names[0], "script": script, **details}}
 
 
 def settings_of(args: argparse.Namespace, models: Models) -> list[object]:

@@ -60,8 +60,8 @@ class WorkerGenerator:
         system.wait_for([answer])
         return answer.result()
 
-    def _answered(self, told: bytes) -> MadeSegment:
-        answer = from_bytes(told)
+    def _answered(self, data: bytes) -> MadeSegment:
+        answer = from_bytes(data)
         before = None if answer["before"] is None else self._received(answer["before"])
         return MadeSegment(
             self._received(answer["frames"]),

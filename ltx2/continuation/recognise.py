@@ -12,7 +12,7 @@ from .forms.folder import STATE_FILE
 from .forms.parts import KIND, PAYLOAD
 from .frame_files import PNG_SIGNATURE
 
-SUFFIXES = (".png", ".safetensors", ".json")
+STATE_SUFFIXES = (".png", ".safetensors", ".json")
 _MAX_CHUNKS = 64
 # a card has one; other programs write one for each 8 or 64 KB, and thousands of their pictures may lie beside it
 _MAX_IMAGE_CHUNKS = 8
@@ -28,7 +28,7 @@ def holds_state(path: str | Path) -> bool:
     try:
         if os.path.isdir(path):
             return os.path.isfile(os.path.join(path, STATE_FILE))
-        if suffix not in SUFFIXES:
+        if suffix not in STATE_SUFFIXES:
             return False
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size

@@ -1,8 +1,9 @@
 """Film: segments on the film's clock, from a state to the next segment's conditions, and the joins."""
 
+from ..media.frames import LastFrames
 from .audio_format import AudioFormat, file_format
 from .drift import DriftControl, DriftCorrection
-from .handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next, continue_request
+from .handoff import Handoff, NextSegment, capture_state, condition_next, continue_request
 from .join import FinishedSegment, join_segments, new_sound, write_film
 from .provenance import Source
 from .seam_metrics import SeamReport

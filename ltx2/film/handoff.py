@@ -1,8 +1,6 @@
 """The one place where states are made and taken up: from a finished segment to its state, and to the next segment."""
 
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, TypeVar, cast
@@ -81,25 +79,6 @@ class NextSegment:
 
 
 # --- from a finished segment to its state -----------------------------------------------------------------------------
-
-
-class LastFrames:
-    """Hands the frames of a segment on and keeps the last ones, which its state will carry."""
-
-    def __init__(self, count: int) -> None:
-        self._frames: deque[np.ndarray] = deque(maxlen=count)
-
-    def watch(self, chunks: Iterable) -> Iterator[np.ndarray]:
-        """Chunks in any of the layouts of media.uint8_frames, in order, as uint8 [n, H, W, 3]."""
-        for chunk in chunks:
-            frames = uint8_frames(chunk)
-            self._frames.extend(np.array(frame) for frame in frames[-self._frames.maxlen :] if self._frames.maxlen)
-            yield frames
-
-    @property
-    def frames(self) -> np.ndarray:
-        """[n, H, W, 3] uint8, copies."""
-        return np.stack(self._frames)
 
 
 def capture_state(

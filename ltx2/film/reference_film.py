@@ -9,11 +9,9 @@ import torch
 
 from ..clock import Seconds, exact_seconds
 from ..errors import MediaError, RequestError
-from ..media.images import open_image
+from ..media.images import SUFFIXES, open_image
 from ..media.paths import shown
 from ..media.video_reader import iterate_frames, video_info
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def reference_frames_of(path: str | Path, frames: int, fps: Fraction, start: Seconds = 0) -> np.ndarray:
@@ -23,7 +21,7 @@ def reference_frames_of(path: str | Path, frames: int, fps: Fraction, start: Sec
     start: seconds into the film at which the clip begins; a film of another rate gives what it shows at each frame's
     time. Raises MediaError and RequestError, the latter for a film that ends before the clip does.
     """
-    if Path(path).suffix.lower() in _PICTURES:
+    if Path(path).suffix.lower() in SUFFIXES:
         return open_image(path)[None]
     wanted = wanted_frames(path, frames, fps, start)
     return np.stack(list(_chosen(path, wanted)))

@@ -25,6 +25,8 @@ from ..media.found.film_extension import restored
 from ..values import Waveform
 from .timeline import CROSSFADE_SECONDS
 
+# of sound after a window, so that it does not break off where the encoder listens
+BEYOND_SECONDS = Fraction(1, 10)
 MARGIN_SECONDS = 4  # of a long film, that the model sees before and after the part
 _FEATHER_PIXELS = 16
 

@@ -8,11 +8,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from .drift.look import SAMPLED_SIDE
 from .timeline import SegmentTiming
 
 _LOUDNESS_SECONDS = 0.4  # the length that loudness meters use for a moment
 _CORRELATION_SECONDS = 0.2
-_SAMPLED_SIDE = 128  # pictures are compared on about this many rows
 _MOST_DIFFERENCES = 1024
 _SILENCE = 1e-5  # −100 dB, so that silence against silence is no step
 
@@ -91,7 +91,7 @@ class FrameMeter:
 
 
 def _luma(frame: np.ndarray) -> np.ndarray:
-    step = max(1, min(frame.shape[:2]) // _SAMPLED_SIDE)
+    step = max(1, min(frame.shape[:2]) // SAMPLED_SIDE)
     return frame[::step, ::step].astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 
 

@@ -8,8 +8,7 @@ import torch
 from ..clock import snap_frames
 from ..continuation.state import LTX2ContinuationState
 from ..errors import ContinuationError
-
-AUDIO_CHANNELS, AUDIO_BINS = 8, 16
+from ..values import AUDIO_BINS, AUDIO_CHANNELS
 
 
 @dataclass(frozen=True)

@@ -177,8 +177,8 @@ def overlap_within(timing: SegmentTiming, overlap: Overlap) -> tuple[Overlap, tu
     video = snap_frames(max(1, min(overlap.video_frames, most)), "down") if overlap.video_frames else 0
     if video == overlap.video_frames:
         return overlap, ()
-    told = f"video overlap {overlap.video_frames} became {video}: a segment of {most} frames carries 8k+1 of them"
-    return replace(overlap, video_frames=video), (told,)
+    note = f"video overlap {overlap.video_frames} became {video}: a segment of {most} frames carries 8k+1 of them"
+    return replace(overlap, video_frames=video), (note,)
 
 
 def next_segment(

@@ -1,5 +1,7 @@
 """Pixels in the layouts that travel through the engine, and decoded frames, as the uint8 RGB that files hold."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -56,6 +58,34 @@ def uint8_frames(chunk: Pixels) -> np.ndarray:
 
 
 # --- what a decoder gives ----------------------------------------------------------------------------------------
+
+
+class LastFrames:
+    """Hands the frames of a segment on and keeps the last ones, which its state will carry."""
+
+    def __init__(self, count: int) -> None:
+        self._frames: deque[np.ndarray] = deque(maxlen=count)
+
+    def watch(self, chunks: Iterable) -> Iterator[np.ndarray]:
+        """Chunks in any of the layouts of uint8_frames, in order, as uint8 [n, H, W, 3]."""
+        for chunk in chunks:
+            frames = uint8_frames(chunk)
+            self._frames.extend(np.array(frame) for frame in frames[-self._frames.maxlen :] if self._frames.maxlen)
+            yield frames
+
+    @property
+    def frames(self) -> np.ndarray:
+        """[n, H, W, 3] uint8, copies."""
+        return np.stack(self._frames)
+
+
+def last_frames_of(chunks: Iterable, count: int) -> np.ndarray:
+    """The last frames [n, H, W, 3] uint8 of chunks that nobody else wants to see."""
+    last = LastFrames(count)
+    for _ in last.watch(chunks):
+        pass
+    return last.frames
+
 
 _BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # numbers of the colour matrices in the H.264 standard
 _LIMITED, _FULL = 1, 2  # numbers of the value ranges in FFmpeg: 16…235 and 0…255

@@ -17,6 +17,7 @@ from .frames import HIGHEST_FLOAT, Pixels, uint8_frames
 from .paths import check_source, shown
 
 LOWEST_FLOAT = 0.25  # resampling may undershoot black by so much at most
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # by which a still is told from a film
 MAX_PIXELS = 89_478_485  # Pillow's own bound: 256 MiB of RGB
 _SIXTEEN_BIT_FILES = ("PNG", "PPM")  # whose 16 bits Pillow hands out as 32
 

@@ -16,6 +16,9 @@ from .paths import FilePath, as_media_error, check_target, shown
 FORMATS = {"pcm16": (1, 2), "pcm24": (1, 3), "float32": (3, 4)}  # name -> WAVE format tag, bytes per sample
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of AAC in MP4, by how many channels they have
+AAC_BLOCK = 1024  # samples that are coded together
+AAC_BITS_PER_CHANNEL = 128_000  # a second
+USUAL_RATE = 48_000  # in place of one that AAC has not
 _DATA_LIMIT = 2**32 - 64  # sizes in a WAV header are 32 bits
 
 

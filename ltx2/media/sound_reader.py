@@ -10,7 +10,7 @@ import torch
 
 from ..clock import exact_seconds, samples_of_seconds
 from ..errors import Ltx2Warning, MediaError
-from ..resampling import mix_note, mix_to_stereo
+from ..resampling import SAMPLE_RATES, mix_note, mix_to_stereo
 from ..values import Waveform
 from .film_clock import film_start
 from .paths import FilePath, opened, require_av, shown
@@ -21,7 +21,6 @@ _JUMP_SECONDS = Fraction(1, 100)  # times that jump further mean silence; less i
 _RESTART_SECONDS = 1  # times that fall back so far have begun anew, as where files were put one behind the other
 _JUNK_SECONDS = Fraction(1, 5)  # what cannot be decoded may be this long: tags, a broken block
 _LONGEST_SILENCE_SECONDS = 3600
-_RATES = 1000, 768_000  # samples per second
 _LOUDEST = 100.0  # 40 dB above full scale: surely meant otherwise
 _CLIPPED = 1.5  # what codecs overshoot is less
 _PIECE_SAMPLES = 1 << 16
@@ -43,8 +42,10 @@ def iterate_sound(
         rate, channels = track.rate, track.channels
         if not rate or not channels:
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
-        if not _RATES[0] <= rate <= _RATES[1]:
-            raise MediaError(f"{shown(path)} states {rate} samples per second, expected {_RATES[0]} to {_RATES[1]}")
+        if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+            raise MediaError(
+                f"{shown(path)} states {rate} samples per second, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
+            )
         begin = exact_seconds(start_seconds)
         end = None if seconds is None else samples_of_seconds(begin + exact_seconds(seconds), rate)
         zero, until = film_start(container), stated_end(container, track)

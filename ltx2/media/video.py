@@ -18,11 +18,9 @@ from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
 from .frames import Pixels, uint8_frames
 from .paths import FilePath, as_media_error, check_target, require_av, shown
-from .sound import AAC_RATES, LAYOUTS, checked_samples, fill_wav
+from .sound import AAC_BITS_PER_CHANNEL, AAC_BLOCK, AAC_RATES, LAYOUTS, checked_samples, fill_wav
 from .sound_frames import frame_of
 
-_AAC_BLOCK = 1024
-_BITS_PER_CHANNEL = 128_000
 # Of small pictures libx264's macroblock tree makes now one file and now another: seen with sides of up to 96, never in
 # hundreds of films with both of 128 and more. Without it the same frames always make the same file.
 _SMALL_SIDE = 128
@@ -95,7 +93,7 @@ class VideoWriter:
             self._track = None
             if sample_rate is not None:
                 self._track = self._container.add_stream("aac", rate=sample_rate, layout=LAYOUTS[channels])
-                self._track.bit_rate = _BITS_PER_CHANNEL * channels
+                self._track.bit_rate = AAC_BITS_PER_CHANNEL * channels
 
     def __enter__(self):
         return self
@@ -201,8 +199,8 @@ class VideoWriter:
 
     def _write_waiting(self, limit: int) -> None:
         """Encode whole blocks of the waiting sound as far as the picture reaches."""
-        while self._track is not None and self._samples + _AAC_BLOCK <= limit and self._waiting_samples() >= _AAC_BLOCK:
-            self._encode_sound(self._take(_AAC_BLOCK))
+        while self._track is not None and self._samples + AAC_BLOCK <= limit and self._waiting_samples() >= AAC_BLOCK:
+            self._encode_sound(self._take(AAC_BLOCK))
 
     def _finish_sound(self) -> None:
         end = samples_of_frames(self.frames, self.fps, self.sample_rate)
@@ -215,7 +213,7 @@ class VideoWriter:
                 stacklevel=3,
             )
         while self._samples < end:
-            samples = self._take(min(_AAC_BLOCK, end - self._samples))
+            samples = self._take(min(AAC_BLOCK, end - self._samples))
             self._encode_sound(samples)
 
     def _waiting_samples(self) -> int:

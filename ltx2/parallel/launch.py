@@ -84,35 +84,35 @@ def _wait(ranks: Sequence[subprocess.Popen], asked: Sequence[int], log: Callable
     was the reason is told: what it did to the others may be seen first."""
     deadline = math.inf
     while True:
-        states = [rank.poll() for rank in ranks]
+        statuses = [rank.poll() for rank in ranks]
         if asked:
             log("interrupted")
             return INTERRUPTED
-        failed = [(rank, state) for rank, state in enumerate(states) if state]
+        failed = [(rank, status) for rank, status in enumerate(statuses) if status]
         reasons = [one for one in failed if one[1] != LOST]
         if reasons:
-            return _told(*min(reasons, key=lambda one: 0 < one[1] < CRASHED), log)
+            return _log_end(*min(reasons, key=lambda one: 0 < one[1] < CRASHED), log)
         if failed:
             deadline = min(deadline, time.monotonic() + REASON_SECONDS)
-            if time.monotonic() >= deadline or None not in states:
+            if time.monotonic() >= deadline or None not in statuses:
                 log("the ranks lost each other: look for what they printed")
                 return 1
-        if all(state == 0 for state in states):
+        if all(status == 0 for status in statuses):
             return 0
         time.sleep(POLL_SECONDS)
 
 
-def _told(rank: int, state: int, log: Callable[[str], None]) -> int:
+def _log_end(rank: int, status: int, log: Callable[[str], None]) -> int:
     """Tell how a rank ended that did not end well; the exit status of the run."""
-    if state < 0:
-        log(f"rank {rank} was killed (signal {-state}): the others were ended")
-        return 128 - state
-    if state >= CRASHED:
-        log(f"rank {rank} crashed (status {state:#x}): the others were ended")
+    if status < 0:
+        log(f"rank {rank} was killed (signal {-status}): the others were ended")
+        return 128 - status
+    if status >= CRASHED:
+        log(f"rank {rank} crashed (status {status:#x}): the others were ended")
         return 1
-    if state == INTERRUPTED:
+    if status == INTERRUPTED:
         log("interrupted")
-    return state
+    return status
 
 
 def _end(ranks: Sequence[subprocess.Popen], asked: Sequence[int], grace_seconds: float = GRACE_SECONDS) -> None:

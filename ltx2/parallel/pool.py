@@ -68,18 +68,18 @@ def _serve(set_up: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO
     try:
         handler = set_up(message[1])
     except Exception as error:
-        if (told := sentence_of(error)) is None:
+        if (sentence := sentence_of(error)) is None:
             raise
-        _write(sink, _FAILED, told.encode())
+        _write(sink, _FAILED, sentence.encode())
         return
     _write(sink, _DONE, b"")
     while (message := _read(source)) is not None:
         try:
             kind, answer = _DONE, handler(message[1])
         except Exception as error:
-            if (told := sentence_of(error)) is None:
+            if (sentence := sentence_of(error)) is None:
                 raise
-            kind, answer = _FAILED, told.encode()
+            kind, answer = _FAILED, sentence.encode()
         _write(sink, kind, answer)
 
 

@@ -63,10 +63,10 @@ class RayPool:
                         self._handler = set_up(self._setup)
                     return True, self._handler(task)
                 except Exception as error:
-                    told = sentence_of(error)
-                    if told is None:
+                    message = sentence_of(error)
+                    if message is None:
                         raise
-                    return False, told.encode()
+                    return False, message.encode()
 
         actor = ray.remote(num_gpus=gpus, num_cpus=1, max_restarts=-1, max_task_retries=0)(Worker)
         # a handle knows nothing of set_up, which each actor calls where it lives
@@ -77,7 +77,7 @@ class RayPool:
     def submit(self, task: bytes, begun: Begun = None) -> Future:
         """See :class:`.pool.Pool`."""
         future: Future = Future()
-        threading.Thread(target=self._settle, args=(task, future, begun), daemon=True).start()
+        threading.Thread(target=self._answer, args=(task, future, begun), daemon=True).start()
         return future
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class RayPool:
         for actor in self._actors:
             self._ray.kill(actor, no_restart=True)
 
-    def _settle(self, task: bytes, future: Future, begun: Begun) -> None:
+    def _answer(self, task: bytes, future: Future, begun: Begun) -> None:
         """Whatever happens, nobody waits for ever."""
         try:
             self._do(task, future, begun)

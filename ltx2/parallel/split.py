@@ -25,7 +25,7 @@ class Split:
 
 
 def choose_split(size: int, rows: int, heads: Sequence[int]) -> Split:
-    """The split of ``size`` ranks for a call of ``rows`` passes (times the batch's samples).
+    """The split of ``size`` ranks for a call of ``rows`` passes (times the batch's clips).
 
     Passes need no exchange within the network, so as many as there are go to groups of their own; what is left of the
     ranks shares the tokens. heads: of each stream's attention. Raises RequestError when the heads cannot be shared.

@@ -68,7 +68,7 @@ class Driver:
     def generate(self, models: Models, job: Job, *, progress: Report = None) -> Segment:
         """As ``stages.pipeline.generate``, by all ranks. Raises RequestError when the heads cannot be shared."""
         notes = self.notes(models, job)
-        self._settle()
+        self._take_in()
         positive, negative = steps.encode_request_texts(models, job, progress=progress)
         request = replace(job.request, positive=positive, negative=negative)
         self._together = True
@@ -91,10 +91,10 @@ class Driver:
         """Let the other ranks go, unless one of them failed or was left in the middle of a segment."""
         if self._together:
             return
-        self._settle()
+        self._take_in()
         self.ranks.broadcast_bytes(to_bytes(None))
 
-    def _settle(self) -> None:
+    def _take_in(self) -> None:
         """Take in what another rank still has to send of the segment before."""
         if self._sounds is not None:
             self._sounds.wait()
@@ -138,10 +138,10 @@ def _sound_decoder(ranks: Ranks, batch_size: int):
         return steps.decode_sounds
     source = 1
 
-    def decode(models: Models, latent: AVLatent, known: AudioCondition | None, *, progress: Report = None):
+    def decode(models: Models, latent: AVLatent, audio: AudioCondition | None, *, progress: Report = None):
         awaited = _AwaitedSounds(ranks, source, batch_size)
         if ranks.rank == source:
-            sounds = steps.decode_sounds(models, latent, known, progress=progress)
+            sounds = steps.decode_sounds(models, latent, audio, progress=progress)
             ranks.broadcast_bytes(to_bytes(sounds), source)
             return sounds
         if ranks.drives:

@@ -105,8 +105,8 @@ def combine(predictions: Mapping[str, torch.Tensor], guidance: StreamGuidance) -
     """One stream's guided prediction [B, T, C] from its passes (x0, any dtype); in float32, in the positive pass's
     dtype.
 
-    A pass that did not run counts as equal to the positive one. The deviation of the rescale is taken per sample over
-    all tokens and channels, so that a sample does not depend on its neighbours in the batch.
+    A pass that did not run counts as equal to the positive one. The deviation of the rescale is taken per clip over
+    all tokens and channels, so that a clip does not depend on its neighbours in the batch.
     """
     positive = predictions[POSITIVE].float()
     result = positive

@@ -1,4 +1,4 @@
-"""Random numbers and what is done with them: one generator per sample, a fixed order of draws, and the blend with known
+"""Random numbers and what is done with them: one generator per clip, a fixed order of draws, and the blend with known
 latents."""
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SEEDS = 2**64
 
 
 def generators(seed: int, batch_size: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
-    """One generator per sample: sample i draws what a run of its own with ``seed + i`` would draw."""
+    """One generator per clip: clip i draws what a run of its own with ``seed + i`` would draw."""
     # a generator takes 64 bits; the last seeds count on from 0
     return [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(batch_size)]
 
@@ -51,7 +51,7 @@ def draw_tokens(
 def add_noise(
     latent: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """The state a stage starts from: ``lerp(clean, lerp(latent, noise, scale), mask)`` in float32, in the latent's
+    """The latent a stage starts from: ``lerp(clean, lerp(latent, noise, scale), mask)`` in float32, in the latent's
     dtype.
 
     latent: where generation starts (zeros, or the stage before); clean: what is known; mask [B, T, 1]: 1 generates, 0

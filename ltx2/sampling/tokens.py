@@ -23,9 +23,9 @@ class AVTokens:
 
         return AVTokens(one("video"), one("audio"))
 
-    def to(self, *where: Any) -> "AVTokens":
+    def to(self, *target: Any) -> "AVTokens":
         """Both streams on a device, in a dtype, or both (see ``torch.Tensor.to``)."""
-        return self.map(lambda tokens: tokens.to(*where))
+        return self.map(lambda tokens: tokens.to(*target))
 
     @property
     def batch_size(self) -> int:

@@ -33,9 +33,14 @@ class Geometry:
     @property
     def video_tokens(self) -> int:
         """Tokens of the video latent; 0 where there is no picture."""
+        return self.latent_frames * math.prod(self.latent_size)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Rows and columns of the video latent; 0 each where there is no picture."""
         if not self.width:
-            return 0
-        return self.latent_frames * clock.latent_size(self.height) * clock.latent_size(self.width)
+            return 0, 0
+        return clock.latent_size(self.height), clock.latent_size(self.width)
 
     @property
     def seconds(self) -> Fraction:
@@ -149,8 +154,8 @@ def size_for(aspect: Fraction, pixels: int, multiple: int = clock.PIXELS_PER_LAT
     widths = (near - multiple, near, near + multiple)
     sizes = [(width, clock.snap_size(max(1, round(width / aspect)), multiple)) for width in widths if width > 0]
 
-    def off(size: tuple[int, int]) -> float:
+    def size_error(size: tuple[int, int]) -> float:
         """How far from the shape, which counts more, and from the area."""
         return 4 * abs(math.log(size[0] / size[1] / aspect)) + abs(math.log(size[0] * size[1] / pixels))
 
-    return min(sizes, key=off)
+    return min(sizes, key=size_error)

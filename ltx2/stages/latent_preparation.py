@@ -8,11 +8,8 @@ from .. import clock
 from ..errors import RequestError
 from ..sampling import noise as sampling_noise
 from ..sampling.tokens import AVTokens, patchify_audio, patchify_video
-from ..values import AVLatent
+from ..values import AUDIO_BINS, AUDIO_CHANNELS, VIDEO_CHANNELS, AVLatent
 from .conditioning import Conditioning
-
-VIDEO_CHANNELS = 128
-AUDIO_CHANNELS, AUDIO_BINS = 8, 16
 
 
 def empty_latent(

@@ -20,6 +20,8 @@ Kind = TypeVar("Kind", bound=nn.Module)
 TENSORS_PER_TOKEN = 12
 # What to count on where a machine does not tell.
 UNKNOWN_FREE_BYTES = 4 * 2**30
+# What networks hold beside their weights, about: one prompt in the language model, a clip's sound.
+TEXT_BYTES = SOUND_BYTES = 2**30
 
 
 @contextmanager

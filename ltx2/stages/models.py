@@ -51,7 +51,7 @@ NOT_NAMED = {
 class PipelineConfig:
     """Settings of a whole pipeline.
 
-    device: where networks run. Types: of each component's weights and arithmetic; latents: of the states between steps.
+    device: where networks run. Types: of each component's weights and arithmetic; latents: of what goes between steps.
     offload: ``stage`` keeps weights in host memory and each network on the device only while its stage runs; ``layers``
     brings the transformer and the text encoder layer by layer, for cards smaller than they are; ``none`` loads all to
     the device at once.
@@ -255,8 +255,8 @@ def _placement(config: PipelineConfig, transformer: nn.Module) -> Placement | No
     plan = config.memory
     limit = None if plan is None else plan.budget
     if config.offload == "layers":
-        resident = 0 if plan is None else plan.resident
-        return LayeredPlacement(config.device, first=transformer, resident=resident, limit_bytes=limit)
+        blocks_on_device = 0 if plan is None else plan.blocks_on_device
+        return LayeredPlacement(config.device, first=transformer, blocks_on_device=blocks_on_device, limit_bytes=limit)
     on_card = torch.device(config.device).type == "cuda"
     return WarmPlacement(config.device, limit) if config.offload == "stage" and on_card else None
 

@@ -171,10 +171,10 @@ def _decoded(
         raise RequestError(f"clip {index} of a batch of {request.batch_size}, expected 0 to {request.batch_size - 1}")
     if video is None or request.sound_only:
         raise RequestError("only the sound was made: there are no pictures to decode")
-    one, state = video[index : index + 1], rng_state[index]
+    one, own = video[index : index + 1], rng_state[index]
     if job.settings.draft:
-        return steps.decode_draft(models, one, state, job.geometry, progress=report)
-    return steps.decode_pixels(models, one, state, progress=report)
+        return steps.decode_draft(models, one, own, job.geometry, progress=report)
+    return steps.decode_pixels(models, one, own, progress=report)
 
 
 def inputs_of(models: Models, job: Job, positive: TextContext, negative: TextContext | None) -> Inputs:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ..networks.video_vae.tiny_decoder import TinyDecoder
 from ..values import AVLatent
 
-PIXELS_PER_LATENT = 8  # of the preview, which is a quarter as wide as the film
+DRAWN_PIXELS_PER_LATENT = 8  # of a preview, which is a quarter as wide as the film
 LARGEST_DRAWN = 12  # latents of a drawn picture's longer side, 384 pixels
 
 
@@ -28,7 +28,7 @@ def latent_picture(
     if bias is not None:
         colours = colours + torch.tensor(bias, dtype=torch.float32, device=frame.device)
     small = colours.add(1).mul(127.5).nan_to_num(0).clamp(0, 255).to("cpu", torch.uint8).numpy()
-    return small.repeat(PIXELS_PER_LATENT, axis=0).repeat(PIXELS_PER_LATENT, axis=1)
+    return small.repeat(DRAWN_PIXELS_PER_LATENT, axis=0).repeat(DRAWN_PIXELS_PER_LATENT, axis=1)
 
 
 @torch.inference_mode()

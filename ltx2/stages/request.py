@@ -56,9 +56,6 @@ from .placing.room import room_notes
 from .presets import Preset, Settings, StageSettings, drafted, find_preset, guidance_of, preset_for, resolve
 from .refinement import check_upsampler
 
-# Above this the models have seen no video.
-FASTEST_TRAINED = 60
-
 
 @dataclass(frozen=True)
 class Request:
@@ -343,9 +340,15 @@ def _multiple(settings: Settings, reference: Reference, models: Models) -> Multi
     return Multiple(clock.PIXELS_PER_LATENT * (2 if two else 1) * reference.downscale, " and ".join(why))
 
 
-def _check_what_is_said(request: Request) -> None:
-    if request.positive is None and not (isinstance(request.prompt, str) and request.prompt.strip()):
+def check_prompt(prompt: str) -> None:
+    """Raises RequestError for a prompt that says nothing."""
+    if not (isinstance(prompt, str) and prompt.strip()):
         raise RequestError("the prompt is empty: say what is seen and heard")
+
+
+def _check_what_is_said(request: Request) -> None:
+    if request.positive is None:
+        check_prompt(request.prompt)
     if request.batch_size < 1:
         raise RequestError(f"batch size is {request.batch_size}, expected 1 or more")
     if request.seed is not None and (not isinstance(request.seed, int) or not 0 <= request.seed < SEEDS):
@@ -383,8 +386,8 @@ def _warn_of_the_untrained(geometry: Geometry) -> None:
             f"the clip reaches {float(end):.2f} s with what it repeats, the models were trained up to "
             f"{clock.WINDOW_SECONDS} s: make shorter segments"
         )
-    if geometry.fps > FASTEST_TRAINED:
-        _warn(f"{float(geometry.fps):g} frames per second, the models were trained up to {FASTEST_TRAINED}")
+    if geometry.fps > clock.FASTEST_FPS:
+        _warn(f"{float(geometry.fps):g} frames per second, the models were trained up to {clock.FASTEST_FPS}")
 
 
 def _warn(text: str) -> None:

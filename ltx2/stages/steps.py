@@ -17,27 +17,33 @@ from ..networks.audio.codec import encode_waveform
 from ..sampling import noise as sampling_noise
 from ..sampling.guidance import VOICELESS, passes
 from ..sampling.tokens import AVTokens
-from ..values import AudioCondition, AVLatent, ImageCondition, Progress, TextContext, VoiceCondition, Waveform
+from ..values import (
+    VIDEO_CHANNELS,
+    AudioCondition,
+    AVLatent,
+    ImageCondition,
+    Progress,
+    TextContext,
+    VoiceCondition,
+    Waveform,
+)
 from . import memory
 from .audio_decoding import decode_audio
 from .conditioning import Conditioning, condition_video, encode_own_audio, encode_pictures, place_audio
 from .conditioning.references import encode_reference
 from .denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from .given import negative_text, stages_of, wants_negative
-from .latent_preparation import VIDEO_CHANNELS, draw_noise, empty_latent
+from .latent_preparation import draw_noise, empty_latent
 from .models import Models
 from .presets import sigmas_of
 from .refinement import check_temporal_upsampler, check_upsampler, upsample_video
 from .request import Geometry, Job, Request, Stage
 from .text_encoding import encode_prompts
-from .video_decoding import decode_tiny, decode_video, enlarged, plan_video, room_to_decode, tiny_bytes
+from .video_decoding import decode_tiny, decode_video, plan_video, resized, room_to_decode, tiny_bytes
 
 Report = Callable[[Progress], None] | None
 
-# What networks hold beside their weights, about: one prompt in the language model, a clip's sound, a value of a latent
-# to enlarge.
-TEXT_BYTES = 2**30
-SOUND_BYTES = 2**30
+# What the upsampler holds beside its weights, about, of each value of a latent.
 UPSAMPLER_BYTES_PER_VALUE = 400
 
 
@@ -70,7 +76,7 @@ def encode_texts(models: Models, prompts: Sequence[str], *, progress: Report = N
     )
     networks = [encoder.model, projection, video, *([audio] if audio is not None else [])]
     # the language model goes before anything else comes to the device
-    with models.placement.on(*networks, activation_bytes=TEXT_BYTES) as (language, projection, *there):
+    with models.placement.on(*networks, activation_bytes=memory.TEXT_BYTES) as (language, projection, *there):
         connectors = there[0], there[1] if audio is not None else None
         contexts = encode_prompts(
             replace(encoder, model=language),
@@ -141,7 +147,7 @@ def _at_gain(models: Models, latent: torch.Tensor, gain: float) -> torch.Tensor:
 def encode_sound(models: Models, sound: Waveform) -> torch.Tensor:
     """Normalised latents [1, 8, T, 16] of a sound of any rate, one or two channels."""
     network = models.need("audio_encoder")
-    with models.placement.on(network, activation_bytes=SOUND_BYTES) as (encoder,), torch.no_grad():
+    with models.placement.on(network, activation_bytes=memory.SOUND_BYTES) as (encoder,), torch.no_grad():
         return encode_waveform(encoder, sound, device=models.placement.device_of(network))
 
 
@@ -179,7 +185,7 @@ def encode_conditioning(
         for stage in stages:
             size = stage.geometry
             placed = condition_video(
-                (request.batch_size, VIDEO_CHANNELS, size.latent_frames, size.height // 32, size.width // 32),
+                (request.batch_size, VIDEO_CHANNELS, size.latent_frames, *size.latent_size),
                 encode,
                 images=_at_strength(request.images, stage.settings.image_strength),
                 clips=request.clips,
@@ -291,7 +297,7 @@ def decode_sounds(
     if latent.audio is None:
         return (None,) * batch_size
     networks = models.need("audio_decoder"), models.need("vocoder")
-    with models.placement.on(*networks, activation_bytes=SOUND_BYTES) as (decoder, vocoder):
+    with models.placement.on(*networks, activation_bytes=memory.SOUND_BYTES) as (decoder, vocoder):
         device = models.placement.device_of(networks[0])
         return tuple(
             decode_audio(decoder, vocoder, one, device=device, dtype=models.config.audio_vae, progress=progress)
@@ -300,15 +306,15 @@ def decode_sounds(
 
 
 def decode_pixels(
-    models: Models, latent: torch.Tensor, state: torch.Tensor, *, progress: Report = None
+    models: Models, latent: torch.Tensor, rng_state: torch.Tensor, *, progress: Report = None
 ) -> Iterator[torch.Tensor]:
     """Pieces [1, 3, n, H, W] around -1…1 of one video latent, in order of time, each as soon as it is decoded.
 
-    state: of the clip's generator after its last stage, which some decoders draw on from.
+    rng_state: of the clip's generator after its last stage, which some decoders draw on from.
     """
     config = models.config
     generator = torch.Generator(config.noise_device)
-    generator.set_state(state)
+    generator.set_state(rng_state)
     network = models.need("video_decoder")
     device = models.placement.device_of(network)
     settings: dict[str, Any] = {"mode": config.video_decoding, "device": device, "dtype": config.video_vae}
@@ -327,16 +333,16 @@ def decode_pixels(
 
 
 def decode_draft(
-    models: Models, latent: torch.Tensor, state: torch.Tensor, size: Geometry, *, progress: Report = None
+    models: Models, latent: torch.Tensor, rng_state: torch.Tensor, size: Geometry, *, progress: Report = None
 ) -> Iterator[torch.Tensor]:
-    """As ``decode_pixels``, by the tiny decoder where there is one, and enlarged to a size."""
-    for piece in _small_pixels(models, latent, state, progress):
-        yield enlarged(piece, size.width, size.height)
+    """As ``decode_pixels``, by the tiny decoder where there is one, and resized."""
+    for piece in _small_pixels(models, latent, rng_state, progress):
+        yield resized(piece, size.width, size.height)
 
 
-def _small_pixels(models: Models, latent: torch.Tensor, state: torch.Tensor, progress: Report) -> Iterator:
+def _small_pixels(models: Models, latent: torch.Tensor, rng_state: torch.Tensor, progress: Report) -> Iterator:
     if models.tiny_decoder is None:
-        yield from decode_pixels(models, latent, state, progress=progress)
+        yield from decode_pixels(models, latent, rng_state, progress=progress)
         return
     room = tiny_bytes(tuple(latent.shape), models.config.video_vae)
     with models.placement.on(models.tiny_decoder, activation_bytes=room) as (decoder,):

@@ -41,12 +41,12 @@ def decode_video(
 
     decoder: convolutional or diffusion, on ``device`` with weights of ``dtype``. plan: how (:func:`plan_video`), chosen
     for the memory that is free when left out. generator: of the noise that some decoders take; the next draws of the
-    sample's own, so that a result depends on its seed alone. progress may raise to stop; so does dropping the iterator.
+    clip's own, so that a result depends on its seed alone. progress may raise to stop; so does dropping the iterator.
     Raises RequestError.
     """
     if latent.ndim != 5 or len(latent) != 1:
         raise RequestError(
-            f"video latent has shape {list(latent.shape)}, expected one sample [1, 128, frames, rows, columns]"
+            f"video latent has shape {list(latent.shape)}, expected one clip [1, 128, frames, rows, columns]"
         )
     plan = plan or plan_video(decoder, tuple(latent.shape), device=device, dtype=dtype)
     latent = latent.to(device, dtype)
@@ -130,7 +130,7 @@ def tiny_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     return 8 * FRAMES_PER_LATENT * 64 * 64 * shape[3] * shape[4] * dtype.itemsize
 
 
-def enlarged(pixels: torch.Tensor, width: int, height: int) -> torch.Tensor:
+def resized(pixels: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """Decoded pixels [1, 3, n, h, w] around -1…1 at another size; as they are where that is theirs."""
     if pixels.shape[3:] == (height, width):
         return pixels

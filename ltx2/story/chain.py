@@ -21,7 +21,16 @@ from .bridging.ends import Ends
 from .enhancing import Enhancer, enhanced_script
 from .film_file import write_story_film
 from .journal import Journal, now, open_journal, whereabouts
-from .making import SEGMENTS_FOLDER, Beginning, Order, Workshop, check_timeline, conditions_of, make_segment, settle
+from .making import (
+    SEGMENTS_FOLDER,
+    Beginning,
+    Order,
+    Workshop,
+    check_timeline,
+    conditions_of,
+    ensure_named,
+    make_segment,
+)
 from .owned_files import (
     check_replaceable,
     check_writable,
@@ -189,7 +198,7 @@ class _Run:
         self._known = read_records(shop.journal.of("segment"))
         self._known |= older_records(shop.script, keys, self._known)
         self._whole: set[str] = set()  # keys of segments that were looked at or made in this run
-        self._untold: list[tuple[int, int]] = []  # takes that needed nothing
+        self._unlogged: list[tuple[int, int]] = []  # takes that needed nothing
         self.used: set[str] = set()
         self.made: set[int] = set()
         self._own = threading.Lock()  # of all of these
@@ -414,11 +423,11 @@ class _Run:
 
     def _note_kept(self, index: int, take: int) -> None:
         with self._own:
-            self._untold.append((index, take))
+            self._unlogged.append((index, take))
 
     def _is_there(self, record: SegmentRecord) -> bool:
         with as_story_error(f"segment {record.index + 1} cannot be stored in {shown(self._shop.journal.folder)}"):
-            return settle(self._shop.segments, record)
+            return ensure_named(self._shop.segments, record)
 
     def _make(self, order: Order, older: SegmentRecord | None) -> SegmentRecord:
         script, log = self._shop.script, self._shop.log
@@ -440,9 +449,9 @@ class _Run:
     def _tell_kept(self) -> None:
         """Let the journal say which takes needed nothing, for those who look from outside."""
         with self._own:
-            told, self._untold = self._untold, []
-        if told:
-            self._shop.journal.append("kept", durable=False, jobs=told)
+            jobs, self._unlogged = self._unlogged, []
+        if jobs:
+            self._shop.journal.append("kept", durable=False, jobs=jobs)
 
 
 def _teller(journal: Journal, segments: int, log: Callable[[str], None]) -> Callable[[SegmentTask, str], None]:

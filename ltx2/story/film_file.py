@@ -103,15 +103,15 @@ def write_story_film(
 
 def _inputs(script: StoryScript, records: Sequence[SegmentRecord]) -> str:
     amount = script.drift_correction
-    told = {
+    inputs = {
         "segments": [{name: dataclasses.asdict(file) for name, file in record.files.items()} for record in records],
         "hold": dataclasses.asdict(amount) if amount else None,
     }
     if script.start is not None:
-        told["start"] = file_sha256(script.start.path)
+        inputs["start"] = file_sha256(script.start.path)
     if script.audio is not None:
-        told["audio"] = script.audio.identity(file_sha256)
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        inputs["audio"] = script.audio.identity(file_sha256)
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _same_film(journal: Journal, out: Path, inputs: str, numbered: bool) -> tuple[Path, tuple[SeamReport, ...]] | None:

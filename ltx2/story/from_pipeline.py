@@ -17,10 +17,10 @@ from ..stages.pipeline import Segment
 from ..stages.request import Request, make_job
 from ..values import ImageCondition, Progress, ReferenceCondition, VoiceCondition
 from .script import StoryReference, StoryScript
+from .segment_job import silence_notes
 from .tasks import Generate, MadeSegment, SegmentTask, task_of
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 64 * 1024
-_NOTED_SECONDS = 0.04  # less is a frame's
 
 
 def pipeline_generator(
@@ -110,9 +110,8 @@ def check_story(models: Models, script: StoryScript, *, draft: bool = False) -> 
             raise StoryError("drift: loudness is of sound that is made, and the film has its own: leave loudness out")
         models.need("audio_encoder")
     missing = 0.0 if script.audio is None else float(script.audio.missing(script.total_frames / script.fps))
-    if missing >= _NOTED_SECONDS:
-        text = f"the film's sound ends {missing:.2f} s before the last frame: silence follows it"
-        warnings.warn(text, Ltx2Warning, stacklevel=2)
+    for note in silence_notes(missing, "the film's sound"):
+        warnings.warn(note, Ltx2Warning, stacklevel=2)
     checked = set()
     for index, segment in enumerate(script.segments):
         # each segment is shown another piece of its references

@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import file_lock, sync_folder
+from ..atomic_files import LOCK_FILE, file_lock, sync_folder
 from ..errors import BusyError, StoryError
 from .sentences import as_story_error, shown
 
 JOURNAL_FILE = "journal.jsonl"
-LOCK_FILE = ".lock"
 # Who only asks whether somebody is at work holds the lock for a moment: such a one is waited for.
 LOOKED_AT_SECONDS = 0.5
 _VERSION = 1

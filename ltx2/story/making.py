@@ -19,13 +19,13 @@ from ..atomic_files import sync_folder
 from ..clock import WINDOW_SECONDS
 from ..continuation.state import LTX2ContinuationState
 from ..errors import Ltx2Error, StoryError
-from ..film.drift import handed_on, with_reference
-from ..film.drift.look import loudness_of
+from ..film.drift import with_next_reference
 from ..film.drift.reference import latent_drift
-from ..film.handoff import Handoff, LastFrames, NextSegment, capture_state, condition_next
+from ..film.handoff import Handoff, NextSegment, capture_state, condition_next
 from ..film.provenance import Source
 from ..film.timeline import Overlap, cut_segment, first_segment, next_segment, warn_beyond_window
 from ..media import FoundFilm
+from ..media.frames import last_frames_of
 from .bridging.ends import Ends, led_into
 from .journal import Journal, now, whereabouts
 from .owned_files import free_name, unfinished
@@ -90,8 +90,8 @@ def make_segment(shop: Workshop, order: Order, older: SegmentRecord | None = Non
     if order.ends is not None:
         with as_story_error(f"what segment {order.index + 1} is to lead to cannot be read"):
             own_track = shop.script.audio is not None
-            task, told = led_into(task, following.timing, order.ends, shop.segments, sound=not own_track)
-        notes = (*notes, *told)
+            task, more = led_into(task, following.timing, order.ends, shop.segments, sound=not own_track)
+        notes = (*notes, *more)
     shop.journal.append(
         "start", durable=False, index=order.index, take=order.take, seed=order.seed, where=whereabouts(), at=now()
     )
@@ -191,13 +191,6 @@ def _as_made(frames: Iterable) -> Iterator:
         raise _NotOurs from error
 
 
-def _last_of(frames: Iterable, count: int) -> np.ndarray:
-    last = LastFrames(count)
-    for _ in last.watch(_as_made(frames)):
-        pass
-    return last.frames
-
-
 def _stored(
     shop: Workshop,
     order: Order,
@@ -216,7 +209,7 @@ def _stored(
         if count != shown_timing.frames:
             raise StoryError(f"{name} came out with {count} frames, {shown_timing.frames} were asked for")
         state = capture_state(
-            tail if made.before is None else _last_of(made.before, script.video_overlap),
+            tail if made.before is None else last_frames_of(_as_made(made.before), script.video_overlap),
             made.audio_latents,
             timing,
             overlap=Overlap(min(script.video_overlap, timing.frames), script.audio_overlap),
@@ -224,9 +217,7 @@ def _stored(
             sample_rate=made.sound.sample_rate if made.sound else None,
             seed=order.seed,
         )
-        loudness = None if made.sound is None else loudness_of(made.sound.samples)
-        held = handed_on(script.drift, following.drift_reference, loudness, made.drift_reference)
-        return with_reference(state, held)
+        return with_next_reference(state, script.drift, following.drift_reference, made.sound, made.drift_reference)
 
     try:
         with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
@@ -255,7 +246,7 @@ def _stored(
         )
     )
     with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):
-        if not settle(shop.segments, record):
+        if not ensure_named(shop.segments, record):
             raise FileExistsError(errno.EEXIST, "something else came to lie under its name")
     return record
 
@@ -265,7 +256,7 @@ def _bridging(order: Order) -> dict[str, Any]:
     return {} if order.ends is None else {"known_as": order.ends.known_as}
 
 
-def settle(segments: Path, record: SegmentRecord) -> bool:
+def ensure_named(segments: Path, record: SegmentRecord) -> bool:
     """Give a recorded segment its name where it has not got it yet. Returns whether it is there and whole."""
     folder = segments / record.folder
     if record.temp and not os.path.lexists(folder) and is_whole(segments / record.temp, record.files):

@@ -102,10 +102,10 @@ def write_timing(timing: SegmentTiming) -> dict[str, Any]:
     }
 
 
-def read_timing(plan: dict[str, Any]) -> SegmentTiming:
+def read_timing(stored: dict[str, Any]) -> SegmentTiming:
     """Raises KeyError, TypeError or ValueError for what is no timing."""
     values: dict[str, Any] = {
-        name: _fraction(value) if isinstance(value, list) else _whole(value) for name, value in plan.items()
+        name: _fraction(value) if isinstance(value, list) else _whole(value) for name, value in stored.items()
     }
     values["video_offset_seconds"] = values.pop("offset")
     return SegmentTiming(**values)

@@ -5,7 +5,6 @@
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +18,7 @@ from ..continuation.frame_files import decode_frame, encode_png
 from ..continuation.state import LTX2ContinuationState
 from ..continuation.tensors import read_tensors, tensor_metadata, write_tensors
 from ..errors import MediaError, StoryError
-from ..media.frames import uint8_frames
+from ..media.frames import LastFrames
 from ..media.paths import require_av
 from ..values import Waveform
 
@@ -43,25 +42,25 @@ def write_segment(
     frames: chunks in order, gone through once. state_of: called with the last ``keep_last`` frames [n, H, W, 3] and the
     count of all, returns the state. Raises OSError of the file system as it is.
     """
-    tail: deque[np.ndarray] = deque(maxlen=keep_last)
-    count = _write_pictures(folder / PICTURE, frames, fps, tail)
+    last = LastFrames(keep_last)
+    count = _write_pictures(folder / PICTURE, last.watch(frames), fps)
     if sound is not None:
         samples = sound.samples.detach().to("cpu").float().contiguous()
         write_synced(folder / SOUND, write_tensors({"samples": samples}, {"sample_rate": str(sound.sample_rate)}))
-    state = state_of(np.stack(tail), count)
+    state = state_of(last.frames, count)
     write_synced(folder / STATE, attachment_bytes(state, "safetensors"))
     sync_folder(folder)
     return {path.name: StoredFile(path.stat().st_size, file_sha256(path)) for path in sorted(folder.iterdir())}
 
 
-def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) -> int:
+def _write_pictures(path: Path, frames: Iterable[np.ndarray], fps: Fraction) -> int:
     av = require_av()
     count = 0
     with av.open(str(path), "w", format="mov") as container:
         stream = container.add_stream("png", rate=fps)
         stream.pix_fmt = "rgb24"
         for chunk in frames:
-            for frame in uint8_frames(chunk):
+            for frame in chunk:
                 if not count:
                     stream.height, stream.width = size = frame.shape[:2]
                 elif frame.shape[:2] != size:
@@ -72,7 +71,6 @@ def _write_pictures(path: Path, frames: Iterable, fps: Fraction, tail: deque) ->
                 packet.stream, packet.is_keyframe = stream, True
                 packet.time_base, packet.pts, packet.dts, packet.duration = 1 / fps, count, count, 1
                 container.mux(packet)
-                tail.append(np.array(frame))
                 count += 1
         if not count:
             raise StoryError("the segment has no frames")

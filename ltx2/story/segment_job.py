@@ -10,8 +10,7 @@ import torch
 from ..clock import seconds_of_frames
 from ..continuation.state import LTX2ContinuationState
 from ..errors import RequestError
-from ..film.drift import DriftControl, DriftReference, handed_on, with_reference
-from ..film.drift.look import loudness_of
+from ..film.drift import DriftControl, DriftReference, with_next_reference
 from ..film.drift.reference import latent_drift
 from ..film.handoff import Handoff, capture_state, continue_request, open_request, overlap_of
 from ..film.provenance import Source
@@ -22,7 +21,7 @@ from ..stages.pipeline import Segment
 from ..stages.request import Job, Request, make_job
 from ..values import Waveform
 
-_NOTED_SECONDS = 0.04  # less is a frame's
+NOTED_SECONDS = 0.04  # less is a frame's
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +88,15 @@ def segment_job(
             keyframe_slots=request.keyframe_slots,
         )
         continued, following = continue_request(asked, state, handoff, source=source)
-        told: tuple[str, ...] = ()
+        track_notes: tuple[str, ...] = ()
         if isinstance(continued.audio, Waveform):
             # a track of one's own is the film's: the segment hears its piece of it
             place = following.timing.start, seconds_of_frames(following.timing.frames, following.timing.fps)
-            told = _silence_after(continued.audio, place[0] + place[1])
+            track_notes = _silence_after(continued.audio, place[0] + place[1])
             continued = replace(continued, audio=sound_piece(continued.audio, *place))
         job, timing, notes = make_job(models, continued), following.timing, following.notes
         reference = following.drift_reference
-        job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes, *told))))
+        job = replace(job, notes=tuple(dict.fromkeys((*sized.notes, *job.notes, *track_notes))))
     if overlap is None:
         overlap = overlap_of(state)
         overlap = replace(overlap, video_frames=min(overlap.video_frames, timing.frames))
@@ -111,18 +110,22 @@ def _with_its_piece(job: Job, timing: SegmentTiming) -> Job:
     if not isinstance(track, Waveform):
         return job
     over = float(track.seconds - seconds)
-    left_out = (f"{over:.2f} s of sound after the last frame are left out",) if over >= _NOTED_SECONDS else ()
+    left_out = (f"{over:.2f} s of sound after the last frame are left out",) if over >= NOTED_SECONDS else ()
     notes = (*left_out, *_silence_after(track, seconds))
     request = replace(job.request, audio=sound_piece(track, Fraction(0), seconds))
     return replace(job, request=request, notes=(*job.notes, *notes))
 
 
+def silence_notes(seconds: float, what: str = "the sound") -> tuple[str, ...]:
+    """A note where a track is so much shorter than what it lies under, and that can be heard."""
+    if seconds < NOTED_SECONDS:
+        return ()
+    return (f"{what} ends {seconds:.2f} s before the last frame: silence follows it",)
+
+
 def _silence_after(track: Waveform, end: Fraction) -> tuple[str, ...]:
     """A note where a track ends before a segment does."""
-    short = float(end - track.seconds)
-    if short < _NOTED_SECONDS:
-        return ()
-    return (f"the sound ends {short:.2f} s before the last frame: silence follows it",)
+    return silence_notes(float(end - track.seconds))
 
 
 def state_after(
@@ -140,5 +143,4 @@ def state_after(
         sample_rate=None if sound is None else sound.sample_rate,
         seed=segment.seed + index,
     )
-    loudness = None if sound is None else loudness_of(sound.samples)
-    return with_reference(state, handed_on(made.drift, made.drift_reference, loudness, segment.drift_reference))
+    return with_next_reference(state, made.drift, made.drift_reference, sound, segment.drift_reference)

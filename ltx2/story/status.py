@@ -160,8 +160,8 @@ def _same_segments(script: StoryScript, plan: dict[str, Any]) -> list[bool]:
     """Which segments of a run's plan are those of a script."""
     if "asked" in plan:
         return [one[0] == own for one, own in zip(plan["asked"], asked_of(script))]
-    told = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
-    return [one[0] == own for one, own in zip(plan.get("segments", ()), told)]
+    prompts = [" ".join(segment.prompt[:60].split()) for segment in script.segments]
+    return [one[0] == own for one, own in zip(plan.get("segments", ()), prompts)]
 
 
 def segment_states(script: StoryScript, work: str | Path) -> tuple[SegmentStatus, ...]:

@@ -93,9 +93,9 @@ def entries_of(script: StoryScript) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for segment in script.segments:
-        told = json.dumps([segment.prompt, segment.seed])
-        seen[told] += 1
-        names.append(hashlib.sha256(f"{told} {seen[told]}".encode()).hexdigest()[:32])
+        entry = json.dumps([segment.prompt, segment.seed])
+        seen[entry] += 1
+        names.append(hashlib.sha256(f"{entry} {seen[entry]}".encode()).hexdigest()[:32])
     return names
 
 
@@ -119,8 +119,8 @@ def film_asked_of(script: StoryScript) -> str:
     return _hash([asked_of(script), script.drift_correction])
 
 
-def _hash(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 
 def _plain(value: Any) -> Any:

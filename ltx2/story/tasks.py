@@ -15,8 +15,8 @@ from .script import SegmentScript, StoryImage, StoryReference, StoryScript, Stor
 class SegmentTask:
     """One segment to make, with all that is known in advance.
 
-    clip, audio, offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own track;
-    audio_latents: the exact length of its sound, None as long as the picture. references: what it follows, from
+    clip, audio, video_offset_seconds: what it starts from (None and 0 for a new scene), or its piece of the film's own
+    track; audio_latents: the exact length of its sound, None as long as the picture. references: what it follows, from
     ``reference_start`` seconds of them on; voice: what people speak with. keyframe_slots: how many it has.
     double_rate: how often its frame rate is doubled when it is made. anchor, latent_drift: against drift, with all that
     they need of the scene so far. end: the pictures that it leads to; their sound is the end of ``audio``.
@@ -108,5 +108,5 @@ class Elsewhere(Protocol):
 
 
 def seed_of(script: StoryScript, segment: SegmentScript, index: int) -> int:
-    """The seed of a segment: its own, else the story\'s counted up."""
+    """The seed of a segment: its own, else the story's counted up."""
     return script.seed + index if segment.seed is None else segment.seed

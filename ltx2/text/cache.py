@@ -9,10 +9,9 @@ from torch import nn
 from ..values import TextContext
 from .context_folder import ContextFolder, KeptContext
 
-MIB = 2**20
 # A context of the released models is 12 to 16 MB. Prompts that come again – the negative one, and the one that is tried
 # with another seed – come soon; a story of many segments asks for most of its prompts once.
-DEFAULT_LIMIT_BYTES = 128 * MIB
+DEFAULT_LIMIT_BYTES = 128 * 2**20
 DEFAULT_LIMIT_CONTEXTS = 8
 
 

@@ -24,9 +24,8 @@ from ..checkpoint.reader import CheckpointFile, held_checkpoint
 from ..errors import CheckpointError, Ltx2Warning, RequestError, one_line
 from ..values import TextContext
 
-GIB = 2**30
 # More than two hundred contexts of the released models, which take 12 to 16 MB each.
-DEFAULT_LIMIT_BYTES = 4 * GIB
+DEFAULT_LIMIT_BYTES = 4 * 2**30
 _CONTEXT, _FACTS = "ltx2-context-{}.safetensors", "ltx2-facts-{}.json"
 _OURS = re.compile(r"ltx2-(context-[0-9a-f]{64}\.safetensors|facts-[0-9a-f]{64}\.json)")
 _KIND, _FORMAT = "ltx2 text context", "1"
@@ -53,7 +52,7 @@ class ContextFolder:
 
     def __init__(self, folder: str | Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self.folder, self.limit_bytes = Path(folder), limit_bytes
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         if limit_bytes < 1:
             raise RequestError(f"the cache is to hold {limit_bytes} bytes, expected 1 or more")
         try:
@@ -105,9 +104,9 @@ class ContextFolder:
                 data = file.read(_LARGEST_FACTS + 1)
             if len(data) > _LARGEST_FACTS:
                 raise ValueError("it is too long")
-            told = json.loads(data.decode("utf-8"))
-            facts = told["facts"]
-            if told["sha256"] != _digest(json.dumps(facts, sort_keys=True)) or not isinstance(facts, dict):
+            document = json.loads(data.decode("utf-8"))
+            facts = document["facts"]
+            if document["sha256"] != _digest(json.dumps(facts, sort_keys=True)) or not isinstance(facts, dict):
                 raise ValueError("it does not match its SHA-256")
         except FileNotFoundError:
             return None
@@ -168,8 +167,8 @@ class ContextFolder:
             os.utime(path)
 
     def _tell(self, text: str, about: str) -> None:
-        if about not in self._told:
-            self._told.add(about)
+        if about not in self._warned:
+            self._warned.add(about)
             warnings.warn(one_line(text), Ltx2Warning, stacklevel=4)
 
 

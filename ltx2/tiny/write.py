@@ -44,8 +44,7 @@ def write_tiny(folder: str | Path, version: str, seed: int = 0) -> dict[str, Pat
     """
     if version not in tiny_configs.VERSIONS:
         raise RequestError(
-            f"tiny checkpoints exist for LTX-2 {', '.join(tiny_configs.VERSIONS)}, got {version!r}: choose one of "
-            "these."
+            f"tiny checkpoints exist for LTX-2 {', '.join(tiny_configs.VERSIONS)}, got {version!r}: choose one of these"
         )
     paths: dict[str, Path] = {}
     files = (split_files if version == "2.5" else monolith_files)(version, seed)

@@ -15,7 +15,7 @@ from ltx2.stages.pipeline import first_pass, generate, inputs_of, make_job
 from ltx2.stages.presets import drafted, find_preset, resolve
 from ltx2.stages.request import Request
 from ltx2.stages.steps import encode_request_texts
-from ltx2.stages.video_decoding import enlarged
+from ltx2.stages.video_decoding import resized
 from tests.networks.video_vae.test_tiny_decoder import tensors
 from tests.stages.conftest import checkpoints_of
 from tests.stages.conftest import models as models  # noqa: PLC0414 (a fixture)
@@ -87,7 +87,7 @@ def test_the_tiny_autoencoder_that_is_found_draws_it(tiny, models, tiny_autoenco
     decoder = load_tiny_decoder(open_checkpoint(tiny_autoencoder))
     with torch.no_grad():
         pieces = [piece.movedim(0, 1)[None] * 2 - 1 for piece in decoder.stream(segment.latent.video.float())]
-    expected = np.concatenate([uint8_frames(enlarged(piece, 64, 128)) for piece in pieces])
+    expected = np.concatenate([uint8_frames(resized(piece, 64, 128)) for piece in pieces])
     assert np.abs(drawn.astype(int) - expected).max() <= 1
 
 

@@ -87,7 +87,7 @@ def test_raising_from_the_report_stops_at_once(sampler):
 
 
 @pytest.mark.parametrize("sampler", NOISY)
-def test_samples_of_a_batch_do_not_depend_on_each_other(sampler):
+def test_clips_of_a_batch_do_not_depend_on_each_other(sampler):
     def toy(x, sigma, step):
         return x.map(lambda t: t.tanh() * 0.6)
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from ltx2.atomic_files import file_lock
+from ltx2.atomic_files import LOCK_FILE, file_lock
 from ltx2.errors import BusyError, StoryError
-from ltx2.story.journal import LOCK_FILE, is_at_work, open_journal, read_journal
+from ltx2.story.journal import is_at_work, open_journal, read_journal
 
 
 def entries(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...atomic_files import file_path
 from ...errors import CheckpointError
+from ..weight_file import first_names
 
 # What writers of models in parts call them.
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)", re.IGNORECASE)
@@ -16,7 +17,6 @@ INDEX_LIMIT_BYTES = 20_000_000
 PIPELINE_INDEX = "model_index.json"
 # The folders of a diffusers pipeline whose networks make films; text encoder and upsampler are named by themselves.
 PIPELINE_FOLDERS = ("transformer", "connectors", "vae", "audio_vae", "vocoder")
-NAMES_SHOWN = 3
 
 
 def is_part(name: str) -> bool:
@@ -89,8 +89,9 @@ def folder_files(folder: Path) -> list[Path]:
     if len(models) == 1:
         return next(iter(models.values()))
     if models:
-        listed = ", ".join(found[:NAMES_SHOWN]) + (", …" if len(found) > NAMES_SHOWN else "")
-        raise CheckpointError(f"{folder} is a folder with {len(models)} models ({listed}): choose one of the files")
+        raise CheckpointError(
+            f"{folder} is a folder with {len(models)} models ({first_names(found)}): choose one of the files"
+        )
     raise CheckpointError(
         f"{folder} is a folder without weights, expected a .safetensors or .gguf file: name the file itself"
     )

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import torch
 
 from ...errors import CheckpointError
+from ..adapters.kinds import is_adapter_key
 from ..adapters.names import official_segments
-from ..lazy_tensor import HeldTensor, LazyTensor
-from ..quantization.packed import QuantizedTensor
+from ..adapters.unread import unread_kind
+from ..lazy_tensor import HeldTensor
+from ..quantization.packed import FileTensor
 
 CONFIG = "config.json"
 CONFIG_LIMIT_BYTES = 1_000_000
@@ -52,10 +54,7 @@ _CONNECTORS = {
     "rope_type": "rope_type",
 }  # fmt: skip
 
-_ADAPTER = re.compile(r"lora_|\.lora\.|lokr_|hada_|oft_|\.diff(?:_b)?$")
-
-Stored = LazyTensor | HeldTensor | QuantizedTensor
-Tensor = TypeVar("Tensor", bound=Stored)
+Tensor = TypeVar("Tensor", bound=FileTensor)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def in_official_names(
     """
     network = next((one for one in _NETWORKS if any(map(one.marks.match, tensors))), None)
     # adapters keep theirs, since their configuration speaks of modules by these names
-    if network is None or any(map(_ADAPTER.search, tensors)):
+    if network is None or any(is_adapter_key(name) or unread_kind(name) for name in tensors):
         return dict(tensors), dict(metadata)
     levels = 1 + max((int(found[1]) for name in tensors if (found := _LEVEL.match(name))), default=-1)
     renamed: dict[str, Tensor | HeldTensor] = {network.rename(name, levels): tensor for name, tensor in tensors.items()}

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from ...errors import CheckpointError
-from ..lazy_tensor import LazyTensor
+from ..lazy_tensor import HeldTensor, LazyTensor
 
 Parts = Mapping[str, torch.Tensor]
 # Parts that scale others, in types that can be looked at everywhere; a scale of eight bits has a larger one beside it.
@@ -166,3 +166,7 @@ def nibbles(packed: torch.Tensor) -> torch.Tensor:
     """Bytes [n, k] → the two codes of each, low one first [n, 2k], 0 to 15."""
     packed = packed.view(torch.uint8)
     return torch.stack([packed & 15, packed >> 4], -1).flatten(1)
+
+
+# What a name of a file may stand for.
+FileTensor = LazyTensor | HeldTensor | QuantizedTensor

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+from ...clock import DEFAULT_FPS
 from ...errors import RequestError
 from ...film.reference_film import reference_frames_of, reference_mask_of
 from ...stages.conditioning.references import STAGES
@@ -62,7 +63,7 @@ def with_references(
     """A request with the references of a command line. opened: see ``options.request_from``. Raises RequestError and
     MediaError."""
     if not args.reference:
-        return replace(request, references=references_from(args, 1, Fraction(24)))
+        return replace(request, references=references_from(args, 1, DEFAULT_FPS))
     size = make_job(models, opened(request), parts=()).geometry
     return replace(request, references=references_from(args, size.frames, size.fps))
 

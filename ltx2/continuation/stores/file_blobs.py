@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ... import system
-from ...atomic_files import clean_stale_temps, file_lock, is_portable, reason, sync_folder, write_atomic
+from ...atomic_files import LOCK_FILE, clean_stale_temps, file_lock, is_portable, reason, sync_folder, write_atomic
 from ...errors import BlobNotFoundError, ContinuationError, Ltx2Error
 from ..limits import DEFAULT_LIMITS, StateLimits
 from ..strict_json import shown
@@ -20,7 +20,6 @@ from .blobs import DEFAULT_MIME, BlobStore
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _DATA, _RECORD = ".blob", ".json"
-LOCK_FILE = ".lock"
 _LONGEST_RECORD = 2**16
 DEFAULT_GRACE_SECONDS = 600.0
 

@@ -18,14 +18,14 @@ from itertools import islice
 from pathlib import Path
 
 from ... import system
-from ...atomic_files import atomic_folder, clean_stale_temps, file_lock, sync_folder, write_atomic
+from ...atomic_files import LOCK_FILE, atomic_folder, clean_stale_temps, file_lock, sync_folder, write_atomic
 from ...errors import ContinuationError
 from ..limits import DEFAULT_LIMITS, StateLimits
 from ..state import ContinuationState, read_envelope, write_envelope
 from ..strict_json import shown
 from ..validation import check_kind
 from .blobs import BlobStore
-from .file_blobs import LOCK_FILE, as_store_error, check_id, is_id
+from .file_blobs import as_store_error, check_id, is_id
 from .sessions import SessionStore, checked_copy, state_blob_ids
 
 _SUFFIX = ".json"

@@ -3,7 +3,15 @@ next. Optional; nothing of it runs by default."""
 
 from .control import DRIFT_NAMES, MEASURED, DriftControl, RelaxingStrength, control_of
 from .correction import Corrections, DriftCorrection, DriftCorrector
-from .reference import DriftReference, TakenUp, handed_on, read_reference, take_up, with_reference
+from .reference import (
+    DriftReference,
+    TakenUp,
+    handed_on,
+    read_reference,
+    take_up,
+    with_next_reference,
+    with_reference,
+)
 
 __all__ = [
     "DRIFT_NAMES",
@@ -19,5 +27,6 @@ __all__ = [
     "handed_on",
     "read_reference",
     "take_up",
+    "with_next_reference",
     "with_reference",
 ]

@@ -13,7 +13,7 @@ MOST_GAIN = 1.25
 MOST_SHIFT = 24.0  # levels of 0…255
 MOST_SOUND_GAIN = 2.0  # 6 dB
 _SILENCE = 1e-4
-_SAMPLED_SIDE = 128
+SAMPLED_SIDE = 128  # pictures are looked at on about this many rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def look_of(chunks: Iterable) -> Look:
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     for chunk in chunks:
         frames = uint8_frames(chunk)
-        step = max(1, min(frames.shape[1:3]) // _SAMPLED_SIDE)
+        step = max(1, min(frames.shape[1:3]) // SAMPLED_SIDE)
         values = frames[:, ::step, ::step].reshape(-1, 3).astype(np.float64)
         count += len(values)
         total += values.sum(0)

@@ -18,10 +18,10 @@ from PIL import Image
 from ...continuation.frame_files import decode_frame
 from ...continuation.state import LTX2ContinuationState
 from ...errors import ContinuationError
-from ...values import ChannelStatistics, ImageCondition, LatentDrift
+from ...values import ChannelStatistics, ImageCondition, LatentDrift, Waveform
 from ..provenance import METADATA_KEY
 from .control import DriftControl
-from .look import Look, change_toward, changed, gain_toward, look_of
+from .look import Look, change_toward, changed, gain_toward, look_of, loudness_of
 
 _KEY = "drift"
 # beneath the bound of a text in a state, which readers of other programs have too
@@ -151,6 +151,21 @@ def with_reference(state: LTX2ContinuationState, reference: DriftReference | Non
         return state
     ours = {**state.metadata.get(METADATA_KEY, {}), _KEY: _written(reference)}
     return replace(state, metadata={**state.metadata, METADATA_KEY: ours})
+
+
+def with_next_reference(
+    state: LTX2ContinuationState,
+    control: DriftControl | None,
+    reference: DriftReference | None,
+    sound: Waveform | None,
+    latent: ChannelStatistics | None,
+) -> LTX2ContinuationState:
+    """The state of a finished segment with what the segment after is held to, see :func:`handed_on`.
+
+    sound: the segment's, None for a silent one.
+    """
+    loudness = None if sound is None else loudness_of(sound.samples)
+    return with_reference(state, handed_on(control, reference, loudness, latent))
 
 
 def read_reference(metadata: Mapping[str, Any]) -> DriftReference | None:

@@ -21,13 +21,14 @@ from ..channels import Resampler, with_channels
 from ..film_clock import FilmClock, film_clock
 from ..frames import Pixels, uint8_frames
 from ..paths import FilePath, as_media_error, check_source, check_target, opened, require_av, shown
-from ..sound import AAC_RATES, LAYOUTS, checked_samples
+from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE, checked_samples
 from ..sound_reader import iterate_sound
 from ..video import VideoWriter
 from ..video_reader import VideoInfo, pictures, video_info, video_stream
 from .found_film import fitted, last_frames, model_rate
 from .stream_copy import (
-    AAC_BLOCK,
+    CONTAINER_TAGS,
+    TICK_LIMIT,
     PictureCopy,
     SoundTail,
     coded_frame,
@@ -36,10 +37,7 @@ from .stream_copy import (
     sound_grid,
 )
 
-_USUAL_RATE = 48000
 _EDGE = 0.02  # of a side: so narrow a strip that a model did not see is filled from its edge
-_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder")
-_TICK_LIMIT = 2**31
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,10 @@ class FilmExtension:
         self.sample_rate: int = info.sample_rate or sample_rate or 0
         self.channels = info.channels or channels
         if self.sample_rate and self.sample_rate not in AAC_RATES:
-            self.sample_rate = _USUAL_RATE
+            self.sample_rate = USUAL_RATE
         if self.channels not in LAYOUTS:
             self.channels = 2
-        tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_CONTAINER} | dict(metadata or {})
+        tags = {k: v for k, v in info.metadata.items() if k not in CONTAINER_TAGS} | dict(metadata or {})
         self.copied = isinstance(copy, PictureCopy)
         self._cut: int | None = None  # how many packets of the picture are kept
         if kept.picture is not None and exact_seconds(kept.picture) < clock.end:
@@ -232,7 +230,7 @@ class _CopyingWriter:
         options = {
             "movflags": "faststart+use_metadata_tags",
             "video_track_timescale": str(copy.time_base.denominator),
-            "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
+            "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate or copy.time_base.denominator),
         }
         self.container = require_av().open(str(self.file.temp), "w", format="mp4", options=options)
         for key, value in tags.items():

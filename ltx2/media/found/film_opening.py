@@ -21,17 +21,22 @@ from ..channels import Resampler, with_channels
 from ..film_clock import film_clock
 from ..frames import uint8_frames
 from ..paths import FilePath, as_media_error, check_source, check_target, opened, require_av, shown
-from ..sound import AAC_RATES, LAYOUTS
+from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE
 from ..sound_reader import iterate_sound
 from ..video import VideoWriter
 from ..video_reader import VideoInfo, pictures, video_info, video_stream
 from .film_extension import film_packets, restored
 from .found_film import first_frames
-from .stream_copy import AAC_BLOCK, PictureCopy, SoundHead, coded_frame, new_packets, picture_copy, sound_grid
-
-_USUAL_RATE = 48000
-_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder")
-_TICK_LIMIT = 2**31
+from .stream_copy import (
+    CONTAINER_TAGS,
+    TICK_LIMIT,
+    PictureCopy,
+    SoundHead,
+    coded_frame,
+    new_packets,
+    picture_copy,
+    sound_grid,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,7 @@ def track_format(info: VideoInfo, sound: Waveform | None) -> tuple[int, int]:
     rate = info.sample_rate or (0 if sound is None else sound.sample_rate)
     channels = info.channels or (2 if sound is None else sound.samples.shape[0])
     if rate and rate not in AAC_RATES:
-        rate = _USUAL_RATE
+        rate = USUAL_RATE
     return rate, channels if channels in LAYOUTS else 2
 
 
@@ -79,7 +84,7 @@ def write_in_front(
         stream = video_stream(container, source)
         clock = film_clock(container, stream, source)
         copy = picture_copy(stream, next(container.decode(stream)), clock, parse_fps(head.fps), crf)
-    tags = {k: v for k, v in info.metadata.items() if k not in _OF_THE_CONTAINER} | dict(metadata or {})
+    tags = {k: v for k, v in info.metadata.items() if k not in CONTAINER_TAGS} | dict(metadata or {})
     clean_dead_temps(path.parent)
     with as_media_error(f"cannot write {shown(path)}"):
         if isinstance(copy, PictureCopy):
@@ -94,7 +99,7 @@ def _copied(source: Path, path: Path, head: NewHead, info: VideoInfo, copy: Pict
     options = {
         "movflags": "faststart+use_metadata_tags",
         "video_track_timescale": str(copy.time_base.denominator),
-        "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate or copy.time_base.denominator),
+        "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate or copy.time_base.denominator),
     }
     file, container = NewFile(path, rescue=True), None
     notes: list[str] = []

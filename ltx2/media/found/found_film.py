@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from ...clock import (
+    FASTEST_FPS,
     FRAMES_PER_LATENT,
+    PIXELS_PER_LATENT,
     decoded_audio_seconds,
     is_valid_frame_count,
     parse_fps,
@@ -29,7 +31,7 @@ CONTEXT_FRAMES = 25  # what a model learns motion and content of a found film fr
 LEAST_FRAMES = 9
 AUDIO_LATENTS = 64  # about 2.5 s of sound
 RUN_UP_LATENTS = 4  # of them: dropped after encoding, since an encoder starts otherwise than it goes on
-SLOWEST, FASTEST = 8, 60  # frames per second that the models can be asked for
+SLOWEST_FPS = 8  # that the models can be asked for
 _NOTED_GAP_SECONDS = 0.1  # less is an encoder's padding
 
 
@@ -70,7 +72,7 @@ def read_found_film(
     fps: object = None,
     audio_latents: int = AUDIO_LATENTS,
     size: tuple[int, int] | None = None,
-    multiple: int = 32,
+    multiple: int = PIXELS_PER_LATENT,
     most_pixels: int | None = None,
 ) -> FoundFilm:
     """The end of a film, whatever it was made with; only that much of it is decoded, a frame at a time.
@@ -153,12 +155,14 @@ def first_frames(clock: FilmClock, fps: Fraction, count: int) -> list[int]:
 
 def model_rate(fps: Fraction) -> Fraction:
     """The rate at which a model goes on from a film: its own, or a whole multiple or part of it between 8 and 60."""
-    if fps < SLOWEST:
-        return fps * -(-SLOWEST // fps)
-    return fps / -(-fps // FASTEST) if fps > FASTEST else fps
+    if fps < SLOWEST_FPS:
+        return fps * -(-SLOWEST_FPS // fps)
+    return fps / -(-fps // FASTEST_FPS) if fps > FASTEST_FPS else fps
 
 
-def model_size(width: int, height: int, multiple: int = 32, most_pixels: int | None = None) -> tuple[int, int]:
+def model_size(
+    width: int, height: int, multiple: int = PIXELS_PER_LATENT, most_pixels: int | None = None
+) -> tuple[int, int]:
     """Width and height with sides of a multiple: of about the film's shape and size, or smaller where it has more than
     ``most_pixels``; of the near ones the one that least is cut off for."""
     scale = 1.0

@@ -16,16 +16,14 @@ from ...errors import MediaError
 from ...values import Waveform
 from ..film_clock import film_clock
 from ..paths import FilePath, as_media_error, check_target, opened, require_av, shown
-from ..sound import AAC_RATES, LAYOUTS, checked_samples
+from ..sound import AAC_BITS_PER_CHANNEL, AAC_BLOCK, AAC_RATES, LAYOUTS, checked_samples
 from ..sound_frames import frame_of
 from ..video_reader import video_stream
 from .film_extension import film_packets
+from .stream_copy import TICK_LIMIT
 
 _IN_MP4 = ("h264", "hevc", "av1", "mpeg4", "vp9")  # pictures that an MP4 holds as they are
-_BLOCK = 1024
 _TICKS_A_FRAME = 512
-_BITS_PER_CHANNEL = 128_000
-_TICK_LIMIT = 2**31
 
 
 def check_picture_can_stay(path: FilePath) -> None:
@@ -74,7 +72,7 @@ def _write(source: FilePath, partial: Path, sound: Iterable[Waveform], metadata:
         options = {
             "movflags": "faststart+use_metadata_tags",
             "video_track_timescale": str(base.denominator),
-            "movie_timescale": str(ticks if ticks < _TICK_LIMIT else rate),
+            "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate),
         }
         tags = {**film.metadata, **metadata}
         others = len(film.streams) - 1
@@ -85,7 +83,7 @@ def _write(source: FilePath, partial: Path, sound: Iterable[Waveform], metadata:
         film = stack.enter_context(opened(source))
         picture = container.add_stream_from_template(video_stream(film, source), opaque=True)
         track = container.add_stream("aac", rate=rate, layout=LAYOUTS[channels])
-        track.bit_rate = _BITS_PER_CHANNEL * channels
+        track.bit_rate = AAC_BITS_PER_CHANNEL * channels
         for packet, _ in film_packets(source, sound=False):
             if clock.constant:
                 _on_clock(packet, clock.fps, base)
@@ -117,10 +115,10 @@ def _blocks(first: list[Waveform], pieces: Iterable[Waveform], end: int, channel
     waiting, given = torch.zeros(channels, 0), 0
     for piece in (*first, *pieces):
         waiting = torch.cat([waiting, checked_samples(piece)], dim=1)
-        while waiting.shape[1] >= _BLOCK and end - given >= _BLOCK:
-            yield waiting[:, :_BLOCK].contiguous()
-            waiting, given = waiting[:, _BLOCK:], given + _BLOCK
+        while waiting.shape[1] >= AAC_BLOCK and end - given >= AAC_BLOCK:
+            yield waiting[:, :AAC_BLOCK].contiguous()
+            waiting, given = waiting[:, AAC_BLOCK:], given + AAC_BLOCK
     while given < end:
-        count = min(_BLOCK, end - given)
+        count = min(AAC_BLOCK, end - given)
         yield torch.nn.functional.pad(waiting[:, :count], (0, max(0, count - waiting.shape[1]))).contiguous()
         waiting, given = waiting[:, count:], given + count

@@ -16,15 +16,15 @@ import torch
 from ..film_clock import FilmClock, film_start
 from ..frames import colour_matrix, pixel_shape, quarter_turns
 from ..paths import FilePath, opened, require_av
-from ..sound import AAC_RATES, LAYOUTS
+from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS
 from ..sound_frames import frame_of
 from ..video import reproducible
 from .parameter_sets import PPS, SPS, ParameterSets, packet_of, read_parameter_sets, split_units, with_more
 
-AAC_BLOCK = 1024
 _RUN_UP_BLOCKS = 4  # after which an encoder's blocks hold what they would, had it begun long before
 _GLOBAL_HEADER = 1 << 22  # FFmpeg's flag: parameter sets apart from the pictures
-_TIME_LIMIT = 2**31
+TICK_LIMIT = 2**31  # of a clock in an MP4
+CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # no film's own
 
 
 # --- picture -------------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction,
     if new is None:
         return "libx264 does not state how it writes its pictures"
     ticks = math.lcm(stream.time_base.denominator, fps.numerator)
-    time_base = Fraction(1, ticks) if ticks < _TIME_LIMIT else Fraction(stream.time_base)
+    time_base = Fraction(1, ticks) if ticks < TICK_LIMIT else Fraction(stream.time_base)
     full = int(context.color_range) == 2 or context.pix_fmt.startswith("yuvj")
     return PictureCopy(encoder, (found, new), time_base, quarter_turns(first_frame), colour_matrix(first_frame), full)
 

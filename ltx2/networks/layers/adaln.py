@@ -50,7 +50,7 @@ def sinusoid(timesteps: torch.Tensor) -> torch.Tensor:
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
-# Which distinct timestep: one for all tokens of all samples, or [B or 1, 1 or number of tokens].
+# Which distinct timestep: one for all tokens of all clips, or [B or 1, 1 or number of tokens].
 Row = int | torch.Tensor
 
 
@@ -87,7 +87,7 @@ class DistinctTimesteps:
 
 
 def distinct_timesteps(timesteps: torch.Tensor, tokens: int, *, dense: bool = False) -> DistinctTimesteps:
-    """Sort out timesteps [B, tokens] (or [B, 1]: one for all tokens of a sample).
+    """Sort out timesteps [B, tokens] (or [B, 1]: one for all tokens of a clip).
 
     dense: one piece with an index for each token, whatever they are, and values filled up to a round number: what a
     compiled network reads is then alike for every clip.

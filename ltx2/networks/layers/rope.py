@@ -75,7 +75,7 @@ def rotary_table(
 ) -> RotaryTable:
     """The rotation of tokens at ``positions`` [B, n, T, 2], for ``heads`` of ``head_dim``, in ``dtype``.
 
-    Angles are float32; of equal samples one is kept. ``middle``: a token sits in the middle of its interval, else at
+    Angles are float32; of equal clips one is kept. ``middle``: a token sits in the middle of its interval, else at
     its start.
     """
     positions = positions.float()

@@ -25,7 +25,7 @@ SCALES, AV_SCALES, PROMPT_SCALES = slice(1, None, 3), slice(0, None, 2), slice(1
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What one sample of a batch leaves out, and in which blocks (None: in all).
+    """What one entry of a batch leaves out, and in which blocks (None: in all).
 
     Skipped self-attention passes its values through instead (spatio-temporal guidance); a skipped attention between the
     streams adds nothing (modality guidance).
@@ -41,7 +41,7 @@ class Perturbation:
 
 
 class Skips(NamedTuple):
-    """The samples of a batch that leave something out in one block; see :class:`Perturbation`."""
+    """The entries of a batch that leave something out in one block; see :class:`Perturbation`."""
 
     video_self_attention: tuple[int, ...] = ()
     audio_self_attention: tuple[int, ...] = ()
@@ -52,11 +52,11 @@ class Skips(NamedTuple):
 def skips_of(perturbations: Sequence[Perturbation] | None, index: int) -> Skips:
     """What is left out in the block of this number."""
 
-    def samples(name: str) -> tuple[int, ...]:
+    def entries(name: str) -> tuple[int, ...]:
         chosen = (getattr(perturbation, f"skip_{name}") for perturbation in perturbations)
-        return tuple(sample for sample, blocks in enumerate(chosen) if blocks is None or index in blocks)
+        return tuple(entry for entry, blocks in enumerate(chosen) if blocks is None or index in blocks)
 
-    return Skips(*(samples(name) for name in Skips._fields)) if perturbations else Skips()
+    return Skips(*(entries(name) for name in Skips._fields)) if perturbations else Skips()
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ class AVBlock(nn.Module):
             q, k, v = attn.query(h, s.rotary), attn.key(h, s.rotary), attn.to_v(h)
             del h
             heads = attn.attention(q, k, v, heads=attn.heads, mask=s.self_bias)
-            for sample in skip:
-                heads[sample] = v[sample]
+            for entry in skip:
+                heads[entry] = v[entry]
             del q, k, v
         add_gated(s.x, attn.output(heads, gates), pieces, gate)
 
@@ -226,8 +226,8 @@ class AVBlock(nn.Module):
             del q, k, v
             update = attn.output(heads, gates)
             del heads
-            for sample in skip:
-                update[sample] = 0
+            for entry in skip:
+                update[entry] = 0
             # the gate's table row is the fifth, its AdaLN output the only one
             updates.append((to, update, to.av_gate.rows[:, 0] + table[4].to(update)))
             del update

@@ -101,9 +101,9 @@ class FeatureAccumulator:
 
 
 def _norm_of_sample(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """2.0: each sample's valid tokens to mean 0 and range 8: [valid tokens of all samples, D]."""
+    """2.0: each prompt's valid tokens to mean 0 and range 8: [valid tokens of all prompts, D]."""
     out = []
-    for tokens in (sample[valid].float() for sample, valid in zip(hidden, mask)):
+    for tokens in (prompt[valid].float() for prompt, valid in zip(hidden, mask)):
         if len(tokens):
             mean = tokens.sum() / (tokens.numel() + EPS)
             spread = tokens.max() - tokens.min() + EPS
@@ -113,7 +113,7 @@ def _norm_of_sample(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _norm_of_token(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """2.3 on: each valid token to mean square 1: [valid tokens of all samples, D]."""
+    """2.3 on: each valid token to mean square 1: [valid tokens of all prompts, D]."""
     return F.rms_norm(hidden[mask].float(), hidden.shape[-1:], eps=EPS).to(hidden.dtype)
 
 
@@ -144,9 +144,9 @@ class Connector(nn.Module):
         valid = mask.to(features.device).bool()
         registers = self.learnable_registers.to(features)
         x = registers.repeat(math.ceil(tokens / len(registers)), 1)[:tokens].repeat(batch, 1, 1)
-        for sample in range(batch):
-            kept = features[sample, valid[sample]]
-            x[sample, : len(kept)] = kept
+        for prompt in range(batch):
+            kept = features[prompt, valid[prompt]]
+            x[prompt, : len(kept)] = kept
         steps = torch.arange(tokens, dtype=torch.float32, device=x.device)
         rotary = rotary_table(
             steps[None, None, :, None],

@@ -78,10 +78,10 @@ class DurationHead(nn.Module):
 
 
 def seconds(head: DurationHead, video: Tensor | None = None, audio: Tensor | None = None) -> float:
-    """Seconds that the clip of one prompt wants to last; contexts as for :class:`DurationHead`, of one sample.
+    """Seconds that the clip of one prompt wants to last; contexts as for :class:`DurationHead`, of it alone.
 
     :func:`ltx2.clock.frames_of_predicted_seconds` turns them into a frame count. Raises RequestError for several
-    samples.
+    prompts.
     """
     predicted = head(video, audio)
     if len(predicted) != 1:

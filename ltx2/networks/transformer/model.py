@@ -151,7 +151,7 @@ class Transformer(nn.Module):
     def forward(
         self, video: StreamInput | None, audio: StreamInput | None, perturbations: Sequence[Perturbation] | None = None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Velocities [B, T, C] of the streams that are given and enabled, else None; one perturbation for each sample.
+        """Velocities [B, T, C] of the streams that are given and enabled, else None; one perturbation for each entry.
 
         Raises RequestError when the parts of a stream do not fit together.
         """
@@ -288,9 +288,9 @@ def _check(stream: StreamInput | None, name: str, batch: int, perturbations) -> 
     tokens = stream.latent.shape[1]
     if len(stream.latent) != batch or (perturbations is not None and len(perturbations) != batch):
         counts = f"{name} {len(stream.latent)}, perturbations {'none' if perturbations is None else len(perturbations)}"
-        raise RequestError(f"the batch has {batch} samples but {counts}: give every part one entry a sample")
+        raise RequestError(f"the batch has {batch} entries but {counts}: give every part as many")
     if stream.nag and (stream.negative_context is None or stream.negative_context.shape[0] != batch):
-        raise RequestError(f"{name} has attention guidance but no negative context for each of its {batch} samples")
+        raise RequestError(f"{name} has attention guidance but no negative context for each of its {batch} entries")
     if stream.positions.shape[2] != tokens:
         raise RequestError(f"{name} has {tokens} tokens but positions of {stream.positions.shape[2]}")
     if stream.timesteps.reshape(len(stream.timesteps), -1).shape[1] not in (1, tokens):

@@ -194,12 +194,12 @@ class DiffusionUpsample(nn.Module):
         batch, frames, rows, columns, _ = x.shape
         st, sh, sw = self.stride
         out = x.new_empty(batch, frames * st - drop, rows * sh, columns * sw, self.channels)
-        for sample in range(batch):
+        for clip in range(batch):
             for frame in range(frames):
-                wide = self.proj(x[sample, frame]).view(rows, columns, self.channels, st, sh, sw)
+                wide = self.proj(x[clip, frame]).view(rows, columns, self.channels, st, sh, sw)
                 wide = wide.permute(3, 0, 4, 1, 5, 2)  # [st, rows, sh, columns, sw, C']
                 first = frame * st - drop
-                target = out[sample, max(first, 0) : first + st]
+                target = out[clip, max(first, 0) : first + st]
                 target.view(-1, rows, sh, columns, sw, self.channels).copy_(wide[max(-first, 0) :])
         return out
 

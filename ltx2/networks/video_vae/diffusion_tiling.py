@@ -192,7 +192,7 @@ def peak_bytes(
     *,
     blended_here: bool = False,
 ) -> int:
-    """Peak of live tensors for one sample with a fused attention kernel, without the weights."""
+    """Peak of live tensors for one clip with a fused attention kernel, without the weights."""
     frames = latent_grid[0] + config.ghost_latents
     peaks, features = [], 0
     for stage, stride in enumerate(config.strides[:-1]):

@@ -98,12 +98,12 @@ class LatentUpsampler(nn.Module):
         x = F.silu(self.initial_norm(self.initial_conv(latent)), inplace=True)
         for block in self.res_blocks:
             x = block(x)
-        x = self._enlarge(x)
+        x = self._upsample(x)
         for block in self.post_upsample_res_blocks:
             x = block(x)
         return self.final_conv(x)
 
-    def _enlarge(self, x: Tensor) -> Tensor:
+    def _upsample(self, x: Tensor) -> Tensor:
         config = self.config
         upsampler = self.upsampler
         if config.temporal:
@@ -114,7 +114,7 @@ class LatentUpsampler(nn.Module):
 
 
 def upsample(upsampler: LatentUpsampler, latent: Tensor, statistics: PerChannelStatistics) -> Tensor:
-    """Normalised latent → larger normalised latent of the same type: un-normalise, enlarge, normalise.
+    """Normalised latent → larger normalised latent of the same type: un-normalise, upsample, normalise.
 
     latent: [B, C, T, H, W]; statistics: those of the video VAE. The network runs in the type of its own weights.
     Raises RequestError for another shape.
@@ -126,5 +126,5 @@ def upsample(upsampler: LatentUpsampler, latent: Tensor, statistics: PerChannelS
             "upsampler"
         )
     weights = compute_dtype(upsampler)
-    enlarged = upsampler(statistics.un_normalize(latent).to(weights))
-    return statistics.normalize(enlarged.to(latent.dtype))
+    upsampled = upsampler(statistics.un_normalize(latent).to(weights))
+    return statistics.normalize(upsampled.to(latent.dtype))

@@ -151,14 +151,14 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, padding_mode: str, *, timestep=False, noise=False, ops, device=None, dtype=None):
         super().__init__()
-        where = {"device": device, "dtype": dtype}
-        self.conv1 = CausalConv(channels, channels, padding_mode, ops=ops, **where)
-        self.conv2 = CausalConv(channels, channels, padding_mode, ops=ops, **where)
+        factory = {"device": device, "dtype": dtype}
+        self.conv1 = CausalConv(channels, channels, padding_mode, ops=ops, **factory)
+        self.conv2 = CausalConv(channels, channels, padding_mode, ops=ops, **factory)
         if timestep:
-            self.scale_shift_table = nn.Parameter(torch.zeros(4, channels, **where), requires_grad=False)
+            self.scale_shift_table = nn.Parameter(torch.zeros(4, channels, **factory), requires_grad=False)
         if noise:
-            self.per_channel_scale1 = nn.Parameter(torch.zeros(channels, 1, 1, **where), requires_grad=False)
-            self.per_channel_scale2 = nn.Parameter(torch.zeros(channels, 1, 1, **where), requires_grad=False)
+            self.per_channel_scale1 = nn.Parameter(torch.zeros(channels, 1, 1, **factory), requires_grad=False)
+            self.per_channel_scale2 = nn.Parameter(torch.zeros(channels, 1, 1, **factory), requires_grad=False)
 
     def modulations(self, embedding: Tensor | None) -> tuple[DecoderModulation | None, DecoderModulation | None]:
         """What the two norms are followed by; embedding [B, 4C] of the timestep or None."""
@@ -221,11 +221,11 @@ class ResBlocks(nn.Module):
         self, block: VideoBlock, channels: int, padding_mode: str, *, timestep=False, ops, device=None, dtype=None
     ):
         super().__init__()
-        where = {"ops": ops, "device": device, "dtype": dtype}
+        factory = {"ops": ops, "device": device, "dtype": dtype}
         if timestep:
-            self.time_embedder = TimestepEmbedder(4 * channels, **where)
+            self.time_embedder = TimestepEmbedder(4 * channels, **factory)
         self.res_blocks = nn.ModuleList(
-            ResBlock(channels, padding_mode, timestep=timestep, noise=block.inject_noise, **where)
+            ResBlock(channels, padding_mode, timestep=timestep, noise=block.inject_noise, **factory)
             for _ in range(block.layers)
         )
 
@@ -291,17 +291,17 @@ class VideoEncoder(nn.Module):
     def __init__(self, config: VideoVaeConfig, *, ops=TORCH_OPS, device=None, dtype=None):
         super().__init__()
         self.config = config
-        where = {"ops": ops, "device": device, "dtype": dtype}
+        factory = {"ops": ops, "device": device, "dtype": dtype}
         mode, width = config.encoder_padding, config.encoder_channels
-        self.conv_in = CausalConv(3 * config.patch_size**2, width, mode, **where)
+        self.conv_in = CausalConv(3 * config.patch_size**2, width, mode, **factory)
         self.down_blocks = nn.ModuleList()
         for block in config.encoder_blocks:
             if block.layers:
-                self.down_blocks.append(ResBlocks(block, width, mode, **where))
+                self.down_blocks.append(ResBlocks(block, width, mode, **factory))
             else:
-                self.down_blocks.append(VideoDownsample(block, width, mode, **where))
+                self.down_blocks.append(VideoDownsample(block, width, mode, **factory))
                 width *= block.multiplier
-        self.conv_out = CausalConv(width, config.latent_channels + config.log_variance_channels, mode, **where)
+        self.conv_out = CausalConv(width, config.latent_channels + config.log_variance_channels, mode, **factory)
         self.per_channel_statistics = PerChannelStatistics(config.latent_channels, device=device, dtype=dtype)
 
     def check_picture(self, frames: Tensor) -> None:
@@ -347,22 +347,22 @@ class VideoDecoder(nn.Module):
     def __init__(self, config: VideoVaeConfig, *, ops=TORCH_OPS, device=None, dtype=None):
         super().__init__()
         self.config = config
-        where = {"ops": ops, "device": device, "dtype": dtype}
+        factory = {"ops": ops, "device": device, "dtype": dtype}
         mode, width, timestep = config.decoder_padding, config.bottleneck_channels, config.timestep_conditioning
-        self.conv_in = CausalConv(config.latent_channels, width, mode, **where)
+        self.conv_in = CausalConv(config.latent_channels, width, mode, **factory)
         self.up_blocks = nn.ModuleList()
         for block in config.decoder_blocks:
             if block.layers:
-                self.up_blocks.append(ResBlocks(block, width, mode, timestep=timestep, **where))
+                self.up_blocks.append(ResBlocks(block, width, mode, timestep=timestep, **factory))
             else:
-                self.up_blocks.append(VideoUpsample(block, width, mode, **where))
+                self.up_blocks.append(VideoUpsample(block, width, mode, **factory))
                 width //= block.multiplier
-        self.conv_out = CausalConv(width, 3 * config.patch_size**2, mode, **where)
+        self.conv_out = CausalConv(width, 3 * config.patch_size**2, mode, **factory)
         if timestep:
             self.timestep_scale_multiplier = nn.Parameter(
                 torch.tensor(1000.0, device=device, dtype=dtype), requires_grad=False
             )
-            self.last_time_embedder = TimestepEmbedder(2 * width, **where)
+            self.last_time_embedder = TimestepEmbedder(2 * width, **factory)
             self.last_scale_shift_table = nn.Parameter(
                 torch.zeros(2, width, device=device, dtype=dtype), requires_grad=False
             )

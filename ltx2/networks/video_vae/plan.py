@@ -181,15 +181,15 @@ def decode_bytes(
     def kept(amount: float) -> float:  # by a layer between pieces: nothing while one piece holds the whole clip
         return amount if piece_frames and frames > piece_frames else 0
 
-    state = kept(2 * config.latent_channels * area)
+    history = kept(2 * config.latent_channels * area)
     held, work = 0, 0.0  # pieces that wait while later layers run; the largest working set of one layer
     for block in config.decoder_blocks:
         size = min(frames, piece_frames or frames)
         if block.layers:
             work = max(work, _res_block_work(size, border) * width * area)
-            state += kept(4 * block.layers * width * area)
+            history += kept(4 * block.layers * width * area)
         else:
-            state += kept(2 * width * area)
+            history += kept(2 * width * area)
             before, inputs = width * area, max(1, size // block.stride[0])
             held += (size - inputs) * before
             width, area = width // block.multiplier, area * block.stride[1] * block.stride[2]
@@ -198,9 +198,9 @@ def decode_bytes(
             work = max(work, (2 + bool(block.residual)) * out + 2 * size * before)
     pixels = 3 * config.patch_size**2 * area
     size = min(frames, piece_frames or frames)
-    state += kept(2 * width * area)
+    history += kept(2 * width * area)
     work = max(work, size * (2 * border * width * area + pixels), size * 2 * pixels + 2 * width * area)
-    return math.ceil(work + state + held if piece_frames else work)
+    return math.ceil(work + history + held if piece_frames else work)
 
 
 def encode_bytes(
@@ -215,27 +215,27 @@ def encode_bytes(
     width, frames = config.encoder_channels, frames_of_latents(latent_count)
     pixels = 3 * config.patch_size**2 * area
     size = min(frames, piece_frames or frames)
-    state = (2 * pixels + 2 * width * area) * 1.0
+    history = (2 * pixels + 2 * width * area) * 1.0
     work = size * (3 * pixels + width * area)
     for block in config.encoder_blocks:
         size = min(frames, piece_frames or frames) + 2 * (piece_frames is None)
         if block.layers:
             work = max(work, _res_block_work(size, border) * width * area)
-            state += 4 * block.layers * width * area
+            history += 4 * block.layers * width * area
         else:
-            state += 2 * width * area
+            history += 2 * width * area
             work = max(work, (3 * border * size + 2) * width * area)
             width, area = width * block.multiplier, area / (block.stride[1] * block.stride[2])
             frames = (frames - 1) // block.stride[0] + 1
             if piece_frames:
                 piece_frames = max(1, math.ceil(piece_frames / block.stride[0]))
-    state += 2 * width * area
-    return math.ceil(work + (state if piece_frames else 0))
+    history += 2 * width * area
+    return math.ceil(work + (history if piece_frames else 0))
 
 
 def _res_block_work(frames: int, border: float) -> float:
     """Tensors of one frame's size: input, what a convolution reads, what the other one gave, and fresh copies of the
-    state."""
+    history."""
     return frames + (frames + 2) * border + frames + 4
 
 

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...clock import FRAMES_PER_LATENT
 from ...errors import CheckpointError
+from ...values import VIDEO_CHANNELS
 from ..layers.ops import TORCH_OPS, Ops
 
-LATENT_CHANNELS = 128
 WIDTHS = (256, 128, 64, 64)
 PATCH = 4
-FRAMES_PER_LATENT = 8
 # the first latent frame stands for one picture, its other seven are dropped
 DROPPED_FRAMES = FRAMES_PER_LATENT - 1
 PREFIX = "decoder."
@@ -67,7 +67,7 @@ class TinyDecoder(nn.Module):
     def __init__(self, *, ops: Ops = TORCH_OPS, device=None, dtype=None):
         super().__init__()
         to = {"device": device, "dtype": dtype}
-        layers: list[nn.Module] = [_Clamp(), ops.Conv2d(LATENT_CHANNELS, WIDTHS[0], 3, padding=1, **to), nn.ReLU()]
+        layers: list[nn.Module] = [_Clamp(), ops.Conv2d(VIDEO_CHANNELS, WIDTHS[0], 3, padding=1, **to), nn.ReLU()]
         for width, narrower in zip(WIDTHS, WIDTHS[1:]):
             layers += [_MemoryBlock(width, ops=ops, **to) for _ in range(3)]
             layers += [_Doubled(), _Grow(width, ops=ops, **to)]
@@ -110,9 +110,9 @@ def build_tiny_decoder(
 def check_tiny_decoder(shapes: Mapping[str, Sequence[int]]) -> None:
     """Raise CheckpointError where tensors of these shapes are no decoder of a tiny autoencoder for LTX-2."""
     first = shapes.get(f"{PREFIX}1.weight", ())
-    if MARKER not in shapes or len(first) != 4 or first[1] != LATENT_CHANNELS:
+    if MARKER not in shapes or len(first) != 4 or first[1] != VIDEO_CHANNELS:
         raise CheckpointError(
-            f"this is no tiny autoencoder for LTX-2: expected {MARKER} and {LATENT_CHANNELS} latent channels"
+            f"this is no tiny autoencoder for LTX-2: expected {MARKER} and {VIDEO_CHANNELS} latent channels"
         )
     expected = {name: list(tensor.shape) for name, tensor in TinyDecoder(device="meta").state_dict().items()}
     found = {name: list(shape) for name, shape in shapes.items()}

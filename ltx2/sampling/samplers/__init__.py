@@ -1,7 +1,7 @@
 """Samplers: from noise along a sigma schedule to a clean latent. One file a sampler, which registers itself.
 
 A file of this folder that defines ``SAMPLER`` is a sampler that presets, overrides and nodes can name; nothing else
-lists it. States stay in the dtype they come in; the arithmetic is float32 (float64 in res_2s).
+lists it. Latents stay in the dtype they come in; the arithmetic is float32 (float64 in res_2s).
 """
 
 import pkgutil

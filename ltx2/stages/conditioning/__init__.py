@@ -168,8 +168,8 @@ def place_audio(conditioning: Conditioning, condition: AudioCondition, *, audio_
     mask = torch.ones(size, dtype=torch.float32, device=latent.device)
     count = min(count, audio_latents)
     clean[:, :, :count] = latent[:, :, :count]
-    known = given.expand(latent.shape[2])[:count].to(mask)
-    mask[:, :, :count] = 0.0 if condition.frozen else known[:, None]
+    made = given.expand(latent.shape[2])[:count].to(mask)
+    mask[:, :, :count] = 0.0 if condition.frozen else made[:, None]
     return replace(conditioning, audio=clean, audio_mask=mask, audio_frozen=condition.frozen)
 
 
@@ -281,9 +281,8 @@ def latent_mask(mask: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 def _with_mask(conditioning: Conditioning, mask: torch.Tensor) -> Conditioning:
     """What a clip of the whole film's length keeps, by a mask of its latents."""
-    known = conditioning.video_mask
-    mask = mask.to(known)
-    return replace(conditioning, video_mask=known + (1 - known) * mask)
+    own = conditioning.video_mask
+    return replace(conditioning, video_mask=own + (1 - own) * mask.to(own))
 
 
 def check_apart(images: Sequence[ImageCondition], frames: int) -> None:

@@ -4,9 +4,8 @@ import torch
 
 from ...errors import RequestError
 from ...sampling.channel_statistics import moved, statistics_of, toward
-from ...values import AVLatent, ChannelStatistics, LatentDrift
+from ...values import VIDEO_CHANNELS, AVLatent, ChannelStatistics, LatentDrift
 from ..conditioning import Conditioning
-from ..latent_preparation import VIDEO_CHANNELS
 
 
 def check_drift(drift: LatentDrift | None) -> None:

@@ -67,7 +67,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class _Pass:
-    """All that a pass needs beside the state: the model, the streams, and the contexts by name of pass."""
+    """All that a pass needs beside the noisy latent: the model, the streams, and the contexts by name of pass."""
 
     model: Model
     streams: Streams
@@ -76,7 +76,7 @@ class _Pass:
 
 
 class Predictor:
-    """A sampler's ``denoise``: guided predictions x0 of both streams in the states' dtype.
+    """A sampler's ``denoise``: guided predictions x0 of both streams in the latents' dtype.
 
     Holds the last prediction of each stream, which steps that skip a stream reuse. negative: the last prediction for
     the negative prompt, unguided; where no such pass ran, the guided one.
@@ -110,12 +110,12 @@ class Predictor:
         fresh, negative = {}, {}
         for name in ("video", "audio"):
             if getattr(active, name):
-                own, state = {n: getattr(p, name) for n, p in found.items()}, getattr(x, name)
+                own, noisy = {n: getattr(p, name) for n, p in found.items()}, getattr(x, name)
 
-                def whole(prediction: torch.Tensor, state: torch.Tensor = state) -> torch.Tensor:
+                def whole(prediction: torch.Tensor, noisy: torch.Tensor = noisy) -> torch.Tensor:
                     # what is only heard is no part of a prediction, and stays
-                    heard = state[:, prediction.shape[1] :]
-                    prediction = prediction.to(state.dtype)
+                    heard = noisy[:, prediction.shape[1] :]
+                    prediction = prediction.to(noisy.dtype)
                     return torch.cat([prediction, heard], dim=1) if heard.shape[1] else prediction
 
                 fresh[name] = whole(combine(own, getattr(guidance, name)))

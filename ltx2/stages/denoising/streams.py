@@ -71,7 +71,7 @@ class Streams:
         return AVTokens(*(None if stream is None else getattr(stream, name) for stream in (self.video, self.audio)))
 
     def noised(self, noise: AVTokens, scale: float) -> AVTokens:
-        """The state that sampling starts from; scale: the share of noise in what is generated."""
+        """What sampling starts from; scale: the share of noise in what is generated."""
 
         def one(stream: StreamTokens | None, drawn: torch.Tensor | None) -> torch.Tensor | None:
             if stream is None or drawn is None:

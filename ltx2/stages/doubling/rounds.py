@@ -182,7 +182,7 @@ def _part_of(progress: Report, index: int, count: int) -> Report:
     if progress is None:
         return None
 
-    def report(told: Progress) -> None:
-        progress(Progress("doubling", told.done + index * told.total, told.total * count))
+    def report(round_progress: Progress) -> None:
+        progress(Progress("doubling", round_progress.done + index * round_progress.total, round_progress.total * count))
 
     return report

@@ -13,8 +13,6 @@ from ... import clock
 MOST_ROUNDS = 2
 # Frames of a part, at the rate of before. The released layout knows these two.
 PARTS = (32, 24)
-# Positions of a tile never say more frames a second than this.
-FASTEST = 60
 
 
 @dataclass(frozen=True)
@@ -89,5 +87,5 @@ def _all_tiles(places: tuple[int, ...], rounds: int) -> Iterable[Tile]:
 
 
 def tile_rate(fps: Fraction) -> Fraction:
-    """Frames a second that the positions of a tile say."""
-    return min(fps, Fraction(FASTEST))
+    """Frames a second that the positions of a tile say: never more than the models know."""
+    return min(fps, Fraction(clock.FASTEST_FPS))

@@ -37,7 +37,7 @@ def enhanced_request(
     style = style_for(None if models.release is None else models.release.name)
     chosen = SAMPLING[style] if sampling is None else sampling
 
-    def told(words: int) -> None:
+    def report(words: int) -> None:
         if progress is not None:
             progress(Progress("writing the prompt", words, chosen.max_new_tokens))
 
@@ -50,7 +50,7 @@ def enhanced_request(
             style=style,
             seed=DEFAULT_SEED if asked.seed is None else asked.seed,
             sampling=chosen,
-            progress=told,
+            progress=report,
         )
 
     if writer is not None:

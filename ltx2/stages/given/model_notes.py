@@ -106,6 +106,6 @@ def stage_lora_notes(loras: Sequence[StageLora], settings: Settings) -> tuple[st
                 only = "a draft" if settings.draft and settings.half_size else f"preset {settings.preset.name}"
                 notes.append(f"LoRA {path.name} has no effect at stage 2: {only} has no second stage")
             continue
-        told = " and ".join(f"{sum(strengths[stage]):g} in stage {stage}" for stage in (1, 2))
-        notes.append(f"LoRA {path.name}: strength {told}")
+        by_stage = " and ".join(f"{sum(strengths[stage]):g} in stage {stage}" for stage in (1, 2))
+        notes.append(f"LoRA {path.name}: strength {by_stage}")
     return tuple(notes)

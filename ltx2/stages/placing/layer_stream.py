@@ -26,10 +26,10 @@ def blocks_of(network: nn.Module) -> nn.ModuleList | None:
     return next((blocks for blocks in found if isinstance(blocks, nn.ModuleList) and len(blocks)), None)
 
 
-def coming(count: int, resident: int) -> list[int]:
-    """Which of ``count`` blocks come again and again where ``resident`` stay: evenly between those, so that the bus is
-    at work while they compute."""
-    come = count - resident
+def coming(count: int, blocks_on_device: int) -> list[int]:
+    """Which of ``count`` blocks come again and again where ``blocks_on_device`` stay: evenly between those,
+    so that the bus is at work while they compute."""
+    come = count - blocks_on_device
     return [(turn + 1) * count // come - 1 for turn in range(come)]
 
 
@@ -103,7 +103,7 @@ class LayerStream:
         yield block.register_forward_hook(lambda *_: self._after(index, after))
 
     def _before(self, index: int) -> None:
-        slot = self._bring(index)
+        slot = self._copy_in(index)
         self._copies.compute_waits(slot.arrived)
         slot.is_read = True
 
@@ -111,9 +111,9 @@ class LayerStream:
         slot = next(one for one in self._slots if one.index == index)
         slot.computed, slot.is_read = self._copies.computed(), False
         # behind the last block comes the first of the next pass; after the last pass it is one copy too many
-        self._bring(following)
+        self._copy_in(following)
 
-    def _bring(self, index: int) -> Slot:
+    def _copy_in(self, index: int) -> Slot:
         """Set off the copies of a block, unless it is there or on its way."""
         found = next((slot for slot in self._slots if slot.index == index), None)
         if found is not None:
@@ -155,7 +155,7 @@ class LayerStream:
         """Let go of all memory, once nothing is on its way into it or out of it."""
         for handle in self._handles:
             handle.remove()
-        # of all that was given, a bring that broke off included
+        # of all that was given, a copy that broke off included
         for event in (self._copies.copied(), self._copies.unpacked()):
             self._copies.compute_waits(event)
             if any(slot.staging is not None for slot in self._slots):
@@ -165,13 +165,13 @@ class LayerStream:
 
 @contextmanager
 def streamed(
-    network: nn.Module, device: torch.device, copies: Copies, aside: SetAside, *, resident: int = 0
+    network: nn.Module, device: torch.device, copies: Copies, aside: SetAside, *, blocks_on_device: int = 0
 ) -> Iterator[nn.Module]:
     """The network on a device for as long as the block runs, its blocks coming from where they are. The given one is
-    never touched. aside: what of its blocks is set aside where copies run from. resident: how many blocks are on the
-    device throughout."""
+    never touched. aside: what of its blocks is set aside where copies run from. blocks_on_device: how many stay there
+    throughout."""
     homes = list_of(nn.Module, blocks_of(network) or nn.ModuleList())
-    come = coming(len(homes), resident)
+    come = coming(len(homes), blocks_on_device)
     of_blocks = {id(tensor) for index in come for tensor in (*homes[index].parameters(), *homes[index].buffers())}
     # a table that is no parameter, such as that of words, stays where it is
     memo: dict[int, torch.Tensor] = {

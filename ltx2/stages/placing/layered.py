@@ -27,15 +27,15 @@ class LayeredPlacement:
     before computes; on others layers follow their input.
 
     copies: how it copies; None: by the device. first: the network whose blocks are set aside before those of others, as
-    it runs the most passes. resident: how many of the transformer's blocks are there throughout; limit_bytes: of the
-    device, what may be taken; None: all that is free. aside: bytes of networks that copies run from, for as long as
+    it runs the most passes. blocks_on_device: how many of the transformer's stay there throughout; limit_bytes: of
+    the device, what may be taken; None: all that is free. aside: bytes of networks that copies run from, for as long as
     somebody has the network.
     """
 
     device: torch.device | str
     copies: Copies | None = None
     first: nn.Module | None = None
-    resident: int = 0
+    blocks_on_device: int = 0
     limit_bytes: int | None = None
     aside: WeakKeyDictionary[nn.Module, SetAside] = field(default_factory=WeakKeyDictionary)
 
@@ -68,7 +68,7 @@ class LayeredPlacement:
                 return
             # nothing is set aside for a network that is there for one stage alone
             aside = self._set_aside(module) if there is module else SetAside(0)
-            with streamed(there, device, copies, aside, resident=self.resident) as running:
+            with streamed(there, device, copies, aside, blocks_on_device=self.blocks_on_device) as running:
                 yield running
 
     def _set_aside(self, network: nn.Module) -> SetAside:

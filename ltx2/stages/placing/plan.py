@@ -12,6 +12,7 @@ import torch
 from ...checkpoint.layout import MissingComponent, find_component
 from ...checkpoint.quantization.packed import QuantizedTensor
 from ...checkpoint.reader import Checkpoint, open_checkpoint
+from ...clock import PIXELS_PER_LATENT
 from ...config.diffusion_decoder import diffusion_decoder_config
 from ...config.transformer import transformer_config
 from ...config.video_vae import video_vae_config
@@ -20,13 +21,11 @@ from ...networks.video_vae.diffusion_tiling import plan_diffusion_decode
 from ...networks.video_vae.plan import plan_decode
 from ...text.gemma import encoder_files
 from ...text.llama_cpp import language_component
+from ...values import VIDEO_CHANNELS
 from .. import memory
 from .layer_stream import BLOCKS, SLOTS, coming
 
 GIB = 2**30
-# What networks hold beside their weights, about: a prompt in the language model, a clip's sound.
-TEXT_BYTES, SOUND_BYTES = GIB, GIB
-_CHANNELS = 128
 _TEXT = ("text_encoder", "text_projection", "video_connector", "audio_connector")
 _AROUND = ("video_encoder", "audio_encoder", "audio_decoder", "vocoder", "upsampler")
 
@@ -78,12 +77,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a run stays within ``budget`` bytes: as ``PipelineConfig.offload`` says, of the transformer ``resident`` of
-    ``blocks`` on the device throughout where it comes layer by layer."""
+    """How a run stays within ``budget`` bytes: as ``PipelineConfig.offload`` says, of the transformer
+    ``blocks_on_device`` of ``blocks`` on the device throughout where it comes layer by layer."""
 
     budget: int
     offload: str
-    resident: int
+    blocks_on_device: int
     blocks: int
     weights: int
     others: int
@@ -104,7 +103,7 @@ class MemoryPlan:
         how = {
             "none": "all networks stay on the device",
             "stage": "each network is on the device while its stage runs",
-            "layers": f"{self.resident} of {self.blocks} blocks stay on the device, the others come one by one",
+            "layers": f"{self.blocks_on_device} of {self.blocks} blocks stay on the device, the others come one by one",
         }[self.offload]
         beside = f"{_gib(self.weights)} of the transformer beside {_gib(self.activations)} to denoise {self.clip}"
         return f"memory {_gib(self.budget)}: {how}; {beside}; decoding: {self.decoding}"
@@ -119,19 +118,19 @@ def plan_memory(sizes: Sizes, clip: LargestClip, budget: int) -> MemoryPlan:
         raise RequestError(
             f"memory is {_gib(budget)}, too little for {clip}: give {least} or more, or make it smaller or shorter"
         )
-    resident, weights = 0, sizes.transformer
+    blocks_on_device, weights = 0, sizes.transformer
     activations = _denoising(sizes, clip)
     if offload == "layers":
         fitting = [n for n in range(len(sizes.blocks) - SLOTS + 1) if _streamed(sizes, n) + activations <= budget]
-        resident = max(fitting, default=0)
-        weights = _streamed(sizes, resident)
+        blocks_on_device = max(fitting, default=0)
+        weights = _streamed(sizes, blocks_on_device)
     others = sizes.everything - sizes.transformer if offload == "none" else 0
     beside = sizes.everything if offload == "none" else sizes.video_decoder
     decoding = _decoding(sizes, clip, budget - beside)
     return MemoryPlan(
         budget,
         offload,
-        resident,
+        blocks_on_device,
         len(sizes.blocks),
         weights,
         others,
@@ -150,16 +149,18 @@ def _peak(sizes: Sizes, clip: LargestClip, offload: str) -> int:
     sound = sum(sizes.around.get(name, 0) for name in ("audio_decoder", "vocoder"))
     activations = _denoising(sizes, clip)
     if offload == "none":
-        return sizes.everything + max(activations, decoding, TEXT_BYTES, SOUND_BYTES)
+        return sizes.everything + max(activations, decoding, memory.TEXT_BYTES, memory.SOUND_BYTES)
     text = sizes.text if offload == "stage" else sizes.streamed_text
     transformer = sizes.transformer if offload == "stage" else _streamed(sizes)
-    text_need = text + TEXT_BYTES if sizes.text else 0
-    return max(transformer + activations, text_need, sizes.video_decoder + decoding, sound + SOUND_BYTES * bool(sound))
+    text_need = text + memory.TEXT_BYTES if sizes.text else 0
+    return max(
+        transformer + activations, text_need, sizes.video_decoder + decoding, sound + memory.SOUND_BYTES * bool(sound)
+    )
 
 
-def _streamed(sizes: Sizes, resident: int = 0) -> int:
+def _streamed(sizes: Sizes, blocks_on_device: int = 0) -> int:
     """The bytes of the transformer that are on the device while its blocks come one by one, but for some that stay."""
-    come = set(coming(len(sizes.blocks), resident))
+    come = set(coming(len(sizes.blocks), blocks_on_device))
     stay = sum(size for index, size in enumerate(sizes.blocks) if index not in come)
     return sizes.outer + stay + slots_bytes(sizes.blocks, sizes.slot)
 
@@ -181,7 +182,7 @@ def _decoding(sizes: Sizes, clip: LargestClip, free: int) -> Any:
     if sizes.decoder is None or not clip.latent_frames:
         return None
     kind, config = sizes.decoder
-    shape = (1, _CHANNELS, clip.latent_frames, clip.height // 32, clip.width // 32)
+    shape = (1, VIDEO_CHANNELS, clip.latent_frames, clip.height // PIXELS_PER_LATENT, clip.width // PIXELS_PER_LATENT)
     if kind == "conv":
         return plan_decode(config, shape, max(free, 0), sizes.vae_dtype)
     return plan_diffusion_decode(config, shape, max(free, 0), itemsize=sizes.vae_dtype.itemsize, fused=True)

@@ -15,8 +15,8 @@ from ...checkpoint.lora import Lora
 from .. import memory
 from ..placement import DevicePlacement
 from ..refinement import copied_transformer
+from .plan import GIB
 
-GIB = 2**30
 # A network stays only where this much is left beside it: the stages after it plan with what is free.
 SPARE_BYTES = 10 * GIB
 # For a stage that does not say what it needs.

@@ -35,8 +35,8 @@ class Ends:
     @property
     def identity(self) -> str:
         """Hash of all that is known of it."""
-        told = f"{self.after.files[PICTURE].sha256} {self.stood.state_sha256}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        text = f"{self.after.files[PICTURE].sha256} {self.stood.state_sha256}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def led_into(

@@ -69,11 +69,11 @@ def enhanced_script(
             if script.enhance if segment.enhance is None else segment.enhance:
                 seed = script.seed if segment.seed is None else segment.seed
                 from_image = any(image.frame == 0 for image in segment.images)
-                told = (segment.prompt, tuple(earlier), from_image, seed)
-                key = _key(enhancer, *told)
+                given = (segment.prompt, tuple(earlier), from_image, seed)
+                key = _key(enhancer, *given)
                 text = _text_of(kept.get(key))
                 if text is None:
-                    made = enhancer.write(*told)
+                    made = enhancer.write(*given)
                     text = made.text[:_LONGEST_CHARACTERS]
                     journal.append("prompt", key=key, text=text, given=made.given, by=made.writer, seed=seed)
                     log(f"segment {index + 1}: prompt by {made.writer}, seed {seed}: {text}")

@@ -11,10 +11,8 @@ from ...clock import samples_of_seconds
 from ...errors import RequestError
 from ...film.retake import FilmShape
 from ...media import iterate_frames, iterate_sound, open_image, uint8_frames, video_info
+from ...media.images import SUFFIXES
 from ...values import Waveform
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
 
 _SAME_SHAPE = 0.02  # how far the sides' proportion of a mask may be from the film's
 
@@ -35,7 +33,7 @@ class FilmFile:
             self.notes += _check_mask(self._held, self.shape)
         if self._mask is None:
             return
-        if self._mask.suffix.lower() in _PICTURES:
+        if self._mask.suffix.lower() in SUFFIXES:
             still = np.asarray(open_image(self._mask))
             self.notes += _check_size(still.shape[1], still.shape[0], self.shape)
             self._still = self._fitted(still[None])[0]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...clock import (
+    AUDIO_LATENTS_PER_SECOND,
     FRAMES_PER_LATENT,
     audio_latent_span,
     decoded_audio_seconds,
@@ -20,7 +21,7 @@ from ...continuation.state import LTX2ContinuationState
 from ...errors import RequestError
 from ...film.audio_format import AudioFormat, in_format
 from ...film.found import state_of_found_film
-from ...film.retake import mixed_level
+from ...film.retake import BEYOND_SECONDS, mixed_level
 from ...film.timeline import CROSSFADE_SECONDS, GUARD_SECONDS
 from ...media import iterate_sound, mix_to_stereo, read_found_film, video_info
 from ...media.found.film_opening import NewHead, track_format, write_in_front
@@ -36,8 +37,6 @@ from ...stages.models import Models
 from ...stages.request import Job, Request, make_job
 from ...values import AudioCondition, ClipCondition, Waveform
 from .going_on import about_film, sized_after_film
-
-_BEYOND_SECONDS = Fraction(1, 10)  # of sound after the window, so that it does not break off where the encoder listens
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +111,12 @@ def _sound(models: Models, path: Path, begin: Fraction, count: int) -> AudioCond
     """The segment's sound with that of the film from ``begin`` seconds on; None where there is none."""
     if not count or not video_info(path).sample_rate:
         return None
-    seconds = decoded_audio_seconds(count) + _BEYOND_SECONDS
+    seconds = decoded_audio_seconds(count) + BEYOND_SECONDS
     pieces = list(iterate_sound(path, -begin, seconds))
     heard = mix_to_stereo(Waveform(torch.cat([one.samples for one in pieces], dim=1), pieces[0].sample_rate))
     latent = steps.encode_sound(models, heard)[:, :, :count].cpu()
     # the first ones know of the silence that the film has in front of it, which will not be there
-    run_up = Fraction(RUN_UP_LATENTS, 25)
+    run_up = Fraction(RUN_UP_LATENTS, AUDIO_LATENTS_PER_SECOND)
     mask = torch.tensor([0.0 if audio_latent_span(k)[0] >= begin + run_up else 1.0 for k in range(latent.shape[2])])
     return AudioCondition(latent, mask)
 
@@ -134,8 +133,8 @@ def write_longer(
     """Write the film with the segment in front of it. frames: all of the segment's in chunks; sound: all of its; note:
     is given what was adjusted. Returns the path. Raises MediaError."""
     head = NewHead(frames, made.begin, made.film.fps, _led_over(made, sound))
-    for told in write_in_front(made.path, path, head, metadata=metadata):
-        note(told)
+    for left_out in write_in_front(made.path, path, head, metadata=metadata):
+        note(left_out)
     return Path(path)
 
 

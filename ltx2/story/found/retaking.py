@@ -13,6 +13,7 @@ from ...clock import PIXELS_PER_LATENT, decoded_audio_seconds, samples_of_second
 from ...errors import RequestError
 from ...film.audio_format import AudioFormat, in_format
 from ...film.retake import (
+    BEYOND_SECONDS,
     Film,
     Part,
     Window,
@@ -31,8 +32,6 @@ from ...stages.request import Job, Request, make_job
 from ...values import AudioCondition, ClipCondition, Waveform
 from .films import FilmFile, FilmInMemory
 from .going_on import sized_like
-
-_BEYOND_SECONDS = Fraction(1, 10)  # of sound after the window, so that it does not break off where the encoder listens
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ def _sound(models: Models, film: Film, window: Window) -> AudioCondition | None:
     count = window.audio_latents
     if not count:
         return None
-    sound = mix_to_stereo(window_sound(film, window, decoded_audio_seconds(count) + _BEYOND_SECONDS))
+    sound = mix_to_stereo(window_sound(film, window, decoded_audio_seconds(count) + BEYOND_SECONDS))
     latent = steps.encode_sound(models, sound)[:, :, :count].cpu()
     if window.heard is None:
         return AudioCondition(latent, frozen=True, waveform=sound)
@@ -114,7 +113,7 @@ def part_sound(made: Retaking, sound: Waveform | None) -> Waveform | None:
     """The sound made for the window, at the film's rate and with its channels; None where the film's stays."""
     if made.window.heard is None or sound is None:
         return None
-    pieces = next(iter(made.film.sound(made.window.start, _BEYOND_SECONDS)))
+    pieces = next(iter(made.film.sound(made.window.start, BEYOND_SECONDS)))
     return in_format(sound, AudioFormat.of(pieces), "the new part", lambda text: None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic_files import file_path
-from ...clock import frames_for_seconds, snap_frames
+from ...clock import DEFAULT_FPS, frames_for_seconds, snap_frames
 from ...errors import StoryError
 from ...film.drift import DRIFT_NAMES, DriftControl, DriftCorrection, control_of
 from ...film.handoff import ContextNoise
@@ -114,7 +114,7 @@ class StoryScript:
 
     path: Path
     segments: tuple[SegmentScript, ...]
-    fps: Fraction = Fraction(24)
+    fps: Fraction = DEFAULT_FPS
     width: int | None = None
     height: int | None = None
     seed: int = 10
@@ -238,7 +238,7 @@ def parse_script(
     found = read_tree(text, reader)
     files = ScriptFiles(reader, find_image or beside(path), image_place)
     start = read_start(reader, found.get("start"), files.file, look=look)
-    fps = reader.value(found, "fps", Fraction(24) if start is None else start.fps, values.fps)
+    fps = reader.value(found, "fps", DEFAULT_FPS if start is None else start.fps, values.fps)
     no_size: tuple[int | None, int | None] = None, None
     size = reader.value(found, "size", no_size, values.size)
     overlap = reader.mapping(found["overlap"], "overlap", ("video", "audio")) if "overlap" in found else {}

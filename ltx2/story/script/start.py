@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ...clock import is_valid_frame_count, seconds_of_frames, snap_frames
+from ...clock import DEFAULT_FPS, is_valid_frame_count, seconds_of_frames, snap_frames
 from ...errors import MediaError
 from ...media import video_info
 from ...media.found.found_film import CONTEXT_FRAMES, LEAST_FRAMES, model_rate
@@ -55,7 +55,7 @@ def read_start(
     if "context" in found and (context < LEAST_FRAMES or not is_valid_frame_count(context)):
         raise reader.error(found["context"], f"context is {context}, expected 8k+1 from {LEAST_FRAMES} on, such as 25")
     if not look:
-        return StoryStart(path, 0, 0, Fraction(24), _UNSEEN_SECONDS, context)
+        return StoryStart(path, 0, 0, DEFAULT_FPS, _UNSEEN_SECONDS, context)
     try:
         info = video_info(path)
     except MediaError as error:

@@ -32,8 +32,8 @@ class SoundJob:
     """A sound that will be made.
 
     job: of the first window, which says how all of them are made; windows: their places on the sound's clock; film:
-    what is seen meanwhile, None for nothing; frames, fps: length of the whole sound; known: what the first window goes
-    on from, None for nothing. notes: what was adjusted or chosen, one sentence each.
+    what is seen meanwhile, None for nothing; frames, fps: length of the whole sound; following: what the first window
+    goes on from, None for nothing. notes: what was adjusted or chosen, one sentence each.
     """
 
     job: Job
@@ -42,7 +42,7 @@ class SoundJob:
     frames: int
     fps: Fraction
     source: Source
-    known: NextSegment | None = None
+    following: NextSegment | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -156,7 +156,7 @@ def state_of_sound(sound: SoundJob, timing: SegmentTiming, segment: Segment) -> 
 
 def _windows(models, sound: SoundJob, progress, generate, made) -> Iterator[tuple[SegmentTiming, Waveform]]:
     first = sound.job.request
-    heard = None if sound.known is None else sound.known.audio
+    heard = None if sound.following is None else sound.following.audio
     for number, (timing, seen) in enumerate(zip(sound.windows, _pictures(sound))):
         request = _request_of(first, timing, seen, heard)
         segment = generate(models, make_job(models, replace(request, seed=first.seed + number)), progress=progress)

@@ -74,6 +74,13 @@ def changed(lora, weight, strength):
 
 
 @pytest.mark.parametrize("make", MADE)
+def test_a_file_of_each_kind_is_told_where_a_model_is_wanted(tmp_path, make):
+    parts, _ = make(torch.Generator().manual_seed(1), 8, 8, None)
+    with pytest.raises(CheckpointError, match="is a LoRA and holds no vocoder"):
+        models.load_vocoder(open_checkpoint(read(tmp_path, parts).path))
+
+
+@pytest.mark.parametrize("make", MADE)
 @pytest.mark.parametrize("alpha", [None, 2.0])
 @pytest.mark.parametrize("decomposed", ["no", "rows", "columns", "peft"])
 def test_by_hand(tmp_path, make, alpha, decomposed):

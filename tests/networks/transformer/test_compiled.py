@@ -27,7 +27,7 @@ def test_one_graph_for_all_blocks_and_sizes():
     plain, compiled = small_transformer(config), small_transformer(config)
     counter = CompileCounterWithBackend("eager")
     compiled.compile_blocks(backend=counter, fullgraph=True)
-    compiled.least_compiled_tokens = 18  # of both samples
+    compiled.least_compiled_tokens = 18  # of both clips
     for case, tokens in (("first_frame", None), ("plain", None), ("plain", 12), ("first_frame", 9)):
         given = streams_of(inputs(config, case=case), tokens)
         for found, expected in zip(compiled(*given), plain(*given)):

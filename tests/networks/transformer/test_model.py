@@ -57,7 +57,7 @@ def test_bfloat16_stays_within_its_rounding(version):
         assert (found.float() - exact).norm() / exact.norm() <= 2 * 2**-8 * (1 + layers) ** 0.5
 
 
-def test_samples_of_a_batch_do_not_mix():
+def test_entries_of_a_batch_do_not_mix():
     config = small_config("2.5")
     model = small_transformer(config)
     video, audio = streams(config, "appended")
@@ -220,7 +220,7 @@ def test_nothing_as_large_as_tokens_times_rows_is_made():
     [
         ({"positions": torch.zeros(2, 3, 4, 2)}, "positions of 4"),
         ({"timesteps": torch.zeros(2, 5)}, "timesteps of shape"),
-        ({"latent": torch.zeros(1, 18, 8)}, "samples"),
+        ({"latent": torch.zeros(1, 18, 8)}, "entries"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change, message):

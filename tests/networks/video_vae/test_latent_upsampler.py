@@ -89,7 +89,7 @@ def test_channels_spread_slowest_first_and_the_first_frame_is_dropped(kind, time
     module = small(kind)
     x = latent_of(1, 32, 3, 2, 2)
     spread = module.upsampler[0](x)
-    out = module._enlarge(x)
+    out = module._upsample(x)
     assert out.shape == (1, 32, 5, 2 * side, 2 * side)
     for c, f, h, w in ((0, 0, 0, 0), (5, 2, 1, 0), (31, 4, 1, 1)):
         at = f + 1  # before the drop

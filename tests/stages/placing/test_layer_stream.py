@@ -82,14 +82,14 @@ def made_network(tmp_path, form):
     return made
 
 
-@pytest.mark.parametrize(("room", "resident"), [(1e9, 0), (0, 2), (3e5, 1)])
+@pytest.mark.parametrize(("room", "blocks_on_device"), [(1e9, 0), (0, 2), (3e5, 1)])
 @pytest.mark.parametrize("form", ["plain", "stored", "mixed"])
-def test_the_same_result_in_the_memory_of_two_blocks(network, form, room, resident, card):
+def test_the_same_result_in_the_memory_of_two_blocks(network, form, room, blocks_on_device, card):
     whole, aside = network(form), SetAside(room)
     before = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     expected = [small.run(whole, seed) for seed in (1, 2)]
-    with streamed(whole, torch.device("cpu"), card, aside, resident=resident) as running:
-        come = [list(running.transformer_blocks)[index] for index in coming(LAYERS, resident)]
+    with streamed(whole, torch.device("cpu"), card, aside, blocks_on_device=blocks_on_device) as running:
+        come = [list(running.transformer_blocks)[index] for index in coming(LAYERS, blocks_on_device)]
         watch(card, come)
         assert all(not tensor.numel() for block in come for tensor in block.parameters())
         with torch.no_grad():
@@ -107,7 +107,7 @@ def test_the_same_result_in_the_memory_of_two_blocks(network, form, room, reside
     # what is copied next is given before anything waits for it, while the block before computes
     order = [word for word, last in zip(card.log, ["", *card.log]) if word not in (last, "unpack") or word == "compute"]
     order = [word for word, last in zip(order, ["", *order]) if word != last]
-    turns = 2 * (LAYERS - resident)
+    turns = 2 * (LAYERS - blocks_on_device)
     assert order[: 3 * turns] == ["copy", "compute waits", "compute"] * turns
     # what there is room for is set aside once, and hardly more than it is
     kept = sum(sum(len(piece) for one in pair for piece in one.pieces) for pair in aside.blocks.values())
@@ -194,9 +194,9 @@ def test_pinned_memory_comes_in_powers_of_two_and_hardly_more_than_asked_for(siz
 
 @given(count=st.integers(1, 60), data=st.data())
 def test_blocks_that_come_lie_evenly_between_those_that_stay(count, data):
-    resident = data.draw(st.integers(0, count - 1))
-    come = coming(count, resident)
-    assert len(come) == len(set(come)) == count - resident and come == sorted(come) and come[-1] == count - 1
+    blocks_on_device = data.draw(st.integers(0, count - 1))
+    come = coming(count, blocks_on_device)
+    assert len(come) == len(set(come)) == count - blocks_on_device and come == sorted(come) and come[-1] == count - 1
     gaps = {after - before for before, after in pairwise([come[-1] - count, *come])}
     assert max(gaps) - min(gaps) <= 1
 
@@ -251,11 +251,11 @@ def test_a_prompt_is_read_layer_by_layer(tiny, models, release):
 
 
 @pytest.mark.parametrize(("bus", "unpack"), [(0.25, 0), (1, 0), (3, 0), (1, 0.6), (0.9, 1), (1, 1.8), (3, 1)])
-@pytest.mark.parametrize("resident", [0, 12, 36])
-def test_a_step_takes_as_long_as_what_takes_longest(bus, unpack, resident):
+@pytest.mark.parametrize("blocks_on_device", [0, 12, 36])
+def test_a_step_takes_as_long_as_what_takes_longest(bus, unpack, blocks_on_device):
     """Seconds of a step by the clock: computing 1 a block, copying and unpacking beside it."""
     timing = StepTiming(blocks=48, block_bytes=1000, compute=1, bus=1000 / bus, unpack=unpack)
-    found = seconds_a_step(timing, resident=resident)
-    come = 48 - resident
+    found = seconds_a_step(timing, blocks_on_device=blocks_on_device)
+    come = 48 - blocks_on_device
     bound = max(48, come * bus, come * unpack)
     assert bound <= found + 1e-6 and found <= 1.05 * bound

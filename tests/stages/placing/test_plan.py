@@ -57,12 +57,12 @@ def test_the_fastest_that_fits_and_the_smallest_that_does(blocks, outer, text, b
     more = plan_memory(whole, CLIP, budget + GIB)
     assert WAYS.index(more.offload) >= WAYS.index(plan.offload)
     if more.offload == plan.offload == "layers":
-        assert more.resident >= plan.resident and 0 <= plan.resident <= len(blocks) - 2
+        assert more.blocks_on_device >= plan.blocks_on_device and 0 <= plan.blocks_on_device <= len(blocks) - 2
         # no further block would have fitted, or two are left to take turns
-        come = [set(coming(len(blocks), n)) for n in (plan.resident, plan.resident + 1)]
+        come = [set(coming(len(blocks), n)) for n in (plan.blocks_on_device, plan.blocks_on_device + 1)]
         here, further = (sum(size for i, size in enumerate(blocks) if i not in one) for one in come)
         room = budget - plan.weights - plan.activations
-        assert plan.resident == len(blocks) - 2 or further - here > room
+        assert plan.blocks_on_device == len(blocks) - 2 or further - here > room
 
 
 @pytest.mark.parametrize("quantized", ["dequantize", "on_use"])
@@ -92,7 +92,7 @@ def test_sizes_are_those_of_what_is_loaded(tiny, quantized):
 def test_blocks_that_stay_are_copied_once(models):
     own, copies = models("2.3"), SimulatedCard()
     blocks = own.transformer.transformer_blocks
-    with LayeredPlacement("cpu", copies, resident=len(blocks) - 1).transformer(own.transformer, []) as there:
+    with LayeredPlacement("cpu", copies, blocks_on_device=len(blocks) - 1).transformer(own.transformer, []) as there:
         stay, come = list(there.transformer_blocks)[:-1], there.transformer_blocks[-1]
         assert all(tensor.numel() for block in stay for tensor in block.parameters())
         assert not any(tensor.numel() for tensor in come.parameters())

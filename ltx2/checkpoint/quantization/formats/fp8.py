@@ -6,9 +6,9 @@ import torch
 
 from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale, rows_of, scale_into, widened
 from ..stored import StoredFormat, StoredWeight
+from .mxfp8 import SCALES
 
 KINDS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
-_BLOCK_SCALES = ("U8", "F8_E8M0")  # of mxfp8
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _read(weight: StoredWeight, kind: str) -> QuantizedTensor:
 
 def _recognise(weight: StoredWeight) -> str | None:
     scale = weight.beside.get("scale")
-    if scale is not None and scale.stored in _BLOCK_SCALES:
+    if scale is not None and scale.stored in SCALES:
         return None
     return next((kind for kind, stored in KINDS.items() if stored == weight.tensor.stored), None)
 

@@ -9,7 +9,7 @@ from ..stored import StoredFormat, StoredWeight
 from ..tiles import tiled_size, untile_scales
 
 GROUP = 32  # weights per scale
-_SCALES = ("U8", "F8_E8M0")
+SCALES = ("U8", "F8_E8M0")
 _BIAS = 127  # of an exponent
 
 
@@ -36,13 +36,13 @@ class Mxfp8:
 def _read(weight: StoredWeight, kind: str) -> QuantizedTensor:
     if len(weight.shape) != 2 or any(extent % GROUP for extent in weight.shape):
         raise weight.refuse(f"mxfp8 of shape {list(weight.shape)}", f"a matrix of multiples of {GROUP}")
-    weight.need("scale", _SCALES, tiled_size(weight.rows, weight.shape[1] // GROUP), "weight_scale")
+    weight.need("scale", SCALES, tiled_size(weight.rows, weight.shape[1] // GROUP), "weight_scale")
     return weight.packed(Mxfp8(), weight.shape, "scale")
 
 
 def _recognise(weight: StoredWeight) -> str | None:
     scale = weight.beside.get("scale")
-    return "mxfp8" if weight.tensor.stored == "F8_E4M3" and scale is not None and scale.stored in _SCALES else None
+    return "mxfp8" if weight.tensor.stored == "F8_E4M3" and scale is not None and scale.stored in SCALES else None
 
 
 FORMAT = StoredFormat({"mxfp8": "F8_E4M3"}, _read, {"weight_scale": "scale"}, _recognise)
