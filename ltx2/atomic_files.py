@@ -79,6 +79,11 @@ def file_path(path: str | Path) -> Path | None:
     return Path(path)
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether something has this name, a link to nothing too; no name is too odd to be asked for."""
+    return file_path(path) is not None and os.path.lexists(path)
+
+
 # --- one file --------------------------------------------------------------------------------------------------------
 
 

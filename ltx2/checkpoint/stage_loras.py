@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..atomic_files import file_path
+from ..atomic_files import is_there
 from ..errors import RequestError
 from .lora import Lora, check_lora, match_lora, read_lora
 from .lora_report import LoraReport, report_lora
@@ -51,23 +51,19 @@ class StageLora:
 def lora_choice(text: str) -> LoraChoice:
     """``FILE[:STRENGTH][@STAGE]``, or FILE@STAGE:STRENGTH. Raises RequestError for a stage or strength that there is
     not."""
-    found = None if _is_file(text) else _SPELLED.fullmatch(text)
+    found = None if is_there(text) else _SPELLED.fullmatch(text)
     if not found:
         return LoraChoice(text)
     file, strength, stage = found[1], found[2] or found[5], found[3] or found[4]
-    if not _is_file(file):
+    if not is_there(file):
         _check_spelling(file)
     return LoraChoice(file, 1.0 if strength is None else float(strength), None if stage is None else int(stage))
-
-
-def _is_file(text: str) -> bool:
-    return file_path(text) is not None and os.path.lexists(text)
 
 
 def _check_spelling(text: str) -> None:
     """Raise RequestError where a file is there and what was written behind it is neither a strength nor a stage."""
     ends = sorted((at for at, letter in enumerate(text) if letter in ":@"), reverse=True)
-    at = next((at for at in ends if at and _is_file(text[:at])), None)
+    at = next((at for at in ends if at and is_there(text[:at])), None)
     if at is not None:
         raise RequestError(
             f"the LoRA {text[:at]} is followed by {text[at:]!r}, expected a strength such as :0.8, a stage, @1 or @2, "

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__, media, mini, system
-from ..atomic_files import file_path
+from ..atomic_files import file_path, is_there
 from ..checkpoint.folders import has_text_encoder
 from ..checkpoint.reader import open_checkpoint
 from ..checkpoint.stage_loras import lora_choice
@@ -317,18 +317,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _exists(name: str) -> bool:
-    return file_path(name) is not None and os.path.lexists(name)
-
-
 def split_image(text: str) -> tuple[str, int | None, float, float]:
     """Path, frame (None: the last), strength and attention of ``FILE[@FRAME[:STRENGTH[:ATTENTION]]]``. Raises
     RequestError for a place that is none."""
     share = r"(?::([0-9]*\.?[0-9]+))?"
-    found = None if _exists(text) else re.fullmatch(rf"(.+)@([0-9]{{1,9}}|last){share}{share}", text)
+    found = None if is_there(text) else re.fullmatch(rf"(.+)@([0-9]{{1,9}}|last){share}{share}", text)
     if not found:
         file = text.rpartition("@")[0]
-        if file and not _exists(text) and _exists(file):
+        if file and not is_there(text) and is_there(file):
             raise RequestError(
                 f"image is {text!r}, expected FILE@FRAME:STRENGTH:ATTENTION with a frame number from 0 or last, such "
                 f"as {file}@last:0.8"
@@ -340,7 +336,7 @@ def split_image(text: str) -> tuple[str, int | None, float, float]:
 
 def split_strength(text: str) -> tuple[str, float]:
     """Path and strength of ``FILE[:STRENGTH]``."""
-    found = None if _exists(text) else re.fullmatch(r"(.+):(-?[0-9]*\.?[0-9]+)", text)
+    found = None if is_there(text) else re.fullmatch(r"(.+):(-?[0-9]*\.?[0-9]+)", text)
     return (found[1], float(found[2])) if found else (text, 1.0)
 
 

@@ -58,10 +58,8 @@ def draw_noise(
     given = latent.video if latent.video is not None else latent.audio
     if len(generators) != len(given):
         raise RequestError(f"{len(generators)} noise generators for a batch of {len(given)}: give one each")
-    extra, heard = (conditioning.tokens_beside(latent.video), conditioning.voice_tokens) if conditioning else (0, 0)
     return sampling_noise.draw_tokens(
-        None if latent.video is None else latent.video[0, 0].numel() + extra,
-        None if latent.audio is None else latent.audio.shape[2] + heard,
+        *(conditioning or Conditioning()).tokens(latent),
         generators,
         dtype=dtype or given.dtype,
         device=device or given.device,

@@ -29,7 +29,7 @@ def endless_sound(first, last, rate=RATE):
 
 
 def segment(timing, rate=RATE, chunk=7, gain=1.0, extra=0):
-    """The window of the endless film that a plan stands for."""
+    """The window of the endless film that a timing stands for."""
     first = timing.picture_start * timing.fps - timing.video_overlap
     assert first.denominator == 1
     numbers = range(int(first), int(first) + timing.frames)

@@ -1,4 +1,4 @@
-"""The overlap plan: the published numbers, exactness over many segments, and what a state carries of it."""
+"""Timings of segments: the published numbers, exactness over many segments, and what a state carries of it."""
 
 import dataclasses
 import json

@@ -1,8 +1,6 @@
 """A found film written again with a new part behind it: its own part is kept bit for bit wherever that can be."""
 
 import contextlib
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +18,7 @@ from ...values import Waveform
 from ..channels import Resampler, with_channels
 from ..film_clock import FilmClock, film_clock
 from ..frames import Pixels, uint8_frames
-from ..paths import FilePath, as_media_error, check_source, check_target, opened, require_av, shown
+from ..paths import FilePath, as_media_error, check_source, check_target, opened, shown
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE, checked_samples
 from ..sound_reader import iterate_sound
 from ..video import VideoWriter
@@ -28,10 +26,11 @@ from ..video_reader import VideoInfo, pictures, video_info, video_stream
 from .found_film import fitted, last_frames, model_rate
 from .stream_copy import (
     CONTAINER_TAGS,
-    TICK_LIMIT,
     PictureCopy,
     SoundTail,
     coded_frame,
+    copied_track,
+    copying_container,
     new_packets,
     picture_copy,
     sound_grid,
@@ -226,20 +225,9 @@ class _CopyingWriter:
         """Begin the file with the film's own packets."""
         film, self.copy = self.film, copy
         rate = film.sample_rate
-        ticks = math.lcm(copy.time_base.denominator, rate or 1)
-        options = {
-            "movflags": "faststart+use_metadata_tags",
-            "video_track_timescale": str(copy.time_base.denominator),
-            "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate or copy.time_base.denominator),
-        }
-        self.container = require_av().open(str(self.file.temp), "w", format="mp4", options=options)
-        for key, value in tags.items():
-            self.container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
+        self.container = copying_container(self.file.temp, copy, rate, tags)
         with opened(film.source) as source:
-            stream = video_stream(source, film.source)
-            # opaque: PyAV must not open an encoder for it, which would write a header of its own
-            self.picture = self.container.add_stream_from_template(stream, opaque=True)
-            self.picture.codec_context.extradata = copy.header
+            self.picture = copied_track(self.container, video_stream(source, film.source), copy)
             self.track = _ExtendedSound(film, self.container, source, info, begin) if rate else None
             others = len(source.streams) - 1 - bool(info.sample_rate)
         self.notes = self.track.notes if self.track is not None else ()

@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +18,7 @@ from ...values import Waveform
 from ..channels import Resampler, with_channels
 from ..film_clock import film_clock
 from ..frames import uint8_frames
-from ..paths import FilePath, as_media_error, check_source, check_target, opened, require_av, shown
+from ..paths import FilePath, as_media_error, check_source, check_target, opened, shown
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE
 from ..sound_reader import iterate_sound
 from ..video import VideoWriter
@@ -29,10 +27,11 @@ from .film_extension import film_packets, restored
 from .found_film import first_frames
 from .stream_copy import (
     CONTAINER_TAGS,
-    TICK_LIMIT,
     PictureCopy,
     SoundHead,
     coded_frame,
+    copied_track,
+    copying_container,
     new_packets,
     picture_copy,
     sound_grid,
@@ -95,23 +94,12 @@ def write_in_front(
 
 def _copied(source: Path, path: Path, head: NewHead, info: VideoInfo, copy: PictureCopy, tags: dict) -> tuple[str, ...]:
     rate, channels = track_format(info, head.sound)
-    ticks = math.lcm(copy.time_base.denominator, rate or 1)
-    options = {
-        "movflags": "faststart+use_metadata_tags",
-        "video_track_timescale": str(copy.time_base.denominator),
-        "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate or copy.time_base.denominator),
-    }
     file, container = NewFile(path, rescue=True), None
     notes: list[str] = []
     try:
-        container = require_av().open(str(file.temp), "w", format="mp4", options=options)
-        for key, value in tags.items():
-            container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
+        container = copying_container(file.temp, copy, rate, tags)
         with opened(source) as found:
-            stream = video_stream(found, source)
-            # opaque: PyAV must not open an encoder for it, which would write a header of its own
-            picture = container.add_stream_from_template(stream, opaque=True)
-            picture.codec_context.extradata = copy.header
+            picture = copied_track(container, video_stream(found, source), copy)
             sound = _SoundInFront(container, found, source, info, head, (rate, channels)) if rate else None
             others = len(found.streams) - 1 - bool(info.sample_rate)
         if sound is not None:

@@ -4,8 +4,9 @@ Nothing of what is kept is decoded and encoded again. New pictures are H.264 wit
 is AAC whose blocks fall on the grid of the found ones, so that the two overlap as an encoder's own blocks do.
 """
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -46,6 +47,28 @@ class PictureCopy:
     def header(self) -> bytes:
         """The header of the track: the parameter sets of both."""
         return with_more(*self.sets)
+
+
+def copying_container(path: FilePath, copy: PictureCopy, rate: int, tags: Mapping[str, object]) -> Any:
+    """An MP4 for a film's own packets. rate: of its sound, 0 for a silent one; tags: what is not text becomes JSON."""
+    ticks = math.lcm(copy.time_base.denominator, rate or 1)
+    options = {
+        "movflags": "faststart+use_metadata_tags",
+        "video_track_timescale": str(copy.time_base.denominator),
+        "movie_timescale": str(ticks if ticks < TICK_LIMIT else rate or copy.time_base.denominator),
+    }
+    container = require_av().open(str(path), "w", format="mp4", options=options)
+    for key, value in tags.items():
+        container.metadata[key] = value if isinstance(value, str) else json.dumps(value)
+    return container
+
+
+def copied_track(container: Any, stream: Any, copy: PictureCopy) -> Any:
+    """The track that a film's own pictures go to, and new ones too."""
+    # opaque: PyAV must not open an encoder for it, which would write a header of its own
+    track = container.add_stream_from_template(stream, opaque=True)
+    track.codec_context.extradata = copy.header
+    return track
 
 
 def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction, crf: float) -> PictureCopy | str:

@@ -18,7 +18,7 @@ from ...errors import Ltx2Warning, RequestError
 from ...media.images import prepare_clip, prepare_image
 from ...networks.video_vae.model import VideoEncoder
 from ...networks.video_vae.plan import encode, plan_encode
-from ...values import AudioCondition, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
+from ...values import AudioCondition, AVLatent, ClipCondition, ImageCondition, LatentCondition, Progress, Waveform
 from ..memory import free_bytes
 from .positions import Guide
 from .references import ReferenceLatent
@@ -52,8 +52,8 @@ class Conditioning:
     def extra_tokens(self, frame_tokens: int) -> int:
         """How many tokens all guides, slots and references take beside those of the clip, which has ``frame_tokens``
         for one latent frame."""
-        known = sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
-        return known + len(self.slots) * frame_tokens
+        shown = sum(guide.tokens for guide in self.guides) + sum(one.tokens for one in self.references)
+        return shown + len(self.slots) * frame_tokens
 
     def tokens_beside(self, video: torch.Tensor | None) -> int:
         """The same for a clip's latent [B, 128, F, h, w]; 0 where it has no picture."""
@@ -63,6 +63,14 @@ class Conditioning:
     def voice_tokens(self) -> int:
         """How many tokens the voice takes beside those of the sound."""
         return 0 if self.voice is None else self.voice.shape[2]
+
+    def tokens(self, latent: AVLatent) -> tuple[int | None, int | None]:
+        """How many tokens of video and of audio a stage works on with all of this; None for an absent stream."""
+        video, audio = latent.video, latent.audio
+        return (
+            None if video is None else video[0, 0].numel() + self.tokens_beside(video),
+            None if audio is None else audio.shape[2] + self.voice_tokens,
+        )
 
     def __str__(self) -> str:
         parts = []

@@ -24,10 +24,10 @@ def read_slots(value: Any) -> int | tuple[int, ...]:
     raise RequestError(f"keyframe_slots is {str(value)[:40]}, expected {_EXPECTED}, at most {MOST_SLOTS}")
 
 
-def slot_frames(slots: int | Sequence[int], frames: int, known: int = 0) -> tuple[int, ...]:
+def slot_frames(slots: int | Sequence[int], frames: int, repeated: int = 0) -> tuple[int, ...]:
     """Frames of the slots of a clip: a number of them is spread evenly between its first and last frame, or behind the
-    ``known`` frames that it starts from. Raises RequestError for frames that are none of its."""
-    first = max(known - 1, 0)
+    ``repeated`` frames of another one that it starts from. Raises RequestError for frames that are none of its."""
+    first = max(repeated - 1, 0)
     if isinstance(slots, int):
         room = frames - 1 - first - 1
         if slots > max(room, 0):
@@ -40,14 +40,14 @@ def slot_frames(slots: int | Sequence[int], frames: int, known: int = 0) -> tupl
     for frame in slots:
         if not 0 <= frame < frames:
             raise RequestError(f"a keyframe slot is at frame {frame}, the clip has frames 0 to {frames - 1}")
-        if known and frame < known:
+        if repeated and frame < repeated:
             raise RequestError(
-                f"a keyframe slot is at frame {frame}, frames 0 to {known - 1} are known: give it a later frame"
+                f"a keyframe slot is at frame {frame}, frames 0 to {repeated - 1} are known: give it a later frame"
             )
     return tuple(slots)
 
 
-def known_frames(request: Any) -> int:
+def repeated_frames(request: Any) -> int:
     """How many frames at the start of a request's clip repeat another one."""
     whole = (clip for clip in request.clips if clip.frame == 0 and clip.mask is None)
     return max((len(clip.frames) for clip in whole), default=0)
@@ -55,7 +55,7 @@ def known_frames(request: Any) -> int:
 
 def checked_slots(request: Any, frames: int, models: Any) -> tuple[int, ...]:
     """Frames of the slots that a request asks for. Raises RequestError on a model that does not know them."""
-    slots = slot_frames(request.keyframe_slots, frames, known_frames(request))
+    slots = slot_frames(request.keyframe_slots, frames, repeated_frames(request))
     if slots and request.sound_only:
         raise RequestError("only the sound is to be made, which has no keyframes: leave keyframe_slots out")
     transformer = models.transformer

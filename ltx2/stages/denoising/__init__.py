@@ -135,11 +135,7 @@ def _check_noise(start: AVLatent, sampling: Sampling, conditioning: Conditioning
             f"sampler {sampler.name} needs a seed for each of the {batch} clips of the batch, got "
             f"{0 if seeds is None else len(seeds)}"
         )
-    wanted = {
-        "video": None if start.video is None else start.video[0, 0].numel() + conditioning.tokens_beside(start.video),
-        "audio": None if start.audio is None else start.audio.shape[2] + conditioning.voice_tokens,
-    }
-    for name, tokens in wanted.items():
+    for name, tokens in zip(("video", "audio"), conditioning.tokens(start)):
         drawn = getattr(sampling.noise, name)
         if tokens is not None and (drawn is None or drawn.shape[:2] != (batch, tokens)):
             found = "missing" if drawn is None else f"for {list(drawn.shape[:2])} clips and tokens"

@@ -163,9 +163,9 @@ def _slot_start(latent: torch.Tensor, conditioning: Conditioning) -> torch.Tenso
 
 def _kept(extra: Guide | ReferenceLatent, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tokens of what is only looked at: where they start, what they are, and how much of them is made."""
-    known = patchify_video(extra.latent.to(latent)).expand(len(latent), -1, -1)
-    level = torch.full((*known.shape[:2], 1), 1 - extra.strength, dtype=torch.float32, device=latent.device)
-    return torch.zeros_like(known), known, level
+    clean = patchify_video(extra.latent.to(latent)).expand(len(latent), -1, -1)
+    level = torch.full((*clean.shape[:2], 1), 1 - extra.strength, dtype=torch.float32, device=latent.device)
+    return torch.zeros_like(clean), clean, level
 
 
 def _audio_stream(latent: torch.Tensor, conditioning: Conditioning) -> StreamTokens:

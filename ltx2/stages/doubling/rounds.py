@@ -20,6 +20,7 @@ from ...values import AVLatent, Progress, TextContext
 from .. import memory
 from ..conditioning import Conditioning, encode_pictures
 from ..conditioning.positions import Guide
+from ..conditioning.slots import repeated_frames
 from ..denoising import ClipClock, Compute, Prompts, Sampling, denoise
 from ..latent_preparation import draw_noise
 from ..models import Models
@@ -75,8 +76,7 @@ def double_rate(
 def _held(models: Models, job: Job, video: torch.Tensor, decode: Decode) -> _Held:
     """The clip's own pictures at its keyframes and where pictures were given, each encoded by itself."""
     frames, request = job.geometry.frames, job.request
-    known = max((len(clip.frames) for clip in request.clips if clip.frame == 0 and clip.mask is None), default=0)
-    seams = keyframes(frames, known)
+    seams = keyframes(frames, repeated_frames(request))
     wanted = sorted({*seams, *(image.frame for image in request.images)} - {0})
     # the first latent frame stands for one picture already
     pictures = {0: video[:, :, :1]}

@@ -42,12 +42,12 @@ def part_frames(frames: int) -> int:
     return min(PARTS, key=lambda part: -(frames - 1) % part)
 
 
-def keyframes(frames: int, known: int = 0) -> tuple[int, ...]:
+def keyframes(frames: int, repeated: int = 0) -> tuple[int, ...]:
     """Frames of a clip of 8k+1 that stay what they are, the first and the last included.
 
-    known: frames at its start that repeat another clip; their last one is a keyframe, so that both clips meet there.
+    repeated: frames at its start that repeat another clip; their last one is a keyframe, so that both clips meet there.
     """
-    start = known - 1 if 1 < known < frames else 0
+    start = repeated - 1 if 1 < repeated < frames else 0
     return tuple(dict.fromkeys((0, *range(start, frames - 1, part_frames(frames - start)), frames - 1)))
 
 
@@ -75,9 +75,9 @@ def doubled_frames(frames: int, rounds: int) -> int:
     return ((frames - 1) << rounds) + 1
 
 
-def most_latent_frames(frames: int, rounds: int, known: int = 0) -> int:
+def most_latent_frames(frames: int, rounds: int, repeated: int = 0) -> int:
     """Latent frames of the largest tile of all rounds."""
-    places = keyframes(frames, known)
+    places = keyframes(frames, repeated)
     return max((tile.latents.stop - tile.latents.start for tile in _all_tiles(places, rounds)), default=1)
 
 
