@@ -16,6 +16,8 @@ SLOW = (
     *("comfyui/test_film_nodes", "comfyui/test_road", "comfyui/test_sound_node", "comfyui/test_story_node"),
     *("checkpoint/test_lora_networks", "media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
 )
+# files whose tests share what the first of them makes: one worker runs them all
+TOGETHER = ("tests/test_house_rules", "tests/test_import_rules", "tests/test_portable_code")
 # names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
 TINY_FOLDER = "CONTINUUM_TEST_TINY"
 
@@ -82,12 +84,15 @@ def _runs_there(item) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Spread tests over the workers one by one, but keep those on a real ComfyUI together, since they share servers."""
+    """Spread tests over the workers one by one, but keep together what shares servers of a real ComfyUI or a fixture
+    that costs much."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             shares = "comfyui/test_real_" in nodeid and "own_python" not in nodeid
+            if nodeid.startswith(TOGETHER):
+                return nodeid.partition("::")[0]
             return "real host" if shares else nodeid
 
     return Scheduling(config, log)

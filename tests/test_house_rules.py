@@ -24,24 +24,47 @@ NODE_SIGNATURES = {"execute", "validate_inputs", "fingerprint_inputs", "check_la
 
 @dataclass(frozen=True)
 class Function:
-    """A function of a file: its name with the classes and functions around it, and whether it is one of the file's
-    public names (of a public class, or of the file itself)."""
+    """What rules ask of a function: its name with the classes and functions around it; its parameters, but the object
+    or class that a method belongs to; whether it is one of the file's public names (of a public class, or of the file
+    itself), and whether all of it has types."""
 
-    path: Path
+    label: str
     name: str
-    node: ast.FunctionDef | ast.AsyncFunctionDef
+    lines: int
+    parameters: int
     public: bool
+    typed: bool
+    told: str
 
     @property
-    def label(self) -> str:
-        return f"{self.path.relative_to(ROOT)}::{self.name}"
+    def own_name(self) -> str:
+        return self.name.rpartition(".")[2]
 
-    @property
-    def arguments(self) -> list[ast.arg]:
-        """All but the object or class that a method belongs to."""
-        given = self.node.args
-        stars = [one for one in (given.vararg, given.kwarg) if one]
-        return [a for a in (*given.posonlyargs, *given.args, *given.kwonlyargs, *stars) if a.arg not in ("self", "cls")]
+
+@dataclass(frozen=True)
+class Class:
+    """What rules ask of a class: whether it stands in no other, its bases, and which methods it documents."""
+
+    label: str
+    name: str
+    at_top: bool
+    bases: tuple[str, ...]
+    methods: frozenset[str]
+    told: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What rules ask of a file. Its tree is not kept: all trees together are a million objects, which Python would look
+    through again and again until its end."""
+
+    place: str
+    lines: int
+    told: bool
+    functions: tuple[Function, ...]
+    classes: tuple[Class, ...]
+    constants: tuple[tuple[str, str], ...]  # names and values
+    messages: tuple[tuple[int, str], ...]  # lines and texts; of the engine and the nodes
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -53,48 +76,83 @@ def python_files(*folders: str) -> list[Path]:
     return sorted([*found, *([] if folders else ROOT.glob("*.py"))])
 
 
+def sources(*folders: str) -> list[Source]:
+    return [source_of(path) for path in python_files(*folders)]
+
+
 @functools.cache
-def tree_of(path: Path) -> ast.Module:
+def source_of(path: Path) -> Source:
     """A file, read once for all rules."""
-    return ast.parse(path.read_text("utf-8"))
+    text, place = path.read_text("utf-8"), str(path.relative_to(ROOT))
+    tree = ast.parse(text)
+    functions: list[Function] = []
+    classes: list[Class] = []
 
-
-def functions_of(path: Path) -> Iterator[Function]:
-    def walk(node: ast.AST, around: tuple[str, ...], public: bool) -> Iterator[Function]:
+    def walk(node: ast.AST, around: tuple[str, ...], public: bool) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                open_name = public and not child.name.startswith("_")
-                yield Function(path, ".".join((*around, child.name)), child, open_name)
-                yield from walk(child, (*around, child.name), False)
+                inside = (*around, child.name)
+                functions.append(function_of(child, place, ".".join(inside), public))
+                walk(child, inside, False)
             elif isinstance(child, ast.ClassDef):
-                yield from walk(child, (*around, child.name), public and not child.name.startswith("_"))
-            else:
-                yield from walk(child, around, public)
+                classes.append(class_of(child, place, node is tree))
+                walk(child, (*around, child.name), public and not child.name.startswith("_"))
+            elif not isinstance(child, ast.expr):
+                walk(child, around, public)
 
-    return walk(tree_of(path), (), True)
+    walk(tree, (), True)
+    told = not tree.body or bool(ast.get_docstring(tree))
+    messages = messages_of(tree) if Path(place).parts[0] in (ENGINE, "nodes") else ()
+    return Source(
+        place,
+        len(text.splitlines()),
+        told,
+        tuple(functions),
+        tuple(classes),
+        tuple(constants_of(tree)),
+        tuple(messages),
+    )
+
+
+def function_of(node: ast.FunctionDef | ast.AsyncFunctionDef, place: str, name: str, around: bool) -> Function:
+    given = node.args
+    stars = [one for one in (given.vararg, given.kwarg) if one]
+    named = [a for a in (*given.posonlyargs, *given.args, *given.kwonlyargs, *stars) if a.arg not in ("self", "cls")]
+    return Function(
+        f"{place}::{name}",
+        name,
+        lines=node.end_lineno - node.lineno + 1,
+        parameters=len(named),
+        public=around and not node.name.startswith("_"),
+        typed=node.returns is not None and all(a.annotation is not None for a in named),
+        told=ast.get_docstring(node) or "",
+    )
+
+
+def class_of(node: ast.ClassDef, place: str, at_top: bool) -> Class:
+    bases = tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases)
+    methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef) and ast.get_docstring(one)}
+    told = ast.get_docstring(node) or ""
+    return Class(f"{place}::{node.name}", node.name, at_top, bases, frozenset(methods), told)
 
 
 def long_files() -> Iterator[str]:
     """Files over 500 lines: split them by idea."""
-    for path in python_files():
-        if len(path.read_text("utf-8").splitlines()) > FILE_LINES:
-            yield str(path.relative_to(ROOT))
+    yield from (source.place for source in sources() if source.lines > FILE_LINES)
 
 
 def long_functions() -> Iterator[str]:
     """Functions over 60 lines, docstring counted, decorators not: take them apart."""
-    for path in python_files():
-        for function in functions_of(path):
-            if function.node.end_lineno - function.node.lineno + 1 > FUNCTION_LINES:
-                yield function.label
+    for source in sources():
+        yield from (function.label for function in source.functions if function.lines > FUNCTION_LINES)
 
 
 def wide_functions() -> Iterator[str]:
     """Functions of more than 8 parameters: bundle what travels together. Node signatures are free."""
-    for path in python_files():
-        in_nodes = path.relative_to(ROOT).parts[0] == "nodes"
-        for function in functions_of(path):
-            if len(function.arguments) > PARAMETERS and not (in_nodes and function.node.name in NODE_SIGNATURES):
+    for source in sources():
+        in_nodes = Path(source.place).parts[0] == "nodes"
+        for function in source.functions:
+            if function.parameters > PARAMETERS and not (in_nodes and function.own_name in NODE_SIGNATURES):
                 yield function.label
 
 
@@ -107,67 +165,58 @@ def crowded_folders() -> Iterator[str]:
 
 def untyped_functions() -> Iterator[str]:
     """Public functions and methods of the engine without a type for a parameter or for the result."""
-    for path in python_files(ENGINE):
-        for function in functions_of(path):
-            missing = function.node.returns is None or any(a.annotation is None for a in function.arguments)
-            if function.public and missing:
-                yield function.label
-
-
-def promised_methods() -> tuple[set[str], dict[str, tuple[set[str], list[str]]]]:
-    """Methods that protocols document; and for every class of the engine what it documents, and its bases."""
-    of_protocols: set[str] = set()
-    classes: dict[str, tuple[set[str], list[str]]] = {}
-    for path in python_files(ENGINE):
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.ClassDef):
-                told = {one.name for one in node.body if isinstance(one, ast.FunctionDef) and ast.get_docstring(one)}
-                bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
-                classes[node.name] = told, bases
-                of_protocols |= told if "Protocol" in bases else set()
-    return of_protocols, classes
+    for source in sources(ENGINE):
+        yield from (function.label for function in source.functions if function.public and not function.typed)
 
 
 def undocumented_functions() -> Iterator[str]:
     """Public functions, methods and classes of the engine, and files, without a docstring. A method may be documented
     by the protocol or the base class that it fulfils, and a network's ``forward`` by its class."""
-    of_protocols, classes = promised_methods()
-    for path in python_files(ENGINE):
-        tree = tree_of(path)
-        if tree.body and not ast.get_docstring(tree):
-            yield str(path.relative_to(ROOT))
-        for node in tree.body:
-            public = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-            if public and not ast.get_docstring(node):
-                yield f"{path.relative_to(ROOT)}::{node.name}"
-        for function in functions_of(path):
-            owner, _, name = function.name.rpartition(".")
-            bases = classes.get(owner, (set(), []))[1] if owner else []
+    classes = {one.name: one for source in sources(ENGINE) for one in source.classes}
+    of_protocols = {
+        method
+        for source in sources(ENGINE)
+        for one in source.classes
+        if "Protocol" in one.bases
+        for method in one.methods
+    }
+    for source in sources(ENGINE):
+        if not source.told:
+            yield source.place
+        yield from (one.label for one in source.classes if one.at_top and not one.name.startswith("_") and not one.told)
+        for function in source.functions:
+            owner = function.name.rpartition(".")[0]
+            bases = classes[owner].bases if owner in classes else ()
             promised = owner and (
-                name in of_protocols | {"forward"} or any(name in classes[b][0] for b in bases if b in classes)
+                function.own_name in of_protocols | {"forward"}
+                or any(function.own_name in classes[base].methods for base in bases if base in classes)
             )
-            if function.public and not promised and not ast.get_docstring(function.node):
+            if function.public and not promised and not function.told:
                 yield function.label
 
 
 def repeated_classes() -> Iterator[str]:
     """Names that two classes of the engine or the nodes share."""
     homes: dict[str, list[str]] = {}
-    for path in python_files(ENGINE, ROOT / "nodes"):
-        for node in tree_of(path).body:
-            if isinstance(node, ast.ClassDef):
-                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    for source in sources(ENGINE, "nodes"):
+        for one in source.classes:
+            if one.at_top:
+                homes.setdefault(one.name, []).append(source.place)
     yield from (f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1)
+
+
+def constants_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            yield node.targets[0].id.lstrip("_"), ast.unparse(node.value)
 
 
 def repeated_constants() -> Iterator[str]:
     """Constants that stand in two files of the engine or the nodes with one name and one value: write them once."""
     homes: dict[tuple[str, str], list[str]] = {}
-    for path in python_files(ENGINE, ROOT / "nodes"):
-        for node in tree_of(path).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
-                name = node.targets[0].id.lstrip("_")
-                homes.setdefault((name, ast.unparse(node.value)), []).append(str(path.relative_to(ROOT)))
+    for source in sources(ENGINE, "nodes"):
+        for constant in source.constants:
+            homes.setdefault(constant, []).append(source.place)
     for (name, _), places in homes.items():
         if len(places) > 1 and name not in TWICE:
             yield f"{name}: {', '.join(places)}"
@@ -180,25 +229,28 @@ def text_of(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else "…"
 
 
+def messages_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The longest text that each error or note is made of, and its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            called = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+            if called.endswith(("Error", "Warning")) or called in {"warn", "_warn", "error", "note"}:
+                yield node.lineno, max(map(text_of, node.args), key=len)
+
+
 def loud_messages() -> Iterator[str]:
     """Errors and notes that begin with a capital, names aside, end with a full stop, or are too long to be read."""
-    for path in python_files(ENGINE, "nodes"):
-        for node in ast.walk(tree_of(path)):
-            called = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) and node.args else ""
-            if called.endswith(("Error", "Warning")) or called in {"warn", "_warn", "error", "note"}:
-                text = max(map(text_of, node.args), key=len)
-                shouted = text[:1].isupper() and text.split()[0] not in NAMES
-                if shouted or text.endswith(".") or len(text) > MESSAGE_LETTERS:
-                    yield f"{path.relative_to(ROOT)}:{node.lineno}: {text[:60]}"
+    for source in sources(ENGINE, "nodes"):
+        for line, text in source.messages:
+            shouted = text[:1].isupper() and text.split()[0] not in NAMES
+            if shouted or text.endswith(".") or len(text) > MESSAGE_LETTERS:
+                yield f"{source.place}:{line}: {text[:60]}"
 
 
 def clipped_docstrings() -> Iterator[str]:
     """Docstrings that begin in the middle of a sentence, such as "Of the file": say what it is of the file."""
-    for path in python_files(ENGINE, "nodes"):
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                if (ast.get_docstring(node) or "").startswith(CLIPPED):
-                    yield f"{path.relative_to(ROOT)}::{node.name}"
+    for source in sources(ENGINE, "nodes"):
+        yield from (one.label for one in (*source.functions, *source.classes) if one.told.startswith(CLIPPED))
 
 
 RULES = (

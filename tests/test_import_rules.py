@@ -1,6 +1,7 @@
 """Who may know whom. The rooms of the engine only look one way, and nothing in it knows ComfyUI."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -78,16 +79,27 @@ def modules(folder: Path):
     return sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
 
 
-def imported(path: Path, top: Path):
-    """Absolute dotted names of everything a file imports, also inside functions."""
-    package = ("ltx2", *path.relative_to(top).parent.parts)
+@functools.cache
+def source_of(path: Path) -> tuple[list[ast.Import | ast.ImportFrom], list[tuple[int, str]]]:
+    """All imports of a file, also inside functions, and all calls of a plain name with their lines; read once."""
+    imports, calls = [], []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            imports.append(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            calls.append((node.lineno, node.func.id))
+    return imports, calls
+
+
+def imported(path: Path, top: Path):
+    """Absolute dotted names of everything a file imports."""
+    package = ("ltx2", *path.relative_to(top).parent.parts)
+    for node in source_of(path)[0]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if not node.level:
-                yield node.module
-                continue
+        elif not node.level:
+            yield node.module
+        else:
             base = package[: len(package) - node.level + 1]
             stem = ".".join((*base, *([node.module] if node.module else [])))
             yield from ([stem] if node.module else [f"{stem}.{alias.name}" for alias in node.names])
@@ -110,23 +122,21 @@ def test_rooms_look_one_way(path):
 
 @pytest.mark.parametrize("path", [*modules(ENGINE), *modules(ROOT / "nodes")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_safe(path):
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in {"eval", "exec", "print"} or "cli" in path.parts, (
-                f"line {node.lineno}: {node.func.id}"
-            )
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = {alias.name.split(".")[0] for alias in node.names} | {
-                (getattr(node, "module", None) or "").split(".")[0]
-            }
-            assert not names & {"pickle", "marshal", "urllib", "requests", "socket"}, f"line {node.lineno}: {names}"
+    imports, calls = source_of(path)
+    for line, name in calls:
+        assert name not in {"eval", "exec", "print"} or "cli" in path.parts, f"line {line}: {name}"
+    for node in imports:
+        names = {alias.name.split(".")[0] for alias in node.names} | {
+            (getattr(node, "module", None) or "").split(".")[0]
+        }
+        assert not names & {"pickle", "marshal", "urllib", "requests", "socket"}, f"line {node.lineno}: {names}"
 
 
 def test_only_one_file_of_the_nodes_knows_the_host():
     for path in modules(ROOT / "nodes"):
         if path.name == "host.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in source_of(path)[0]:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]

@@ -3,6 +3,7 @@ it: read from the files, whatever machine they are read on."""
 
 import ast
 import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,14 +95,12 @@ def nodes_of(tree: ast.AST) -> list[ast.AST]:
     return found
 
 
-@functools.cache
-def files() -> dict[str, list[ast.AST]]:
-    """Every file of the project but its tests, by its place."""
+def files() -> Iterator[tuple[str, list[ast.AST]]]:
+    """Every file of the project but its tests: its place, and what rules look at."""
     paths = [path for folder in OWN for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts]
-    return {
-        path.relative_to(ROOT).as_posix(): nodes_of(ast.parse(path.read_text("utf-8"), feature_version=(3, 10)))
-        for path in sorted([*paths, *ROOT.glob("*.py")])
-    }
+    for path in sorted([*paths, *ROOT.glob("*.py")]):
+        tree = ast.parse(path.read_text("utf-8"), feature_version=(3, 10))
+        yield path.relative_to(ROOT).as_posix(), nodes_of(tree)
 
 
 def dotted(node: ast.AST) -> str:
@@ -235,15 +234,25 @@ RULES = {
 }
 
 
+@functools.cache
+def offenders() -> dict[Callable[[ast.AST], bool], list[str]]:
+    """What each rule finds. Files are read once for all rules and not kept: all trees together are a million objects,
+    which Python would look through again and again until its end."""
+    found: dict[Callable[[ast.AST], bool], list[str]] = {rule: [] for rule in RULES}
+    for where, nodes in files():
+        rules = [rule for rule, tops in RULES.items() if "/" not in where or where.partition("/")[0] in tops]
+        for rule in rules if where != SYSTEM else ():
+            found[rule] += (
+                f"{where}:{node.lineno}: {ast.unparse(node)[:80]}"
+                for node in nodes
+                if rule(node) and f"{where}: {known_as(node)}" not in KNOWN
+            )
+    return found
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rule_holds(rule):
-    found = [
-        f"{where}:{node.lineno}: {ast.unparse(node)[:80]}"
-        for where, nodes in files().items()
-        if where != SYSTEM and ("/" not in where or where.partition("/")[0] in RULES[rule])
-        for node in nodes
-        if rule(node) and f"{where}: {known_as(node)}" not in KNOWN
-    ]
+    found = offenders()[rule]
     assert not found, f"{rule.__doc__}\n" + "\n".join(found)
 
 
