@@ -6,6 +6,8 @@ VENV ?= .venv
 JOBS ?= 3
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 RUN = $(VENV)/bin/python
+# what is compiled is kept, whatever a machine says: the tests start many Pythons
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo mini test test-fast fuzz crash soak bench lint format types texts workflows picture version changes wheel registry publish host newest clean
 

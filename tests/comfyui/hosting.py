@@ -68,7 +68,7 @@ def available() -> bool:
 def environment() -> dict[str, str]:
     """Of a host. CONTINUUM_NEWEST names a folder of packages that go before its own, such as a newer page."""
     packages = os.pathsep.join(filter(None, (str(SHIMS), os.environ.get("CONTINUUM_NEWEST"))))
-    own = {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    own = {"PYTHONPATH": packages, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 

@@ -173,11 +173,11 @@ class Host:
 @contextlib.contextmanager
 def running(base: Path, version: str | None = None, **options):
     checkout = hosting.main_checkout() if version is None else hosting.checkouts()[version]
-    server = hosting.start(checkout, base, **options)
+    one = Host(hosting.start(checkout, base, **options))
     try:
-        yield Host(server)
+        yield one
     finally:
-        server.stop()
+        one.server.stop()  # which a test may have started again
 
 
 def api_workflow(name: str) -> dict:
