@@ -1,7 +1,7 @@
 """Write the transformer's golden files anew with ltx-core 1.0.0: ``python -m tests.golden._make_transformer DIR``.
 
 Weights are exact in bfloat16 and stored so. What ltx-core 1.0.0 lacks (the modulation timesteps of later versions,
-LTX-2.5) is added from outside, see ``tests/networks/transformer_references.py``.
+LTX-2.5) is added from outside, see ``tests/networks/transformer/references.py``.
 """
 
 import json
