@@ -18,6 +18,8 @@ SLOW = (
 )
 # files whose tests share what the first of them makes: one worker runs them all
 TOGETHER = ("tests/test_house_rules", "tests/test_import_rules", "tests/test_portable_code")
+# files whose tests share what the first of them reads
+ONE_READING = ("tests/test_house_rules.py", "tests/test_portable_code.py")
 # names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
 TINY_FOLDER = "CONTINUUM_TEST_TINY"
 
@@ -84,15 +86,15 @@ def _runs_there(item) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Spread tests over the workers one by one, but keep together what shares servers of a real ComfyUI or a fixture
-    that costs much."""
+    """Spread tests over the workers one by one, but keep together those on a real ComfyUI, since they share servers,
+    and those of a file that reads all sources once for all its rules."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            shares = "comfyui/test_real_" in nodeid and "own_python" not in nodeid
-            if nodeid.startswith(TOGETHER):
-                return nodeid.partition("::")[0]
-            return "real host" if shares else nodeid
+            if "comfyui/test_real_" in nodeid and "own_python" not in nodeid:
+                return "real host"
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(ONE_READING) else nodeid
 
     return Scheduling(config, log)
