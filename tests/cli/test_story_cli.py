@@ -24,6 +24,8 @@ from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.stages.given import enhanced
 from ltx2.text.writer import TextSampling
 
+from ..parallel.processes import Forked
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 size: 64x64
@@ -180,9 +182,7 @@ def test_a_killed_run_goes_on(tell, tiny, tmp_path, capsys):
         "--out",
         tmp_path / "film.mp4",
     ]
-    process = subprocess.Popen(
-        [*map(str, command), *map(str, models_of(tiny("2.0")))], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    process = Forked([*command, *models_of(tiny("2.0"))], cwd=ROOT, stderr=subprocess.DEVNULL)
     journal, until = tmp_path / "work" / "journal.jsonl", time.monotonic() + 120
     while (
         not (journal.exists() and b'"segment"' in journal.read_bytes())

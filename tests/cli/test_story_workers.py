@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import Future
 
 import numpy as np
@@ -16,9 +15,13 @@ import pytest
 from ltx2.cli import main, story_workers
 from ltx2.cli import story as story_verb
 from ltx2.errors import StoryError
+from ltx2.parallel import pool
+from ltx2.parallel.pool import TaskFailed
 from ltx2.story.script import parse_script
 from ltx2.story.status import story_status
 from ltx2.story.tasks import task_of
+
+from ..parallel.processes import Forked, forking
 
 pytestmark = pytest.mark.slow
 SCRIPT = """size: 64x64
@@ -53,10 +56,10 @@ def one_process(story):
     return (folder / "film.mp4").read_bytes()
 
 
-def test_workers_make_the_same_film_though_they_and_their_driver_are_killed(story, one_process):
+def test_workers_make_the_same_film_though_they_and_their_driver_are_killed(story, one_process, monkeypatch):
+    monkeypatch.setattr(pool, "subprocess", forking())
     arguments, folder = story("many", "--workers", "2")
-    command = [sys.executable, "-m", "ltx2", *arguments]
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    driver = Forked([sys.executable, "-m", "ltx2", *arguments], stderr=subprocess.PIPE, text=True)
     begun = []
     for line in driver.stderr:  # a worker is killed as soon as it begins, the driver when the next one begins
         if ": on worker" in line:
@@ -68,26 +71,11 @@ def test_workers_make_the_same_film_though_they_and_their_driver_are_killed(stor
     assert told.at_work and any("worker" in take.where for take in told.takes if take.state == "running")
     driver.kill()
     driver.wait()
-    driver.stderr.close()
     assert main(arguments) == 0
     assert (folder / "film.mp4").read_bytes() == one_process
     assert not [name for name in os.listdir(folder / "work") if name.startswith(".ltx2")]
-    deadline = time.monotonic() + 60
-    while workers_of(folder) and time.monotonic() < deadline:  # those of the killed driver end when they look for work
-        time.sleep(0.1)
-    assert not workers_of(folder)
-
-
-def workers_of(folder):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")) if os.path.isdir("/proc") else ():
-        try:
-            with open(f"/proc/{pid}/cmdline") as file, open(f"/proc/{pid}/environ") as environment:
-                if "story_workers" in file.read() and str(folder) in environment.read():
-                    found.append(int(pid))
-        except OSError:
-            continue
-    return found
+    # the workers of the killed driver have its standard error too: they end by themselves, which closes it
+    driver.communicate(timeout=60)
 
 
 def test_a_disk_that_takes_no_frames_is_told_and_given_its_room_back(tmp_path):
@@ -113,24 +101,34 @@ class InThisProcess:
         return done
 
 
-def test_with_a_folder_and_without_the_same_comes_back(tmp_path):
-    """What a worker makes is what one process makes, whether its files go through a folder or with the rest."""
-    script = parse_script(SCRIPT)
+def parsed(*more):
     parser = argparse.ArgumentParser()
     story_verb.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["story", "s", "--checkpoint", "mini", "--device", "cpu", "--work", "w", "--out", "f.mp4"])
-    made = []
+    return parser.parse_args(["story", "s", "--device", "cpu", "--work", "w", "--out", "f.mp4", *more])
+
+
+def test_a_worker_that_is_a_program_of_its_own_says_what_it_cannot_load(tmp_path):
+    """Started as it is for users; the workers that are killed here are forked."""
+    workers = story_workers.local_pool(parsed("--checkpoint", "nowhere.safetensors", "--workers", "1"), tmp_path)
+    with pytest.raises(TaskFailed, match="nowhere.safetensors"):
+        workers.submit(b"0" * 64).result(120)
+    workers.close()
+
+
+def test_with_a_folder_and_without_the_same_comes_back(tmp_path):
+    """What a worker makes is what one process makes, whether its files go through a folder or with the rest."""
+    script, args, made = parse_script(SCRIPT), parsed("--checkpoint", "mini"), []
     for exchange in (None, tmp_path):
-        pool = InThisProcess(story_workers._setup(args, exchange))
-        segment = story_workers.WorkerGenerator(pool, exchange)(task_of(script, 0))
+        worker = InThisProcess(story_workers._setup(args, exchange))
+        segment = story_workers.WorkerGenerator(worker, exchange)(task_of(script, 0))
         made.append(np.concatenate(list(segment.frames)))
         assert segment.sound is not None and not list(tmp_path.iterdir())
     assert made[0].shape == (17, 64, 64, 3) and np.array_equal(*made)
     with pytest.raises(StoryError, match="does not see the requests in"):
-        pool.make(b"0" * 64)
+        worker.make(b"0" * 64)
     (tmp_path / ("0" * 64)).write_bytes(b"changed")
     with pytest.raises(StoryError, match="a request came damaged"):
-        pool.make(b"0" * 64)
+        worker.make(b"0" * 64)
 
 
 def test_what_cannot_be_is_said_before_anything_is_loaded(story, capsys):

@@ -1,5 +1,6 @@
 """Run as several ranks: the transformer's velocities of all ranks together against those of one process."""
 
+import functools
 import sys
 from dataclasses import replace
 
@@ -33,11 +34,18 @@ PERTURBED = (
 )
 
 
+@functools.cache
+def network_of(version: str):
+    """A version's configuration and a small transformer of it."""
+    config = small_config(version, num_attention_heads=4, audio_num_attention_heads=4, attention_head_dim=8)
+    config |= {"audio_attention_head_dim": 4}
+    return config, small_transformer(config, seed=5)
+
+
 def check(ranks, version: str, case: str) -> None:
     if case == "slots" and version != "2.5":
         return
-    config = small_config(version, num_attention_heads=4, audio_num_attention_heads=4, attention_head_dim=8)
-    config |= {"audio_attention_head_dim": 4}
+    config, network = network_of(version)
     given = inputs(config, 1, {"by_rows": "fractional_mask", "few": "plain"}.get(case, case))
     given["video"].pop("perturbations", None)
     video, audio = (StreamInput(**given[name]) for name in ("video", "audio"))
@@ -47,7 +55,6 @@ def check(ranks, version: str, case: str) -> None:
         video = replace(video, attention_mask=(RowStrength(0, last, alike), RowStrength(last, last + 4, apart)))
     if case == "few":  # fewer tokens than ranks
         video = _tokens(video, 0, ranks.size - 1)
-    network = small_transformer(config, seed=5)
     parallel = ParallelTransformer(network, ranks)
     before = [block.attn1.attention for block in network.transformer_blocks]
     for perturbation in PERTURBED:
