@@ -18,7 +18,7 @@ from .lora import Lora, differences_for, merged
 from .quantization.foreign import INSTEAD, looks_quantized
 from .quantization.linear import QuantizedLinear
 from .quantization.packed import FileTensor, QuantizedTensor, without_outer_ones
-from .recognition.damage import check_finite
+from .recognition.damage import check_loaded
 from .weight_file import first_names, shown
 
 QUANTIZED_MODES = ("dequantize", "on_use")
@@ -128,8 +128,7 @@ def _made(make: Callable[[Ops], Kind], ops: Ops, component: Component) -> Kind:
 
 
 def _loaded(tensor: FileTensor, changes: Sequence[Scaled], options: LoadOptions) -> torch.Tensor:
-    if isinstance(tensor, LazyTensor):
-        check_finite(tensor)
+    check_loaded(tensor)
     value = tensor.load(options.device, options.dtype)
     return merged(value, changes) if changes else value
 
@@ -137,6 +136,7 @@ def _loaded(tensor: FileTensor, changes: Sequence[Scaled], options: LoadOptions)
 def _quantized_linear(
     tensor: QuantizedTensor, bias: torch.Tensor | None, changes: Sequence[Scaled], options: LoadOptions
 ) -> QuantizedLinear:
+    check_loaded(tensor)
     dtype = options.dtype or torch.bfloat16
     kept = [scaled.load(options.device, dtype) for scaled in changes]
     return QuantizedLinear(tensor.pack(options.device), bias, kept, compute_dtype=dtype)

@@ -31,6 +31,8 @@ from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
 from .quantization.packed import QuantizedTensor
 from .reader import open_checkpoint
+from .recognition.damage import places_of
+from .recognition.holes import check_places
 from .weight_file import first_names, shown
 
 __all__ = [
@@ -232,9 +234,10 @@ def _reference(path: Path, metadata: Mapping[str, str]) -> tuple[Reference | Non
 
 
 def check_lora(lora: Lora) -> None:
-    """Read all numbers of an adapter once. Raises CheckpointError for those that are not finite."""
+    """Read all numbers of an adapter once. Raises CheckpointError for those that are not finite, and for holes."""
     for difference in lora.differences.values():
         for part in difference.parts.values():
+            check_places(places_of(part.name, part))
             check_finite(part.load(), part)
 
 

@@ -17,8 +17,9 @@ from .folders.diffusers import in_official_names
 from .gguf import read_gguf
 from .lazy_tensor import LazyTensor
 from .quantization.detection import fold_quantized
-from .quantization.packed import FileTensor, QuantizedTensor
-from .recognition.damage import check_end
+from .quantization.packed import FileTensor
+from .recognition.damage import check_end, places_of
+from .recognition.holes import check_sparse
 from .safetensors_header import read_header
 from .weight_file import WeightFile, held_weight_file, open_weight_file
 
@@ -92,18 +93,12 @@ def held_checkpoint(path: str | os.PathLike) -> Iterator[CheckpointFile]:
 def _open(path: str | os.PathLike) -> CheckpointFile:
     file, first = open_weight_file(path)
     found = _parsed(file, first)
-    check_end(file, ((name, shape, part) for name, shape, part in _parts(found) if part.file is file))
+    places = [
+        place for name, tensor in found.tensors.items() for place in places_of(name, tensor) if place[2].file is file
+    ]
+    check_end(file, places)
+    check_sparse(file, places)
     return found
-
-
-def _parts(found: CheckpointFile) -> Iterator[tuple[str, tuple[int, ...], LazyTensor]]:
-    """Every stored tensor, under the name of the weight that it stands for and with its own or that weight's shape."""
-    for name, tensor in found.tensors.items():
-        if isinstance(tensor, LazyTensor):
-            yield name, tensor.shape, tensor
-        elif isinstance(tensor, QuantizedTensor):
-            for role, part in tensor.parts.items():
-                yield name, tensor.shape if role == "weight" else part.shape, part
 
 
 def _parsed(file: WeightFile, first: bytes) -> CheckpointFile:

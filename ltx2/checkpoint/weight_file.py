@@ -24,7 +24,20 @@ from .. import system
 from ..errors import CheckpointError
 from .recognition.file_kinds import FIRST_BYTES
 
-UNFINISHED = ".aria2"  # beside a file that this program is still downloading
+# Beside a file that aria2, axel and lftp are still filling; they take it away at the end.
+UNFINISHED = (".aria2", ".st", ".lftp-pget-status")
+# What browsers and other programs download into, beside the name that the file gets at the end.
+DOWNLOADS = (
+    ".part",
+    ".crdownload",
+    ".incomplete",
+    ".partial",
+    ".download",
+    ".opdownload",
+    ".fdmdownload",
+    ".!qB",
+    ".tmp",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +145,7 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
             raise CheckpointError(
                 f"{path} is not a regular file, expected a .safetensors or .gguf file: name the file itself"
             )
-        if path.with_name(f"{path.name}{UNFINISHED}").exists():
-            raise CheckpointError(
-                f"{path} is not downloaded to its end, as {path.name}{UNFINISHED} beside it says: go on with the "
-                "download"
-            )
+        _check_finished(path, UNFINISHED if os.path.getsize(path) else UNFINISHED + DOWNLOADS)
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             first = file.read(FIRST_BYTES)
@@ -149,12 +158,29 @@ def open_weight_file(path: str | os.PathLike) -> tuple[WeightFile, bytes]:
     return WeightFile(path, status.st_size, _identity(status), mapping), first
 
 
+def _check_finished(path: Path, endings: Iterable[str]) -> None:
+    """Raise CheckpointError where a file beside one says that its download goes on."""
+    beside = _beside(path, endings)
+    if beside:
+        raise CheckpointError(
+            f"{path} is not downloaded to its end, as {beside} beside it says: go on with the download"
+        )
+
+
+def _beside(path: Path, endings: Iterable[str]) -> str | None:
+    names = (f"{path.name}{ending}" for ending in endings)
+    return next((name for name in names if path.with_name(name).exists()), None)
+
+
 def _opening_fix(path: Path, error: Exception) -> str:
     """What to do about a file that cannot be opened."""
     if isinstance(error, PermissionError):
         return "its permissions, or those of a folder above it, do not let you read it, so change them"
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return "it is a link to a file that is not there, as a download that was broken off leaves one"
+    beside = _beside(path, DOWNLOADS) if isinstance(error, FileNotFoundError) else None
+    if beside:
+        return f"its download is not finished, as {beside} beside it says, so go on with it"
     return "check the path"
 
 

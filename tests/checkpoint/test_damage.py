@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from ltx2.checkpoint.models import load_transformer
 from ltx2.checkpoint.reader import open_checkpoint
-from ltx2.checkpoint.recognition.damage import check_finite
+from ltx2.checkpoint.recognition.damage import check_finite, check_loaded
 from ltx2.errors import CheckpointError
 
 from . import small
@@ -95,3 +95,52 @@ def test_weights_that_are_no_numbers_are_refused_before_anything_is_made(tmp_pat
         lazy = open_checkpoint(save(tmp_path / "b.safetensors", {large: damaged})).tensors[large]
         with pytest.raises(CheckpointError, match="NaN or infinity"):
             check_finite(lazy)
+
+
+LAYER = torch.randn(1200, 512, generator=torch.Generator().manual_seed(7))
+AT_REST = {  # zeros as they come in sound files: rows of padding, biases, adapters that were not trained, small layers
+    "blocks.0.lora_A.weight": LAYER[:64],
+    "blocks.0.lora_B.weight": torch.zeros(4096, 64),
+    "table.weight": torch.cat([LAYER[:700], torch.zeros(300, 512), LAYER[700:]]),
+    "spare.weight": torch.zeros(300, 512),
+    "z.bias": torch.zeros(40000),
+    "squeezed.weight": (LAYER * 1e-4).to(torch.float8_e4m3fn),
+    "padded.weight": torch.nn.functional.pad(LAYER, (0, 200, 0, 300)),
+    "last.weight": LAYER[:, :500],
+}
+
+
+def loaded_whole(path):
+    for tensor in open_checkpoint(path).tensors.values():
+        check_loaded(tensor)
+
+
+def test_zeros_that_weights_are_made_of_are_no_holes(tmp_path):
+    for dtype in (torch.float32, torch.bfloat16):
+        tensors = {name: tensor if tensor.element_size() == 1 else tensor.to(dtype) for name, tensor in AT_REST.items()}
+        loaded_whole(save(tmp_path / f"{dtype}.safetensors", tensors))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_hole_in_the_middle_of_a_download_is_told_before_anything_is_made(tmp_path, sparse):
+    layers = {f"{number}.weight": LAYER[:, : 512 - number].bfloat16() for number in range(5)}
+    whole = save(tmp_path / "whole.safetensors", AT_REST | layers).read_bytes()
+    path, first = tmp_path / "a.safetensors", whole.index(layers["0.weight"][0].view(torch.uint8).numpy().tobytes())
+
+    @settings(max_examples=8, deadline=None, database=None, derandomize=True)
+    @given(begin=st.integers(first + 16384, len(whole) - (1 << 20)), pieces=st.integers(1, 3))
+    def told(begin, pieces):
+        begin -= begin % 16384  # as a download comes in, which is not where rows begin
+        end = min(begin + (pieces << 20), len(whole) - 16384)
+        path.unlink(missing_ok=True)
+        with open(path, "wb") as file:
+            file.write(whole[:begin])
+            file.seek(end) if sparse else file.write(bytes(end - begin))
+            file.write(whole[end:])
+        with pytest.raises(
+            CheckpointError, match="zeros in the middle of its weights .* is not finished there"
+        ) as caught:
+            loaded_whole(path)
+        assert len(str(caught.value)) <= 300 + len(str(path)) and not str(caught.value).endswith(".")
+
+    told()

@@ -263,9 +263,25 @@ def test_downloads_that_were_broken_off_are_named_wherever_they_end(tmp_path):
     for size in (16, header - 1, header, header + 1, header + 200, len(whole) - 1):
         path.write_bytes(whole[:size])
         refused(path, f"is {size} bytes long, expected {header if size < header else len(whole)}", "go on with it")
+
+
+@pytest.mark.parametrize(
+    "ending", [".aria2", ".st", ".lftp-pget-status", ".part", ".crdownload", ".incomplete", ".!qB"]
+)
+def test_what_a_download_leaves_beside_its_file_is_told(tmp_path, ending):
+    whole = save(tmp_path / "a.safetensors", {"x": torch.ones(50)}).read_bytes()
+    path = tmp_path / "b.safetensors"
+    (tmp_path / f"b.safetensors{ending}").write_bytes(whole[:100])
+    fills = ending in (".aria2", ".st", ".lftp-pget-status")  # the others have the numbers in them
+    if not fills:
+        refused(path, f"b.safetensors{ending} beside it says", "go on with it")  # there is no file yet
+    path.touch()
+    refused(path, f"b.safetensors{ending} beside it says", "go on with the download")
     path.write_bytes(whole)
-    (tmp_path / "b.safetensors.aria2").write_bytes(b"")
-    refused(path, "b.safetensors.aria2", "go on with the download")
+    if fills:
+        refused(path, f"b.safetensors{ending} beside it says", "go on with the download")
+    else:  # a second download of what is there
+        assert open_checkpoint(path).tensors
 
 
 def test_a_saved_pickle_is_never_run(tmp_path):

@@ -10,6 +10,8 @@ import torch
 from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
 from ..quantization.packed import QuantizedTensor
+from ..recognition.damage import places_of
+from ..recognition.holes import check_places
 
 Shape = tuple[int, ...]
 Parts = Mapping[str, torch.Tensor]
@@ -79,6 +81,7 @@ class Scaled:
         not finite."""
         loaded = {}
         for name, part in self.difference.parts.items():
+            check_places(places_of(part.name, part))
             small = math.prod(part.shape) <= SMALL_PART
             tensor = part.load(device, torch.float32 if small and dtype is not None else dtype)
             check_finite(tensor, part)

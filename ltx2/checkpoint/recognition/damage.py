@@ -1,21 +1,22 @@
 """Damage that a file's header does not show: an end that was never written, and weights that are no numbers.
 
 Both are looked for where it costs next to nothing: the end of a file when it is opened, a few thousand bytes of each
-tensor when it is loaded.
+tensor when it is loaded. Holes in the middle: see :mod:`.holes`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
+from ..quantization.packed import FileTensor, QuantizedTensor
 from ..weight_file import WeightFile, shown
+from .holes import Place, check_places, run_begin, size_of_zeros
 
 TAIL_BYTES = 1 << 20  # of a tensor at a file's end that are looked at
 LEAST_ZEROS = 4096  # bytes at a file's end that tell anything
-MEASURED_BYTES = 1 << 28  # of zeros, for the message
 WHOLE_BYTES = 1 << 16  # up to here a tensor is looked through, beyond it at both ends
 END_BYTES = 1 << 12
 # Differences from a model begin as zeros, and a training that leaves a layer alone leaves them so; the matrices that
@@ -24,41 +25,42 @@ _MAY_BE_ZERO = re.compile(r"lora_?(b|up)\b|\.up\.|hada_w|lokr_|oft_|\.diff|\.[ab
 _NO_WEIGHTS = (torch.bool, torch.int16, torch.int32, torch.int64)
 
 
-def check_end(file: WeightFile, tensors: Iterable[tuple[str, tuple[int, ...], LazyTensor]]) -> None:
+def check_end(file: WeightFile, places: Iterable[Place]) -> None:
     """Raise CheckpointError where a file of its full length ends in zeros that weights cannot be, as one does that a
-    download set aside room for and did not fill. tensors: name, shape of what it stands for, and where it lies."""
+    download set aside room for and did not fill."""
     count = min(LEAST_ZEROS, file.size)
     if file.view(file.size - count, count).any():
         return
-    for name, shape, place in sorted(tensors, key=lambda item: item[2].offset, reverse=True):
+    for name, shape, place in sorted(places, key=lambda item: item[2].offset, reverse=True):
         count = min(place.nbytes, TAIL_BYTES)
         if file.view(place.offset + place.nbytes - count, count).any():
             return
         is_matrix = sum(extent > 1 for extent in shape) > 1 and place.dtype not in _NO_WEIGHTS
         if is_matrix and not _MAY_BE_ZERO.search(name):
+            zeros = file.size - run_begin(file, file.size, 0)
             raise CheckpointError(
-                f"{file.path} ends in {_zeros_at_end(file)} of zeros, the last of tensor {shown(name)} among them: its "
-                "download is not finished, go on with it"
+                f"{file.path} ends in {size_of_zeros(zeros)} of zeros, the last of tensor {shown(name)} among them: "
+                "its download is not finished, go on with it"
             )
         if count < place.nbytes:
             return
 
 
-def _zeros_at_end(file: WeightFile) -> str:
-    """How many, as people say it."""
-    end = file.size
-    while file.size - end < MEASURED_BYTES and end:
-        count = min(TAIL_BYTES, end)
-        found = file.view(end - count, count).nonzero()
-        if len(found):
-            end -= count - 1 - int(found[-1])
-            return _size(file.size - end)
-        end -= count
-    return f"more than {_size(file.size - end)}"
+def check_loaded(tensor: FileTensor) -> None:
+    """Raise CheckpointError for a tensor that is about to be loaded and is damaged: a hole, or numbers that are none.
+    Held tensors are taken as they are."""
+    if isinstance(tensor, LazyTensor):
+        check_finite(tensor)
+    check_places(places_of(tensor.name, tensor))
 
 
-def _size(nbytes: int) -> str:
-    return f"{nbytes / 2**20:.0f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.0f} KiB"
+def places_of(name: str, tensor: FileTensor) -> Iterator[Place]:
+    """All that is stored of a tensor."""
+    if isinstance(tensor, LazyTensor):
+        yield name, tensor.shape, tensor
+    elif isinstance(tensor, QuantizedTensor):
+        for role, part in tensor.parts.items():
+            yield name, tensor.shape if role == "weight" else part.shape, part
 
 
 def check_finite(tensor: LazyTensor) -> None:
