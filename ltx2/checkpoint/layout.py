@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from .. import mini
 from ..config.versions import Version, parse_version, version_of_shapes
 from ..errors import CheckpointError
 from .adapters.kinds import is_adapter_key
@@ -168,7 +169,7 @@ def find_component(checkpoint: Checkpoint, name: str) -> Component:
     """
     component = _find(checkpoint, name)
     if component is None:
-        home = released_file(name, model_version(checkpoint))
+        home = home_of(name, checkpoint)
         what, way = _held(checkpoint)
         raise MissingComponent(f"{checkpoint} {what}holds no {name.replace('_', ' ')}, expected one: load {home} {way}")
     return component
@@ -197,6 +198,14 @@ def released_file(name: str, version: Version | None) -> str:
     if version is not None and before:
         return after if version >= SPLIT_SINCE else before
     return " or ".join(home for home in (before, after) if home)
+
+
+def home_of(name: str, checkpoint: Checkpoint) -> str:
+    """Which file holds what a checkpoint lacks: of its release, or what comes along with the demonstration model."""
+    own = any(file.path.name == mini.CHECKPOINT.name for file in checkpoint.files)
+    if own and name == "text_encoder":
+        return f"{mini.TEXT_ENCODER.name}, which comes along as {mini.NAME}"
+    return released_file(name, model_version(checkpoint))
 
 
 def model_version(checkpoint: Checkpoint) -> Version | None:

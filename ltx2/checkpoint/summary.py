@@ -4,11 +4,12 @@ import math
 from collections import Counter
 from typing import Any
 
+from .. import mini
 from ..config.versions import RELEASES, release
 from ..errors import CheckpointError
 from ..networks.video_vae.tiny_decoder import MARKER as TINY_DECODER
 from .adapters.unread import unread_kind
-from .layout import components, model_version, released_file
+from .layout import components, home_of, model_version
 from .lora import Lora, adapter_part
 from .lora_purpose import Purpose
 from .lora_report import PREFIXES, network_of, report_lora
@@ -39,7 +40,7 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "files": [_file(file) for file in checkpoint.files],
         "version": None if version is None else ".".join(map(str, version)),
-        "release": _release(version),
+        "release": _release(version, checkpoint),
         "components": {name: _component(component) for name, component in found.items()},
         "tensors": len(checkpoint.tensors),
     }
@@ -48,7 +49,7 @@ def summarise(checkpoint: Checkpoint) -> dict[str, Any]:
     missing = [name for name in NEEDED if name not in found]
     if not {"video_decoder", "diffusion_decoder"} & found.keys():
         missing.append("video_decoder")
-    summary["missing"] = {name: released_file(name, version) for name in missing}
+    summary["missing"] = {name: home_of(name, checkpoint) for name in missing}
     return summary
 
 
@@ -106,14 +107,15 @@ def _fit(lora: Lora, networks) -> str:
     return str(report)
 
 
-def _release(version) -> str | None:
+def _release(version, checkpoint: Checkpoint) -> str | None:
     if version is None:
         return None
     try:
         found = release(version)
     except CheckpointError:
         return f"unknown, expected {', '.join(known.name for known in RELEASES.values())}"
-    return f"LTX-{found.name}, text encoder {found.text_encoder}"
+    own = any(file.path.name == mini.CHECKPOINT.name for file in checkpoint.files)
+    return f"LTX-{found.name}, text encoder {'a small Gemma 3 of its own' if own else found.text_encoder}"
 
 
 def _file(file: CheckpointFile) -> dict[str, Any]:

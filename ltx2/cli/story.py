@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import re
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
     with Bars() as bars, contextlib.ExitStack() as held:
         models = options.load(args, bars)
         script = sized_story(models, script)
-        check_story(models, script, draft=args.draft)
+        common = check_story(models, script, draft=args.draft)
         jobs = args.workers
         if args.ray is not None:
             shared = held.enter_context(held_folder(args.shared)) if args.shared else None
@@ -197,7 +199,7 @@ def run(args: argparse.Namespace) -> None:
                 enhancer=story_enhancer(args, models, script, bars),
                 start=film_start(models, script),
             ),
-            log=options.log,
+            log=telling_once(common, options.log),
         )
     for seam in result.seams:
         options.log(seam)
@@ -205,6 +207,21 @@ def run(args: argparse.Namespace) -> None:
         options.log(f"{result.unused}: --prune removes them")
     options.log(result)
     print_result(args, result.as_json(), [result.film])
+
+
+def telling_once(shared: Collection[str], log: Callable[[str], None]) -> Callable[[str], None]:
+    """A log that tells what is ``shared`` by all segments at the first of them, without its number."""
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        note = re.sub(r"^segment \d+: ", "", line)
+        if note not in shared:
+            log(line)
+        elif note not in told:
+            told.add(note)
+            log(f"note: {note}")
+
+    return tell
 
 
 def with_script_loras(args: argparse.Namespace) -> StoryScript:

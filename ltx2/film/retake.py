@@ -1,6 +1,7 @@
 """A part of a film made anew: which frames and sounds, what the model gets to see of the film around them, and the film
 with that part put in, everything else as it was."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -138,11 +139,7 @@ def window_of(film: FilmShape, part: Part) -> Window:
     the film, or too long, or a sound that is not there."""
     start = Fraction(0) if part.start is None else part.start
     end = film.seconds if part.end is None else part.end
-    if not 0 <= start < end <= film.seconds + Fraction(1, 1000):
-        raise RequestError(
-            f"{float(start):g} to {float(end):g} s are to be made anew, {film.name} lasts {float(film.seconds):.2f} s: "
-            "begin before the end, within the film"
-        )
+    _check_within(film, start, end)
     if not (part.picture or part.sound):
         raise RequestError("neither picture nor sound is to be made anew: ask for one of them")
     if part.sound and not part.picture and not film.sample_rate:
@@ -165,6 +162,23 @@ def window_of(film: FilmShape, part: Part) -> Window:
         touched = [k for k in range(latents) if _overlaps(audio_latent_span(k), (start - zero, end - zero))]
         heard = touched[0], touched[-1] + 1 if end < film.seconds else latents
     return Window(film, begin, count, changed, latents, heard)
+
+
+def _check_within(film: FilmShape, start: Fraction, end: Fraction) -> None:
+    """Raises RequestError for a part that is not within the film, with the time to change."""
+    lasts = film.seconds
+    most = f"{math.floor(lasts * 100) / 100:.2f}"  # down, so that what is named is within
+    if not 0 <= start < lasts:
+        fix = f"begin at 0 or later, before {most} s"
+    elif end > lasts + Fraction(1, 1000):
+        fix = f"end at {most} s at the latest"
+    elif end <= start:
+        fix = f"end after {float(start):g} s, at {most} s at the latest"
+    else:
+        return
+    raise RequestError(
+        f"{float(start):g} to {float(end):g} s are to be made anew, {film.name} lasts {float(lasts):.2f} s: {fix}"
+    )
 
 
 def _overlaps(span: tuple[Fraction, Fraction], part: tuple[Fraction, Fraction]) -> bool:

@@ -32,15 +32,16 @@ from .making import (
     make_segment,
 )
 from .owned_files import (
+    Unused,
     check_replaceable,
     check_writable,
     checked_path,
     is_there,
     recorded_films,
-    remove_segment,
     remove_unfinished,
+    remove_unused,
 )
-from .records import Keys, SegmentRecord, older_records, read_record, read_records
+from .records import Keys, SegmentRecord, older_records, read_records
 from .script import StoryScript
 from .script.unheard import unheard
 from .segment_files import STATE
@@ -52,10 +53,10 @@ from .tasks import Elsewhere, Generate, SegmentTask
 @dataclass(frozen=True)
 class RunOptions:
     """How a story is carried out. wishes: of takes, besides the script. jobs: how many scenes and takes are made at
-    once. prune: remove the segments that the script no longer asks for. numbered: a film that is there stays, and
-    another gets a number. metadata: tags of the film. start: what the script goes on from, where it names a film.
-    enhancer: what writes the prompts out before all else. typed: the script before anything was added to it, by which
-    the journal knows it; None: the script itself."""
+    once. prune: remove the segments that the script no longer asks for, of a draft those of drafts alone. numbered: a
+    film that is there stays, and another gets a number. metadata: tags of the film. start: what the script goes on
+    from, where it names a film. enhancer: what writes the prompts out before all else. typed: the script before
+    anything was added to it, by which the journal knows it; None: the script itself."""
 
     wishes: Wishes = field(default_factory=Wishes)
     jobs: int = 1
@@ -65,21 +66,6 @@ class RunOptions:
     start: Beginning | None = None
     enhancer: Enhancer | None = None
     typed: StoryScript | None = None
-
-
-@dataclass(frozen=True)
-class Unused:
-    """Finished segments that the script no longer asks for, and how much room they take."""
-
-    segments: int
-    bytes: int
-
-    def __str__(self) -> str:
-        many = self.segments != 1
-        return (
-            f"{self.segments} finished segment{'s' * many} that the script no longer asks for take{'s' * (not many)} "
-            f"{self.bytes / 1e6:.1f} MB"
-        )
 
 
 @dataclass(frozen=True)
@@ -166,7 +152,7 @@ def run_story(
             metadata=_metadata(options, script),
             start=options.start,
         )
-        unused = _remove_unused(journal, run.used, options.prune, log)
+        unused = remove_unused(journal, shop.segments, run.used, source.draft, options.prune, log)
         journal.append("end", durable=False, at=now())
     made = tuple(sorted(run.made))
     kept = tuple(index for index in range(len(script.segments)) if index not in run.made)
@@ -478,18 +464,3 @@ def _announce(
     if any(last.get(name) != value for name, value in plan.items()):
         journal.append("plan", durable=False, **plan)
     journal.append("run", durable=False, where=whereabouts(), at=now(), out=str(out))
-
-
-def _remove_unused(journal: Journal, used: set[str], prune: bool, log: Callable[[str], None]) -> Unused:
-    """What the script no longer asks for; gone where that was wished."""
-    segments = journal.folder / SEGMENTS_FOLDER
-    records = {record.folder: record for record in map(read_record, journal.of("segment"))}
-    left = [record for folder, record in records.items() if folder not in used and (segments / folder).is_dir()]
-    if not prune or not left:
-        return Unused(len(left), sum(record.bytes for record in left))
-    freed = sum(remove_segment(segments / record.folder, record) for record in left)
-    log(f"{len(left)} segments that the script no longer asks for are removed, {freed / 1e6:.1f} MB")
-    for record in left:
-        if (segments / record.folder).exists():
-            log(f"{shown(segments / record.folder)} holds something else too: it stays")
-    return Unused(0, 0)

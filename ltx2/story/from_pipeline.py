@@ -103,8 +103,9 @@ def nested_overrides(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def check_story(models: Models, script: StoryScript, *, draft: bool = False) -> None:
-    """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made."""
+def check_story(models: Models, script: StoryScript, *, draft: bool = False) -> frozenset[str]:
+    """Raise StoryError naming the line of a segment that the pipeline could not make, before any is made. Returns the
+    notes that all segments have in common."""
     if script.drift is not None and script.drift.loudness:
         if script.audio is not None:
             raise StoryError("drift: loudness is of sound that is made, and the film has its own: leave loudness out")
@@ -112,17 +113,22 @@ def check_story(models: Models, script: StoryScript, *, draft: bool = False) -> 
     missing = 0.0 if script.audio is None else float(script.audio.missing(script.total_frames / script.fps))
     for note in silence_notes(missing, "the film's sound"):
         warnings.warn(note, Ltx2Warning, stacklevel=2)
-    checked = set()
+    checked, notes = set(), []
     for index, segment in enumerate(script.segments):
         # each segment is shown another piece of its references
-        asked = (segment.frames, segment.images, segment.voice, index if segment.references else None)
+        asked = (
+            (segment.prompt, segment.negative, segment.frames),
+            (segment.images, segment.voice),
+            index if segment.references else None,
+        )
         if asked in checked:
             continue
         checked.add(asked)
         try:
-            make_job(models, replace(request_of(task_of(script, index)), draft=draft))
+            notes.append(make_job(models, replace(request_of(task_of(script, index)), draft=draft)).notes)
         except Ltx2Error as error:
             raise script.error(segment, error) from error
+    return frozenset.intersection(*map(frozenset, notes))
 
 
 def prompt_notes(models: Models, script: StoryScript) -> tuple[str, ...]:

@@ -243,6 +243,7 @@ def _stored(
             plan=write_timing(shown_timing),
             seed=order.seed,
             **_bridging(order),
+            **({"draft": True} if shop.source.draft else {}),
         )
     )
     with as_story_error(f"{name} cannot be stored in {shown(shop.journal.folder)}"):

@@ -8,14 +8,15 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import system
 from ..atomic_files import file_path, sync, sync_folder
 from ..errors import StoryError
 from .journal import Journal
-from .records import TEMP_NAME, SegmentRecord
+from .records import TEMP_NAME, SegmentRecord, read_record
 from .segment_files import file_sha256
 from .sentences import as_story_error, shown
 
@@ -155,3 +156,49 @@ def remove_segment(folder: Path, record: SegmentRecord) -> int:
     with contextlib.suppress(OSError):
         folder.rmdir()
     return removed
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Finished segments that a run had no use for, and how much room they take. drafts: how many of them are of
+    drafts, which the script may ask for as well as before."""
+
+    segments: int
+    bytes: int
+    drafts: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.what} take{'s' * (self.segments == 1)} {self.bytes / 1e6:.1f} MB"
+
+    @property
+    def what(self) -> str:
+        """Which segments these are, in words."""
+        others = self.segments - self.drafts
+        parts = []
+        if others or not self.drafts:
+            parts.append(f"{others} finished segment{'s' * (others != 1)} that the script no longer asks for")
+        if self.drafts:
+            parts.append(f"{self.drafts} segment{'s' * (self.drafts != 1)} of a draft")
+        return " and ".join(parts)
+
+
+def remove_unused(
+    journal: Journal, segments: Path, used: Collection[str], draft: bool, prune: bool, log: Callable[[str], None]
+) -> Unused:
+    """What a run had no use for; gone where ``prune`` wished that. segments: the folder of all of them; used: the
+    folders of those that it used; draft: whether it made a draft, which knows nothing of finished segments."""
+    records = {record.folder: record for record in map(read_record, journal.of("segment"))}
+    left = [
+        record
+        for folder, record in records.items()
+        if folder not in used and (record.draft or not draft) and (segments / folder).is_dir()
+    ]
+    unused = Unused(len(left), sum(record.bytes for record in left), sum(record.draft for record in left))
+    if not prune or not left:
+        return unused
+    freed = sum(remove_segment(segments / record.folder, record) for record in left)
+    log(f"{unused.what} {'is' if len(left) == 1 else 'are'} removed, {freed / 1e6:.1f} MB")
+    for record in left:
+        if (segments / record.folder).exists():
+            log(f"{shown(segments / record.folder)} holds something else too: it stays")
+    return Unused(0, 0)

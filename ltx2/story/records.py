@@ -35,7 +35,7 @@ class SegmentRecord:
     """A finished segment. index: its place in the script when it was made, from 0; key: hash of all that decided what
     it became; folder: its name below the work folder's segments, temp: the name it has until it is there; timing: on
     the clock of its scene; seed: that it was made with; known_as: for a bridge, the state that the segment behind
-    it goes on from."""
+    it goes on from; draft: whether it is a quick look."""
 
     index: int
     key: str
@@ -45,6 +45,7 @@ class SegmentRecord:
     seed: int
     temp: str | None = None
     known_as: str | None = None
+    draft: bool = False
 
     @property
     def state_sha256(self) -> str:
@@ -74,6 +75,7 @@ def read_record(entry: dict[str, Any]) -> SegmentRecord:
             seed=_whole(entry["seed"]),
             temp=None if temp is None else _matching(TEMP_NAME, temp),
             known_as=None if known_as is None else _matching(_SHA256, known_as),
+            draft=entry.get("draft") is True,
         )
         if STATE not in files:
             raise ValueError(f"no {STATE}")

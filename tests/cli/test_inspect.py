@@ -41,6 +41,12 @@ def test_a_checkpoint_and_a_lora(tmp_path, capsys):
     assert parts["video_connector"]["stored"] == {"F32": parts["video_connector"]["tensors"]}
 
 
+def test_the_demonstration_model_has_a_text_encoder_of_its_own(capsys):
+    out = said(capsys, "mini")
+    assert "text encoder a small Gemma 3 of its own" in out and "12B" not in out
+    assert "text encoder: in gemma_3_mini.safetensors, which comes along as mini" in out
+
+
 def test_quantised_and_foreign_files(tmp_path, capsys):
     tensors = {"patchify_proj.weight": ((2, 32), 8, b"\0" * 68), "audio_patchify_proj.weight": ((2,), 0, b"\0" * 8)}
     architecture = gguf_files.value("general.architecture", 8, gguf_files.text("ltxv"))

@@ -8,6 +8,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from ltx2.errors import CheckpointError, ContinuationError, Ltx2Warning, Request
 from ltx2.film import capture_state, first_segment
 from ltx2.film.saved_film import SavedFilm, film_of
 from ltx2.stages.given import enhanced
+from ltx2.story import from_pipeline
+from ltx2.story.script import parse_script
 from ltx2.text.writer import TextSampling
 
 from ..parallel.processes import Forked
@@ -133,7 +136,7 @@ def test_resume_change_and_redo(tell, capsys):
     told = capsys.readouterr().err
     assert "1 segment made, 2 kept" in told and "came out as it was" in told  # so the third stays
     assert tell() == changed and "0 segments made, 3 kept" in capsys.readouterr().err  # nothing was thrown away
-    assert tell("--prune") == first and "2 segments that the script no longer asks for are removed" in (
+    assert tell("--prune") == first and "2 finished segments that the script no longer asks for are removed" in (
         capsys.readouterr().err
     )
 
@@ -287,6 +290,23 @@ def test_prompts_are_written_out_once_and_kept(call, tmp_path, capsys, monkeypat
         call(*arguments, "--enhancer", tmp_path / "none")
     assert main(["story", *map(str, arguments[1:]), "--checkpoint", "mini"]) == 1
     assert "mini reads prompts and cannot write them" in capsys.readouterr().err
+
+
+def test_what_all_segments_are_told_is_told_once(monkeypatch):
+    chosen = "preset ltx2_3_distilled was chosen by the checkpoint's name"
+
+    def job(models, request):
+        return SimpleNamespace(notes=(chosen, *(["the prompt is cut"] if "wind" in request.prompt else [])))
+
+    monkeypatch.setattr(from_pipeline, "make_job", job)
+    # alike but for their prompts
+    shared = from_pipeline.check_story(None, parse_script("segments: [wind rises, a lake, birds]"))
+    assert shared == {chosen}
+    lines: list[str] = []
+    tell = story.telling_once(shared, lines.append)
+    for line in ("segment 1 of 2: on gpu 0", f"segment 1: {chosen}", "segment 1: cut", f"segment 2: {chosen}"):
+        tell(line)
+    assert lines == ["segment 1 of 2: on gpu 0", f"note: {chosen}", "segment 1: cut"]
 
 
 def test_loras_of_a_script_come_behind_those_of_the_command_line(tmp_path):

@@ -46,9 +46,14 @@ def test_the_window_holds_the_part_and_what_is_around(fps, frames, data):
 @pytest.mark.parametrize(
     "part, words",
     [
-        (Part(Fraction(2), Fraction(9)), "2 to 9 s are to be made anew, a.mp4 lasts 5.00 s"),
-        (Part(Fraction(3), Fraction(3)), "3 to 3 s"),
-        (Part(Fraction(-1), Fraction(3)), "-1 to 3 s"),
+        (
+            Part(Fraction(2), Fraction(9)),
+            "2 to 9 s are to be made anew, a.mp4 lasts 5.00 s: end at 5.00 s at the latest",
+        ),
+        (Part(Fraction(3), Fraction(3)), "3 to 3 s are .*: end after 3 s, at 5.00 s at the latest"),
+        (Part(Fraction(3), Fraction(1)), "3 to 1 s are .*: end after 3 s, at 5.00 s at the latest"),
+        (Part(Fraction(-1), Fraction(3)), "-1 to 3 s are .*: begin at 0 or later, before 5.00 s"),
+        (Part(Fraction(5)), "5 to 5 s are .*: begin at 0 or later, before 5.00 s"),
         (Part(picture=False), "no sound that could be made anew"),
         (Part(picture=False, sound=False), "neither picture nor sound"),
     ],

@@ -14,7 +14,7 @@ import torch
 from ltx2.clock import parse_fps
 from ltx2.continuation import load_attachment, save_attachment
 from ltx2.errors import Ltx2Warning, StoryError
-from ltx2.film import Handoff, Overlap, capture_state, condition_next
+from ltx2.film import Handoff, Overlap, Source, capture_state, condition_next
 from ltx2.media import read_video
 from ltx2.story import tasks as story_tasks
 from ltx2.story.chain import RunOptions, run_story
@@ -144,10 +144,26 @@ def test_what_is_not_asked_for_goes_when_told(tmp_path):
     assert generate.calls == [] and not result.written and result.unused.segments == 0
     assert [p.name[:4] for p in folders(tmp_path)] == ["0001", "0002", "0004"] and notes.read_text() == "mine"
     assert [p.name for p in notes.parent.iterdir()] == ["notes.txt"]
-    assert any("2 segments" in line and "removed" in line for line in lines)
+    assert any("2 finished segments" in line and "removed" in line for line in lines)
     assert any("holds something else too" in line for line in lines)
     _, generate = run(story(4), tmp_path)
     assert generate.calls == [2, 3]
+
+
+def test_drafts_are_told_as_drafts_and_take_no_finished_segment_away(tmp_path):
+    draft = {"identity": "draft", "source": Source(draft=True)}
+    run(story(2), tmp_path, **draft)
+    finished, _ = run(story(2), tmp_path)
+    assert str(finished.unused).startswith("2 segments of a draft take")
+    changed, _ = run(story(2, lines={1: "seed: 9"}), tmp_path)
+    words = "1 finished segment that the script no longer asks for and 2 segments of a draft take 1.4 MB"
+    assert str(changed.unused) == words
+    # a draft's run knows nothing of finished ones
+    result, generate = run(story(1), tmp_path, options=RunOptions(prune=True), **draft)
+    assert generate.calls == [] and result.unused.segments == 0 and len(folders(tmp_path)) == 4
+    lines = []
+    run(story(1), tmp_path, options=RunOptions(prune=True), log=lines.append)
+    assert len(folders(tmp_path)) == 1 and any("1 segment of a draft are removed" in line for line in lines)
 
 
 def test_other_models_make_all_anew_and_a_late_change_only_the_end(tmp_path):
