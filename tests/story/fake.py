@@ -30,17 +30,18 @@ def number_of(picture: np.ndarray) -> int:
     return sum(int(picture[:8, 2 * bit : 2 * bit + 2].mean() > 128) << bit for bit in range(16))
 
 
-def endless_sound(start: int, samples: int) -> torch.Tensor:
-    t = torch.arange(start, start + samples, dtype=torch.float64) / RATE
+def endless_sound(start: int, samples: int, rate: int = RATE) -> torch.Tensor:
+    t = torch.arange(start, start + samples, dtype=torch.float64) / rate
     return torch.stack([0.4 * torch.sin(2 * torch.pi * 220 * t), 0.3 * torch.sin(2 * torch.pi * 331 * t)]).float()
 
 
 class Fake:
     """Callable as a story's generator; ``calls`` are the indices it was asked for. The shade depends on prompt, seed
-    and past."""
+    and past. Most of a film's time goes into its sound: of a low ``rate`` and one of the ``channels`` it is cheap."""
 
-    def __init__(self, fps=Fraction(24), chunk: int = 5):
+    def __init__(self, fps=Fraction(24), chunk: int = 5, rate: int = RATE, channels: int = 2):
         self.calls, self.tasks, self.fps, self.chunk = [], [], fps, chunk
+        self.rate, self.channels = rate, channels
 
     def __call__(self, task) -> MadeSegment:
         self.calls.append(task.index)
@@ -59,7 +60,8 @@ class Fake:
             .reshape(1, 1, -1, 1)
             .repeat(1, 8, 1, 16)
         )
-        samples = decoded_samples(task.audio_latents, RATE)
-        sound = Waveform(endless_sound(first_latent * RATE // 25, samples), RATE)
+        samples = decoded_samples(task.audio_latents, self.rate)
+        heard = endless_sound(first_latent * self.rate // 25, samples, self.rate)
+        sound = Waveform(heard[: self.channels], self.rate)
         chunks = (np.stack(frames[i : i + self.chunk]) for i in range(0, len(frames), self.chunk))
         return MadeSegment(chunks, latents, sound)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,7 +34,7 @@ SMALL = "fps: 24\noverlap: {video: 1, audio: 5}\ndefaults: {frames: 9}\nsegments
 def told(folder) -> list[int]:
     """A small story: which segments were made."""
     script = parse_script(SMALL)
-    generate = Fake(script.fps)
+    generate = Fake(script.fps, rate=8000, channels=1)
     run_story(script, generate, work=folder / "work", out=folder / "film.mp4")
     return generate.calls
 
@@ -111,6 +112,22 @@ def rewritten(folder, change):
             journal.append(entry.pop("event"), **{key: value for key, value in entry.items() if key != "v"})
 
 
+TAKES = SMALL.replace("[a, b]", "[a, {prompt: b, takes: 2}]")
+
+
+def with_takes(folder, **picks):
+    places = {"work": folder / "work", "out": folder / "film.mp4"}
+    return run_story(parse_script(TAKES), Fake(rate=8000, channels=1), **places, options=RunOptions(Wishes(**picks)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished story of two segments, the second of which has two takes."""
+    folder = tmp_path_factory.mktemp("finished")
+    with_takes(folder, picks={1: 2})
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("event, fields", [
     ("segment", ("index", "inputs", "folder", "files", "plan", "seed")),
@@ -121,8 +138,8 @@ def rewritten(folder, change):
     ("writing", ("temp",)),
 ])  # fmt: skip
 @pytest.mark.parametrize("value", ("missing", None, -1, "x", [], {}, "../../../etc", 1e99, True))
-def test_entries_that_are_not_whole(tmp_path, event, fields, value):
-    run(story(2, lines={1: "takes: 2"}), tmp_path, options=RunOptions(Wishes(picks={1: 2})))
+def test_entries_that_are_not_whole(tmp_path, finished, event, fields, value):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     kept = (tmp_path / "work" / JOURNAL_FILE).read_bytes()
     for field in fields:
         (tmp_path / "work" / JOURNAL_FILE).write_bytes(kept)
@@ -136,7 +153,7 @@ def test_entries_that_are_not_whole(tmp_path, event, fields, value):
 
         rewritten(tmp_path / "work", change)
         (tmp_path / "film.mp4").unlink(missing_ok=True)
-        for look in (lambda: run(story(2, lines={1: "takes: 2"}), tmp_path), lambda: story_status(tmp_path / "work")):
+        for look in (lambda: with_takes(tmp_path), lambda: story_status(tmp_path / "work")):
             try:
                 look()
             except StoryError as error:

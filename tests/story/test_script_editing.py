@@ -1,5 +1,7 @@
 """Scripts that are changed segment by segment: all else in them stays as it was typed."""
 
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,7 @@ def prompts(text):
     return [segment.prompt for segment in parse_script(text, find_image=lambda name: name).segments]
 
 
+@functools.cache
 def contents(text):
     script = parse_script(text, find_image=lambda name: name)
     return [(s.prompt, s.frames, s.seed, s.strength, s.images, s.cut, s.takes, s.take) for s in script.segments]

@@ -36,8 +36,9 @@ class SegmentEntry:
 
 @dataclass(frozen=True)
 class ScriptLines:
-    """A script taken apart: the lines up to ``segments:``, the segments, and the lines behind them."""
+    """A script taken apart: what it means, the lines up to ``segments:``, the segments, and the lines behind them."""
 
+    means: StoryScript
     head: tuple[str, ...]
     items: tuple[SegmentEntry, ...]
     tail: tuple[str, ...]
@@ -64,7 +65,7 @@ def set_entries(text: str, index: int, values: MappingOf[str, Any]) -> str:
             changed[name] = _node(value)
     items = [*script.items]
     items[index] = SegmentEntry((*_comments(item.lines), *_written(changed)), changed)
-    return _checked_text(text, script, items, [*range(index), None, *range(index + 1, len(items))])
+    return _checked_text(script, items, [*range(index), None, *range(index + 1, len(items))])
 
 
 def add_segment(text: str, index: int, values: MappingOf[str, Any]) -> str:
@@ -74,7 +75,7 @@ def add_segment(text: str, index: int, values: MappingOf[str, Any]) -> str:
     given = {name: _node(value) for name, value in _checked(values).items() if value is not None}
     order = list(range(len(script.items)))
     items = [*script.items[:index], SegmentEntry(tuple(_written(given)), given), *script.items[index:]]
-    return _checked_text(text, script, items, [*order[:index], None, *order[index:]])
+    return _checked_text(script, items, [*order[:index], None, *order[index:]])
 
 
 def remove_segment_entry(text: str, index: int) -> str:
@@ -84,7 +85,7 @@ def remove_segment_entry(text: str, index: int) -> str:
     if len(script.items) == 1:
         raise StoryError("the script has one segment, which cannot be removed: change its prompt")
     order = [i for i in range(len(script.items)) if i != index]
-    return _checked_text(text, script, [script.items[i] for i in order], order)
+    return _checked_text(script, [script.items[i] for i in order], order)
 
 
 def move_segment(text: str, index: int, to: int) -> str:
@@ -93,7 +94,7 @@ def move_segment(text: str, index: int, to: int) -> str:
     _item(script, index), _item(script, to)
     order = [i for i in range(len(script.items)) if i != index]
     order.insert(to, index)
-    return _checked_text(text, script, [script.items[i] for i in order], order)
+    return _checked_text(script, [script.items[i] for i in order], order)
 
 
 def entries_as_written(text: str) -> list[dict[str, Any]]:
@@ -110,18 +111,18 @@ def _parsed(text: str) -> StoryScript:
 
 def _taken_apart(text: str) -> ScriptLines:
     text = checked_text(text, NAME)
-    _parsed(text)
+    means = _parsed(text)
     tree = read_tree(text, Reader(NAME))
     nodes = tree["segments"].items
     values = [_values(node) for node in nodes]
     lines = text.split("\n")
     places = _list_places(lines, nodes)
     if places is None:
-        return _as_list(lines, tree, values)
+        return ScriptLines(means, *_as_list(lines, tree, values))
     starts, end = places
     bounds = [*starts, end]
     items = tuple(SegmentEntry(tuple(lines[bounds[i] : bounds[i + 1]]), found) for i, found in enumerate(values))
-    return ScriptLines(tuple(lines[: starts[0]]), items, tuple(lines[end:]))
+    return ScriptLines(means, tuple(lines[: starts[0]]), items, tuple(lines[end:]))
 
 
 def _list_places(lines: list[str], nodes: list[Node]) -> tuple[list[int], int] | None:
@@ -153,12 +154,14 @@ def _list_places(lines: list[str], nodes: list[Node]) -> tuple[list[int], int] |
     return starts, end
 
 
-def _as_list(lines: list[str], tree: MappingOf[str, Node], values: list[dict[str, Node]]) -> ScriptLines:
-    """A script in another form as a list, all its comments at the top."""
+def _as_list(
+    lines: list[str], tree: MappingOf[str, Node], values: list[dict[str, Node]]
+) -> tuple[tuple[str, ...], tuple[SegmentEntry, ...], tuple[str, ...]]:
+    """Head, segments and tail of a script in another form as a list, all its comments at the top."""
     comments = [line.strip() for line in lines if _COMMENT.match(line)]
     head = [f"{name}: {_flow(node)}" for name, node in tree.items() if name != "segments"]
     items = tuple(SegmentEntry(tuple(_written(found)), found) for found in values)
-    return ScriptLines((*comments, *head, "segments:"), items, ())
+    return (*comments, *head, "segments:"), items, ()
 
 
 def _values(node: Node) -> dict[str, Node]:
@@ -237,7 +240,7 @@ def _written(values: MappingOf[str, Node]) -> list[str]:
     return [f"  - {first}", *(f"    {line}" for line in more)]
 
 
-def _checked_text(before: str, script: ScriptLines, items: list[SegmentEntry], order: list[int | None]) -> str:
+def _checked_text(script: ScriptLines, items: list[SegmentEntry], order: list[int | None]) -> str:
     """The text of the changed script, all items indented alike. order: which segment of before stands where; None: one
     that was changed."""
     leads = {found["lead"] for item in script.items for line in item.lines if (found := _DASH.match(line))}
@@ -245,7 +248,7 @@ def _checked_text(before: str, script: ScriptLines, items: list[SegmentEntry], o
     shift = min(map(len, leads), default=2) - 2 if kept else 0
     moved = [item if any(item is one for one in script.items) else _indented(item, shift) for item in items]
     text = replace(script, items=tuple(moved)).text
-    old, new = _parsed(before), _parsed(text)
+    old, new = script.means, _parsed(text)
     for place, index in enumerate(order):
         if index is not None and _content(old.segments[index]) != _content(new.segments[place]):
             raise StoryError(f"segment {index + 1} would become another by this change: change the script's text")

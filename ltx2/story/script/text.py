@@ -400,6 +400,8 @@ def _plain_lines(lines: list[str]) -> list[str]:
     if len(written) > 1 and all(_FENCE.match(lines[number]) for number in (written[0], written[-1])):
         for number in (written[0], written[-1]):
             lines[number] = ""
+    if not any(map(_ODD_BLANK.search, lines)):
+        return lines
     return [_ODD_BLANK.sub(" ", lead := _LEAD.match(line)[0]) + line[len(lead) :] for line in lines]
 
 
