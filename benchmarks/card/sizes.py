@@ -59,7 +59,10 @@ def _video_vae() -> VideoVaeConfig:
 
 def _vocoder() -> VocoderConfig:
     own = tiny_configs.vocoder("2.3")
-    own["vocoder"]["upsample_initial_channel"], own["bwe"]["upsample_initial_channel"] = 1536, 512
+    for generator, channels in (("vocoder", 1536), ("bwe", 512)):
+        own[generator]["upsample_initial_channel"] = channels
+        for few in ("resblock_kernel_sizes", "resblock_dilation_sizes"):
+            del own[generator][few]  # as released where nothing is said
     return vocoder_config(own, {})
 
 

@@ -75,7 +75,7 @@ def transformer(version: str) -> dict:
         return config
     config |= {
         "connector_num_attention_heads": HEADS,
-        "connector_num_layers": 3,
+        "connector_num_layers": 1,
         "audio_connector_num_attention_heads": HEADS,
         "audio_connector_attention_head_dim": AUDIO_HEAD,
         "apply_gated_attention": True,
@@ -225,28 +225,19 @@ def audio_vae() -> dict:
 
 
 def vocoder(version: str) -> dict:
-    """``config["vocoder"]``: 24 kHz for 2.0, 48 kHz through the bandwidth extension since 2.3."""
-    blocks = {
-        "resblock_kernel_sizes": [3, 7, 11],
-        "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-        "stereo": True,
-    }
+    """``config["vocoder"]``: 24 kHz for 2.0, 48 kHz through the bandwidth extension since 2.3. A stage has two blocks
+    in place of three, one in the extension; a block has the released three dilations."""
     if version == "2.0":
         rates = {"upsample_rates": [6, 5, 2, 2, 2], "upsample_kernel_sizes": [16, 15, 8, 4, 4]}
-        return {"resblock": "1", "upsample_initial_channel": 64, **rates, **blocks}
-    shared = {
-        "resblock": "AMP1",
-        "activation": "snakebeta",
-        "use_bias_at_final": False,
-        "use_tanh_at_final": False,
-        **blocks,
-    }
+        return {"resblock": "1", "upsample_initial_channel": 64, **rates, **_blocks([3, 7])}
+    shared = {"resblock": "AMP1", "activation": "snakebeta", "use_bias_at_final": False, "use_tanh_at_final": False}
     return {
         "vocoder": {
             "upsample_initial_channel": 64,
             "upsample_rates": [5, 2, 2, 2, 2, 2],
             "upsample_kernel_sizes": [11, 4, 4, 4, 4, 4],
             **shared,
+            **_blocks([3, 7]),
         },
         "bwe": {
             "upsample_initial_channel": 32,
@@ -260,8 +251,15 @@ def vocoder(version: str) -> dict:
             "win_size": 512,
             "num_mels": 64,
             **shared,
+            **_blocks([3]),
         },
     }
+
+
+def _blocks(kernels: list[int]) -> dict:
+    """The residual blocks of a vocoder's stage, one for each kernel size."""
+    dilations = [[1, 3, 5] for _ in kernels]
+    return {"resblock_kernel_sizes": kernels, "resblock_dilation_sizes": dilations, "stereo": True}
 
 
 def upsampler(*, spatial_scale: float = 2.0, temporal: bool = False, rational: bool = False) -> dict:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import Ops, is_torchs
+from .ops import UNSET_OPS, Ops, is_torchs, unset
 
 
 class _Linear(nn.Linear):
@@ -37,9 +37,12 @@ def _widened(layer) -> tuple[Tensor, Tensor | None]:
 
 
 FULL_PRECISION_OPS = SimpleNamespace(Linear=_Linear, Conv1d=_Conv1d, Conv2d=_Conv2d, ConvTranspose1d=_ConvTranspose1d)
+_UNSET = SimpleNamespace(**{name: unset(kind) for name, kind in vars(FULL_PRECISION_OPS).items()})
 
 
 def full_precision(ops: Ops) -> Ops:
     """The layer set to build a float32 network from. A host's set is kept: its layers follow the type of their
     input."""
+    if ops is UNSET_OPS:
+        return _UNSET
     return FULL_PRECISION_OPS if is_torchs(ops) else ops

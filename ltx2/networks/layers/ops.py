@@ -35,12 +35,13 @@ class _Unset:
         """Leaves the weights as they are."""
 
 
-def _unset(kind: type[nn.Module]) -> type[nn.Module]:
+def unset(kind: type[nn.Module]) -> type[nn.Module]:
+    """The same layer, whose weights are assigned after it was made."""
     return type(kind.__name__, (_Unset, kind), {"__module__": __name__, "__doc__": kind.__doc__})
 
 
 # Torch's own layers for networks that get their weights from a file.
-UNSET_OPS: Ops = cast(Ops, SimpleNamespace(**{name: _unset(getattr(nn, name)) for name in Ops.__annotations__}))
+UNSET_OPS: Ops = cast(Ops, SimpleNamespace(**{name: unset(getattr(nn, name)) for name in Ops.__annotations__}))
 
 
 def is_torchs(ops: Ops) -> bool:
