@@ -11,6 +11,8 @@ from ltx2.errors import RequestError
 from ltx2.film.provenance import read_provenance
 from ltx2.film.saved_film import film_of, with_film
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 SIZE = ("--size", "64x64", "--frames", 17, "--seed", 3)
 QUICK = ("--override", "double.sigmas=[0.9,0]")
 

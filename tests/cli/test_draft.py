@@ -20,6 +20,8 @@ from tests.networks.video_vae.test_tiny_decoder import tensors
 from tests.stages.conftest import checkpoints_of
 from tests.stages.conftest import models as models  # noqa: PLC0414 (a fixture)
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 TWO_STAGES = {"prompt": "a lake", "preset": "ltx2_two_stage", "width": 64, "height": 128, "frames": 9}
 TWO_STAGES["overrides"] = {"denoise": {"num_inference_steps": 2}}
 

@@ -16,6 +16,8 @@ from ltx2.stages import steps
 from ..media.films import grey, make_film, sound_of
 from .test_story_cli import models_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture(scope="module")
 def folder(tiny, tmp_path_factory):

@@ -19,6 +19,8 @@ from ltx2.story.found import go_on as take_up
 from ..media.films import grey, make_film, sound_of
 from .test_story_cli import models_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture
 def go_on(tiny, tmp_path):

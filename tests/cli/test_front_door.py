@@ -15,6 +15,8 @@ from ltx2.media import write_wav
 from ltx2.tiny.write import TinyFile
 from ltx2.values import Waveform
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 MINI = ("--checkpoint", "mini", "--device", "cpu")
 CLIP = ("generate", *MINI, "--prompt", "a red ball", "--size", "32x32", "--frames", "9", "--steps", "1")
 

@@ -20,6 +20,8 @@ from ltx2.stages.given import enhanced
 from ltx2.text.writer import TextSampling
 from ltx2.values import Progress, Waveform
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture
 def photo(tmp_path):

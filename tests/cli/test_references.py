@@ -18,6 +18,8 @@ from ltx2.stages import steps
 from ltx2.stages.request import Request
 from ltx2.values import Waveform
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture(scope="module")
 def folder(tiny, tmp_path_factory):

@@ -17,6 +17,8 @@ from ltx2.errors import Ltx2Error
 from ..media.films import grey, make_film, sound_of
 from .test_story_cli import models_of
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture
 def take(tiny, tmp_path):

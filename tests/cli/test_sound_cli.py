@@ -12,6 +12,8 @@ from ltx2.media import VideoWriter
 
 from ..media.films import grey
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 
 @pytest.fixture
 def sound(tiny, tmp_path, monkeypatch):

@@ -29,6 +29,8 @@ from ltx2.text.writer import TextSampling
 
 from ..parallel.processes import Forked
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 size: 64x64

@@ -151,7 +151,7 @@ class _Stft(nn.Module):
         angle = frequency[:, None] * t % window * (2 * math.pi / window)
         rows = torch.cat([angle.cos(), -angle.sin()]) * torch.hann_window(window, device="cpu")
         self.register_buffer("forward_basis", rows[:, None].to(**factory))  # [window+2, 1, window]
-        self.register_buffer("inverse_basis", torch.zeros_like(self.forward_basis))
+        self.register_buffer("inverse_basis", torch.zeros(rows[:, None].shape, **factory))
 
 
 class CausalMel(nn.Module):
