@@ -147,7 +147,8 @@ def read_lora(path: str | os.PathLike) -> Lora:
             raise CheckpointError(f"{path} has {names} for {name}, expected one kind: the file is damaged")
         if not kinds:
             continue  # an alpha of nothing
-        module = StoredModule(path, name, parts, _alpha(path, name, parts.get(_ALPHA), config, spelled))
+        alpha = _alpha(path, name, parts.get(_ALPHA), config, spelled)
+        module = StoredModule(path, name, parts, alpha, config.others_of(spelled))
         for target, difference in kinds.pop().read(module).items():
             differences[f"{name}{target}"] = difference if target else dora.decomposed(module, difference)
     if not differences:

@@ -23,7 +23,9 @@ COMPONENTS = ("transformer", "connectors", "text_encoder", "unet")
 LIMIT_BYTES = 1_000_000
 PATTERN_LIMIT = 300
 WILDCARDS_LIMIT = 4
-_KEYS = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora")
+_SCALES = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora")
+_OTHERS = ("use_cayley_neumann", "num_cayley_neumann_terms", "coft", "eps", "peft_version")  # of OFT
+_KEYS = _SCALES + _OTHERS
 # Configurations of other kinds than LoRA call it so.
 _OTHER_ALPHA, _OTHER_TYPES = "alpha", ("LOHA", "LOKR")
 # What of a regular expression may stand in a pattern, as it is taken over.
@@ -35,13 +37,15 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """The scales of one component: for all modules, and for those that a pattern is of."""
+    """The scales of one component: for all modules, and for those that a pattern is of. others: what kinds without
+    scales go by, as it was written."""
 
     alpha: float | None = None
     by_root: bool = False
     rank: float | None = None
     alphas: Mapping[str, float] = field(default_factory=dict)
     ranks: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, module: str) -> Alpha:
         """The alpha and rank of a module, by its name in the file without the component."""
@@ -61,13 +65,23 @@ class PeftConfigs:
 
     def alpha_of(self, module: str) -> Alpha:
         """The alpha of a module, by its name in the file, whatever stands in front of it."""
+        own, rest = self._of(module)
+        return Alpha() if own is None else own.of(rest)
+
+    def others_of(self, module: str) -> Mapping[str, Any]:
+        """What kinds without scales go by, of a module by its name in the file."""
+        own, _ = self._of(module)
+        return {} if own is None else own.others
+
+    def _of(self, module: str) -> tuple[PeftConfig | None, str]:
+        """The configuration of a module, and its name without the component."""
         module = module.removeprefix("base_model.model.")
         first, _, rest = module.partition(".")
         own = self.by_component.get(first)
         if own is not None:
-            return own.of(rest)
+            return own, rest
         general = self.by_component.get("") or self.by_component.get("transformer")
-        return Alpha() if general is None or first in COMPONENTS[1:] else general.of(without_prefixes(module))
+        return (None if first in COMPONENTS[1:] else general), without_prefixes(module)
 
 
 def read_peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfigs:
@@ -120,7 +134,8 @@ def _config(values: Mapping[str, Any], notes: list[str]) -> PeftConfig:
     )
     by_root = str(values.get("use_rslora", "")).strip().lower() in ("true", "1")
     alphas, ranks = (_patterns(values.get(key), key, notes) for key in ("alpha_pattern", "rank_pattern"))
-    return PeftConfig(alpha, by_root, rank, alphas, ranks)
+    others = {key: values[key] for key in _OTHERS if key in values}
+    return PeftConfig(alpha, by_root, rank, alphas, ranks, others)
 
 
 def _patterns(given: Any, what: str, notes: list[str]) -> dict[str, float]:

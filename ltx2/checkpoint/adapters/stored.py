@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
@@ -34,12 +35,14 @@ class Alpha:
 
 @dataclass(frozen=True, eq=False)
 class StoredModule:
-    """One module of an adapter file: its tensors by part, and its alpha."""
+    """One module of an adapter file: its tensors by part, its alpha, and what else PEFT's configuration says of its
+    kind."""
 
     path: Path
     name: str
     parts: Mapping[str, LazyTensor | QuantizedTensor]
     alpha: Alpha = Alpha()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def refuse(self, what: str) -> CheckpointError:
         """An error that names the file, what was found and the module."""

@@ -71,6 +71,10 @@ def _stored_weights(
             about = _description(there.get("comfy_quant"), described.get(stem.removesuffix(".")), path)
             if there or about or tensor.stored in FP8_STORED:
                 beside = {part: there[key] for key, part in COMPANIONS.items() if part and key in there}
+                if len(beside) < sum(bool(COMPANIONS[key]) for key in there):
+                    raise CheckpointError(
+                        f"{path} has scales of {name} under two names ({', '.join(there)}): get the file again"
+                    )
                 yield StoredWeight(name, tensor, beside, about), [stem + key for key in there]
         elif last.endswith("bias") and tensor.stored in FP8_STORED:
             scale = tensors.get(f"{name}_scale")

@@ -24,7 +24,6 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("TorchAO", (".weight_qdata",)),
     ("TorchAO", ("._weight_qdata",)),
     ("compressed-tensors", (".weight_packed",)),
-    ("block-wise fp8", (".weight_scale_inv",)),
     ("AQLM", (".codebooks", ".codes")),
     ("QuIP#", (".Qidxs",)),
 )

@@ -1,6 +1,7 @@
 """Every kind of adapter against matrices made by hand: on plain weights, on kept-quantised ones, at any strength."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -137,6 +138,71 @@ def test_turns_are_limited_by_alpha(tmp_path):
     assert torch.allclose(changed(limited, weight, 1.0), changed(same, weight, 1.0), atol=1e-5)
 
 
+def of_peft(folder, parts, **config):
+    """A file as PEFT leaves it, its configuration beside it."""
+    folder.mkdir(exist_ok=True)
+    tensors = {f"base_model.model.{MODULE}.{part}": tensor for part, tensor in parts.items()}
+    if config:
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "OFT", "r": 0} | config))
+    return read_lora(save(folder / "adapter_model.safetensors", tensors))
+
+
+SERIES = {"use_cayley_neumann": True, "peft_version": "0.21.2"}
+TURNS = {  # what the configuration says → the matrix of a skew-symmetric one
+    "exact": ({"use_cayley_neumann": False}, lambda i, q: (i - q) @ torch.linalg.inv(i + q)),
+    "five terms": (SERIES, lambda i, q: i + 2 * q + 2 * q @ q + 2 * q @ q @ q + q @ q @ q @ q),
+    "three terms": (SERIES | {"num_cayley_neumann_terms": 3}, lambda i, q: i + 2 * q + 2 * q @ q + q @ q @ q),
+    "two terms": (SERIES | {"num_cayley_neumann_terms": 2}, lambda i, q: i + 2 * q),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_columns_turned_as_peft_turns_them(tmp_path, turn, shared):
+    config, matrix = TURNS[turn]
+    g = torch.Generator().manual_seed(5)
+    weight, stored = noise(g, 6, 12), 0.3 * noise(g, 1 if shared else 3, 6)  # blocks of 4: 6 numbers above the diagonal
+    matrices = []
+    for numbers in stored.expand(3, 6):
+        upper = torch.zeros(4, 4)
+        upper[0, 1:], upper[1, 2:], upper[2, 3:] = numbers[:3], numbers[3:5], numbers[5:]
+        matrices.append(matrix(torch.eye(4), upper - upper.T))
+    turned = weight @ torch.block_diag(*matrices).T
+    lora = of_peft(tmp_path, {"oft_R.weight": stored}, **config)
+    for strength in (1.0, 0.4):
+        assert torch.allclose(changed(lora, weight, strength), weight + strength * (turned - weight), atol=1e-5)
+
+
+def test_turns_of_peft_are_limited_where_the_configuration_says_so(tmp_path):
+    weight, numbers = noise(torch.Generator().manual_seed(6), 5, 8), torch.full((2, 6), 0.5)
+    found = of_peft(tmp_path / "a", {"oft_R.weight": numbers}, use_cayley_neumann=False, coft=True, eps=0.3)
+    norm = (2 * 6 * 0.25) ** 0.5
+    same = of_peft(tmp_path / "b", {"oft_R.weight": numbers * 0.3 / 2**0.5 / norm}, use_cayley_neumann=False)
+    assert torch.allclose(changed(found, weight, 1.0), changed(same, weight, 1.0), atol=1e-6)
+
+
+def test_butterflies(tmp_path):
+    """Bᵢ by the permutation that the paper has: half blocks with even numbers first, in groups that double."""
+    g = torch.Generator().manual_seed(7)
+    weight, blocks, lengths = noise(g, 6, 16), 0.5 * noise(g, 3, 4, 4, 4), 1 + 0.1 * noise(g, 6, 1)
+    orders = [list(range(16)), [], []]
+    for level in (1, 2):
+        for group in range(0, 8, 2 << level):  # in half blocks of two columns
+            halves = [*range(group, group + (2 << level), 2), *range(group + 1, group + (2 << level), 2)]
+            orders[level] += [2 * half + column for half in halves for column in (0, 1)]
+    whole, identity = torch.eye(16), torch.eye(4)
+    for order, stored in zip(orders, blocks):
+        skews = [(block - block.T) / 2 for block in stored]
+        turn = torch.block_diag(*((identity - q) @ torch.linalg.inv(identity + q) for q in skews))
+        whole = turn[order][:, order] @ whole
+    turned = weight @ whole.T * lengths
+    assert torch.allclose((weight @ whole.T).norm(dim=1), weight.norm(dim=1), atol=1e-4)
+    lora = of_peft(tmp_path, {"boft_R": blocks, "boft_s": lengths})
+    assert list(lora.kinds) == ["BOFT"]
+    for strength in (1.0, -0.5):
+        assert torch.allclose(changed(lora, weight, strength), weight + strength * (turned - weight), atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [*MADE, "oft", "dora"])
 def test_kept_quantised_weights_change_as_plain_ones_do(tmp_path, make):
@@ -195,7 +261,12 @@ WRONG = {
     "Tucker": ({"lora_mid.weight": torch.ones(2, 2, 1, 1), "lora_up.weight": torch.ones(8, 2),
                 "lora_down.weight": torch.ones(2, 8)}, "lora_mid"),
     "IA3": ({"ia3_l": torch.ones(8)}, "IA³"),
-    "PEFT's OFT": ({"oft_R.weight": torch.ones(2, 6)}, "OFT as PEFT stores it, expected one of"),
+    "PEFT's OFT": ({"oft_R.weight": torch.ones(2, 6)}, "put its adapter_config.json beside it"),
+    "PEFT's OFT of no block": ({"oft_R.weight": torch.ones(2, 5)}, "upper triangles of square blocks"),
+    "PEFT's first OFT": ({"oft_r": torch.ones(2, 4, 4)}, "OFT as PEFT stored it before 0.14"),
+    "an embedding's OFT": ({"oft_embedding_R.weight": torch.ones(2, 6)}, "OFT of an embedding"),
+    "BOFT of odd blocks": ({"boft_R": torch.ones(2, 2, 3, 3)}, "no order of columns"),
+    "BOFT of another size": ({"boft_R": torch.zeros(1, 3, 4, 4), "boft_s": torch.ones(8, 1)}, "the model has 8 × 8"),
     "replaced weights": ({"set_weight": torch.ones(8, 8)}, "set_weight"),
 }  # fmt: skip
 

@@ -72,6 +72,41 @@ def test_scaled_fp8_in_every_spelling(tmp_path, fp8, beside, metadata):
     assert found[f"{PREFIX}to_q.weight"].load(dtype=torch.float32).equal(fp8.float() * 0.25)
 
 
+@pytest.mark.parametrize("rows, columns", [(8, 16), (16, 16), (48, 40)])
+@pytest.mark.parametrize("device_dtype", [torch.float32, torch.bfloat16])
+def test_fp8_with_scales_of_columns_groups_and_blocks(tmp_path, rows, columns, device_dtype):
+    """Each number times the scale that stands over it, whatever shape the scales have; square weights too."""
+    random = generator(3)
+    weight = torch.randn(rows, columns, generator=random).to(E4M3)
+    of_rows, of_columns = torch.rand(rows, 1, generator=random), torch.rand(1, columns, generator=random)
+    groups = torch.rand(rows, columns // 8, generator=random)
+    blocks = torch.rand(-(-rows // 32), -(-columns // 32), generator=random)  # the last ones are cut off
+    over = blocks.repeat_interleave(32, 0).repeat_interleave(32, 1)[:rows, :columns]
+    cases = [
+        ("weight_scale", of_rows, of_rows), ("scale_weight", of_rows.flatten(), of_rows),
+        ("weight_scale", of_columns, of_columns), ("scale_weight", groups[..., None], groups.repeat_interleave(8, 1)),
+        ("weight_scale", groups.bfloat16(), groups.bfloat16().float().repeat_interleave(8, 1)),
+    ]  # fmt: skip
+    if blocks.numel() > 1:
+        cases += [("weight_scale_inv", blocks, over), ("weight_scale", blocks, over)]
+    for key, scale, expected in cases:
+        found = opened(tmp_path, {"x.weight": weight, f"x.{key}": scale})["x.weight"]
+        assert found.load(dtype=device_dtype).equal((weight.float() * expected).to(device_dtype)), (key, scale.shape)
+        layer = QuantizedLinear(found.pack(), None)
+        assert layer.dense("cpu", device_dtype).equal(found.load(dtype=device_dtype))
+
+
+def test_a_block_that_is_described_counts(tmp_path):
+    weight, scale = torch.randn(24, 24, generator=generator()).to(E4M3), torch.rand(2, 2, generator=generator())
+    tensors = {"x.weight": weight, "x.weight_scale": scale}
+    over = scale.repeat_interleave(12, 0).repeat_interleave(12, 1)
+    described = {"x.comfy_quant": about(format="float8_e4m3fn_blockwise", group_size=12)}
+    assert opened(tmp_path, tensors | described)["x.weight"].load(dtype=torch.float32).equal(weight.float() * over)
+    described = {"x.comfy_quant": about(format="float8_e4m3fn_blockwise", group_size=8)}
+    with pytest.raises(CheckpointError, match=r"scales \[2, 2\] beside \[24, 24\]"):
+        opened(tmp_path, tensors | described)
+
+
 def test_scaled_bias_and_input(tmp_path, fp8):
     tensors = {"x.weight": fp8, "x.bias": torch.full((8,), 2.0).to(E4M3), "x.bias_scale": torch.tensor(0.5)}
     tensors["x.pre_quant_scale"] = torch.arange(16.0)
@@ -171,6 +206,18 @@ def test_nvfp4(tmp_path):
         ({"weight": torch.zeros(4, 8, dtype=torch.uint8), "comfy_quant": about(format="nvfp4")}, "weight_scale"),
         ({"weight": torch.zeros(4, 7, dtype=torch.uint8), "comfy_quant": about(format="nvfp4")}, "nvfp4 of shape"),
         ({"weight": torch.zeros(4, 8).to(E4M3), "weight_scale": torch.ones(3)}, "scales [3]"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "weight_scale": torch.ones(8)}, "scales [8] beside [4, 8]"),
+        ({"weight": torch.zeros(8, 24).to(E4M3), "weight_scale": torch.ones(3, 5)}, "scales [3, 5]"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "weight_scale": torch.ones(4, dtype=torch.int32)}, "scales of I32"),
+        ({"weight": torch.zeros(4, 8).to(E4M3), "weight_scale_inv": torch.ones(1)}, "may be what it is divided by"),
+        (
+            {"weight": torch.zeros(4, 8).to(E4M3), "weight_scale": torch.ones(1), "scale_weight": torch.ones(1)},
+            "scales of x.weight under two names",
+        ),
+        (
+            {"weight": torch.zeros(4, 4, dtype=torch.int8), "weight_scale": torch.ones(1, 4)},
+            "int8 scales [1, 4]",
+        ),
         ({"weight": torch.zeros(4, 8).to(E4M3), "pre_quant_scale": torch.ones(3)}, "pre_quant_scale"),
         ({"weight": torch.zeros(4, 8).to(E4M3), "comfy_quant": torch.zeros(5000, dtype=torch.uint8)}, "5000 bytes"),
         (

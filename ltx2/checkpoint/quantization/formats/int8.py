@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..block_scales import scale_steps
 from ..convrot import rotate_rows, rotated_group, rotation
 from ..packed import Parts, QuantizedTensor, fill_rows, of_rows, row_scale, scale_into
 from ..stored import StoredFormat, StoredWeight
@@ -46,8 +47,9 @@ def _read(weight: StoredWeight, kind: str) -> QuantizedTensor:
         raise weight.refuse(
             f"int8 of shape {list(shape)} and {'no ' if scales is None else ''}scale", "a matrix and its scale"
         )
-    if scales not in (1, weight.rows):
-        raise weight.refuse(f"scales {list(weight.beside['scale'].shape)}", f"1 or {weight.rows}")
+    steps = scale_steps(weight)
+    if steps is not None and (steps[0] != 1 or scales != weight.rows):
+        raise weight.refuse(f"int8 scales {list(weight.beside['scale'].shape)}", f"1 or {weight.rows}")
     group = rotated_group(weight, shape[1]) if weight.option("convrot") else None
     return weight.packed(Int8(group), shape, "scale")
 
