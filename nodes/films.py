@@ -28,6 +28,7 @@ from .decode import images_of
 from .denoise import BY_NAME, PRESET_TOOLTIP, preset_names, seed_input, with_preset
 from .drift import drift_input
 from .generate import STAGES, frames_of
+from .given_film import film_file
 from .shown import video_of
 from .sockets import (
     PresetValue,
@@ -125,7 +126,7 @@ class ExtendVideo(host.io.ComfyNode):
         **single,
     ):
         models = everything(gathered(models, **single))
-        source = _file_of(video, cls.hidden)
+        source = film_file(video, cls.hidden)
         request = _request(prompt, negative_prompt, preset, seed, seconds)
         if direction == BACKWARD:
             if drift is not None:
@@ -145,7 +146,7 @@ class ExtendVideo(host.io.ComfyNode):
             target,
             Writing(note=lines.append, metadata=host.workflow_values(cls.hidden)),
         )
-        lines = [host.without_folders(line) for line in lines]
+        lines = _told(lines)
         carried = state_after(made, segment, images)
         sound = None if segment.sound is None else new_sound(made.timing, segment.sound)
         return host.io.NodeOutput(
@@ -156,6 +157,10 @@ class ExtendVideo(host.io.ComfyNode):
             "\n".join(lines),
             ui={"states": [card(carried)], "text": lines},
         )
+
+
+def _told(lines: list[str]) -> list[str]:
+    return [host.without_folders(line) for line in lines]
 
 
 def _frames_inputs() -> list:
@@ -187,7 +192,7 @@ def _in_front(models, made, hidden):
     lines = [str(made), f"{segment.geometry}, seed {segment.seed}", *made.notes]
     target = host.save_target("continuum/extended", kind="temp").path(".mp4")
     write_longer(made, [images], segment.sound, target, note=lines.append, metadata=host.workflow_values(hidden))
-    lines = [host.without_folders(line) for line in lines]
+    lines = _told(lines)
     carried, sound = state_at_end(models, made), segment.sound
     if sound is not None:
         sound = Waveform(sound.samples[:, : samples_of_seconds(made.seconds, sound.sample_rate)], sound.sample_rate)
@@ -282,7 +287,7 @@ class Retake(host.io.ComfyNode):
         models = everything(gathered(models, **single))
         _check_given(video, images, audio)
         film = (
-            FilmFile(_file_of(video, cls.hidden), mask)
+            FilmFile(film_file(video, cls.hidden), mask)
             if images is None
             else FilmInMemory(images, parse_fps(fps), waveform_of(audio), mask)
         )
@@ -311,6 +316,7 @@ class Retake(host.io.ComfyNode):
             metadata=host.workflow_values(cls.hidden),
             note=lines.append,
         )
+        lines = _told(lines)
         video = host.InputImpl.VideoFromFile(str(target))
         return host.io.NodeOutput(video, "\n".join(lines), None, None, ui={"text": lines})
 
@@ -353,10 +359,10 @@ class Dub(host.io.ComfyNode):
         **single,
     ):
         models = everything(gathered(models, **single))
-        made = dubbing(models, _request(prompt, negative_prompt, preset, seed), _file_of(video, cls.hidden))
+        made = dubbing(models, _request(prompt, negative_prompt, preset, seed), film_file(video, cls.hidden))
         report = reporting.reporter(*STAGES, names=models.names)
         segment = generate(models, made.job, progress=report)
-        lines = [f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes]
+        lines = _told([f"{segment.geometry}, seed {segment.seed}", *made.notes, *segment.notes])
         target = host.save_target("continuum/dubbed", kind="temp").path(".mp4")
         film = FinishedSegment(made.timing, frames_of(segment, report), segment.sound)
         write_film(target, [film], file_format([segment.sound]), crf=10, metadata=host.workflow_values(cls.hidden))
@@ -384,13 +390,6 @@ def _request(prompt: str, negative_prompt: str, preset: str, seed: int, seconds:
         seed=seed,
     )
     return with_preset(request, PresetValue(None if preset == BY_NAME else preset))
-
-
-def _file_of(video, hidden):
-    """A VIDEO as a file."""
-    path = host.save_target("continuum/found", kind="temp").path(".mp4")
-    host.save_video(video, path, hidden)
-    return path
 
 
 NODES = [ExtendVideo, Retake, Dub]

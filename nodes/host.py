@@ -214,14 +214,18 @@ def tell(notes) -> dict:
     return {"text": list(notes)}
 
 
+GIVEN = "continuum/given"  # below the temp folder: copies of films that were given, each in a folder of its own
+
+
 def without_folders(text: str) -> str:
-    """A message with the host's own folders left out of its file names: workflows and screenshots are shared."""
+    """A message with the host's own folders left out of its file names: workflows and screenshots are shared,
+    and nobody knows of copies."""
     listed = [folder for paths, _ in folder_paths.folder_names_and_paths.values() for folder in paths]
     own = [*(base() for base in _BASES.values()), folder_paths.base_path]
     for folder in sorted({os.path.abspath(one) for one in (*listed, *own)}, key=len, reverse=True):
         for separator in {os.sep, "/"}:
             text = text.replace(folder + separator, "")
-    return text
+    return re.sub(rf"{GIVEN}_\d+_[/\\]", "", text)
 
 
 # --- progress ----------------------------------------------------------------------------------------------------
@@ -332,9 +336,9 @@ def user_file(value: str, *, folder: bool = False) -> Path:
         raise RequestError(f"no file chosen: pick one from ComfyUI's {base_name} folder")
     path = below(_BASES[base_name](), name)
     if path is None or not (os.path.isdir(path) if folder else os.path.exists(path)):
+        other = ", or add [output] behind the name of one that a node saved" if base_name == "input" else ""
         raise RequestError(
-            f"{name[:80]!r} is not in ComfyUI's {base_name} folder or leaves ComfyUI's {base_name} folder: name a file "
-            "inside it, upload it, or add [output] if a node saved it"
+            f"there is no {name[:80]!r} in ComfyUI's {base_name} folder: choose a file that is, upload it{other}"
         )
     return Path(os.path.realpath(path))
 

@@ -15,6 +15,7 @@ from ..ltx2 import errors
 from ..ltx2.atomic_files import reason
 from ..ltx2.errors import Ltx2Error, Ltx2Warning, MediaError
 from ..ltx2.film import FinishedSegment, SegmentTiming, file_format, new_sound, write_film
+from ..ltx2.film.audio_format import AudioFormat, in_format
 from ..ltx2.values import Waveform
 from . import host
 from .sockets import SegmentValue, audio_value
@@ -76,7 +77,14 @@ def new_video(images: torch.Tensor, sound: Waveform | None, timing: SegmentTimin
 
 
 def video_of(images: torch.Tensor, audio: dict | None, fps: Fraction):
-    """Frames [N, H, W, 3] and the host's AUDIO as its VIDEO."""
+    """Frames [N, H, W, 3] and the host's AUDIO as its VIDEO, whose saving node takes the sound as it is: with a rate and
+    channels that an MP4 has, which is told."""
+    sound = None if audio is None else Waveform(audio["waveform"][0], audio["sample_rate"])
+    wanted = file_format([sound])
+    if sound is not None and wanted is not None and wanted != AudioFormat.of(sound):
+        note = f"the sound has {AudioFormat.of(sound)}, video has it with {wanted}, as MP4 needs it"
+        warnings.warn(note, Ltx2Warning, stacklevel=2)
+        audio = audio_value(in_format(sound, wanted, "", lambda text: None))
     components = host.Types.VideoComponents(images=images, audio=audio, frame_rate=fps)
     return host.InputImpl.VideoFromComponents(components)
 
@@ -84,12 +92,12 @@ def video_of(images: torch.Tensor, audio: dict | None, fps: Fraction):
 def playable(images: torch.Tensor, sound: Waveform | None, timing: SegmentTiming) -> dict:
     """A segment as the page plays it: a film with sound in the host's temp folder, and what names it in a result.
 
-    A full disk costs the preview alone, which is told.
+    A full disk costs the preview alone, which is told; that its sound is in an MP4's format is not.
     """
     target = host.save_target("continuum/segment", kind="temp")
     whole = FinishedSegment(replace(timing, video_overlap=0, end_offset=0), list(images.split(PIECE)), sound)
     try:
-        write_film(target.path(".mp4"), [whole], file_format([sound]), crf=PREVIEW_CRF)
+        write_film(target.path(".mp4"), [whole], file_format([sound]), crf=PREVIEW_CRF, note=lambda text: None)
     except (MediaError, OSError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         warnings.warn(f"the segment cannot be shown: {why}", Ltx2Warning, stacklevel=2)

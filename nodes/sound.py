@@ -15,6 +15,7 @@ from . import host, reporting, sockets
 from .bundle import bundle_input, everything, gathered, pipeline_inputs
 from .continuation import card
 from .denoise import BY_NAME, seed_input
+from .given_film import film_file
 from .sockets import State, audio_value
 from .text import asked_negative
 
@@ -120,6 +121,7 @@ class GenerateSound(host.io.ComfyNode):
             target = host.save_target("continuum/sound", kind="temp")
             lines += write_with_sound(source, target.path(".mp4"), [sound], metadata=host.workflow_values(cls.hidden))
             heard = host.InputImpl.VideoFromFile(str(target.path(".mp4")))
+        lines = [host.without_folders(line) for line in lines]
         return host.io.NodeOutput(
             audio_value(sound), heard, carried, "\n".join(lines), ui={"states": [card(carried)], "text": lines}
         )
@@ -140,8 +142,7 @@ def _made(models, job) -> tuple[Waveform, sockets.SegmentTiming, object]:
 
 def _file_of(video, hidden):
     """A VIDEO as a file whose picture can be copied. Raises MediaError for one that cannot be."""
-    path = host.save_target("continuum/heard", kind="temp").path(".mp4")
-    host.save_video(video, path, hidden)
+    path = film_file(video, hidden)
     check_picture_can_stay(path)
     return path
 

@@ -7,6 +7,7 @@ inline. Each carries texts (``prompt``, ``workflow``) where ComfyUI looks for th
 and every form gives back the same state bit for bit.
 """
 
+import os
 import struct
 import warnings
 from collections.abc import Mapping
@@ -41,13 +42,23 @@ FORMS = ("folder", "safetensors", "card", "json")
 _FORM_OF_SUFFIX = {".png": "card", ".safetensors": "safetensors", ".json": "json"}
 # ComfyUI takes uploads up to this size unless it is told otherwise.
 _UPLOAD_BYTES = 100 * 2**20
+# Where a signature stands, and what has it.
 _OTHER_FILES = {
-    b"PK\3\4": "a zip archive or a PyTorch checkpoint",
-    b"GGUF": "a GGUF model",
-    b"\x80": "a Python pickle",
-    b"\xff\xd8": "a JPEG, which cannot carry a state",
-    b"RIFF": "a WebP, AVI or WAV file",
+    (0, b"PK\3\4"): "a zip archive or a PyTorch checkpoint",
+    (0, b"GGUF"): "a GGUF model",
+    (0, b"\x80"): "a Python pickle",
+    (0, b"\xff\xd8"): "a JPEG, which cannot carry a state",
+    (8, b"WEBP"): "a WebP picture, which cannot carry a state",
+    (8, b"WAVE"): "a sound",
+    (0, b"ID3"): "a sound",
+    (0, b"fLaC"): "a sound",
+    (0, b"OggS"): "a sound",
+    (0, b"GIF8"): "a GIF, which cannot carry a state",
 }
+_FILMS = ((4, b"ftyp"), (4, b"moov"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "))
+_HEAD_BYTES = 16  # of a file, by which all of these are known
+_EXPECTED = "expected a state as .png, .safetensors, .json or folder"
+_CHOOSE = "choose the file that was saved as one"
 
 
 @dataclass(frozen=True)
@@ -191,6 +202,7 @@ def load_attachment(
         if folder_exists(path):
             form, parts = "folder", read_state_folder(path, strict, limits)
         else:
+            _refuse_other_file(path)
             form, parts = _read_parts(read_bytes(path, str(path), limits.blob_bytes), str(path), strict, limits)
     except OSError as error:
         raise ContinuationError(f"{path} cannot be read: {reason(error)}") from error
@@ -223,11 +235,8 @@ def _read_parts(data: bytes, name: str, strict: bool, limits: StateLimits) -> tu
         state, texts = read_card(data, name, limits)
         found = read_tensor_file(state, name, limits)
         return "card", ReadParts(found.envelope, found.external, texts)
-    # the length that a safetensors file begins with may be of any bytes, those of another file's signature too
-    if not _looks_like_safetensors(data):
-        for start, what in _OTHER_FILES.items():
-            if data.startswith(start):
-                raise ContinuationError(f"{name} is {what}, expected a state as .png, .safetensors, .json or folder")
+    if not _looks_like_safetensors(data, len(data)):
+        _refuse_others(data, name)
         if data[:4] == PNG_SIGNATURE[:4]:
             raise ContinuationError(
                 f"{name} is a PNG whose line ends were changed on its way, as of a text: send the file as it is"
@@ -237,7 +246,10 @@ def _read_parts(data: bytes, name: str, strict: bool, limits: StateLimits) -> tu
             document = read_document(data, name, strict=strict, limits=limits)
             return "json", ReadParts(envelope_of(document, name), None, own_texts(document, limits))
         if name.lower().endswith(".json"):
-            raise ContinuationError(f"{name} is no JSON of a state, expected an object that begins with {{")
+            raise ContinuationError(f"{name} is no JSON of a state, expected an object that begins with {{: {_CHOOSE}")
+        if data[8:9] != b"{":
+            begins = f"it begins with {data[:8].hex()}" if data else "it is empty"
+            raise ContinuationError(f"{name} is no state, {begins}, {_EXPECTED}: {_CHOOSE}")
     return "safetensors", read_tensor_file(data, name, limits)
 
 
@@ -253,5 +265,27 @@ def _as_utf8(data: bytes) -> bytes:
     return data
 
 
-def _looks_like_safetensors(data: bytes) -> bool:
-    return data[8:9] == b"{" and struct.unpack_from("<Q", data)[0] <= len(data) - 8
+def _looks_like_safetensors(data: bytes, size: int) -> bool:
+    """By its first nine bytes: the length that it begins with may be of any bytes, those of another file's signature
+    too."""
+    return data[8:9] == b"{" and struct.unpack_from("<Q", data)[0] <= size - 8
+
+
+def _refuse_others(data: bytes, name: str) -> None:
+    """Raises ContinuationError for the beginning of a file of another kind."""
+    if any(data.startswith(signature, at) for at, signature in _FILMS):
+        raise ContinuationError(
+            f"{name} is a film, {_EXPECTED}: go on from a film with Extend Video, or with ltx2 continue"
+        )
+    for (at, signature), what in _OTHER_FILES.items():
+        if data.startswith(signature, at):
+            raise ContinuationError(f"{name} is {what}, {_EXPECTED}: {_CHOOSE}")
+
+
+def _refuse_other_file(path: Path) -> None:
+    """The same for a file, of which little is read: films are long."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if not _looks_like_safetensors(head, os.fstat(file.fileno()).st_size):
+                _refuse_others(head, str(path))

@@ -21,6 +21,7 @@ AUDIO_MIME = "application/x-fastvideo-tensor+safetensors"
 AUDIO_TENSOR = "t"
 
 LARGEST_INT = 2**31 - 1
+AGAIN = "copy or send the file again"  # what to do about a damaged one
 LONGEST_SECONDS = 1e6
 # The plain fields in the order they are written: default and largest value.
 SCALARS: dict[str, tuple[int | float, int | float]] = {

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..atomic_files import reason
 from ..errors import ContinuationError
+from .format import AGAIN
 from .limits import DEFAULT_LIMITS, StateLimits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -87,12 +88,12 @@ def png_chunks(data: Any, path: str) -> Iterator[tuple[bytes, int, int]]:
     at, kind = len(PNG_SIGNATURE), b""
     for _ in range(_MAX_CHUNKS):
         if at + 12 > len(data):
-            raise ContinuationError(f"{path} is a truncated PNG: it has no end chunk")
+            raise ContinuationError(f"{path} is a truncated PNG, it has no end chunk: {AGAIN}")
         (length,) = struct.unpack_from(">I", data, at)
         kind = bytes(data[at + 4 : at + 8])
         if length > len(data) - at - 12:
             raise ContinuationError(
-                f"{path} is a truncated PNG: a chunk of {length} bytes starts at byte {at} of {len(data)}"
+                f"{path} is a truncated PNG, a chunk of {length} bytes starts at byte {at} of {len(data)}: {AGAIN}"
             )
         yield kind, at + 8, at + 8 + length
         if kind == b"IEND":
@@ -117,7 +118,7 @@ def _checked_png(data: bytes | memoryview, path: str, limits: StateLimits) -> _P
     for position, (kind, start, end) in enumerate(png_chunks(data, path)):
         if position == 0:
             if kind != b"IHDR" or end - start != 13:
-                raise ContinuationError(f"{path} is a damaged PNG: it does not start with its header")
+                raise ContinuationError(f"{path} is a damaged PNG, it does not start with its header: {AGAIN}")
             width, height, bits, colour = struct.unpack_from(">IIBB", data, start)
             check_frame_size(width, height, path, limits)
             if bits > 8 or colour not in _COLOUR_TYPES:
@@ -137,7 +138,7 @@ def _checked_png(data: bytes | memoryview, path: str, limits: StateLimits) -> _P
     # told before any pixel has a place in memory
     if packed * _MAX_DEFLATE < height * ((width * bits * _CHANNELS[colour] + 7) // 8):
         raise ContinuationError(
-            f"{path} is a damaged PNG: {packed} bytes of image data cannot hold {width}x{height} px"
+            f"{path} is a damaged PNG, {packed} bytes of image data cannot hold {width}x{height} px: {AGAIN}"
         )
     note = "" if colour == 2 else f"a {_COLOUR_TYPES[colour]} PNG, converted to RGB"
     # texts and colour profiles may be small and unpack to much
@@ -177,7 +178,7 @@ def decode_frame(
     except ContinuationError:
         raise
     except _BROKEN as error:
-        raise ContinuationError(f"{path} is a damaged {kind}: {reason(error)}") from error
+        raise ContinuationError(f"{path} is a damaged {kind} ({reason(error)}): {AGAIN}") from error
     frame.flags.writeable = False
     return frame, note
 

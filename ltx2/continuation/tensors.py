@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from ..errors import ContinuationError, is_out_of_memory
+from .format import AGAIN
 from .strict_json import check_values, shown
 
 HEADER_BYTES = 2**25  # enough for the workflow texts of an attachment; the format itself allows 100 MB
@@ -62,27 +63,32 @@ def read_tensors(data: Any, path: str) -> dict[str, torch.Tensor]:
         if name != METADATA and (not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES.values()):
             found = entry.get("dtype") if isinstance(entry, dict) else entry
             raise ContinuationError(
-                f"{path} is a damaged safetensors file: tensor {shown(name)} has the type {shown(found)}"
+                f"{path} is a damaged safetensors file, tensor {shown(name)} has the type {shown(found)}: {AGAIN}"
             )
     try:
         return safetensors.torch.load(bytes(data))
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
         if is_out_of_memory(error):
             raise
-        raise ContinuationError(f"{path} is a damaged safetensors file: {error}") from error
+        raise ContinuationError(f"{path} is a damaged safetensors file ({error}): {AGAIN}") from error
 
 
 def _header(data, path: str) -> dict:
     if len(data) < 10:
-        raise ContinuationError(f"{path} is not a safetensors file: {len(data)} bytes, expected at least 10")
+        raise ContinuationError(
+            f"{path} is not a safetensors file, it has {len(data)} bytes, expected at least 10: {AGAIN}"
+        )
     (length,) = struct.unpack_from("<Q", data)
     if length > min(HEADER_BYTES, len(data) - 8):
         raise ContinuationError(
-            f"{path} is not a safetensors file: it states a header of {length} bytes in a file of {len(data)}"
+            f"{path} is cut off or not a safetensors file, it states a header of {length} bytes in a file of "
+            f"{len(data)}: {AGAIN}"
         )
     text = bytes(data[8 : 8 + length])
     if not text.startswith(b"{"):
-        raise ContinuationError(f"{path} is not a safetensors file: its header starts with {text[:8]!r}, expected '{{'")
+        raise ContinuationError(
+            f"{path} is not a safetensors file, its header starts with {text[:8]!r}, expected '{{': {AGAIN}"
+        )
     try:
         written = text.decode("utf-8")
         check_values(written, f"the header of {path}")
@@ -90,9 +96,9 @@ def _header(data, path: str) -> dict:
     except ContinuationError:
         raise
     except (ValueError, RecursionError) as error:
-        raise ContinuationError(f"{path} has a damaged safetensors header: {error}") from error
+        raise ContinuationError(f"{path} has a damaged safetensors header ({error}): {AGAIN}") from error
     if not isinstance(header, dict):
-        raise ContinuationError(f"{path} has a damaged safetensors header: a JSON {type(header).__name__}")
+        raise ContinuationError(f"{path} has a damaged safetensors header, a JSON {type(header).__name__}: {AGAIN}")
     metadata = header.get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ContinuationError(f"{path} has safetensors metadata that is not text, expected text under every key")

@@ -1,5 +1,7 @@
 """Extend Video and Retake Video: files, and frames with a sound, that keep what they were, with something new."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from ltx2.values import Waveform
 
 from ..media.films import grey
 from ..media.test_new_sound import packets_of
+from . import samples
 from .test_inputs_kept import HOLD, filming
 
 
@@ -117,6 +120,39 @@ def test_what_is_no_film_or_no_part_of_it_is_refused(run, made, folders, given, 
     with pytest.raises(Exception, match=words) as refused:
         run("Retake", **filming(made, asked.pop("video"), **asked))
     assert type(refused.value).__name__ in ("RequestError", "MediaError")
+
+
+def test_messages_name_the_film_that_was_given(run, made, folders):
+    from comfy_api.latest import InputImpl
+
+    video, path = video_in(folders, 5)
+    with VideoWriter(folders / "quiet.mp4", fps=24) as writer:
+        writer.write_frames(grey(9, 64, 64))
+    quiet = InputImpl.VideoFromFile(str(folders / "quiet.mp4"))
+    short = {"seconds": 1, "context": 9}
+    for node, film, asked, words in (
+        ("ExtendVideo", video, short, "film.mp4 has 5 frames, going on from it needs 9: use a longer film"),
+        ("ExtendVideo", video, {**short, "direction": "backward"}, "film.mp4 has 5 frames, leading to it needs 8"),
+        (
+            "Retake",
+            video,
+            {"start": 0.0, "end": 9.0, "what": "picture"},
+            "0 to 9 s are to be made anew, film.mp4 lasts",
+        ),
+        ("Dub", quiet, {}, "quiet.mp4 has no sound: dubbing takes the voice from it"),
+    ):
+        with pytest.raises(ValueError) as refused:
+            run(node, **filming(made, film, **asked))
+        assert str(refused.value).startswith(words), node
+
+
+def test_sound_that_no_mp4_holds_is_converted_for_the_video_alone_and_told(pack):
+    sound = samples.sound(1, 22000)
+    with pytest.warns(pack.ltx2.errors.Ltx2Warning, match="2 channels at 22000 Hz, video has it with 2 .* 22050 Hz"):
+        video = pack.nodes.shown.video_of(samples.frames(24), sound, Fraction(24))
+    assert video.get_components().audio["sample_rate"] == 22050 and sound["sample_rate"] == 22000
+    usual = samples.sound(1)
+    assert pack.nodes.shown.video_of(samples.frames(24), usual, Fraction(24)).get_components().audio is usual
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_a_look_that_is_held_reaches_every_node_that_makes_segments(generated, r
         generated(drift=drift)
     assert found.value.args[0].drift is drift
     monkeypatch.setattr(pack.nodes.films, "go_on", seen)
-    monkeypatch.setattr(pack.nodes.films, "_file_of", lambda video, hidden: video)
+    monkeypatch.setattr(pack.nodes.films, "film_file", lambda video, hidden: video)
     parts = {name: part for name, part in generated.parts.items() if name != "upsampler"}
     asked = {"prompt": "a", "negative_prompt": "none", "preset": "ltx2_fast", "seed": 1, "seconds": 1.0, "context": 0}
     with pytest.raises(Seen) as found:

@@ -202,9 +202,9 @@ def test_a_story_is_resumed_and_changed_segments_alone_are_made_anew(host, befor
 
 REFUSED = {
     "checkpoint": ("LoadCheckpoint", {"checkpoint": "nothing.safetensors"}, "nothing.safetensors"),
-    "outside": ("LoadState", {"file": "../../../../etc/passwd"}, "leaves ComfyUI's input folder"),
-    "absolute": ("LoadState", {"file": "/etc/passwd [output]"}, "leaves ComfyUI's output folder"),
-    "missing": ("LoadState", {"file": "no_such_state.png [output]"}, "is not in ComfyUI's output folder"),
+    "outside": ("LoadState", {"file": "../../../../etc/passwd"}, "in ComfyUI's input folder: choose"),
+    "absolute": ("LoadState", {"file": "/etc/passwd [output]"}, "in ComfyUI's output folder: choose"),
+    "missing": ("LoadState", {"file": "no_such_state.png [output]"}, "in ComfyUI's output folder: choose"),
     "width": ("Generate", {"width": -7}, "smaller than min"),
 }
 

@@ -83,5 +83,5 @@ def test_what_lies_outside_and_what_is_not_there_sound_the_same(pack, folders, n
     with pytest.raises(pack.ltx2.errors.RequestError) as caught:
         pack.nodes.host.user_file(name)
     words = str(caught.value)
-    assert "is not in ComfyUI's input folder or leaves" in words and len(words) <= 300
+    assert "in ComfyUI's input folder: choose a file that is" in words and len(words) <= 300
     assert str(folders) not in words and "elsewhere" not in words

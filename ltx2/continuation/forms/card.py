@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...errors import ContinuationError
+from ..format import AGAIN
 from ..frame_files import PNG_SIGNATURE, png_chunk, png_chunks
 from ..limits import DEFAULT_LIMITS, StateLimits
 
@@ -66,11 +67,11 @@ def read_card(data: bytes, path: str, limits: StateLimits = DEFAULT_LIMITS) -> t
     for kind, start, end in png_chunks(data, path):
         if kind == CHUNK:
             if state is not None:
-                raise ContinuationError(f"{path} carries more than one state")
+                raise ContinuationError(f"{path} carries more than one state, expected one: save it again")
             if zlib.crc32(view[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-                raise ContinuationError(f"{path} carries a state whose checksum is wrong: the file is damaged")
+                raise ContinuationError(f"{path} carries a damaged state, its checksum is wrong: {AGAIN}")
             if end - start < 8 or view[start : start + 4] != MAGIC:
-                raise ContinuationError(f"{path} carries a chunk named like a state that is none")
+                raise ContinuationError(f"{path} carries a chunk named like a state that is none: save it again")
             (version,) = struct.unpack_from(">I", data, start + 4)
             if version != VERSION:
                 raise ContinuationError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...atomic_files import atomic_folder, read_folder, reason, write_synced
 from ...errors import ContinuationError
-from ..format import AUDIO, AUDIO_TENSOR, BLOB_ID, VIDEO, External
+from ..format import AGAIN, AUDIO, AUDIO_TENSOR, BLOB_ID, VIDEO, External
 from ..limits import StateLimits
 from ..state import envelope_of, read_document
 from ..strict_json import shown
@@ -76,7 +76,8 @@ def _read(place: Path, path: Path, strict: bool, limits: StateLimits) -> ReadPar
         stated = record.get(SHA256) if isinstance(record, dict) else None
         if hashlib.sha256(data).hexdigest() != stated:
             raise ContinuationError(
-                f"{path / entry} does not match the SHA-256 in {STATE_FILE}: one of the two is damaged"
+                f"{path / entry} does not match the SHA-256 in {STATE_FILE}, one of the two is damaged: copy or send "
+                "the folder again"
             )
         if entry != AUDIO_FILE:
             frames[entry] = data
@@ -96,7 +97,7 @@ def _check_document(document: dict[str, Any], listed: dict, name: str) -> tuple[
         return (f"{name} was written by version 0.1.0, without a hash of itself: its numbers cannot be verified",)
     check_version(attachment.get(_VERSION), name, FOLDER_VERSION)
     if attachment.get(SHA256) != document_sha256(document):
-        raise ContinuationError(f"{name} does not match its SHA-256: the file is damaged or was changed")
+        raise ContinuationError(f"{name} does not match its SHA-256, it is damaged or was changed: {AGAIN}")
     return ()
 
 
@@ -153,11 +154,14 @@ def read_bytes(file: Path, name: str, most: int) -> bytes:
     """A whole file of at most so many bytes, called ``name``. Raises ContinuationError."""
     try:
         if not file.is_file():
-            raise ContinuationError(f"{name} does not exist or is no ordinary file, expected a state attachment")
+            raise ContinuationError(
+                f"{name} does not exist or is no ordinary file, expected a state: name the file that was saved as one"
+            )
         with open(file, "rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             if not 0 < size <= most:
-                raise ContinuationError(f"{name} has {size} bytes, expected 1 to {most}")
+                fix = AGAIN if not size else "choose the file that was saved as a state"
+                raise ContinuationError(f"{name} has {size} bytes, expected 1 to {most}: {fix}")
             return opened.read(size)
     except OSError as error:
         raise ContinuationError(f"{name} cannot be read: {reason(error)}") from error

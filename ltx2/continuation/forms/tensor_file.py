@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...errors import ContinuationError
-from ..format import External
+from ..format import AGAIN, External
 from ..limits import StateLimits
 from ..state import ContinuationState
 from ..strict_json import parse_json, shown, write_json
@@ -36,13 +36,14 @@ def read_tensor_file(data: Any, name: str, limits: StateLimits) -> ReadParts:
     metadata = tensor_metadata(data, name)
     if PAYLOAD not in metadata or KIND not in metadata:
         raise ContinuationError(
-            f"{name} is a safetensors file without a state in it, expected kind and payload in its metadata"
+            f"{name} is a safetensors file without a state in it, expected kind and payload in its metadata: choose "
+            "the file that was saved as a state"
         )
     check_version(metadata.get(VERSION), name, FILE_VERSION)
     check_kind(metadata[KIND])
     tensors = read_tensors(data, name)
     if metadata.get(SHA256) != content_sha256(metadata, tensors):
-        raise ContinuationError(f"{name} does not match its SHA-256: the file is damaged")
+        raise ContinuationError(f"{name} is damaged, it does not match its SHA-256: {AGAIN}")
     names = sorted(key for key in tensors if key.startswith("frame_"))
     if names != [FRAME_NAME.format(i) for i in range(len(names))] or len(names) > limits.frames:
         raise ContinuationError(
