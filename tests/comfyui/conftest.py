@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def folders(pack, tmp_path):
     """Host folders of this test alone."""
     with host_folders(tmp_path) as base:
         yield base
+
+
+@pytest.fixture
+def few_steps(pack, monkeypatch):
+    """All presets denoise in two steps, for nodes that have no input for another number."""
+    presets = sys.modules[f"{PACK_NAME}.ltx2.stages.presets"]
+    for name in ("PRESETS", "SOUND_PRESETS"):
+        fewer = [replace(one, denoise=replace(one.denoise, num_inference_steps=2)) for one in getattr(presets, name)]
+        monkeypatch.setattr(presets, name, tuple(fewer))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from ..media.test_new_sound import packets_of
 from . import samples
 from .test_inputs_kept import HOLD, filming
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def video_in(folder, frames=40):
     from comfy_api.latest import InputImpl

@@ -187,6 +187,7 @@ def overwrite(value) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("case", CASES)
 def test_inputs_are_kept_and_runs_are_alike(run, nodes, made, shelf, folders, case):  # noqa: F811
     import comfy.model_management as mm

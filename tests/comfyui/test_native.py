@@ -312,7 +312,6 @@ def test_native_sampling_keeps_what_the_state_knows(run, pack, folders):
     known = int((latent["noise_mask"].unbind()[1] == 0).sum())
     assert torch.allclose(video[:, :, :2], start_video[:, :, :2], atol=1e-5)
     assert torch.allclose(audio[:, :, :known], start_audio[:, :, :known], atol=1e-5)
-    unmoved_video, _ = sampled(model, latent)
     still_video, _ = sampled(pack.nodes.host.with_picture_offset(model, 0.0), latent)
     assert (still_video - video)[:, :, 2:].abs().max() > 1e-3, "the moved clock must matter"
     again, _ = sampled(model, latent)

@@ -21,7 +21,7 @@ from .host_with_card import PLENTY, resolve_request
 from .network_calls import calls, noise, one
 from .samples import frames
 from .second_device import CARD, CPU, Placed
-from .shelf import loaded_anew, shelf  # noqa: F401
+from .shelf import load, loaded_anew, shelf  # noqa: F401
 
 SAME = "as the preset says"
 LORA = "refine.distilled_lora_strength=0.8"
@@ -129,16 +129,15 @@ def write_fp8(path, plain):
 
 
 @pytest.mark.slow
-def test_a_film_is_the_same(run, loaded_anew, shelf, card, folders):  # noqa: F811
+def test_a_film_is_the_same(run, shelf, card, folders):  # noqa: F811
     """Through one node: text, a picture, two stages of a model of eight bits with LoRAs, and sound."""
     names = shelf("2.3")
     checkpoints = folders / "models" / "checkpoints"
     write_fp8(checkpoints / "fp8.safetensors", checkpoints / names["transformer"])
 
     def made():
-        parts = loaded_anew("2.3")
-        model = run("LoadCheckpoint", checkpoint="fp8.safetensors", distilled_lora=names["distilled_lora"]).args[0]
-        model = run("ApplyLora", model=model, lora=names["distilled_lora"], strength=0.5).args[0]
+        parts = load(run, {**names, "transformer": "fp8.safetensors"})
+        model = run("ApplyLora", model=parts["model"], lora=names["distilled_lora"], strength=0.5).args[0]
         settings = run(
             "Preset", preset="ltx2_fast", steps=1, refine_steps=2, sampler=SAME, two_stages=SAME, overrides=LORA
         ).args[0]

@@ -10,6 +10,8 @@ from ..media.films import grey
 from ..media.test_new_sound import packets_of
 from .test_inputs_kept import sounding
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def test_a_video_gets_a_sound_of_its_length(run, made, folders):
     from comfy_api.latest import InputImpl

@@ -14,7 +14,7 @@ from ltx2.values import Waveform
 from .shelf import loaded, shelf  # noqa: F401
 
 SCRIPT = (
-    "size: 64x64\npreset: ltx2_fast\n"
+    "size: 64x64\npreset: ltx2_3_distilled\n"
     "override: {denoise.num_inference_steps: 1}\ndefaults: {frames: 17}\nsegments:\n  - one\n  - two\n"
 )
 
