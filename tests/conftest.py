@@ -17,9 +17,10 @@ SLOW = (
     *("checkpoint/test_lora_networks", "media/test_found_files", "media/test_refusing_disks", "stages/test_sound"),
 )
 # files whose tests share what the first of them makes: one worker runs them all
-TOGETHER = ("tests/test_house_rules", "tests/test_import_rules", "tests/test_portable_code")
-# files whose tests share what the first of them reads
-ONE_READING = ("tests/test_house_rules.py", "tests/test_portable_code.py")
+TOGETHER = (
+    *("tests/test_house_rules", "tests/test_import_rules", "tests/test_portable_code", "tests/story/test_faults"),
+    *("tests/networks/transformer/test_parity", "tests/networks/video_vae/test_parity_diffusion"),
+)
 # names the folder of a run's tiny checkpoints for tests that it starts in a Python of their own
 TINY_FOLDER = "CONTINUUM_TEST_TINY"
 
@@ -87,14 +88,13 @@ def _runs_there(item) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Spread tests over the workers one by one, but keep together those on a real ComfyUI, since they share servers,
-    and those of a file that reads all sources once for all its rules."""
+    and those of a file whose tests share what the first of them makes."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             if "comfyui/test_real_" in nodeid and "own_python" not in nodeid:
                 return "real host"
-            file = nodeid.partition("::")[0]
-            return file if file.endswith(ONE_READING) else nodeid
+            return nodeid.partition("::")[0] if nodeid.startswith(TOGETHER) else nodeid
 
     return Scheduling(config, log)

@@ -44,9 +44,10 @@ def main(folder: Path) -> None:
             folder / beside["weights"],
             metadata={"config": json.dumps({"transformer": config})},
         )
+        model = references.ltx_core_model(config, weights)
         for case in cases:
             given = samples.inputs(config, seed + 40, case)
-            outputs = dict(zip(("video", "audio"), references.ltx_core(config, weights, given)))
+            outputs = dict(zip(("video", "audio"), references.ltx_core(model, given)))
             tensors = (
                 flat("input.video", given["video"]) | flat("input.audio", given["audio"]) | flat("output", outputs)
             )

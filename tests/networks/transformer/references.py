@@ -27,20 +27,9 @@ def diffusers_name(name: str) -> str:
     return name
 
 
-def ltx_core(config: dict, weights: dict, inputs: dict, mode: str = "hybrid"):
-    """Velocities of ltx-core 1.0.0; it knows ``cross``, to which ``hybrid`` adds scale and shift from the own
-    timesteps.
-
-    Of 2.5 it knows neither the feed-forward without bias (zeros are put) nor the keyframe embedding (added from
-    outside).
-    """
-    from ltx_core.guidance.perturbations import (
-        BatchedPerturbationConfig,
-        Perturbation,
-        PerturbationConfig,
-        PerturbationType,
-    )
-    from ltx_core.model.transformer.modality import Modality
+def ltx_core_model(config: dict, weights: dict):
+    """The network of ltx-core 1.0.0 with our weights. Of 2.5 it does not know the feed-forward without bias: zeros are
+    put."""
     from ltx_core.model.transformer.model_configurator import LTXModelConfigurator
 
     weights = dict(weights)
@@ -50,9 +39,25 @@ def ltx_core(config: dict, weights: dict, inputs: dict, mode: str = "hybrid"):
         if ".ff." in name and name.endswith(".bias") and name not in weights:
             weights[name] = torch.zeros(tensor.shape)
     model.load_state_dict(weights, strict=True, assign=True)
-    if keyframes is not None:
-        marked = inputs["video"]["keyframes_mask"]
-        model.patchify_proj.register_forward_hook(lambda layer, given, out: out + (marked > 0) * keyframes)
+    model.for_keyframes = keyframes
+    return model.eval()
+
+
+def ltx_core(model, inputs: dict, mode: str = "hybrid"):
+    """Velocities of an ``ltx_core_model``; it knows ``cross``, to which ``hybrid`` adds scale and shift from the own
+    timesteps. The keyframe embedding of 2.5 is added from outside."""
+    from ltx_core.guidance.perturbations import (
+        BatchedPerturbationConfig,
+        Perturbation,
+        PerturbationConfig,
+        PerturbationType,
+    )
+    from ltx_core.model.transformer.modality import Modality
+
+    hooks = contextlib.ExitStack()
+    if model.for_keyframes is not None:
+        added = (inputs["video"]["keyframes_mask"] > 0) * model.for_keyframes
+        hooks.callback(model.patchify_proj.register_forward_hook(lambda layer, given, out: out + added).remove)
     streams = []
     for name in ("video", "audio"):
         given = {"context_mask": None, "attention_mask": None, **inputs[name]}
@@ -63,8 +68,8 @@ def ltx_core(config: dict, weights: dict, inputs: dict, mode: str = "hybrid"):
         PerturbationConfig([Perturbation(PerturbationType[kind], blocks) for kind, blocks in sample])
         for sample in samples
     ]
-    with torch.no_grad(), _own_scale_and_shift() if mode == "hybrid" else contextlib.nullcontext():
-        return model.eval()(*streams, BatchedPerturbationConfig(perturbations))
+    with hooks, torch.no_grad(), _own_scale_and_shift() if mode == "hybrid" else contextlib.nullcontext():
+        return model(*streams, BatchedPerturbationConfig(perturbations))
 
 
 @contextlib.contextmanager
@@ -127,9 +132,8 @@ def diffusers_model(config: dict, weights: dict):
     return model.eval()
 
 
-def diffusers(config: dict, weights: dict, inputs: dict, mode: str = "cross"):
-    """Velocities of diffusers, which knows ``cross`` and ``own``, and one block list for both streams."""
-    model = diffusers_model(config, weights)
+def diffusers(model, inputs: dict, mode: str = "cross"):
+    """Velocities of a ``diffusers_model``, which knows ``cross`` and ``own``, and one block list for both streams."""
     video, audio = inputs["video"], inputs["audio"]
     options = {"use_cross_timestep": mode == "cross"}
     samples = inputs["perturbations"]
