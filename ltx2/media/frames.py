@@ -1,7 +1,9 @@
 """Pixels in the layouts that travel through the engine, and decoded frames, as the uint8 RGB that files hold."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -91,6 +93,7 @@ _BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # numbers of the colour matrices in the 
 _LIMITED, _FULL = 1, 2  # numbers of the value ranges in FFmpeg: 16…235 and 0…255
 _HD = (1280, 576)  # pictures at least as wide or higher than this are HD
 _SQUARE = Fraction(1)
+_MATRIX_BYTES = 36  # nine numbers of 32 bits
 _ODDEST_PIXEL = 4  # a pixel wider or higher than this is a damaged header
 
 
@@ -118,7 +121,7 @@ def square_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
 
 def decoded_picture(frame: Any, shape: Fraction = _SQUARE) -> np.ndarray:
     """A decoded PyAV frame as it is meant to be seen: RGB uint8 [H, W, 3], contiguous, in its own colours, square
-    pixels, turned upright.
+    pixels, upright and not mirrored.
 
     shape: see :func:`pixel_shape`.
     """
@@ -136,7 +139,7 @@ def decoded_picture(frame: Any, shape: Fraction = _SQUARE) -> np.ndarray:
     )
     wide = rgb.to_ndarray()  # [H, W, 3] uint16
     levels = (wide.astype(np.uint32) * 255 + 32895) >> 16  # the nearest to wide / 257
-    return np.ascontiguousarray(np.rot90(levels.astype(np.uint8), quarter_turns(frame)))
+    return orientation(frame).upright(levels.astype(np.uint8))
 
 
 def _value_range(frame) -> int:
@@ -145,6 +148,32 @@ def _value_range(frame) -> int:
     return _FULL if plain or int(frame.color_range) == _FULL else _LIMITED
 
 
-def quarter_turns(frame: Any) -> int:
-    """Turns by 90 degrees, counter-clockwise, that bring a decoded frame upright."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes the one that is meant: mirrored at the vertical axis first, as front cameras have
+    it, where it is, then turned by 90 degrees, counter-clockwise, so many times."""
+
+    turns: int = 0
+    mirrored: bool = False
+
+    def upright(self, stored: np.ndarray) -> np.ndarray:
+        """The picture [H, W, C] as it is meant, contiguous."""
+        return np.ascontiguousarray(np.rot90(stored[:, ::-1] if self.mirrored else stored, self.turns))
+
+    def stored(self, upright: np.ndarray) -> np.ndarray:
+        """The picture as it is to be stored, contiguous."""
+        turned = np.rot90(upright, -self.turns)
+        return np.ascontiguousarray(turned[:, ::-1] if self.mirrored else turned)
+
+
+def orientation(frame: Any) -> Orientation:
+    """How a decoded PyAV frame is to be shown, by the matrix that its file states."""
+    stated = frame.side_data.get("DISPLAYMATRIX")
+    if stated is None or len(bytes(stated)) < _MATRIX_BYTES:
+        return Orientation(round(getattr(frame, "rotation", 0) / 90) % 4)
+    # x' = a·x + c·y, y' = b·x + d·y, with y downwards
+    a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(stated), np.int32)[:5])
+    mirrored = a * d - b * c < 0
+    if mirrored:  # what is left to turn when left and right have changed places
+        a, b = -a, -b
+    return Orientation(round(-math.degrees(math.atan2(b, a)) / 90) % 4, mirrored)

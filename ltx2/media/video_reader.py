@@ -100,7 +100,8 @@ def _picture_notes(first: Any, stream: Any, name: str) -> Iterator[str]:
     elif stated("color_primaries") in _WIDE:
         yield f"{name} has the wide colours of {_WIDE[stated('color_primaries')]}, {pale}: convert it to BT.709"
     if getattr(first, "interlaced_frame", False):
-        yield f"{name} is interlaced, what moves in it may have combs: deinterlace it first"
+        fix = f"deinterlace it first (ffmpeg -i {name} -vf yadif NEW.mp4)"
+        yield f"{name} is interlaced, what moves in it may have combs: {fix}"
 
 
 def iterate_frames(path: FilePath, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:

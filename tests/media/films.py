@@ -103,14 +103,18 @@ def make_sound(path, sound, *, layout="stereo", audio="pcm_s16le", tags=None):
     return path
 
 
-def turn(path, quarter_turns):
-    """State in an MP4 that its picture is to be turned by 90 degrees, clockwise, so many times."""
-    one, none = (1 << 16).to_bytes(4, "big"), bytes(4)
-    minus = (-1 << 16).to_bytes(4, "big", signed=True)
-    corners = {1: (none, one, minus, none), 2: (minus, none, none, minus), 3: (none, minus, one, none)}[quarter_turns]
-    a, b, c, d = corners
+# a, b, c, d of the matrix for quarter turns, clockwise
+_CORNERS = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
+
+
+def turn(path, quarter_turns, mirrored=False):
+    """State in an MP4 that its picture is to be mirrored at the vertical axis, as a front camera's is, or not, and then
+    to be turned by 90 degrees, clockwise, so many times."""
+    a, b, c, d = _CORNERS[quarter_turns]
+    numbers = (-a if mirrored else a, -b if mirrored else b, 0, c, d, 0, 0, 0)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + (40 if data[data.index(b"tkhd") + 4] == 0 else 52)
-    data[at : at + 36] = a + b + none + c + d + none + none + none + (1 << 30).to_bytes(4, "big")
+    matrix = b"".join((number << 16).to_bytes(4, "big", signed=True) for number in numbers)
+    data[at : at + 36] = matrix + (1 << 30).to_bytes(4, "big")
     path.write_bytes(bytes(data))
     return path

@@ -142,12 +142,13 @@ def test_films_without_times_are_encoded_anew(tmp_path):
     assert len(list(iterate_frames(tmp_path / "out.mp4"))) == 42
 
 
-def test_turned_and_wide_pixels_go_back_as_they_came(tmp_path):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turned_mirrored_and_wide_pixels_go_back_as_they_came(tmp_path, mirrored):
     frames = np.repeat(grey(30)[:1], 30, axis=0).copy()
     frames[:, :24, :32] = 250  # top left of what is stored
-    source = turn(make_film(tmp_path / "a.mp4", frames), 1)
+    source = turn(make_film(tmp_path / "a.mp4", frames), 1, mirrored)
     upright = read_video(source).frames
-    assert upright.shape[1:3] == (64, 48)
+    assert upright.shape[1:3] == (64, 48) and upright[0, -4 if mirrored else 4, -4].min() > 200
     film = extended(source, tmp_path / "out.mp4", upright[:5])
     assert film.copied and film.size == (48, 64)
     joined = read_video(tmp_path / "out.mp4").frames

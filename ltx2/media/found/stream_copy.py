@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..film_clock import FilmClock, film_start
-from ..frames import colour_matrix, pixel_shape, quarter_turns
+from ..frames import Orientation, colour_matrix, orientation, pixel_shape
 from ..paths import FilePath, opened, require_av
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS
 from ..sound_frames import frame_of
@@ -39,7 +39,7 @@ class PictureCopy:
     encoder: Any
     sets: tuple[ParameterSets, ParameterSets]
     time_base: Fraction
-    turns: int
+    orientation: Orientation
     matrix: int
     full: bool
 
@@ -106,17 +106,17 @@ def picture_copy(stream: Any, first_frame: Any, clock: FilmClock, fps: Fraction,
     if new is None:
         return "libx264 does not state how it writes its pictures"
     ticks = math.lcm(stream.time_base.denominator, fps.numerator)
-    time_base = Fraction(1, ticks) if ticks < TICK_LIMIT else Fraction(stream.time_base)
+    base = Fraction(1, ticks) if ticks < TICK_LIMIT else Fraction(stream.time_base)
     full = int(context.color_range) == 2 or context.pix_fmt.startswith("yuvj")
-    return PictureCopy(encoder, (found, new), time_base, quarter_turns(first_frame), colour_matrix(first_frame), full)
+    placed, matrix = orientation(first_frame), colour_matrix(first_frame)
+    return PictureCopy(encoder, (found, new), base, placed, matrix, full)
 
 
 def coded_frame(picture: np.ndarray, copy: PictureCopy) -> Any:
-    """An upright picture [H, W, 3] uint8 as the frame that the encoder of a found track takes: turned, in its size,
-    shape of pixels and colours."""
+    """An upright picture [H, W, 3] uint8 as the frame that the encoder of a found track takes: as the others are
+    stored, in their size, shape of pixels and colours."""
     av = require_av()
-    turned = np.ascontiguousarray(np.rot90(picture, -copy.turns))
-    frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+    frame = av.VideoFrame.from_ndarray(copy.orientation.stored(picture), format="rgb24")
     return frame.reformat(
         width=copy.encoder.width,
         height=copy.encoder.height,
