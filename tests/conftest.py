@@ -1,6 +1,7 @@
 """Small CPU tensors everywhere: one thread each is fastest, and the same result on every machine."""
 
 import functools
+import gc
 import json
 import os
 from pathlib import Path
@@ -50,6 +51,15 @@ def written_once(folder: Path, version: str) -> dict[str, Path]:
                 places = {role: path.relative_to(partial).as_posix() for role, path in paths.items()}
                 (partial / roles.name).write_text(json.dumps(places), "utf-8")
     return {role: folder / place for role, place in json.loads(roles.read_text("utf-8")).items()}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection():
+    """Modules and tests stay to the end: nobody looks through them for garbage, now or later."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
