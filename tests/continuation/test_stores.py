@@ -264,11 +264,11 @@ def test_the_work_of_one_call_does_not_grow_with_the_sessions(tmp_path, monkeypa
         for where, name in (("builtins", "open"), ("os", "scandir"), ("os", "open"), ("os", "stat")):
             real = getattr(__import__(where), name)
             patch.setattr(f"{where}.{name}", lambda *a, real=real, **k: (work.append(a[0]), real(*a, **k))[1])
-        counts = {}
+        counts, state = {}, full_state()
         for i in range(200):
             work.clear()
-            sessions.store(f"s{i}", full_state().to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
-            sessions.store("one", full_state().to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
+            sessions.store(f"s{i}", state.to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
+            sessions.store("one", state.to_continuation_state(blob_store=blobs, inline_threshold_bytes=0))
             sessions.drop(f"s{i}") if i % 2 else None
             counts[i] = len(work)
     assert max(list(counts.values())[-50:]) <= max(list(counts.values())[20:70]) + 2

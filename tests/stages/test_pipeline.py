@@ -386,7 +386,7 @@ def test_layers_that_follow_their_input_give_the_same_segment(tiny):
         "distilled_lora": files["distilled_lora"],
     }
     few = {"denoise": {"num_inference_steps": 2}}
-    request = Request(prompt="rain on a roof", preset="ltx2_hq", width=128, height=64, frames=9, seed=3, overrides=few)
+    request = Request(prompt="rain on a roof", preset="ltx2_hq", width=64, height=64, frames=9, seed=3, overrides=few)
     latents = []
     for offload in ("stage", "layers"):
         models = load_models(files["transformer"], config=replace(FAST, offload=offload), **given)

@@ -228,7 +228,7 @@ def test_any_takes_and_picks_come_out_right(tmp_path_factory, told, picks):
     for index, take in [(None, None), *picks]:
         if index is not None and (index >= len(told) or take > told[index][1]):
             continue
-        fake = Fake(script.fps)
+        fake = Fake(script.fps, rate=8000, channels=1)
         wishes = Wishes() if index is None else Wishes(picks={index: take})
         result = run_story(script, fake, work=where / "w", out=where / "f.mp4", options=RunOptions(wishes))
         made = [(t.index, t.seed, b"" if t.clip is None else t.clip.frames.tobytes()) for t in fake.tasks]
