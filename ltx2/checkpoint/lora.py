@@ -6,6 +6,7 @@ weight change it one after the other.
 """
 
 import copy
+import functools
 import math
 import os
 import re
@@ -158,6 +159,7 @@ def read_lora(path: str | os.PathLike) -> Lora:
     return Lora(path, MappingProxyType(differences), checkpoint.metadata, reference, notes)
 
 
+@functools.lru_cache(maxsize=1 << 14)  # the keys of one file, which is opened for every run
 def adapter_part(key: str) -> tuple[str, str, AdapterKind | None] | None:
     """Module, part and kind (None: of any) of an adapter's key, or None for one that is none."""
     return next(((m["module"], *what) for pattern, what in _PATTERNS if (m := pattern.fullmatch(key))), None)

@@ -200,10 +200,10 @@ KINDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded_anew, shelf, folders, pack, kind, strength):  # noqa: F811
+def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded, shelf, folders, pack, kind, strength):  # noqa: F811
     from ltx2.checkpoint.lora import Scaled, match_lora, merged, read_lora
 
-    model, names = loaded_anew()["model"], shelf("2.3")
+    model, names = loaded()["model"], shelf("2.3")
     out, into = shape_of(folders, names, TO_Q)
     g = torch.Generator().manual_seed(5)
     tensors = {
@@ -211,7 +211,8 @@ def test_every_kind_does_in_the_host_what_it_does_in_the_engine(run, loaded_anew
         for part, size in KINDS[kind](out, into).items()
     }
     file = lora(folders, f"{kind}.safetensors", tensors)
-    before = dict(model.patcher.model.named_parameters())[f"{TO_Q}.weight"].detach().clone()
+    (network,) = pack.nodes.host.load(model.patcher)  # with no LoRA of tests before this one
+    before = dict(network.named_parameters())[f"{TO_Q}.weight"].detach().clone()
     found = match_lora(read_lora(folders / "models" / "loras" / file), {f"{TO_Q}.weight": (out, into)}).matched[
         f"{TO_Q}.weight"
     ]

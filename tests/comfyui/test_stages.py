@@ -248,7 +248,7 @@ def whole_run(run, parts):
     given = {
         "prompt": "A lake.", "negative_prompt": "", "seconds": 9 / 24, "width": 64, "height": 64, "fps": 24.0,
         "preset": "ltx2_hq", "seed": 5, "video_overlap": 1, "audio_overlap": 1,
-        "settings": preset(run, "ltx2_hq", 1), **parts("2.3", True),
+        "settings": preset(run, "ltx2_hq", 1, refine_steps=2, sampler="euler"), **parts("2.3", True),
     }  # fmt: skip
     return given, run("Generate", **given).args[0]
 
