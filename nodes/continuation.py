@@ -1,5 +1,6 @@
 """States as nodes: make, save, load, look at, and join what they connect."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,16 @@ from ..ltx2.clock import AUDIO_LATENTS_PER_SECOND
 from ..ltx2.continuation import LTX2ContinuationState
 from ..ltx2.continuation.attachments import load_attachment, save_attachment
 from ..ltx2.continuation.describe import describe_state
-from ..ltx2.errors import RequestError
+from ..ltx2.errors import Ltx2Warning, RequestError
 from ..ltx2.film import DriftCorrection, FinishedSegment, Overlap, capture_state, join_segments
 from ..ltx2.film.drift import read_reference, with_next_reference
 from ..ltx2.film.found import Writing
 from ..ltx2.film.provenance import read_provenance
-from ..ltx2.film.saved_film import check_film, film_of, with_film_file, write_after_film
+from ..ltx2.film.saved_film import check_film, check_goes_on, end_notes, film_of, with_film_file, write_after_film
 from ..ltx2.film.timeline import overlap_within
 from . import host
 from .film_before import OUTPUT, film_path, found_film
+from .joined import check_links, check_values
 from .shown import PIECE, save_film, video_of
 from .sockets import FINISHED, MOST_CARRIED, Film, Latent, Segment, SegmentValue, State, overlap_error, waveform_of
 from .state_list import STATES
@@ -195,6 +197,8 @@ def save_state(state, filename_prefix: str, hidden, suffix: str = ".png", video=
     target = host.save_target(filename_prefix, hidden, size)
     if video is not None:
         save_film(video, target.path(".mp4"), hidden)
+        for note in end_notes(target.path(".mp4"), state):
+            warnings.warn(note, Ltx2Warning, stacklevel=2)
         state = with_film_file(state, target.path(".mp4"), target.annotated(".mp4"))
     save_attachment(state, target.path(suffix), texts=host.workflow_texts(hidden))
     pictures: dict[str, Any] = {"images": [target.result(suffix)]} if suffix == ".png" else {}
@@ -368,20 +372,29 @@ class JoinSegments(host.io.ComfyNode):
                 host.output(io.String, "report", "How well each seam joins."),
                 host.output(io.Video, "video", "The film with its sound, for saving."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             search_aliases=["join videos", "concatenate video", "combine clips"],
         )
 
     @classmethod
-    def check_lazy_status(cls, state=None, **inputs):
+    def check_lazy_status(cls, segment_1=None, state=None, **inputs):
         # before anything is sampled: once it is, a film that is not there costs minutes
+        check_links(cls.hidden, state)
         if state is not None:
             check_film(film_path(state), state)
+        if segment_1 is None:  # the others once it is known to go on from the state
+            return ["segment_1"]
+        if state is not None:
+            check_goes_on(state, segment_1.timing)
         return [name for name, value in inputs.items() if value is None and name.startswith("segment_")]
 
     @classmethod
     def execute(cls, segment_1, hold_colour, hold_contrast, hold_loudness, state=None, **others):
-        names = [f"segment_{i}" for i in range(2, JOIN_INPUTS + 1)]
-        given = [segment_1, *(others[name] for name in names if others.get(name) is not None)]
+        named = {"segment_1": segment_1} | {
+            name: others[name] for i in range(2, JOIN_INPUTS + 1) if others.get(name := f"segment_{i}") is not None
+        }
+        check_values(named)
+        given = list(named.values())
         wanted = DriftCorrection(hold_colour, hold_contrast, hold_loudness)
         correction = wanted if wanted != DriftCorrection() else None
         images, audio, report = join(given, correction)
@@ -404,6 +417,7 @@ def join_behind(state, segments: list[SegmentValue], drift_correction: DriftCorr
     writing = Writing(lines.append, drift_correction=drift_correction, report=lambda seam: lines.append(str(seam)))
     write_after_film(before, state, finished, target, writing)
     new = sum(one.timing.new_frames for one in segments)
+    lines = [*end_notes(before, state), *lines]
     first = f"{name} and {len(segments)} segment{'s' if len(segments) > 1 else ''} behind it, {new} new frames"
     return host.InputImpl.VideoFromFile(str(target)), "\n".join([first, *lines])
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ltx2.errors import Ltx2Error, RequestError
-from ..ltx2.film.saved_film import SavedFilm, film_of, with_film, with_film_file, without_mark
+from ..ltx2.film.saved_film import SavedFilm, end_notes, film_of, with_film, with_film_file, without_mark
 from ..ltx2.media import video_info
 from . import host
 from .paths import inside
@@ -30,7 +30,16 @@ def found_film(state, file: str):
             f"its film {film.file.removesuffix(OUTPUT)} is not in ComfyUI's {'output' if elsewhere else 'input'} folder nor "
             "beside the state: what is new can be made, but not joined to it",
         )
-    return with_film(state, replace(film, file=found)), (f"its film: {found.removesuffix(OUTPUT)}",)
+    told = (f"its film: {found.removesuffix(OUTPUT)}", *_of_its_end(host.user_file(found), state))
+    return with_film(state, replace(film, file=found)), told
+
+
+def _of_its_end(path: Path, state) -> tuple[str, ...]:
+    """What there is to say of the end of a film, which may be none."""
+    try:
+        return end_notes(path, state)
+    except Ltx2Error:  # Join Segments says why
+        return ()
 
 
 def _story_film(state, file: str):

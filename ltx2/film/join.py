@@ -114,9 +114,10 @@ def join_segments(
     track, frame_meter, before = _SoundTrack(audio, note), FrameMeter(), None
     corrector = DriftCorrector(drift_correction) if drift_correction is not None else None
     pictures = _Pictures(note)
-    for segment in _on_one_clock(segments):
+    for segment in _on_one_clock(segments, note):
         timing = segment.timing
-        _check_neighbours(None if before is None else before.timing, timing)
+        if before is not None:
+            check_neighbours(before.timing, timing)
         corrections = corrector.next(segment) if corrector is not None else None
         yield from track.join(timing, segment.sound, corrections)
         frame_meter.begin()
@@ -143,7 +144,8 @@ def sound_of_segments(segments: Iterable[tuple[SegmentTiming, Waveform]]) -> Ite
     their new frames are together. Raises ContinuationError when segments do not follow each other."""
     track, before = _SoundTrack(None, _warn), None
     for timing, sound in segments:
-        _check_neighbours(before, timing)
+        if before is not None:
+            check_neighbours(before, timing)
         yield from track.join(timing, sound, None)
         before = timing
     yield from track.finish()
@@ -185,17 +187,17 @@ class _Pictures:
             raise ContinuationError(f"segment {timing.index + 1} gave {at} frames, its timing says {timing.frames}")
 
 
-def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegment]:
+def _on_one_clock(segments: Iterable[FinishedSegment], note: Callable[[str], None]) -> Iterator[FinishedSegment]:
     """Segments on the clock of the first. One with nothing before it begins a scene where the last one ends, and what
     goes on from it moves with it; everything else stays where it is."""
     last: SegmentTiming | None = None
     own: SegmentTiming | None = None  # of the last segment, as it came
     for segment in segments:
         timing = segment.timing
-        begins = not (timing.index or timing.start or timing.first_frame or timing.video_overlap)
         if last is None or own is None:
             placed = timing
-        elif begins:
+        elif begins_anew(timing):
+            note(f"segment {last.index + 2} goes on from nothing: it begins with a cut")
             placed = replace(timing, index=last.index + 1, start=last.picture_end, first_frame=last.total_frames)
         else:
             start = timing.start + last.start - own.start
@@ -208,11 +210,23 @@ def _on_one_clock(segments: Iterable[FinishedSegment]) -> Iterator[FinishedSegme
         yield replace(segment, timing=placed)
 
 
-def _check_neighbours(last: SegmentTiming | None, timing: SegmentTiming) -> None:
-    if last is not None and (timing.fps != last.fps or timing.picture_start != last.picture_end):
+def begins_anew(timing: SegmentTiming) -> bool:
+    """Whether a segment has nothing before it."""
+    return not (timing.index or timing.start or timing.first_frame or timing.video_overlap)
+
+
+def check_neighbours(last: SegmentTiming, timing: SegmentTiming, before: str = "the one before it") -> None:
+    """Raises ContinuationError for a segment that does not go on where the last one ends. before: what messages call
+    that."""
+    if timing.fps != last.fps:
         raise ContinuationError(
-            f"segment {timing.index + 1} starts at {float(timing.picture_start):.3f} s with {timing.fps} fps, the one "
-            f"before ends at {float(last.picture_end):.3f} s with {last.fps}: they do not follow each other"
+            f"segment {timing.index + 1} has {float(timing.fps):g} frames per second, {before} {float(last.fps):g}: "
+            "make both at one rate"
+        )
+    if timing.picture_start != last.picture_end:
+        raise ContinuationError(
+            f"segment {timing.index + 1} begins at {float(timing.picture_start):.3f} s, {before} ends at "
+            f"{float(last.picture_end):.3f} s: put together what goes on from each other, in that order"
         )
 
 

@@ -6,15 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
 from ..continuation.state import LTX2ContinuationState
 from ..errors import ContinuationError, Ltx2Error
-from ..media import read_found_film, video_info
+from ..media import iterate_frames, read_found_film, video_info
+from ..media.found.found_film import fitted
 from .found import Writing, write_behind
-from .join import FinishedSegment
+from .join import FinishedSegment, begins_anew, check_neighbours
 from .provenance import METADATA_KEY, Provenance, read_provenance
+from .timeline import SegmentTiming
 
 _FILM = "film"
 _LONGEST_NAME = 400
+_LOOK = 16  # rows and columns of what two pictures are compared by
+_OTHER_PICTURE = 20.0  # of 255 on average: codecs and corrections of colour change less
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,33 @@ def check_film(path: str | Path, state: LTX2ContinuationState) -> Provenance:
             "state with a film of its own rate"
         )
     return producer
+
+
+def check_goes_on(state: LTX2ContinuationState, timing: SegmentTiming) -> None:
+    """Raises ContinuationError for a segment that does not go on where a state ends; one with nothing before it, and
+    a state that does not say where it ends, are not asked."""
+    producer = read_provenance(state.metadata, state.segment_index)
+    if producer is not None and not begins_anew(timing):
+        check_neighbours(producer.timing, timing, "the state")
+
+
+def end_notes(path: str | Path, state: LTX2ContinuationState) -> tuple[str, ...]:
+    """What there is to say of a film whose last picture is clearly another one than a state carries. Raises
+    MediaError."""
+    if not state.video_frames:
+        return ()
+    carried = state.video_frames[-1]
+    height, width = carried.shape[:2]
+    shown = fitted(next(iterate_frames(path, -1, 1)), height, width)
+    small = [
+        adaptive_avg_pool2d(torch.from_numpy(np.array(one, np.float32)).permute(2, 0, 1), _LOOK)
+        for one in (carried, shown)
+    ]
+    if float((small[0] - small[1]).abs().mean()) <= _OTHER_PICTURE:
+        return ()
+    return (
+        f"{Path(path).name} ends with another picture than the state: save a state with the film that it goes on from",
+    )
 
 
 def write_after_film(

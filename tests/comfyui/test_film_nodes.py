@@ -1,6 +1,8 @@
 """Extend Video and Retake Video: files, and frames with a sound, that keep what they were, with something new."""
 
+from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,6 +184,58 @@ def test_a_loaded_state_brings_its_film_into_the_join(run, made, folders, yester
     assert abs(sound.samples.shape[-1] / sound.sample_rate - 41 / 24) < 0.03
     kept = run("LoadState", file="day/film_00002_.png [output]").args[0]
     assert kept.metadata["comfy_ltx2"] == again.metadata["comfy_ltx2"]
+
+
+def test_joins_that_nobody_means_are_refused_as_early_as_can_be(run, made, folders, yesterday, nodes, pack):
+    join, check = nodes["JoinSegments"], pack.nodes.joined.check_links
+    with pytest.raises(
+        ValueError, match="segment_3 is the same segment as segment_1: connect the one that goes on from"
+    ):
+        run("JoinSegments", segment_1=made.segment, segment_2=made.next_segment, segment_3=made.segment, **HOLD)
+    state = run("LoadState", file=yesterday).args[0]
+    # a state of another place, loaded for the segment alone
+    ours = {**made.state.metadata["comfy_ltx2"], "segment_start_sec": [3, 1]}
+    elsewhere = replace(made.state, metadata={"comfy_ltx2": ours})
+    other = run("SaveState", state=elsewhere, filename_prefix="other", form="PNG card").args[1]
+
+    def prompt(file, second):
+        return SimpleNamespace(
+            unique_id="9",
+            prompt={
+                "1": {"class_type": "LTX2ContinuumLoadState", "inputs": {"file": file}},
+                "2": {"class_type": "LTX2ContinuumGenerate", "inputs": {"state": ["1", 0]}},
+                "9": {
+                    "class_type": "LTX2ContinuumJoinSegments",
+                    "inputs": {"segment_1": ["2", 3], "segment_2": second},
+                },
+            },
+        )
+
+    for fine in (prompt(yesterday, ["3", 3]), prompt("gone.png", ["3", 3]), None):
+        check(fine, state)
+    check(prompt(other, ["3", 3]), None)
+    with pytest.raises(ValueError, match="segment_2 is the same segment as segment_1"):
+        check(prompt(yesterday, ["2", 3]), None)
+    with pytest.raises(
+        ValueError, match=r"state ends at 1.04 s of its film, segment_1 goes on from other_00001_.png \[out"
+    ):
+        check(prompt(other, ["3", 3]), state)
+    # what only the segments tell is told once the first is there
+    assert join.check_lazy_status(state=state, segment_1=made.next_segment, segment_2=None) == ["segment_2"]
+    late = replace(made.next_segment, timing=replace(made.next_segment.timing, start=Fraction(9)))
+    with pytest.raises(ValueError, match="segment 2 begins at 9.* s, the state ends at 1.042 s: put together"):
+        join.check_lazy_status(state=state, segment_1=late, segment_2=None)
+
+
+def test_a_state_that_is_saved_with_another_film_is_told(run, made, folders):
+    dark = replace(made.segment, frames=torch.zeros_like(made.segment.frames))
+    saved = run("SaveState", state=made.state, filename_prefix="day/film", form="PNG card", video=dark)
+    words = "film_00001_.mp4 ends with another picture than the state: save a state with the film that it goes on from"
+    assert saved.ui["text"] == [words]
+    loaded = run("LoadState", file=saved.args[1])
+    assert loaded.ui["states"][0]["notes"][1:] == [words]
+    report = run("JoinSegments", segment_1=made.next_segment, state=loaded.args[0], **HOLD).args[3]
+    assert words in report.split("\n")
 
 
 def test_a_film_that_was_moved_with_its_state_is_found_and_one_that_is_gone_is_told_before_anything_is_made(

@@ -255,6 +255,12 @@ def test_wrong_values_at_run_time_are_sentences(host, state_card):
     workflow[film]["inputs"]["filename_prefix"] = "../../outside"
     with pytest.raises(RunFailed, match="leaves the output folder"):
         host.run(workflow)
+    # known by what the prompt connects, before anything is made
+    workflow = real.small(real.api_workflow("three_segment_film"))
+    (join,) = real.nodes_of(workflow, "JoinSegments")
+    workflow[join]["inputs"]["segment_2"] = workflow[join]["inputs"]["segment_1"]
+    with pytest.raises(RunFailed, match="segment_2 is the same segment as segment_1"):
+        host.run(workflow)
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one server", "two servers and a dead one"])

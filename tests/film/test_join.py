@@ -139,7 +139,7 @@ def test_segments_that_do_not_follow_each_other_are_refused():
     film = plans("24", 3)
     ones = [segment(timing) for timing in film]
     for wrong, words in (
-        ([ones[0], ones[2]], "do not follow"),
+        ([ones[0], ones[2]], "segment 3 begins at .* the one before it ends at .*: put together what goes on"),
         ([dataclasses.replace(ones[0], frames=ones[0].frames[:-1])], "gave 119 frames, its timing says 121"),
     ):
         with pytest.raises(ContinuationError, match=words):
@@ -246,8 +246,10 @@ def test_a_drift_correction_begins_anew_at_a_cut(by):
 def test_a_segment_with_nothing_before_it_begins_a_scene():
     """Films that were made apart: each keeps its own clock, and what goes on from it moves with it."""
     first, second = plans("24", 2, frames=33), plans("24", 3, frames=25)
-    reports = []
-    pieces = list(join_segments([segment(t) for t in [*first, *second, second[0]]], report=reports.append))
+    reports, notes = [], []
+    asked = [segment(t) for t in [*first, *second, second[0]]]
+    pieces = list(join_segments(asked, report=reports.append, note=notes.append))
+    assert notes == [f"segment {number} goes on from nothing: it begins with a cut" for number in (3, 6)]
     frames = np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
     lengths = [33 + 24, 25 + 16 + 16, 25]
     expected = [endless_frame(number) for count in lengths for number in range(count)]
@@ -255,5 +257,5 @@ def test_a_segment_with_nothing_before_it_begins_a_scene():
     sound = torch.cat([piece.samples for piece in pieces if isinstance(piece, Waveform)], dim=1)
     assert sound.shape[1] == round(Fraction(sum(lengths), 24) * RATE)
     assert [seam.correlation is None for seam in reports] == [False, True, False, False, True]
-    with pytest.raises(ContinuationError, match="do not follow"):
-        list(join_segments([segment(first[0]), segment(second[0]), segment(second[2])]))
+    with pytest.raises(ContinuationError, match="segment 4 begins at 3.083 s, the one before it ends at 2.417 s"):
+        list(join_segments([segment(first[0]), segment(second[0]), segment(second[2])], note=notes.append))

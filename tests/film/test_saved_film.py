@@ -9,11 +9,13 @@ import torch
 
 from ltx2.continuation.attachments import attachment_bytes, load_attachment
 from ltx2.errors import ContinuationError
-from ltx2.film import FinishedSegment, Overlap, capture_state, condition_next, first_segment, write_film
+from ltx2.film import FinishedSegment, Overlap, capture_state, condition_next, first_segment, join_segments, write_film
 from ltx2.film.audio_format import AudioFormat
 from ltx2.film.found import Writing
 from ltx2.film.saved_film import (
     SavedFilm,
+    check_goes_on,
+    end_notes,
     film_beside,
     film_of,
     with_film,
@@ -128,8 +130,22 @@ def test_another_film_than_the_one_that_was_saved_is_refused(tmp_path):
             write_after_film(film, kept, [second], tmp_path / "b.mp4", Writing(print))
     assert not (tmp_path / "b.mp4").exists()
     other = segments(3)[2][0]  # goes on from elsewhere
-    with pytest.raises(ContinuationError, match="do not follow each other"):
+    with pytest.raises(ContinuationError, match="segment 3 begins at .* s, the one before it ends at 2.042 s: put"):
         write_after_film(film, with_film(state, SavedFilm("a.mp4", 49)), [other], tmp_path / "b.mp4", Writing(print))
+
+
+def test_a_film_that_ends_otherwise_than_its_state_is_told(tmp_path):
+    (first, state), (second, other) = segments(2)
+    film = write_film(tmp_path / "a.mp4", [first], None)
+    assert end_notes(film, state) == ()
+    assert end_notes(film, other)[0].startswith("a.mp4 ends with another picture than the state: save a state with")
+    check_goes_on(state, second.timing)
+    check_goes_on(other, first.timing)  # a new scene
+    with pytest.raises(ContinuationError, match="segment 2 begins at 2.042 s, the state ends at"):
+        check_goes_on(other, second.timing)
+    told: list[str] = []
+    list(join_segments([first, second, first], note=told.append))
+    assert told == ["segment 3 goes on from nothing: it begins with a cut"]
 
 
 @pytest.mark.parametrize(
