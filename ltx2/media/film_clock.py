@@ -12,6 +12,7 @@ from .paths import FilePath, shown
 
 FASTEST_CLOCK = 60  # of a film whose rate varies; nothing is lost that a screen would show
 _SHORT_INTERVALS = 0.1  # the share of shortest intervals that may be accidents
+_DEFAULT, _COVER = 0x1, 0x400  # FFmpeg's flags: what a player takes, and a cover picture
 _ROUNDING = 0.0015  # of a rate that was taken from few rounded times
 _NEAR = 0.02  # a measured rate this near to a usual one means that one
 _USUAL = tuple(
@@ -126,17 +127,34 @@ def _usual(measured: Fraction, rates: Iterable[Fraction] = _USUAL) -> Fraction:
 
 
 def picture_tracks(container: Any) -> list[Any]:
-    """The tracks that are film: a cover picture in a sound file is a still."""
-    return [stream for stream in container.streams.video if not _is_cover(stream)]
+    """The tracks that are film, that which is shown first: a cover picture in a sound file is a still."""
+    return _shown_first([stream for stream in container.streams.video if not _has(stream, _COVER)])
+
+
+def sound_tracks(container: Any) -> list[Any]:
+    """The tracks that are sound, that which is heard first: of several languages a file states which."""
+    return _shown_first(list(container.streams.audio))
+
+
+def _shown_first(tracks: list[Any]) -> list[Any]:
+    return sorted(tracks, key=lambda track: not _has(track, _DEFAULT))
+
+
+def seek_before(container: Any, ticks: int, stream: Any) -> None:
+    """Go to a place of a stream, or, in files that nothing is found in, to the start."""
+    try:
+        container.seek(ticks, stream=stream)
+    except OSError:
+        container.seek(0)
 
 
 def film_start(container: Any) -> Fraction:
     """Seconds on the container's clock at which frame 0 is shown; where there is no picture, at which sound begins."""
-    stream = (picture_tracks(container) or container.streams.audio)[0]
+    stream = (picture_tracks(container) or sound_tracks(container))[0]
     return (stream.start_time or 0) * stream.time_base
 
 
-def _is_cover(stream) -> bool:
+def _has(stream: Any, flag: int) -> bool:
     disposition = getattr(stream, "disposition", None)
     # a flag of its own kind, whose number is FFmpeg's
-    return bool(disposition is not None and int(getattr(disposition, "value", disposition)) & 0x400)
+    return bool(disposition is not None and int(getattr(disposition, "value", disposition)) & flag)

@@ -119,14 +119,15 @@ def square_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:
     return (round(width * shape), height) if shape >= 1 else (width, round(height / shape))
 
 
-def decoded_picture(frame: Any, shape: Fraction = _SQUARE) -> np.ndarray:
+def decoded_picture(frame: Any, shape: Fraction = _SQUARE, size: tuple[int, int] | None = None) -> np.ndarray:
     """A decoded PyAV frame as it is meant to be seen: RGB uint8 [H, W, 3], contiguous, in its own colours, square
     pixels, upright and not mirrored.
 
-    shape: see :func:`pixel_shape`.
+    shape: see :func:`pixel_shape`; size: (width, height) of the film's stored pictures, None for the frame's own.
     """
     matrix = colour_matrix(frame)
-    width, height = square_size(frame.width, frame.height, shape)
+    width, height = size or (frame.width, frame.height)
+    width, height = square_size(width, height, shape)
     rgb = frame.reformat(
         width=width,
         height=height,

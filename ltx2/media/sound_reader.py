@@ -12,7 +12,7 @@ from ..clock import exact_seconds, samples_of_seconds
 from ..errors import Ltx2Warning, MediaError
 from ..resampling import SAMPLE_RATES, mix_note, mix_to_stereo
 from ..values import Waveform
-from .film_clock import film_start
+from .film_clock import film_start, seek_before, sound_tracks
 from .paths import FilePath, opened, require_av, shown
 from .sound_frames import samples_of
 
@@ -36,9 +36,10 @@ def iterate_sound(
     they run to its end. Gaps are silence. Encoder delay and padding are left out. Raises MediaError.
     """
     with opened(path) as container:
-        if not container.streams.audio:
+        tracks = sound_tracks(container)
+        if not tracks:
             raise MediaError(f"{shown(path)} has no sound track")
-        track = container.streams.audio[0]
+        track = tracks[0]
         rate, channels = track.rate, track.channels
         if not rate or not channels:
             raise MediaError(f"{shown(path)} is damaged: its sound track states no sample rate or channels")
@@ -70,7 +71,7 @@ def _placed(container, track, path: FilePath, zero: Fraction, begin: Fraction) -
     if begin > _PREROLL_SECONDS:
         # one tick of many containers is a millisecond: only the first blocks say exactly where later ones stand
         exact = _grid(list(islice(_blocks(container, track, path, zero, False), 2)), tick, jump) if tick > 1 else None
-        container.seek(int((begin - _PREROLL_SECONDS + zero) / track.time_base), stream=track)
+        seek_before(container, int((begin - _PREROLL_SECONDS + zero) / track.time_base), track)
     blocks = _blocks(container, track, path, zero, begin > _PREROLL_SECONDS)
     position: int | None = None
     block = next(blocks, None)
@@ -248,7 +249,7 @@ def _check_level(sound: Waveform, name: str) -> None:
 def channel_names(path: FilePath) -> tuple[str, ...]:
     """FFmpeg's short names of the channels of a sound track, in order. Raises MediaError."""
     with opened(path) as container:
-        return tuple(channel.name for channel in container.streams.audio[0].layout.channels)
+        return tuple(channel.name for channel in sound_tracks(container)[0].layout.channels)
 
 
 def stated_end(container: Any, track: Any) -> Fraction | None:

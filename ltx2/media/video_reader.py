@@ -12,7 +12,7 @@ import torch
 from ..clock import samples_of_seconds, seconds_of_frames
 from ..errors import Ltx2Warning, MediaError
 from ..values import Waveform
-from .film_clock import FilmClock, film_clock, film_start, picture_tracks
+from .film_clock import FilmClock, film_clock, film_start, picture_tracks, seek_before, sound_tracks
 from .frames import decoded_picture, pixel_shape
 from .images import MAX_PIXELS
 from .paths import FilePath, opened, shown
@@ -63,8 +63,7 @@ def video_info(path: FilePath) -> VideoInfo:
         clock = film_clock(container, stream, path)
         metadata, codec = dict(container.metadata), stream.codec_context.name
         rate = channels = samples = 0
-        if container.streams.audio:
-            track = container.streams.audio[0]
+        for track in sound_tracks(container)[:1]:
             rate, channels = track.rate, track.channels
             end = stated_end(container, track)
             if end is None:  # not stated: the end of the last packet
@@ -99,6 +98,8 @@ def _picture_notes(first: Any, stream: Any, name: str) -> Iterator[str]:
         yield f"{name} is HDR ({_HDR[stated('color_trc')]}), {pale}: convert it to SDR"
     elif stated("color_primaries") in _WIDE:
         yield f"{name} has the wide colours of {_WIDE[stated('color_primaries')]}, {pale}: convert it to BT.709"
+    if any(part.is_alpha for part in first.format.components) and first.to_ndarray(format="rgba")[..., 3].min() < 255:
+        yield f"{name} has transparent parts, which are seen in the colour that is stored there: fill them first"
     if getattr(first, "interlaced_frame", False):
         fix = f"deinterlace it first (ffmpeg -i {name} -vf yadif NEW.mp4)"
         yield f"{name} is interlaced, what moves in it may have combs: {fix}"
@@ -123,10 +124,11 @@ def pictures(
 ) -> Iterator[np.ndarray]:
     """The frames of these indices in the order shown, which never fall, as RGB uint8 [H, W, 3].
 
-    A frame that no decoder can give, such as one before the first keyframe, is shown as the one after it. Raises
-    MediaError for a file that ends early.
+    A frame that no decoder can give, such as one before the first keyframe, is shown as the one after it; in a
+    recording whose size changes, as when a window is drawn larger, all have that of the first. Raises MediaError for a
+    file that ends early.
     """
-    shape = pixel_shape(stream)
+    shape, stored, size = pixel_shape(stream), (stream.width, stream.height), None
     wanted = iter(wanted)
     index = next(wanted, None)
     at = -1
@@ -134,8 +136,10 @@ def pictures(
         if index is not None and at - index > _MOST_STAND_INS:
             raise MediaError(f"{shown(path)} is damaged: frames {index} to {at - 1} cannot be decoded")
         picture = None
+        if size is None and (frame.width, frame.height) != stored:
+            size = _first_size(path)
         while index is not None and index <= at:
-            picture = decoded_picture(frame, shape) if picture is None else picture
+            picture = decoded_picture(frame, shape, size) if picture is None else picture
             yield picture
             index = next(wanted, None)
         if index is None:
@@ -144,7 +148,14 @@ def pictures(
         raise MediaError(f"{shown(path)} is damaged: it ends after {at + 1} of {len(clock.starts)} frames")
 
 
-def _decoded(container, stream, clock: FilmClock, first: int | None) -> Iterator[tuple[int, object]]:
+def _first_size(path: FilePath) -> tuple[int, int]:
+    """Width and height of a film's first picture as it is stored."""
+    with opened(path) as container:
+        first = next(container.decode(video_stream(container, path)))
+        return first.width, first.height
+
+
+def _decoded(container, stream, clock: FilmClock, first: int | None) -> Iterator[tuple[int, Any]]:
     """(index in the order shown, frame) from frame ``first`` on, decoded from the keyframe before it."""
     if first is None:
         return
@@ -159,7 +170,7 @@ def _decoded(container, stream, clock: FilmClock, first: int | None) -> Iterator
         if runup is None:
             container.seek(0)
         else:
-            container.seek(int(clock.ticks[first]) - runup, stream=stream)
+            seek_before(container, int(clock.ticks[first]) - runup, stream)
         found = False
         for frame in container.decode(stream):
             at = first if frame.pts is None else int(np.searchsorted(clock.ticks, frame.pts, side="right")) - 1

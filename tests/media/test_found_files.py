@@ -27,7 +27,7 @@ from ltx2.media import (
 from ltx2.media.film_clock import FilmClock
 from ltx2.values import Waveform
 
-from .films import grey, make_film, make_sound, number_of, sound_of, turn
+from .films import grey, make_film, make_sound, number_of, sound_of, turn, write_track
 
 
 def wav(samples, rate=44100, tag=b"", kind=1, channels=1):
@@ -338,3 +338,67 @@ def test_pictures_that_ffmpeg_cannot_decode_are_named(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.webp", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
     with pytest.raises(MediaError, match=r"of a kind that cannot be decoded \(webp\): convert it to MP4|damaged"):
         video_info(tmp_path / "a.webp")
+
+
+def test_of_several_tracks_that_which_players_take_is_seen_and_heard(tmp_path):
+    path, heard = tmp_path / "a.mkv", sound_of(1, rate=16000)
+    with av.open(str(path), "w") as file:
+        tracks = [file.add_stream("ffv1", rate=24) for _ in range(2)]
+        sounds = [file.add_stream("pcm_s16le", rate=16000, layout=layout) for layout in ("mono", "stereo")]
+        for track, side in zip(tracks, (16, 32)):
+            track.width, track.height, track.pix_fmt = side, side, "gray"
+        for first, second in (tracks, sounds):
+            first.disposition, second.disposition = av.stream.Disposition(0), av.stream.Disposition.default
+        for track in tracks:
+            for index in range(24):
+                frame = av.VideoFrame.from_ndarray(np.full((track.height, track.width), index, np.uint8), format="gray")
+                frame.pts, frame.time_base = index, Fraction(1, 24)
+                file.mux(track.encode(frame))
+            file.mux(track.encode())
+        write_track(file, sounds[0], Waveform(torch.zeros(1, 16000), 16000), "mono")
+        write_track(file, sounds[1], heard, "stereo")
+    info, clip = video_info(path), read_video(path)
+    assert (info.width, info.height, info.channels) == (32, 32, 2)
+    assert clip.frames.shape[1:3] == (32, 32) and torch.allclose(clip.sound.samples, heard.samples, atol=1e-3)
+
+
+def test_a_recording_whose_size_changes_keeps_that_of_its_first_picture(tmp_path):
+    """As browsers record a window that is drawn larger."""
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as file:
+        track = file.add_stream("mpeg2video", rate=24, options={"qmin": "1", "qmax": "2"})
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        for part, (height, width) in enumerate(((48, 64), (96, 128))):
+            encoder = av.CodecContext.create("mpeg2video", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.options = Fraction(1, 24), {"qmin": "1", "qmax": "2"}
+            for index, pixels in enumerate(grey(12, height, width)):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+                frame.pts = 12 * part + index
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.time_base = track, Fraction(1, 24)
+                    file.mux(packet)
+            for packet in encoder.encode():
+                packet.stream, packet.time_base = track, Fraction(1, 24)
+                file.mux(packet)
+    for start in (0, 15):
+        frames = read_video(path, start).frames
+        assert frames.shape == (24 - start, 48, 64, 3)
+        found = {index: number_of(frame) for index, frame in enumerate(frames, start)}
+        found.pop(11, None)  # a decoder keeps the last picture before a change for itself
+        assert found == {index: index % 12 for index in found} and len(found) >= 9
+
+
+def test_the_end_of_a_flash_film_is_found_without_its_index(tmp_path):
+    path = make_film(tmp_path / "a.flv", grey(50), sound=sound_of(2, rate=44100), options={"g": "12"})
+    assert [number_of(frame) for frame in iterate_frames(path, 40)] == list(range(40, 50))
+    assert sum(piece.samples.shape[1] for piece in iterate_sound(path, 1, 1)) == 44100
+
+
+def test_a_film_with_transparent_parts_says_so(tmp_path):
+    for alpha, told in ((255, 0), (90, 1)):
+        frames = [Image.fromarray(np.full((16, 16, 4), (9, 9, 9, alpha), np.uint8)) for _ in range(2)]
+        frames[0].putpixel((3, 3), (80, 0, 0, alpha))
+        frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], duration=40)
+        notes = video_info(tmp_path / "a.png").notes
+        assert len([note for note in notes if "transparent parts" in note]) == told

@@ -16,7 +16,7 @@ from ...clock import exact_seconds, parse_fps, samples_of_seconds, seconds_of_fr
 from ...errors import MediaError, RequestError
 from ...values import Waveform
 from ..channels import Resampler, with_channels
-from ..film_clock import FilmClock, film_clock
+from ..film_clock import FilmClock, film_clock, sound_tracks
 from ..frames import Pixels, uint8_frames
 from ..paths import FilePath, as_media_error, check_source, check_target, opened, shown
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE, checked_samples
@@ -280,7 +280,7 @@ class _ExtendedSound:
     def __init__(self, film: FilmExtension, container: Any, source: Any, info: VideoInfo, begin: Fraction):
         self.film, self.container = film, container
         self.notes: tuple[str, ...] = ()
-        found = source.streams.audio[0] if info.sample_rate else None
+        found = sound_tracks(source)[0] if info.sample_rate else None
         bit_rate = found.codec_context.bit_rate or 0 if found is not None else 0
         grid = sound_grid(film.source) if found is not None else None
         join = samples_of_seconds(begin, film.sample_rate)
@@ -332,7 +332,7 @@ def film_packets(path: FilePath, *, sound: bool) -> Iterator[tuple[Any, bool]]:
     entries = iter(_entry_times([pts for pts, _ in times]) if any(dts is None for _, dts in times) else ())
     with opened(path) as container:
         stream = video_stream(container, path)
-        for packet in container.demux([stream, *([container.streams.audio[0]] if sound else [])]):
+        for packet in container.demux([stream, *([sound_tracks(container)[0]] if sound else [])]):
             if not packet.size:
                 continue
             is_picture = packet.stream.index == stream.index

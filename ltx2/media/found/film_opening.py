@@ -16,7 +16,7 @@ from ...clock import parse_fps, samples_of_seconds, seconds_of_frames
 from ...errors import MediaError
 from ...values import Waveform
 from ..channels import Resampler, with_channels
-from ..film_clock import film_clock
+from ..film_clock import film_clock, sound_tracks
 from ..frames import uint8_frames
 from ..paths import FilePath, as_media_error, check_source, check_target, opened, shown
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS, USUAL_RATE
@@ -180,7 +180,7 @@ class _SoundInFront:
     def __init__(self, container, found, source: Path, info: VideoInfo, head: NewHead, kind: tuple[int, int]):
         self._source, self._info, self._head, self._kind = source, info, head, kind
         rate, channels = kind
-        track = found.streams.audio[0] if info.sample_rate else None
+        track = sound_tracks(found)[0] if info.sample_rate else None
         grid = sound_grid(source) if track is not None and info.sample_rate == rate else None
         bit_rate = track.codec_context.bit_rate or 0 if track is not None else 0
         self._join = samples_of_seconds(head.seconds, rate)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..film_clock import FilmClock, film_start
+from ..film_clock import FilmClock, film_start, sound_tracks
 from ..frames import Orientation, colour_matrix, orientation, pixel_shape
 from ..paths import FilePath, opened, require_av
 from ..sound import AAC_BLOCK, AAC_RATES, LAYOUTS
@@ -164,7 +164,7 @@ class SoundGrid:
 def sound_grid(path: FilePath) -> SoundGrid | None:
     """The grid of a film's sound where that is plain AAC without gaps, or None for any other."""
     with opened(path) as container:
-        return _grid_of(container, container.streams.audio[0], film_start(container))
+        return _grid_of(container, sound_tracks(container)[0], film_start(container))
 
 
 def _grid_of(container, track, zero: Fraction) -> SoundGrid | None:
