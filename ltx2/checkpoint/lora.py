@@ -26,7 +26,7 @@ from .adapters.difference import Difference, LoadedDifference, Scaled, check_fin
 from .adapters.kinds import KINDS
 from .adapters.names import TEXT_ENCODER, official_name
 from .adapters.peft_config import PeftConfigs, read_peft_config
-from .adapters.stored import ALPHA_LIMIT, AdapterKind, Alpha, StoredModule
+from .adapters.stored import AdapterKind, Alpha, StoredModule
 from .adapters.unread import INSTEAD, unread_kind
 from .lazy_tensor import LazyTensor
 from .quantization.linear import PackedParameter, QuantizedLinear
@@ -148,7 +148,7 @@ def read_lora(path: str | os.PathLike) -> Lora:
             raise CheckpointError(f"{path} has {names} for {name}, expected one kind: the file is damaged")
         if not kinds:
             continue  # an alpha of nothing
-        alpha = _alpha(path, name, parts.get(_ALPHA), config, spelled)
+        alpha = _alpha(parts.get(_ALPHA), config, spelled)
         module = StoredModule(path, name, parts, alpha, config.others_of(spelled))
         for target, difference in kinds.pop().read(module).items():
             differences[f"{name}{target}"] = difference if target else dora.decomposed(module, difference)
@@ -202,18 +202,11 @@ def _modules(path: Path, tensors: Mapping[str, AdapterTensor]) -> Modules:
     return modules
 
 
-def _alpha(path: Path, name: str, stored, config: PeftConfigs, spelled: str) -> Alpha:
+def _alpha(stored: AdapterTensor | None, config: PeftConfigs, spelled: str) -> Alpha:
     """A stored alpha wins over what the metadata says."""
     if stored is None:
         return config.alpha_of(spelled)
-    value = float(stored.load(dtype=torch.float32, mapped=False)) if math.prod(stored.shape) == 1 else math.nan
-    if not math.isfinite(value):
-        raise CheckpointError(f"{path} has an alpha of {name} that is no number: the LoRA is damaged")
-    if abs(value) > ALPHA_LIMIT:
-        raise CheckpointError(
-            f"{path} has an alpha of {name} of {value:g}, expected at most {ALPHA_LIMIT:g}: the LoRA is damaged"
-        )
-    return Alpha(value)
+    return Alpha(float(stored.load(dtype=torch.float32, mapped=False)) if math.prod(stored.shape) == 1 else math.nan)
 
 
 def _reference(path: Path, metadata: Mapping[str, str]) -> tuple[Reference | None, tuple[str, ...]]:

@@ -50,6 +50,8 @@ _TEXT_MARKS = {"text_encoder", "text_encoders", "text_encoder_2", "te", "te1", "
 _TEXT_FLAT = re.compile(r"(?:lora|lycoris)_te\d?_|text_encoders?_")
 _OTHERS = {"vae", "audio_vae", "vocoder", "duration_head", "clip_l", "clip_g"}
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "connectors.")
+# What PyTorch puts around modules that are compiled, spread over cards or computed anew on the way back.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _LONGEST_FLAT = 100  # words
 # Other networks nest blocks like ours in blocks of their own, with such names.
 _BLOCKS = {"block", "blocks"}
@@ -58,7 +60,7 @@ _BLOCKS = {"block", "blocks"}
 def official_name(name: str) -> str:
     """A module's official bare name from any of the spellings in use; what is not recognised loses known prefixes
     only."""
-    segments = official_segments(name.split("."))
+    segments = official_segments([segment for segment in name.split(".") if segment not in _WRAPPERS])
     if len(segments) == 1 and segments[0] not in _ROOTS:
         segments = _unflattened(name)
     if any(_is_text_mark(segment) for segment in segments):

@@ -94,10 +94,15 @@ def read_peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfigs:
         elif "lora_alpha" in text or key == "lora_adapter_metadata":
             _take_all(found, _object(text), f"metadata {key[:40]}", notes)
     beside = path.with_name(BESIDE)
-    if path.stem.startswith(BESIDE_FILES) and beside.is_file() and beside.stat().st_size <= LIMIT_BYTES:
+    if beside.is_file() and beside.stat().st_size <= LIMIT_BYTES and _is_of(path):
         _take_all(found, _object(beside.read_text("utf-8", "replace")), BESIDE, notes)
     configs = {component: _config(values, notes) for component, values in found.items()}
     return PeftConfigs(configs, tuple(dict.fromkeys(notes)))
+
+
+def _is_of(path: Path) -> bool:
+    """Whether the configuration beside a file is its own: by PEFT's name of the file, or since there is no other."""
+    return path.stem.startswith(BESIDE_FILES) or sum(1 for _ in path.parent.glob("*.safetensors")) == 1
 
 
 def _take(found: dict[str, dict[str, Any]], key: str, value: Any) -> None:

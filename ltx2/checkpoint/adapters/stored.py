@@ -44,6 +44,29 @@ class StoredModule:
     alpha: Alpha = Alpha()
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    def scale(self, rank: int | None) -> float:
+        """What a product of this rank is multiplied with; None: of whole factors, which an alpha says nothing of (some
+        trainers write 1e10 then). Raises CheckpointError for an alpha that nobody means."""
+        if rank or self.alpha.rank:
+            self._check_alpha()
+        return self.alpha.scale(rank)
+
+    @property
+    def stated_alpha(self) -> float:
+        """The alpha itself, 0 where there is none. Raises CheckpointError as :meth:`scale`."""
+        self._check_alpha()
+        return self.alpha.value or 0.0
+
+    def _check_alpha(self) -> None:
+        value = self.alpha.value or 0.0
+        if not math.isfinite(value):
+            raise CheckpointError(f"{self.path} has an alpha of {self.name} that is no number: the LoRA is damaged")
+        if abs(value) > ALPHA_LIMIT:
+            raise CheckpointError(
+                f"{self.path} has an alpha of {self.name} of {value:g}, expected at most {ALPHA_LIMIT:g}: the LoRA is "
+                "damaged"
+            )
+
     def refuse(self, what: str) -> CheckpointError:
         """An error that names the file, what was found and the module."""
         return CheckpointError(f"{self.path} has {what} for {self.name}: the LoRA is damaged or incomplete")

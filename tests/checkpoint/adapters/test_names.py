@@ -88,3 +88,12 @@ def test_blocks_like_ours_inside_of_blocks_of_other_networks_are_not_ours(outer,
 def test_names_of_any_length_and_kind_are_quick():
     for name in ("_" * 10_000, "transformer_blocks_" * 5_000, "a" * 100_000, ".", "", "..", "transformer_blocks" * 9):
         assert isinstance(official_name(name), str)
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_what_pytorch_wraps_modules_in_does_not_count(wrapper):
+    for name in ("transformer_blocks.3.attn1.to_q", "video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q"):
+        segments = name.split(".")
+        for at in range(len(segments) + 1):
+            wrapped = ".".join([*segments[:at], wrapper, *segments[at:]])
+            assert official_name(wrapped) == official_name(f"diffusion_model.{wrapped}") == name

@@ -70,8 +70,14 @@ def test_stored_alphas_win(tmp_path):
     assert scales(lora(tmp_path, packed(lora_alpha=16), more=more)) == [0.5, 4]
 
 
-@pytest.mark.parametrize("name, counts", [("adapter_model", True), ("adapter_model-00001", True), ("lora", False)])
-def test_the_file_that_peft_writes_beside(tmp_path, name, counts):
+@pytest.mark.parametrize(
+    "name, others, counts",
+    [("adapter_model", 0, True), ("adapter_model-00001", 1, True), ("lora", 0, True), ("lora", 1, False)],
+)
+def test_the_file_that_peft_writes_beside(tmp_path, name, others, counts):
+    """It is of the file that PEFT writes, or of the only one that there is."""
+    for number in range(others):
+        save(tmp_path / f"other{number}.safetensors", {"x": torch.ones(1)})
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16}))
     assert scales(lora(tmp_path, {}, name=name, prefix="base_model.model.")) == ([4, 4] if counts else [1, 1])
 
@@ -131,3 +137,17 @@ def test_an_alpha_may_be_of_any_type_of_numbers_and_of_any_shape_of_one(tmp_path
         shape = ((), (1,), (1, 1))[number % 3]
         more = {f"transformer.{MODULES[0]}.alpha": torch.full(shape, 2).to(dtype)}
         assert scales(lora(tmp_path, {}, more=more, name=str(number))) == [0.5, 1]
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor(9999999999), torch.tensor(torch.inf, dtype=torch.float16)])
+def test_an_alpha_that_nothing_is_scaled_by_may_be_anything(tmp_path, alpha):
+    """Of whole factors: a rank of 9999999999 stands for them in files of ai-toolkit, which fp16 cannot hold."""
+    first, second = torch.randn(2, 2), torch.randn(4, 4)
+    module = f"diffusion_model.{MODULES[0]}"
+    whole = {f"{module}.lokr_w1": first, f"{module}.lokr_w2": second, f"{module}.alpha": alpha}
+    found = read_lora(save(tmp_path / "a.safetensors", whole))
+    matched = match_lora(found, {f"{MODULES[0]}.weight": (8, 8)}).matched[f"{MODULES[0]}.weight"]
+    assert torch.allclose(merged(torch.zeros(8, 8), [Scaled(matched, 1.0)]), torch.kron(first, second))
+    product = {f"{module}.lokr_w1": first, f"{module}.lokr_w2_a": second[:, :1], f"{module}.lokr_w2_b": second[:1]}
+    with pytest.raises(CheckpointError, match="the LoRA is damaged"):
+        read_lora(save(tmp_path / "b.safetensors", product | {f"{module}.alpha": alpha}))

@@ -36,7 +36,7 @@ def _read(module: StoredModule) -> Mapping[str, Difference]:
     if any(first[f"w1_{side}"].shape[axis] != second[f"w2_{side}"].shape[axis] for side, axis in (("a", 0), ("b", 1))):
         shapes = [list(part.shape) for part in (*first.values(), *second.values())]
         raise module.refuse(f"products of different size ({shapes})")
-    return {"": Difference(Hadamard(module.alpha.scale(rank)), {**first, **second})}
+    return {"": Difference(Hadamard(module.scale(rank)), {**first, **second})}
 
 
 KIND = AdapterKind("LoHa", {rf"hada_w{n}_{side}": f"w{n}_{side}" for n in (1, 2) for side in "ab"}, _read)

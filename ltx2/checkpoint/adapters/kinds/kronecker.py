@@ -52,7 +52,7 @@ def _read(module: StoredModule) -> Mapping[str, Difference]:
     large = next((name for name, part in parts.items() if len(part.shape) != 2), None)
     if large is not None:
         raise module.refuse(f"{large} of shape {list(parts[large].shape)}, expected a matrix,")
-    return {"": Difference(Kronecker(module.alpha.scale(rank)), parts)}
+    return {"": Difference(Kronecker(module.scale(rank)), parts)}
 
 
 KIND = AdapterKind("LoKr", {rf"lokr_{part}": part for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")}, _read)

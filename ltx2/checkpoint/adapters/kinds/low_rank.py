@@ -36,7 +36,7 @@ class LowRank:
 
 def _read(module: StoredModule) -> Mapping[str, Difference]:
     parts, rank = module.product("up", "down")
-    scale = module.alpha.scale(rank)
+    scale = module.scale(rank)
     found = {"": Difference(LowRank(scale), parts)}
     if "up_bias" in module.parts:
         found[".bias"] = Difference(Whole(scale), {"difference": module.parts["up_bias"]})

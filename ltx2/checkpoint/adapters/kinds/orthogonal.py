@@ -59,7 +59,7 @@ def _read(module: StoredModule) -> Mapping[str, Difference]:
         parts["rescale"] = module.parts["rescale"]
         if parts["rescale"].shape[0] != shape[0] * shape[1] or len(parts["rescale"].shape) > 4:
             raise module.refuse(f"rescale of shape {list(parts['rescale'].shape)}, expected a number a row,")
-    return {"": Difference(Orthogonal(module.alpha.value or 0.0), parts)}
+    return {"": Difference(Orthogonal(module.stated_alpha), parts)}
 
 
 KIND = AdapterKind("OFT", {r"oft_blocks": "blocks", r"rescale": "rescale"}, _read)
