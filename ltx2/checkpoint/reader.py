@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import CheckpointError
-from .folders import gguf_names, is_part, parts_of
+from .folders import gguf_names, is_part, part_stem, parts_of
 from .folders.diffusers import in_official_names
 from .gguf import read_gguf
 from .lazy_tensor import LazyTensor
@@ -21,7 +21,7 @@ from .quantization.packed import FileTensor
 from .recognition.damage import check_end, places_of
 from .recognition.holes import check_sparse
 from .safetensors_header import read_header
-from .weight_file import WeightFile, held_weight_file, open_weight_file
+from .weight_file import WeightFile, held_weight_file, open_weight_file, shown
 
 __all__ = [
     "Checkpoint",
@@ -70,12 +70,27 @@ def open_checkpoint(*paths: str | os.PathLike | Sequence[str | os.PathLike]) -> 
             "no checkpoint file was named, expected at least one: choose a .safetensors or .gguf file"
         )
     files = tuple(_open(name) for name in names)
+    _check_parts(files)
     metadata: dict[str, str] = {}
     tensors: dict[str, FileTensor] = {}
     for file in reversed(files):
         metadata |= file.metadata
         tensors |= file.tensors
     return Checkpoint(files, tuple(file.path for file in files), MappingProxyType(metadata), MappingProxyType(tensors))
+
+
+def _check_parts(files: Sequence[CheckpointFile]) -> None:
+    """Raise CheckpointError where a tensor stands in two parts of one model: one was saved under another's name."""
+    seen: dict[tuple[str, str], Path] = {}
+    for file in files:
+        stem = part_stem(file.path)
+        for name in file.tensors if stem else ():
+            before = seen.setdefault((stem, name), file.path)
+            if before != file.path:
+                raise CheckpointError(
+                    f"{file.path} holds tensor {shown(name, 70)} as {before.name} does, expected another part of the "
+                    "model: get both again"
+                )
 
 
 @contextlib.contextmanager

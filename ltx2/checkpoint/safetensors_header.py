@@ -54,6 +54,11 @@ def read_header(file: WeightFile, first: bytes) -> tuple[dict[str, Entry], dict[
         raise CheckpointError(f"{file.path} is {what}, expected a safetensors file: {fix}")
     if file.size < 8:
         raise fail(f"is {file.size} bytes long, expected at least 8")
+    if len(first) > 8 and not any(first):
+        raise CheckpointError(
+            f"{file.path} begins with zeros where its header stands: its download is not finished, go on with it or "
+            "get the file again"
+        )
     length = int.from_bytes(first[:8], "little")
     if length > HEADER_LIMIT_BYTES:
         raise fail(f"gives its header {length} bytes, expected at most {HEADER_LIMIT_BYTES}")

@@ -1,6 +1,7 @@
 """Folders, indexes and shards: a diffusers pipeline loads as the release's own file does, everything else is named."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -212,3 +213,38 @@ def test_a_lora_keeps_the_names_that_its_configuration_speaks_of(tmp_path):
     assert {name: one.scale for name, one in found.items()} == {
         "adaln_single.linear": 0.5, "transformer_blocks.0.attn1.q_norm": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("inner, name", [("transformer", "model.safetensors"), ("snapshots/0a1b", "model_index.json")])
+def test_a_folder_around_the_models_says_which_one_is_meant(tmp_path, inner, name):
+    """As the whole of a pipeline without its index, and as Hugging Face's cache keeps models."""
+    for folder in ("blobs", ".locks", inner):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in (tmp_path / "blobs" / "0a1b2c", tmp_path / ".locks" / "a.safetensors", tmp_path / inner / name):
+        file.touch()
+    refused(
+        tmp_path, "a folder without weights", f"its weights are in {inner.replace('/', os.sep)}, so name that folder"
+    )
+
+
+def test_a_part_under_the_name_of_another_is_told(tmp_path):
+    first, second = {"a.weight": torch.ones(2)}, {"b.weight": torch.ones(2)}
+    paths = [tmp_path / f"m-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for path, tensors in zip(paths, (first, second)):
+        save(path, tensors)
+    assert set(open_checkpoint(tmp_path).tensors) == {"a.weight", "b.weight"}
+    save(paths[1], first)
+    for path in (tmp_path, paths[0], paths[1]):
+        with pytest.raises(
+            CheckpointError, match=r"00002-of-00002\S* holds tensor a.weight as m-00001.*: get both again"
+        ):
+            open_checkpoint(path)
+
+
+def test_a_file_whose_beginning_was_never_written_is_told(tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(bytes(4096) + b"x" * 4096)
+    with pytest.raises(
+        CheckpointError, match="begins with zeros where its header stands: its download is not finished"
+    ):
+        open_checkpoint(path)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...atomic_files import file_path
@@ -22,6 +23,13 @@ PIPELINE_FOLDERS = ("transformer", "connectors", "vae", "audio_vae", "vocoder")
 def is_part(name: str) -> bool:
     """Whether a file is called as one part of a model."""
     return _PART.fullmatch(name) is not None
+
+
+def part_stem(path: Path) -> str:
+    """What the parts of one model have in common: where they lie and what stands before their numbers; "" for a file
+    that is none."""
+    named = _PART.fullmatch(path.name)
+    return f"{path.parent}/{named['stem']}-{named['count']}" if named else ""
 
 
 def parts_of(path: str | os.PathLike) -> list[Path]:
@@ -92,9 +100,19 @@ def folder_files(folder: Path) -> list[Path]:
         raise CheckpointError(
             f"{folder} is a folder with {len(models)} models ({first_names(found)}): choose one of the files"
         )
-    raise CheckpointError(
-        f"{folder} is a folder without weights, expected a .safetensors or .gguf file: name the file itself"
-    )
+    below = next(_with_weights(folder), None)
+    fix = "name the file itself" if below is None else f"its weights are in {below}, so name that folder"
+    raise CheckpointError(f"{folder} is a folder without weights, expected a .safetensors or .gguf file: {fix}")
+
+
+def _with_weights(folder: Path) -> Iterator[str]:
+    """Folders below one that have weights or a pipeline in them, as Hugging Face's cache keeps them below
+    ``snapshots``."""
+    for place, folders, files in os.walk(folder):
+        here = os.path.relpath(place, folder)
+        folders[:] = sorted(one for one in folders if not one.startswith(".")) if here.count(os.sep) < 2 else []
+        if any(name == PIPELINE_INDEX or name.lower().endswith((".safetensors", ".gguf")) for name in files):
+            yield here
 
 
 def model_name(path: Path) -> str:
