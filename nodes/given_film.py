@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..ltx2 import system
+from ..ltx2.errors import RequestError
 from . import host
 
 UNNAMED = "the video"  # one that other nodes made
@@ -10,7 +11,9 @@ UNNAMED = "the video"  # one that other nodes made
 
 def film_file(video, hidden) -> Path:
     """A VIDEO as an MP4 in the host's temp folder, in a folder of its own, called as the file that was given: so do
-    messages call it, and states that go on from it."""
+    messages call it, and states that go on from it. Raises RequestError where there is none."""
+    if video is None:
+        raise RequestError("video holds nothing: connect a node that gives a video")
     folder = host.save_target(host.GIVEN, kind="temp").path("")
     folder.mkdir()
     copy = folder / "film.mp4"

@@ -336,9 +336,13 @@ def user_file(value: str, *, folder: bool = False) -> Path:
         raise RequestError(f"no file chosen: pick one from ComfyUI's {base_name} folder")
     path = below(_BASES[base_name](), name)
     if path is None or not (os.path.isdir(path) if folder else os.path.exists(path)):
-        other = ", or add [output] behind the name of one that a node saved" if base_name == "input" else ""
+        ways = (
+            "upload it, or add [output] behind the name of one that a node saved"
+            if base_name == "input"
+            else "upload it"
+        )
         raise RequestError(
-            f"there is no {name[:80]!r} in ComfyUI's {base_name} folder: choose a file that is, upload it{other}"
+            f"there is no {name[:80]!r} in ComfyUI's {base_name} folder: choose a file that is, or {ways}"
         )
     return Path(os.path.realpath(path))
 

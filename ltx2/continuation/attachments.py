@@ -19,7 +19,7 @@ from ..atomic_files import clean_dead_temps, file_path, folder_exists, reason, w
 from ..errors import ContinuationError, Ltx2Warning
 from .forms.card import read_card, sound_levels, write_card
 from .forms.folder import read_bytes, read_state_folder, write_folder
-from .forms.parts import ReadParts, check_texts, own_texts, take_apart
+from .forms.parts import KIND, PAYLOAD, ReadParts, check_texts, own_texts, take_apart
 from .forms.tensor_file import read_tensor_file, write_tensor_file
 from .frame_files import PNG_SIGNATURE, encode_png
 from .limits import DEFAULT_LIMITS, StateLimits
@@ -244,6 +244,8 @@ def _read_parts(data: bytes, name: str, strict: bool, limits: StateLimits) -> tu
         data = _as_utf8(data)
         if data[:_BLANKS].lstrip()[:1] == b"{":
             document = read_document(data, name, strict=strict, limits=limits)
+            if not {KIND, PAYLOAD} & document.keys():
+                raise ContinuationError(f"{name} is JSON without a state, expected kind and payload in it: {_CHOOSE}")
             return "json", ReadParts(envelope_of(document, name), None, own_texts(document, limits))
         if name.lower().endswith(".json"):
             raise ContinuationError(f"{name} is no JSON of a state, expected an object that begins with {{: {_CHOOSE}")

@@ -258,7 +258,9 @@ class _SoundTrack:
                     self._begin(silent, None)
                 else:
                     yield from self._next(silent, None, None)
-        if sound is not None:
+        if sound is None:
+            self._note(f"segment {timing.index + 1} has no sound: silence is heard there")
+        else:
             sound = in_format(sound, self._format, f"segment {timing.index + 1}", self._note)
         if self._timing is None:
             self._begin(timing, sound)

@@ -80,7 +80,9 @@ def opened(path: FilePath) -> Iterator[Any]:
         # one that claims to be huge makes FFmpeg say that memory ran out
         if is_out_of_memory(error) and not isinstance(error, av.FFmpegError):
             raise
-        raise MediaError(f"{shown(path)} is damaged or no video or sound file ({_short(reason(error))})") from error
+        raise MediaError(
+            f"{shown(path)} is damaged or no video or sound file ({_short(reason(error))}): copy or convert it again"
+        ) from error
 
 
 @contextmanager

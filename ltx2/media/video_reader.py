@@ -227,7 +227,7 @@ def video_stream(container: Any, path: FilePath) -> Any:
     """The picture track of an open file. Raises MediaError."""
     streams = picture_tracks(container)
     if not streams:
-        raise MediaError(f"{shown(path)} has no picture track")
+        raise MediaError(f"{shown(path)} has no picture track, expected a video: choose a file with a picture")
     stream = streams[0]
     if stream.width * stream.height > MAX_PIXELS:
         raise MediaError(

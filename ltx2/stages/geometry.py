@@ -127,6 +127,8 @@ def asked_size(request: Any, preset: Any, multiple: "Multiple", notes: list[str]
         raise RequestError(f"{given} is left open: give both sides, or neither")
     if width is None and preset is not None:
         width, height = preset.width, preset.height
+        if not width:
+            raise RequestError(f"preset {preset.name} makes sound alone, pictures are asked for: choose another preset")
     near = tuple(
         clock.snap_size(side, multiple.pixels) if isinstance(side, int) and side > 0 else 0 for side in (width, height)
     )

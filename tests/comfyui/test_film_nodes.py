@@ -9,6 +9,7 @@ import torch
 
 from ltx2 import media
 from ltx2.media import VideoWriter
+from ltx2.story.found import FilmInMemory
 from ltx2.values import Waveform
 
 from ..media.films import grey
@@ -110,6 +111,7 @@ def test_a_part_of_frames_and_a_sound_is_made_anew_and_all_else_is_kept_exactly(
         ({"images": None}, "nothing is connected that a part could be made anew of: connect video, or images"),
         ({"images": None, "video": "a video", "audio": {}}, "audio is connected with a video"),
         ({"images": torch.rand(0, 64, 64, 3)}, "the film has frames of shape"),
+        ({"mask": torch.full((1, 64, 64), float("nan"))}, "the mask holds NaN or infinity"),
     ],
 )
 def test_what_is_no_film_or_no_part_of_it_is_refused(run, made, folders, given, words):
@@ -144,10 +146,46 @@ def test_messages_name_the_film_that_was_given(run, made, folders):
             "0 to 9 s are to be made anew, film.mp4 lasts",
         ),
         ("Dub", quiet, {}, "quiet.mp4 has no sound: dubbing takes the voice from it"),
+        ("Dub", None, {}, "video holds nothing: connect a node that gives a video"),
+        ("ExtendVideo", quiet, {"seconds": 0.1, "context": 9}, "the segment has 1 frames, 9 of which are the film's"),
+        ("ExtendVideo", quiet, {**short, "preset": "ltx2_sound"}, "preset ltx2_sound makes sound alone, pictures are"),
     ):
         with pytest.raises(ValueError) as refused:
             run(node, **filming(made, film, **asked))
         assert str(refused.value).startswith(words), node
+
+
+@pytest.mark.parametrize(
+    "name, data, words",
+    [
+        ("film.mp4", b"\0\0\0\x20ftypisom" + b"\0" * 99, "film.mp4 is a film, .*: go on from a film with Extend Video"),
+        ("a.png", b"", "a.png is empty, expected a state: copy or send the file again"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", "a.png is a truncated PNG, .*: copy or send the file again"),
+        ("workflow.json", b'{"nodes": [], "links": []}', "workflow.json is JSON without a state, .*: choose the file"),
+        ("a.txt", b"hello world", "a.txt is no state, it begins with 68656c6c6f20776f, .*: choose the file"),
+        ("folder", None, "folder/state.json is not there, .*: choose what was saved as a state"),
+        ("gone.png [output]", None, "no 'gone.png' in ComfyUI's output folder: choose a file that is, or upload it$"),
+    ],
+)
+def test_what_is_no_state_is_told_with_what_to_do(run, folders, name, data, words):
+    (folders / "input/folder").mkdir(parents=True)
+    if data is not None:
+        (folders / "input" / name).write_bytes(data)
+    with pytest.raises(ValueError, match=words) as refused:
+        run("LoadState", file=name)
+    assert str(folders) not in str(refused.value)
+
+
+def test_frames_and_sound_that_are_not_taken_as_they_are_are_told():
+    def notes(channels, seconds):
+        return FilmInMemory(
+            torch.rand(24, 64, 64, channels), Fraction(24), Waveform(torch.rand(1, seconds), 1000)
+        ).notes
+
+    assert notes(3, 1000) == ()
+    assert notes(4, 3000)[0].startswith("the images have a channel of transparency")
+    assert notes(3, 3000) == ("2.00 s of sound after the last frame are left out",)
+    assert notes(3, 200) == ("the sound ends 0.80 s before the last frame: silence follows it",)
 
 
 def test_sound_that_no_mp4_holds_is_converted_for_the_video_alone_and_told(pack):

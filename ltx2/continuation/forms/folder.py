@@ -59,6 +59,8 @@ def read_state_folder(path: Path, strict: bool, limits: StateLimits) -> ReadPart
 def _read(place: Path, path: Path, strict: bool, limits: StateLimits) -> ReadParts:
     """place: where the files are just now; path: what the user calls it."""
     name = str(path / STATE_FILE)
+    if not os.path.lexists(place / STATE_FILE):
+        raise ContinuationError(f"{name} is not there, expected in a state's folder: choose what was saved as a state")
     text = _read_inside(place, path, STATE_FILE, limits.inline_bytes)
     document = read_document(text, name, strict=strict, limits=limits)
     envelope = envelope_of(document, name)
@@ -160,8 +162,11 @@ def read_bytes(file: Path, name: str, most: int) -> bytes:
         with open(file, "rb") as opened:
             size = os.fstat(opened.fileno()).st_size
             if not 0 < size <= most:
-                fix = AGAIN if not size else "choose the file that was saved as a state"
-                raise ContinuationError(f"{name} has {size} bytes, expected 1 to {most}: {fix}")
+                if not size:
+                    raise ContinuationError(f"{name} is empty, expected a state: {AGAIN}")
+                raise ContinuationError(
+                    f"{name} has {size} bytes, expected at most {most}: choose the file that was saved as a state"
+                )
             return opened.read(size)
     except OSError as error:
         raise ContinuationError(f"{name} cannot be read: {reason(error)}") from error

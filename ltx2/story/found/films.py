@@ -14,6 +14,7 @@ from ...media import iterate_frames, iterate_sound, open_image, uint8_frames, vi
 from ...media.images import SUFFIXES
 from ...values import Waveform
 
+_HEARD_SECONDS = 0.04  # less is a frame's
 _SAME_SHAPE = 0.02  # how far the sides' proportion of a mask may be from the film's
 
 
@@ -85,8 +86,20 @@ class FilmInMemory:
         count, height, width = frames.shape[:3]
         self.channels = 0 if sound is None else sound.samples.shape[0]
         self.shape = FilmShape("the film", width, height, fps, count, 0 if sound is None else sound.sample_rate)
-        self.notes = () if mask is None else _check_mask(mask, self.shape)
+        self.notes = (*self._adjusted(frames), *(() if mask is None else _check_mask(mask, self.shape)))
         self._mask = mask
+
+    def _adjusted(self, frames: torch.Tensor) -> Iterator[str]:
+        """What is not taken as it was given."""
+        if frames.shape[3] > 3:
+            yield "the images have a channel of transparency, which is left out"
+        if self.waveform is None:
+            return
+        over = float(self.waveform.seconds - self.shape.seconds)
+        if over > _HEARD_SECONDS:
+            yield f"{over:.2f} s of sound after the last frame are left out"
+        elif over < -_HEARD_SECONDS:
+            yield f"the sound ends {-over:.2f} s before the last frame: silence follows it"
 
     def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
         """Frames [H, W, 3] uint8 in order."""
@@ -112,6 +125,8 @@ def _check_mask(mask: torch.Tensor, film: FilmShape) -> tuple[str, ...]:
     """What is to be told of a mask [N or 1, h, w]."""
     if mask.ndim != 3 or not mask.numel():
         raise RequestError(f"the mask has shape {list(mask.shape)}, expected [frames, height, width]")
+    if not torch.isfinite(mask).all():
+        raise RequestError("the mask holds NaN or infinity: what made it failed, make it anew")
     if len(mask) not in (1, film.frames):
         raise RequestError(f"the mask has {len(mask)} frames, the film has {film.frames}: make them equal, or give one")
     return _check_size(mask.shape[2], mask.shape[1], film)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...clock import PIXELS_PER_LATENT, snap_frames
 from ...continuation.state import LTX2ContinuationState
+from ...errors import RequestError
 from ...film.found import state_of_found_film
 from ...film.handoff import Handoff
 from ...media import FoundFilm, read_found_film, video_info
@@ -79,6 +80,11 @@ def go_on(
     film = read_found_film(
         path, frames=_context(path, size.frames, context), fps=size.fps, size=(size.width, size.height)
     )
+    if len(film.frames) >= size.frames:
+        raise RequestError(
+            f"the segment has {size.frames} frames, {len(film.frames)} of which are the film's: make it longer or the "
+            "context smaller"
+        )
     latents = None if film.sound is None or not size.audio_latents else steps.encode_sound(models, film.sound)
     state = state_of_found_film(film, None if latents is None else latents.cpu(), about=about_film(path, film))
     return GoingOn(Path(path), film, state, segment_job(models, asked, state, handoff))
