@@ -155,6 +155,9 @@ def read_lora(path: str | os.PathLike) -> Lora:
     if not differences:
         raise CheckpointError(f"{path} holds no LoRA weights, expected lora_A and lora_B pairs: choose a LoRA file")
     reference, notes = _reference(path, checkpoint.metadata)
+    still = sum(found.scale == 0 for found in differences.values())
+    if still:
+        notes += (f"the alpha of {still} of its {len(differences)} weights is 0, so that they change nothing",)
     notes = tuple(f"{path.name}: {note}" for note in (*config.notes, *notes))
     return Lora(path, MappingProxyType(differences), checkpoint.metadata, reference, notes)
 

@@ -42,7 +42,9 @@ from .layout import CONNECTORS, Component, find_component
 from .lazy_tensor import HeldTensor
 from .lora import match_lora
 from .lora_report import network_of
+from .quantization.packed import FileTensor
 from .reader import Checkpoint
+from .recognition.damage import check_loaded
 
 LEAST_REPEATS = 64  # that a configuration may ask for, however few tensors there are
 
@@ -174,7 +176,7 @@ def load_tiny_decoder(
         check_tiny_decoder({name: tensor.shape for name, tensor in tensors.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
-    return build_tiny_decoder({name: tensor.load() for name, tensor in tensors.items()}, device=device, dtype=dtype)
+    return build_tiny_decoder(_whole(tensors), device=device, dtype=dtype)
 
 
 def load_duration_head(checkpoint: Checkpoint, **options: Any) -> DurationHead:
@@ -224,10 +226,17 @@ def _first_decoder(checkpoint: Checkpoint) -> str:
     return "video_decoder"
 
 
+def _whole(tensors: Mapping[str, FileTensor]) -> dict[str, torch.Tensor]:
+    """Tensors as they are stored. Raises CheckpointError for one that is damaged."""
+    for tensor in tensors.values():
+        check_loaded(tensor)
+    return {name: tensor.load() for name, tensor in tensors.items()}
+
+
 def _without_gates(component: Component) -> Component:
     """The tensors of early diffusion decoders in the released layout."""
     if not any(name.rpartition(".")[2].startswith("gate_") for name in component.tensors):
         return component
-    loaded = fold_gates({name: tensor.load() for name, tensor in component.tensors.items()})
+    loaded = fold_gates(_whole(component.tensors))
     held = {name: HeldTensor(name, tensor, component.paths[0]) for name, tensor in loaded.items()}
     return replace(component, tensors=MappingProxyType(held))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from ltx2.checkpoint.lora import check_lora, read_lora
 from ltx2.checkpoint.models import load_transformer
 from ltx2.checkpoint.reader import open_checkpoint
 from ltx2.checkpoint.recognition.damage import check_finite, check_loaded
@@ -144,3 +145,23 @@ def test_a_hole_in_the_middle_of_a_download_is_told_before_anything_is_made(tmp_
         assert len(str(caught.value)) <= 300 + len(str(path)) and not str(caught.value).endswith(".")
 
     told()
+
+
+def test_a_hole_in_packed_weights_and_in_adapters_is_told(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "w.gguf", "ltxv")
+    kind, values = gguf.GGMLQuantizationType.Q8_0, np.random.default_rng(0).standard_normal((600, 512), np.float32)
+    writer.add_tensor("w", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    module = "diffusion_model.transformer_blocks.0.attn1.to_q"
+    save(
+        tmp_path / "l.safetensors",
+        {f"{module}.lora_A.weight": LAYER[:300], f"{module}.lora_B.weight": LAYER.T[:, :300]},
+    )
+    for path in (tmp_path / "w.gguf", tmp_path / "l.safetensors"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:40960] + bytes(131072) + whole[172032:])
+        with pytest.raises(CheckpointError, match="holds 128 KiB of zeros in the middle of its weights"):
+            check_lora(read_lora(path)) if "l." in path.name else loaded_whole(path)

@@ -4,7 +4,8 @@ and its end.
 Weights that are zeros on purpose come in whole rows or whole tensors. A hole begins and ends where a piece of the
 download did, which is in the middle of a row but for a chance that does not count, with weights right beside it. So
 runs of zeros are looked for where that costs next to nothing – where the file system says that it keeps nothing, and
-at one place in every half MiB that is about to be read anyway – and judged by where they begin and end.
+at one place in every half MiB (more often in small tensors) of what is about to be read anyway – and judged by where
+they begin and end.
 """
 
 import os
@@ -18,6 +19,7 @@ from ..weight_file import WeightFile, shown
 
 STEP_BYTES = 1 << 19  # from one look to the next; downloads come in pieces of a MiB and more
 LOOK_BYTES = 512
+_LEAST_LOOKS = 16  # at a tensor, of smaller ones down to every 4 KiB
 LEAST_BYTES = 1 << 16  # of zeros that can be a hole
 _READ_BYTES = 1 << 18
 _MEASURED_BYTES = 1 << 28
@@ -49,8 +51,8 @@ def check_places(places: Iterable[Place]) -> None:
         if tensor.file.mapping is None or tensor.nbytes < LOOK_BYTES:
             continue
         raw = tensor.file.view(tensor.offset, tensor.nbytes).numpy()
-        passed = 0
-        for at in (*range(0, tensor.nbytes - LOOK_BYTES, STEP_BYTES), tensor.nbytes - LOOK_BYTES):
+        passed, step = 0, max(8 * LOOK_BYTES, min(STEP_BYTES, tensor.nbytes // _LEAST_LOOKS))
+        for at in (*range(0, tensor.nbytes - LOOK_BYTES, step), tensor.nbytes - LOOK_BYTES):
             if at >= passed and not raw[at : at + LOOK_BYTES].any():
                 passed = _check_run(place, tensor.offset + at) - tensor.offset
 

@@ -151,3 +151,8 @@ def test_an_alpha_that_nothing_is_scaled_by_may_be_anything(tmp_path, alpha):
     product = {f"{module}.lokr_w1": first, f"{module}.lokr_w2_a": second[:, :1], f"{module}.lokr_w2_b": second[:1]}
     with pytest.raises(CheckpointError, match="the LoRA is damaged"):
         read_lora(save(tmp_path / "b.safetensors", product | {f"{module}.alpha": alpha}))
+
+
+def test_an_alpha_of_zero_is_told(tmp_path):
+    (note,) = lora(tmp_path, {}, more={f"transformer.{MODULES[0]}.alpha": torch.tensor(0.0)}.items()).notes
+    assert note == "lora.safetensors: the alpha of 1 of its 2 weights is 0, so that they change nothing"
