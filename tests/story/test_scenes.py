@@ -223,8 +223,9 @@ def test_any_takes_and_picks_come_out_right(tmp_path_factory, told, picks):
     """Whatever is picked in whatever order: the film is what a fresh story with these seeds would be, and nothing that
     was made is made again."""
     where = tmp_path_factory.mktemp("takes")
-    script = script_of(*(f"{'|' if cut else ''}p{i}, takes: {takes}" for i, (cut, takes, _) in enumerate(told)))
-    done = set()
+    lines = [f"{'|' if cut else ''}p{i}" for i, (cut, _, _) in enumerate(told)]
+    script = script_of(*(f"{line}, takes: {takes}" for line, (_, takes, _) in zip(lines, told)))
+    done, seeds = set(), [10 + i for i in range(len(told))]
     for index, take in [(None, None), *picks]:
         if index is not None and (index >= len(told) or take > told[index][1]):
             continue
@@ -236,6 +237,11 @@ def test_any_takes_and_picks_come_out_right(tmp_path_factory, told, picks):
         done |= set(made)
         assert len(read_video(where / "f.mp4").frames) == script.total_frames
         assert result.unused.segments <= len(done)
+        if index is not None:
+            seeds[index] = take_seed(10 + index, take) if take > 1 else 10 + index
+    fresh = script_of(*(f"{line}, seed: {seed}" for line, seed in zip(lines, seeds)))
+    run_story(fresh, Fake(script.fps, rate=8000, channels=1), work=where / "fresh", out=where / "fresh.mp4")
+    assert (read_video(where / "f.mp4").frames == read_video(where / "fresh.mp4").frames).all()
 
 
 def test_scenes_and_entries():
