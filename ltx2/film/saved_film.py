@@ -21,6 +21,7 @@ from .timeline import SegmentTiming
 
 _FILM = "film"
 _LONGEST_NAME = 400
+_OF_ANOTHER_PROGRAM = "the state was made by another program, which does not say where its film ends"
 _LOOK = 16  # rows and columns of what two pictures are compared by
 _OTHER_PICTURE = 20.0  # of 255 on average: codecs and corrections of colour change less
 
@@ -115,7 +116,7 @@ def check_film(path: str | Path, state: LTX2ContinuationState) -> Provenance:
     producer, saved = read_provenance(state.metadata, state.segment_index), film_of(state)
     name = Path(path).name
     if producer is None:
-        raise ContinuationError("the state was made by another program, which does not say where its film ends")
+        raise ContinuationError(f"{_OF_ANOTHER_PROGRAM}: leave state out to join what is new alone")
     info = video_info(path)
     if saved is not None and info.frames != saved.frames:
         raise ContinuationError(
@@ -139,8 +140,10 @@ def check_goes_on(state: LTX2ContinuationState, timing: SegmentTiming) -> None:
 
 
 def end_notes(path: str | Path, state: LTX2ContinuationState) -> tuple[str, ...]:
-    """What there is to say of a film whose last picture is clearly another one than a state carries. Raises
-    MediaError."""
+    """What there is to say of a film that a state is saved with: that nothing can come behind it, or that its last
+    picture is clearly another one than the state carries. Raises MediaError."""
+    if read_provenance(state.metadata, state.segment_index) is None:
+        return (f"{_OF_ANOTHER_PROGRAM}: Join Segments cannot write behind it",)
     if not state.video_frames:
         return ()
     carried = state.video_frames[-1]

@@ -140,14 +140,16 @@ def test_a_film_that_ends_otherwise_than_its_state_is_told(tmp_path):
     film = write_film(tmp_path / "a.mp4", [first], None)
     assert end_notes(film, state) == ()
     assert end_notes(film, other)[0].startswith("a.mp4 ends with another picture than the state: save a state with")
+    (told,) = end_notes(film, replace(state, metadata={}))
+    assert told.startswith("the state was made by another program") and told.endswith("cannot write behind it")
     check_goes_on(state, second.timing)
     check_goes_on(other, first.timing)  # a new scene
     with pytest.raises(ContinuationError, match="segment 2 begins at 2.042 s, the state ends at"):
         check_goes_on(other, second.timing)
-    told: list[str] = []
-    list(join_segments([first, replace(second, sound=None), first], note=told.append))
+    notes: list[str] = []
+    list(join_segments([first, replace(second, sound=None), first], note=notes.append))
     silent = "segment 2 has no sound: silence is heard there"
-    assert told == [silent, "segment 3 goes on from nothing: it begins with a cut"]
+    assert notes == [silent, "segment 3 goes on from nothing: it begins with a cut"]
 
 
 @pytest.mark.parametrize(
