@@ -124,11 +124,11 @@ def test_zeros_that_weights_are_made_of_are_no_holes(tmp_path):
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_hole_in_the_middle_of_a_download_is_told_before_anything_is_made(tmp_path, sparse):
-    layers = {f"{number}.weight": LAYER[:, : 512 - number].bfloat16() for number in range(5)}
-    whole = save(tmp_path / "whole.safetensors", AT_REST | layers).read_bytes()
+    layers = {f"{number}.weight": LAYER[:, : 512 - number].bfloat16() for number in range(4)}
+    whole = save(tmp_path / "whole.safetensors", {"z.bias": torch.zeros(9000)} | layers).read_bytes()
     path, first = tmp_path / "a.safetensors", whole.index(layers["0.weight"][0].view(torch.uint8).numpy().tobytes())
 
-    @settings(max_examples=8, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=6, deadline=None, database=None, derandomize=True)
     @given(begin=st.integers(first + 16384, len(whole) - (1 << 20)), pieces=st.integers(1, 3))
     def told(begin, pieces):
         begin -= begin % 16384  # as a download comes in, which is not where rows begin
