@@ -10,6 +10,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+if hasattr(os, "register_at_fork"):
+    # what a fork finds is not its own to free: a picture's scaler waits for threads that a fork does not have
+    os.register_at_fork(after_in_child=gc.freeze)
 # rooms and files whose tests run whole programs, films, trainings or campaigns
 SLOW = (
     *("benchmarks/", "cli/", "examples/", "fuzz/", "mini/", "parallel/", "stages/placing/", "training/"),
