@@ -84,7 +84,7 @@ def test_no_click_at_a_join(story):
 def test_a_changed_prompt_changes_its_segment_alone(story, capsys):
     film, folder = story
     script = prompts(STAR.prompt, "It jumps up and down.", "The star, now green, jumps up and down.")
-    again = run(script, folder)
+    again = run(script, folder, out="green.mp4")
     assert "1 segment made, 2 kept" in capsys.readouterr().err
     joint = world.STEP * sum(STEPS[:2]) + 1
     assert np.abs(again.frames[: joint - 1] - film.frames[: joint - 1]).mean() < 0.01
