@@ -259,10 +259,11 @@ export function followFailures() {
   api.addEventListener("promptQueued", () => clearInterval(timer));
   api.addEventListener("promptQueueing", () => { // nothing tells that it was refused
     const before = app.lastNodeErrors, since = Date.now();
+    clear(); // now, since a run may have failed before the page has its answer
     clearInterval(timer);
     timer = setInterval(() => {
       if (app.lastNodeErrors !== before || Date.now() - since > 10000) clearInterval(timer);
-      if (app.lastNodeErrors !== before) clear(), refusals().forEach((one) => tellFailure(...one));
+      if (app.lastNodeErrors !== before) refusals().forEach((one) => tellFailure(...one));
     }, 200);
   });
 }

@@ -98,7 +98,7 @@ def test_its_state_says_which_film_it_was_and_length_is_left_to_the_preset(tiny,
     for asked, context, words in (
         (Request(prompt="x"), 25, "has 20 frames, going on from it needs 25"),
         (Request(prompt="x"), 18, "expected 8k+1"),
-        (Request(prompt="x", frames=17), 17, "the next segment has 17"),
+        (Request(prompt="x", frames=17), 17, "the segment has 17 frames, 17 of which"),
     ):
         with pytest.raises(Ltx2Error, match=words.replace("+", r"\+")):
             take_up(models, asked, source, context=context)
