@@ -82,9 +82,18 @@ def video_info(path: FilePath) -> VideoInfo:
             notes.append(
                 f"{shown(path)} has pixels {float(shape):.3g} times as wide as high: it is read as {width}x{height}"
             )
-        notes += _picture_notes(first, stream, shown(path))
+        notes += [_lost_end(container, stream, shown(path)), *_picture_notes(first, stream, shown(path))]
     known = tuple(note for note in notes if note)
     return VideoInfo(width, height, clock.fps, clock.frames, rate, channels, samples, metadata, codec, known)
+
+
+def _lost_end(container: Any, stream: Any, name: str) -> str:
+    """What a film that is cut off says of its frames in an index at its beginning; empty where all are there."""
+    ends = [entry.pos + entry.size for entry in getattr(stream, "index_entries", ())]  # older PyAV has none
+    lost = sum(end > container.size > 0 for end in ends)
+    if not lost:
+        return ""
+    return f"{name} is cut off, {lost} of its {len(ends)} frames are missing or broken: copy or download it again"
 
 
 def _picture_notes(first: Any, stream: Any, name: str) -> Iterator[str]:

@@ -55,6 +55,27 @@ def test_any_bytes_as_a_tag(tmp_path_factory, tag):
     assert sound.sample_rate == 44100 and torch.equal(sound.samples[0], torch.from_numpy(samples / 32768).float())
 
 
+@pytest.mark.parametrize("share", (0.6, 0.9, 1))
+def test_a_film_that_is_cut_off_behind_its_index_is_told(tmp_path, share):
+    """As a download or a copy leaves it that ended early: it opens, and has fewer frames than it says."""
+    made = make_film(tmp_path / "made.mp4", np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8))
+    whole, path = tmp_path / "whole.mp4", tmp_path / "a.mp4"
+    with av.open(str(made)) as source, av.open(str(whole), "w", options={"movflags": "+faststart"}) as copy:
+        (stream,) = source.streams
+        track = copy.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = track
+                copy.mux(packet)
+    path.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    info = video_info(path)
+    if share == 1:
+        assert info.frames == 30 and not info.notes
+        return
+    lost = int(re.fullmatch(rf"{path} is cut off, (\d+) of its 30 frames are missing or broken: .*", *info.notes)[1])
+    assert 0 < lost < 30 and 30 - info.frames in (lost, lost - 1)  # a decoder may still take the one that is broken
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "mov"])
 def test_films_whose_tags_are_not_utf8(tmp_path, suffix):
     path = make_film(tmp_path / f"a.{suffix}", grey(10), sound=sound_of(1), tags={"title": "XXTITLEXX"})
