@@ -74,9 +74,7 @@ def latent_frames(frames: int) -> int:
     if not is_valid_frame_count(frames):
         below = max(1, snap_frames(max(frames, 1), "down"))
         above = below + FRAMES_PER_LATENT
-        raise RequestError(
-            f"{below} frames or {above}, got {frames}: the frame count must be 8k+1, or turn snapping on"
-        )
+        raise RequestError(f"there are {frames} frames, expected 8k+1: use {below} or {above}, or turn snapping on")
     return (frames - 1) // FRAMES_PER_LATENT + 1
 
 

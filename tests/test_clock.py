@@ -45,7 +45,7 @@ def test_latent_frames_share_a_clip_among_them():
         assert spans[0] == (0, 1) and spans[-1][1] == frames
         assert all(before[1] == after[0] and after[1] - after[0] == 8 for before, after in zip(spans, spans[1:]))
         assert all(clock.latent_frame_of(frame) == i for i, span in enumerate(spans) for frame in range(*span))
-    for frames, near in ((0, "1 frames or 9"), (10, "9 frames or 17"), (-8, "1 frames or 9")):
+    for frames, near in ((0, "use 1 or 9"), (10, "use 9 or 17"), (-8, "use 1 or 9")):
         with pytest.raises(RequestError, match=near):
             clock.latent_frames(frames)
 

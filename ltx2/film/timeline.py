@@ -284,7 +284,7 @@ def cut_segment(
 def _check_frames(frames: int, end_offset: int) -> None:
     if not is_valid_frame_count(frames):
         below = snap_frames(max(frames, 1), "down")
-        raise RequestError(f"{below} frames or {below + 8}, got {frames}: the frame count of a segment must be 8k+1")
+        raise RequestError(f"a segment has {frames} frames, expected 8k+1: use {below} or {below + 8}")
     if not 0 <= end_offset < frames:
         raise RequestError(f"end offset is {end_offset} frames, expected 0 to {frames - 1}")
 

@@ -170,7 +170,7 @@ def test_cuts_and_silent_joins_start_where_the_picture_does():
 @pytest.mark.parametrize(
     "keywords, words",
     [
-        (dict(frames=120), "113 frames or 121, got 120"),
+        (dict(frames=120), "120 frames, expected 8k.1: use 113 or 121"),
         (dict(frames=121, video_overlap=10), "8k\\+1: use 9 or 17"),
         (dict(frames=9, video_overlap=9), "next segment has 9"),
         (dict(frames=17, audio_latents=20), "of 20 audio latents would be those of the segment before"),

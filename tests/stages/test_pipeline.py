@@ -308,7 +308,7 @@ def test_user_loras_are_merged_at_load(tiny, models, tmp_path):
     "fields, sentence",
     [
         ({"width": 100, "height": 64}, "use 128x64"),
-        ({"frames": 10}, "9 frames or 17, got 10"),
+        ({"frames": 10}, "10 frames, expected 8k.1: use 9 or 17"),
         ({"prompt": " "}, "prompt is empty"),
         ({"preset": "nope"}, "there is no preset nope"),
         ({"overrides": {"denoise": {"sigmas": [0.3, 0.8, 0]}}}, "does not descend"),

@@ -43,7 +43,7 @@ def test_seconds_go_to_the_nearest_possible_length_and_say_so():
 
 
 def test_frames_are_snapped_on_request_only():
-    with pytest.raises(RequestError, match="97 frames or 105, got 100"):
+    with pytest.raises(RequestError, match="100 frames, expected 8k.1: use 97 or 105"):
         check(frames=100)
     geometry, notes = check(frames=100, snap=True)
     assert geometry.frames == 97 and notes == ("100 frames became 97",)

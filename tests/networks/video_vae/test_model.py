@@ -281,11 +281,11 @@ def test_foreign_tensors_are_refused():
 @pytest.mark.parametrize(
     "shape, words",
     [
-        ((1, 3, 10, 32, 32), "9 frames or 17, got 10"),
+        ((1, 3, 10, 32, 32), "10 frames, expected 8k.1: use 9 or 17"),
         ((1, 3, 9, 32, 40), "40 × 32 px.*multiples of 32.*32 × 32"),
         ((1, 4, 9, 32, 32), r"\[1, 4, 9, 32, 32\].*\[B, 3"),
         ((3, 9, 32, 32), r"\[B, 3"),
-        ((1, 3, 0, 32, 32), "1 frames or 9, got 0"),
+        ((1, 3, 0, 32, 32), "0 frames, expected 8k.1: use 1 or 9"),
     ],
 )
 def test_pictures_that_do_not_fit(shape, words):

@@ -51,7 +51,7 @@ def test_pictures_may_come_in_parts_of_any_length():
     model, clip = encoder(), noise(1, 3, 25, 32, 32).clamp(-1, 1)
     parts = clip.split([3, 1, 11, 10], 2)
     close(torch.cat(list(stream_encode(model, iter(parts), piece_frames=4)), 2), model(clip))
-    with pytest.raises(RequestError, match="9 frames or 17, got 15"):
+    with pytest.raises(RequestError, match="15 frames, expected 8k.1: use 9 or 17"):
         list(stream_encode(model, parts[:3]))
     with pytest.raises(RequestError, match="multiples of 32"):
         list(stream_encode(model, [clip[..., :20]]))
