@@ -108,6 +108,22 @@ AT_REST = {  # zeros as they come in sound files: rows of padding, biases, adapt
     "squeezed.weight": (LAYER * 1e-4).to(torch.float8_e4m3fn),
     "padded.weight": torch.nn.functional.pad(LAYER, (0, 200, 0, 300)),
     "last.weight": LAYER[:, :500],
+    # a fused bias with a part that is left out, before a layer that was not trained
+    "half.bias": torch.cat([LAYER.flatten()[:4096], torch.zeros(4096)]),
+    "half.proj.weight": torch.zeros(300, 512),
+    "one.table": torch.nn.functional.pad(LAYER[None, :300], (0, 0, 0, 900)),
+    "one.up.weight": torch.zeros(1500, 512),
+    "experts.weight": torch.nn.functional.pad(LAYER[:900], (0, 0, 300, 0)).view(6, 200, 512),
+    # a row alone is no sign of columns of padding
+    "query.weight": torch.cat([torch.nn.functional.pad(LAYER[:1, :200], (0, 312)), torch.zeros(300, 512), LAYER[:9]]),
+    # of numbers that were rounded the last before the padding are zeros now and then
+    "rounded.weight": torch.nn.functional.pad(
+        torch.cat([LAYER[:300], LAYER[:1] * (torch.arange(512) < 505)]), (0, 200, 0, 300)
+    ).to(torch.float8_e4m3fn),
+    "thinned.weight": (LAYER * (torch.rand(LAYER.shape, generator=torch.Generator().manual_seed(1)) > 0.9))
+    * ((torch.arange(1200) < 300) | (torch.arange(1200) > 700)).view(-1, 1)
+    * ~((torch.arange(1200) == 299).view(-1, 1) & (torch.arange(512) > 470)),
+    "zz.weight": LAYER[:40],
 }
 
 
@@ -120,6 +136,19 @@ def test_zeros_that_weights_are_made_of_are_no_holes(tmp_path):
     for dtype in (torch.float32, torch.bfloat16):
         tensors = {name: tensor if tensor.element_size() == 1 else tensor.to(dtype) for name, tensor in AT_REST.items()}
         loaded_whole(save(tmp_path / f"{dtype}.safetensors", tensors))
+
+
+def test_scales_in_tiles_of_layers_that_were_thinned_out_are_no_holes(tmp_path):
+    scales = torch.ones(8, 64, 32, 4, 4)  # [tile rows, tile columns, row % 32, row // 32 % 4, column % 4]
+    scales[:7], scales[7, :, :8, :3] = 0, 0
+    scales[7, :, :8, 3] = 0  # the first 104 rows of the last tile, but for those of other lanes
+    tensors = {
+        "a.weight": torch.ones(1024, 2048, dtype=torch.uint8),
+        "a.weight_scale": scales.view(1024, 256).to(torch.float8_e4m3fn),
+        "a.weight_scale_2": torch.ones(()),
+        "b.weight": torch.ones(4, 4, dtype=torch.float8_e4m3fn),
+    }
+    loaded_whole(save(tmp_path / "a.safetensors", tensors))
 
 
 @pytest.mark.parametrize("sparse", [False, True])

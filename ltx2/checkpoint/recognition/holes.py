@@ -8,6 +8,7 @@ at one place in every half MiB (more often in small tensors) of what is about to
 they begin and end.
 """
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 
@@ -23,8 +24,10 @@ _LEAST_LOOKS = 16  # at a tensor, of smaller ones down to every 4 KiB
 LEAST_BYTES = 1 << 16  # of zeros that can be a hole
 _READ_BYTES = 1 << 18
 _MEASURED_BYTES = 1 << 28
-_BESIDE_BYTES, _GROUP = 1024, 16  # looked at beside a run of zeros: every other group of bytes holds something
+_BESIDE_BYTES = 1024  # looked at beside a run of zeros
+_LEAST_FULL = 0.75  # of the numbers there: of thinned out weights any stretch may be zeros
 _NEAR = 16  # numbers at a row's ends that may happen to be zeros
+_LEAST_ROW_BYTES = 1024  # of what is a row of a tensor of more than two dimensions
 _MOST_SPOTS = 256
 
 # name and shape of what a tensor stands for (of a part beside it: its own shape), and where it lies
@@ -52,9 +55,21 @@ def check_places(places: Iterable[Place]) -> None:
             continue
         raw = tensor.file.view(tensor.offset, tensor.nbytes).numpy()
         passed, step = 0, max(8 * LOOK_BYTES, min(STEP_BYTES, tensor.nbytes // _LEAST_LOOKS))
-        for at in (*range(0, tensor.nbytes - LOOK_BYTES, step), tensor.nbytes - LOOK_BYTES):
+        looks = (*range(0, tensor.nbytes - LOOK_BYTES, step), tensor.nbytes - LOOK_BYTES)
+        _ask_for(tensor, looks)
+        for at in looks:
             if at >= passed and not raw[at : at + LOOK_BYTES].any():
                 passed = _check_run(place, tensor.offset + at) - tensor.offset
+
+
+def _ask_for(tensor: LazyTensor, looks: Iterable[int]) -> None:
+    """Have the system bring in what is looked at, all at once: one after the other, a disk far away takes minutes."""
+    mapping = tensor.file.mapping
+    if mapping is None or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    for at in looks:
+        begin = (tensor.offset + at) // mmap.PAGESIZE * mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_WILLNEED, begin, tensor.offset + at + LOOK_BYTES - begin)
 
 
 def _unkept(file: WeightFile) -> Iterator[tuple[int, int]]:
@@ -87,8 +102,10 @@ def _check_run(place: Place, at: int) -> int:
     name, shape, tensor = place
     file, first, last = tensor.file, tensor.offset, tensor.offset + tensor.nbytes
     begin, end = run_begin(file, at, first), _run_end(file, at, last)
-    rows = shape[0] if len(shape) > 1 else 1
-    row = tensor.nbytes // rows if tensor.nbytes % rows == 0 else tensor.nbytes
+    row = _row_bytes(shape, tensor.nbytes)
+    # scales of one byte may lie in tiles, where rows begin and end nowhere
+    if not row or (tensor.dtype.itemsize == 1 and tensor.name.endswith("scale")):
+        return end
     if _breaks_off(tensor, begin, row, begin - _BESIDE_BYTES) or _breaks_off(tensor, end, row, end):
         whole_end = _run_end(file, at, file.size) if end == last else end
         length = whole_end - (run_begin(file, at, 0) if begin == first else begin)
@@ -100,16 +117,27 @@ def _check_run(place: Place, at: int) -> int:
     return end
 
 
+def _row_bytes(shape: tuple[int, ...], nbytes: int) -> int:
+    """Bytes of a row, the innermost one that is not short. 0: of one row, or none that can be told, any part may be
+    zeros on purpose."""
+    extents = [extent for extent in shape if extent != 1]
+    rows = extents[0] if len(extents) > 1 else 1
+    for extent in extents[1:-1]:
+        rows = rows * extent if nbytes >= rows * extent * _LEAST_ROW_BYTES else rows
+    return nbytes // rows if rows > 1 and nbytes % rows == 0 else 0
+
+
 def _breaks_off(tensor: LazyTensor, edge: int, row: int, beside: int) -> bool:
     """Whether zeros begin or end in the middle of a row, where numbers stand on the other side (from ``beside`` on)."""
     into = (edge - tensor.offset) % row
     near = min(_NEAR * tensor.dtype.itemsize, row // 4)
     if not tensor.offset < edge < tensor.offset + tensor.nbytes or not near < into < row - near:
         return False
-    # columns of padding: the row with these numbers has as many zeros on that side as the one before or after it
-    start, count = (edge - row, row - into) if beside < edge else (edge - into + row, into)
+    # columns of padding: the row with these numbers has as many zeros on that side as the one before or after it, but
+    # for those that its last numbers happen to be; of a first or last row that cannot be told
+    start, count = (edge - row + near, row - into - near) if beside < edge else (edge - into + row, into - near)
     inside = tensor.offset <= start and start + count <= tensor.offset + tensor.nbytes
-    if inside and not tensor.file.view(start, count).any():
+    if not inside or not tensor.file.view(start, count).any():
         return False
     return _is_full(tensor, beside)
 
@@ -147,10 +175,12 @@ def _run_end(file: WeightFile, at: int, last: int) -> int:
 
 def _is_full(tensor: LazyTensor, begin: int) -> bool:
     """Whether the bytes of a tensor from one of the file on hold numbers all over, rather than one here and there."""
+    size = tensor.dtype.itemsize
     until = min(begin + _BESIDE_BYTES, tensor.offset + tensor.nbytes)
     begin = max(begin, tensor.offset)
-    groups = (until - begin) // _GROUP
-    if not groups:
+    begin += (tensor.offset - begin) % size
+    count = (until - begin) // size
+    if count < _NEAR:
         return False
-    found = tensor.file.view(begin, groups * _GROUP).numpy().reshape(groups, _GROUP).any(axis=1)
-    return bool(found.mean() >= 0.5)
+    found = tensor.file.view(begin, count * size).numpy().reshape(count, size).any(axis=1)
+    return bool(found.mean() >= _LEAST_FULL)
