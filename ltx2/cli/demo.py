@@ -78,6 +78,8 @@ def _check_folder(out: Path) -> None:
     """Raises RequestError for a folder that holds other things: what is in an earlier demonstration's is replaced."""
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, expected a folder: choose another name")
+    if not out.exists() and out.suffix.lower() == ".mp4":
+        raise RequestError(f"out is {out}, expected a folder: name one, the film becomes demo.mp4 in it")
     if out.is_dir() and any(out.iterdir()) and not (out / "story.yaml").is_file():
         raise RequestError(f"{out} holds other files: choose a new folder")
     if (out / "story.yaml").is_file() and not (out / "story.yaml").read_bytes().startswith(SCRIPT[:24].encode()):

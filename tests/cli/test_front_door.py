@@ -127,6 +127,8 @@ def test_what_the_demonstrations_write_replaces_nothing_else(tmp_path, capsys, m
         assert run("demo", "--out", tmp_path / name) == 1
         assert told in capsys.readouterr().err
         (tmp_path / "story.yaml").write_text("segments: [mine]")
+    assert run("demo", "--out", tmp_path / "film.mp4") == 1 and not (tmp_path / "film.mp4").exists()
+    assert "film.mp4, expected a folder" in capsys.readouterr().err
     assert run("demo", "--out", tmp_path) == 1 and "holds another story" in capsys.readouterr().err
     assert (tmp_path / "work").is_dir() and (tmp_path / "story.yaml").read_text() == "segments: [mine]"
 
