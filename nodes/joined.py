@@ -1,10 +1,12 @@
 """What can be known of a join before its segments are made: by what the prompt connects, and by the film before."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from ..ltx2.continuation.attachments import load_attachment
-from ..ltx2.errors import Ltx2Error, RequestError
+from ..ltx2.errors import Ltx2Error, Ltx2Warning, RequestError
+from ..ltx2.film.join import begins_anew
 from ..ltx2.film.provenance import read_provenance
 from . import host
 
@@ -12,30 +14,39 @@ LOADER, MAKER = f"{host.PREFIX}LoadState", f"{host.PREFIX}Generate"
 
 
 def check_links(hidden, state) -> None:
-    """Raises RequestError for a segment that is connected twice, and for a state that is not the one which the first
-    segment goes on from, where both are loaded from files. hidden: prompt and own id, as the host gives them."""
+    """Raises RequestError for a segment that is connected twice, unless it may be a scene that is to be seen again, and
+    for a state that is not the one which the first segment goes on from, where both are loaded from files. hidden:
+    prompt and own id, as the host gives them."""
     prompt = getattr(hidden, "prompt", None) or {}
     own = _inputs(prompt, getattr(hidden, "unique_id", None))
     seen: dict[tuple, str] = {}
-    for name, link in own.items():
-        if name.startswith("segment_") and _is_link(link):
-            before = seen.setdefault(tuple(link), name)
-            if before != name:
-                raise _twice(name, before)
+    again = ""
+    for name in sorted(name for name, link in own.items() if name.startswith("segment_") and _is_link(link)):
+        goes_on = _goes_on(prompt, own[name])
+        before = seen.setdefault(tuple(own[name]), name)
+        if before != name and goes_on:
+            raise _twice(name, before)
+        if again and goes_on:  # not from a scene that is seen again
+            raise _twice(again, seen[tuple(own[again])])
+        again = name if before != name else ""
     file = _file_before(prompt, own.get("segment_1"))
     if state is not None and file is not None:
         _check_same(state, file)
 
 
 def check_values(segments: Mapping[str, Any]) -> None:
-    """Raises RequestError for an input that gave no segment, and for a segment that two inputs have."""
+    """Raises RequestError for an input that gave no segment, and for a segment that two inputs have: it cannot go on
+    from two places. One with nothing before it can be seen again, which is told."""
     seen: dict[int, str] = {}
     for name, value in segments.items():
         if value is None:
             raise RequestError(f"{name} gave no segment: connect the segment output of a node that makes one")
         before = seen.setdefault(id(value.frames), name)
-        if before != name:
+        if before == name:
+            continue
+        if not begins_anew(value.timing):
             raise _twice(name, before)
+        warnings.warn(f"{name} is the same segment as {before}: it is seen again", Ltx2Warning, stacklevel=2)
 
 
 def _twice(name: str, before: str) -> RequestError:
@@ -67,6 +78,11 @@ def _file_before(prompt: Mapping[str, Any], link: Any) -> str | None:
             return None
         link = _inputs(prompt, link[0]).get(name)
     return link if isinstance(link, str) else None
+
+
+def _goes_on(prompt: Mapping[str, Any], link: Any) -> bool:
+    """Whether a linked segment is known to go on from a state."""
+    return _is_link(_inputs(prompt, link[0]).get("state"))
 
 
 def _inputs(prompt: Mapping[str, Any], node_id: Any) -> dict[str, Any]:

@@ -227,9 +227,15 @@ def test_a_loaded_state_brings_its_film_into_the_join(run, made, folders, yester
 def test_joins_that_nobody_means_are_refused_as_early_as_can_be(run, made, folders, yesterday, nodes, pack):
     join, check = nodes["JoinSegments"], pack.nodes.joined.check_links
     with pytest.raises(
-        ValueError, match="segment_3 is the same segment as segment_1: connect the one that goes on from"
+        ValueError, match="segment_3 is the same segment as segment_2: connect the one that goes on from"
     ):
-        run("JoinSegments", segment_1=made.segment, segment_2=made.next_segment, segment_3=made.segment, **HOLD)
+        run("JoinSegments", segment_1=made.segment, segment_2=made.next_segment, segment_3=made.next_segment, **HOLD)
+    # a scene may be seen again
+    again = run("JoinSegments", segment_1=made.segment, segment_2=made.next_segment, segment_3=made.segment, **HOLD)
+    assert "segment_3 is the same segment as segment_1: it is seen again" in again.ui["text"]
+    assert (
+        len(again.args[0]) == 25 + 16 + 25 and "segment 3 goes on from nothing: it begins with a cut" in again.args[3]
+    )
     state = run("LoadState", file=yesterday).args[0]
     # a state of another place, loaded for the segment alone
     ours = {**made.state.metadata["comfy_ltx2"], "segment_start_sec": [3, 1]}
@@ -254,6 +260,13 @@ def test_joins_that_nobody_means_are_refused_as_early_as_can_be(run, made, folde
     check(prompt(other, ["3", 3]), None)
     with pytest.raises(ValueError, match="segment_2 is the same segment as segment_1"):
         check(prompt(yesterday, ["2", 3]), None)
+    scenes = prompt(yesterday, ["2", 3])
+    scenes.prompt["2"]["inputs"] = {}
+    check(scenes, None)
+    scenes.prompt["9"]["inputs"]["segment_3"] = ["5", 3]
+    scenes.prompt["5"] = {"class_type": "LTX2ContinuumGenerate", "inputs": {"state": ["4", 2]}}
+    with pytest.raises(ValueError, match="segment_2 is the same segment as segment_1"):
+        check(scenes, None)
     with pytest.raises(
         ValueError, match=r"state ends at 1.04 s of its film, segment_1 goes on from other_00001_.png \[out"
     ):
