@@ -14,10 +14,11 @@ def main() -> int:
     """The command; an interruption while its parts are being imported, which takes seconds, ends it as any other."""
     try:
         gc.disable()  # what is imported stays: looking through it again and again takes a tenth of the start
-        from .cli import main as run
-
-        gc.freeze()
-        gc.enable()
+        try:
+            from .cli import main as run
+        finally:
+            gc.freeze()
+            gc.enable()
         status = run()
     except KeyboardInterrupt:
         if LAUNCHER_VARIABLE not in os.environ:  # the launcher says it, once for all

@@ -1,7 +1,8 @@
 """Scales of eight-bit weights by what they are of: all of a weight, its rows, its columns, groups of a row, or blocks.
 
 The shape says which, read as the weight's own: [out] and [out, 1] are of rows, [1, in] of columns, [out, n] (or
-[out, n, 1]) of n groups of each row, [m, n] of square blocks, whose last ones may be cut off.
+[out, n, 1]) of n groups of each row, [m, n] of square blocks, whose last ones may be cut off. [1, out] is of rows where
+there are not as many columns.
 """
 
 import math
@@ -46,6 +47,8 @@ def _steps(rows: int, columns: int, shape: tuple[int, ...], stated: object) -> S
         return 1, columns // across
     if down == 1 and across == columns:
         return rows, 1
+    if down == 1 and across == rows:
+        return 1, columns
     fitting = {
         side
         for side in ((stated,) if isinstance(stated, int) and stated > 0 else _BLOCKS)

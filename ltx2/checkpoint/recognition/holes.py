@@ -8,6 +8,7 @@ at one place in every half MiB (more often in small tensors) of what is about to
 they begin and end.
 """
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
@@ -67,9 +68,10 @@ def _ask_for(tensor: LazyTensor, looks: Iterable[int]) -> None:
     mapping = tensor.file.mapping
     if mapping is None or not hasattr(mmap, "MADV_WILLNEED"):
         return
-    for at in looks:
-        begin = (tensor.offset + at) // mmap.PAGESIZE * mmap.PAGESIZE
-        mapping.madvise(mmap.MADV_WILLNEED, begin, tensor.offset + at + LOOK_BYTES - begin)
+    with contextlib.suppress(OSError):  # a system that does not
+        for at in looks:
+            begin = (tensor.offset + at) // mmap.PAGESIZE * mmap.PAGESIZE
+            mapping.madvise(mmap.MADV_WILLNEED, begin, tensor.offset + at + LOOK_BYTES - begin)
 
 
 def _unkept(file: WeightFile) -> Iterator[tuple[int, int]]:

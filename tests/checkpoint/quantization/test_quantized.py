@@ -87,6 +87,8 @@ def test_fp8_with_scales_of_columns_groups_and_blocks(tmp_path, rows, columns, d
         ("weight_scale", of_columns, of_columns), ("scale_weight", groups[..., None], groups.repeat_interleave(8, 1)),
         ("weight_scale", groups.bfloat16(), groups.bfloat16().float().repeat_interleave(8, 1)),
     ]  # fmt: skip
+    if rows != columns:
+        cases.append(("weight_scale", of_rows.T.contiguous(), of_rows))
     if blocks.numel() > 1:
         cases += [("weight_scale_inv", blocks, over), ("weight_scale", blocks, over)]
     for key, scale, expected in cases:
@@ -94,6 +96,10 @@ def test_fp8_with_scales_of_columns_groups_and_blocks(tmp_path, rows, columns, d
         assert found.load(dtype=device_dtype).equal((weight.float() * expected).to(device_dtype)), (key, scale.shape)
         layer = QuantizedLinear(found.pack(), None)
         assert layer.dense("cpu", device_dtype).equal(found.load(dtype=device_dtype))
+    whole = torch.randint(-127, 128, (rows, columns), dtype=torch.int8, generator=random)
+    for scale in (of_rows, of_rows.flatten(), *([] if rows == columns else [of_rows.T.contiguous()])):
+        found = opened(tmp_path, {"x.weight": whole, "x.weight_scale": scale})["x.weight"]
+        assert found.load(dtype=device_dtype).equal((whole.float() * of_rows).to(device_dtype))
 
 
 def test_a_block_that_is_described_counts(tmp_path):
