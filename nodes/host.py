@@ -225,7 +225,7 @@ def without_folders(text: str) -> str:
     for folder in sorted({os.path.abspath(one) for one in (*listed, *own)}, key=len, reverse=True):
         for separator in {os.sep, "/"}:
             text = text.replace(folder + separator, "")
-    return re.sub(rf"{GIVEN}_\d+_[/\\]", "", text)
+    return re.sub(GIVEN.replace("/", r"[/\\]") + r"_\d+_[/\\]", "", text)
 
 
 # --- progress ----------------------------------------------------------------------------------------------------

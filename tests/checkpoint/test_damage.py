@@ -70,6 +70,23 @@ def test_a_file_that_ends_in_zeros_is_not_finished(tmp_path, kind):
     unfinished()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"y.lora_A.weight": torch.zeros(16, 512), "y.lora_B.weight": torch.zeros(512, 16)},  # a part that was taken out
+        {"y.weight": torch.zeros(300, 700)},
+        {"y.weight": torch.cat([torch.randn(300, 700), torch.zeros(500, 700)])},  # padded
+    ],
+)
+def test_a_file_may_end_in_tensors_and_rows_of_zeros(tmp_path, last):
+    path = save(tmp_path / "a.safetensors", {"a.weight": torch.randn(64, 256), **last})
+    loaded_whole(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40000].ljust(len(whole), b"\0"))  # as a download breaks off
+    with pytest.raises(CheckpointError, match=UNFINISHED):
+        open_checkpoint(path)
+
+
 def test_weights_that_are_no_numbers_are_refused_before_anything_is_made(tmp_path):
     sound = small.prefixed(small.transformer())
     large = next(iter(sound))

@@ -128,9 +128,12 @@ def test_what_is_no_film_or_no_part_of_it_is_refused(run, made, folders, given, 
     assert type(refused.value).__name__ in ("RequestError", "MediaError")
 
 
-def test_messages_name_the_film_that_was_given(run, made, folders):
+def test_messages_name_the_film_that_was_given(run, made, folders, pack):
     from comfy_api.latest import InputImpl
 
+    for separator in "/\\":  # as systems write it
+        path = separator.join(("continuum", "given_00012_", "film.mp4"))
+        assert pack.nodes.host.without_folders(f"{path} has no sound") == "film.mp4 has no sound"
     video, path = video_in(folders, 5)
     with VideoWriter(folders / "quiet.mp4", fps=24) as writer:
         writer.write_frames(grey(9, 64, 64))

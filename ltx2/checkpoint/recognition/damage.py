@@ -13,12 +13,14 @@ from ...errors import CheckpointError
 from ..lazy_tensor import LazyTensor
 from ..quantization.packed import FileTensor, QuantizedTensor
 from ..weight_file import WeightFile, shown
-from .holes import Place, check_places, run_begin, size_of_zeros
+from .holes import Place, check_places, row_bytes, run_begin, size_of_zeros
 
 TAIL_BYTES = 1 << 20  # of a tensor at a file's end that are looked at
 LEAST_ZEROS = 4096  # bytes at a file's end that tell anything
 WHOLE_BYTES = 1 << 16  # up to here a tensor is looked through, beyond it at both ends
 END_BYTES = 1 << 12
+LONG_ROW_BYTES = 1 << 11  # a download that breaks off where such a row ends is a chance that does not count
+_NEAR_BYTES = 8  # of a last number, which may be zero
 # Differences from a model begin as zeros, and a training that leaves a layer alone leaves them so; the matrices that
 # they are multiplied with never do.
 _MAY_BE_ZERO = re.compile(r"lora_?(b|up)\b|\.up\.|hada_w|lokr_|oft_|\.diff|\.[ab]2\.", re.IGNORECASE)
@@ -27,23 +29,39 @@ _NO_WEIGHTS = (torch.bool, torch.int16, torch.int32, torch.int64)
 
 def check_end(file: WeightFile, places: Iterable[Place]) -> None:
     """Raise CheckpointError where a file of its full length ends in zeros that weights cannot be, as one does that a
-    download set aside room for and did not fill."""
+    download set aside room for and did not fill. Zeros that begin where a tensor or a long row does are meant: a
+    download breaks off elsewhere, or at the first one."""
     count = min(LEAST_ZEROS, file.size)
     if file.view(file.size - count, count).any():
         return
-    for name, shape, place in sorted(places, key=lambda item: item[2].offset, reverse=True):
+    places = sorted(places, key=lambda item: item[2].offset, reverse=True)
+    for name, shape, place in places:
         count = min(place.nbytes, TAIL_BYTES)
         if file.view(place.offset + place.nbytes - count, count).any():
             return
         is_matrix = sum(extent > 1 for extent in shape) > 1 and place.dtype not in _NO_WEIGHTS
         if is_matrix and not _MAY_BE_ZERO.search(name):
-            zeros = file.size - run_begin(file, file.size, 0)
+            begin = run_begin(file, file.size, 0)
+            if _begins_a_row(begin, places):
+                return
+            zeros = file.size - begin
             raise CheckpointError(
                 f"{file.path} ends in {size_of_zeros(zeros)} of zeros, the last of tensor {shown(name)} among them: "
                 "its download is not finished, go on with it"
             )
         if count < place.nbytes:
             return
+
+
+def _begins_a_row(begin: int, places: Iterable[Place]) -> bool:
+    """Whether zeros that begin here may be whole tensors or rows of one. places: from the last one to the first."""
+    *others, (_, _, first) = places
+    for _, shape, place in others:
+        row = row_bytes(shape, place.nbytes)
+        step = row if row >= LONG_ROW_BYTES else place.nbytes
+        if first.offset < begin and place.offset - _NEAR_BYTES <= begin < place.offset + place.nbytes:
+            return (place.offset - begin) % step <= _NEAR_BYTES
+    return False
 
 
 def check_loaded(tensor: FileTensor) -> None:

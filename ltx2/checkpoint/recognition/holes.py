@@ -104,7 +104,7 @@ def _check_run(place: Place, at: int) -> int:
     name, shape, tensor = place
     file, first, last = tensor.file, tensor.offset, tensor.offset + tensor.nbytes
     begin, end = run_begin(file, at, first), _run_end(file, at, last)
-    row = _row_bytes(shape, tensor.nbytes)
+    row = row_bytes(shape, tensor.nbytes)
     # scales of one byte may lie in tiles, where rows begin and end nowhere
     if not row or (tensor.dtype.itemsize == 1 and tensor.name.endswith("scale")):
         return end
@@ -119,7 +119,7 @@ def _check_run(place: Place, at: int) -> int:
     return end
 
 
-def _row_bytes(shape: tuple[int, ...], nbytes: int) -> int:
+def row_bytes(shape: tuple[int, ...], nbytes: int) -> int:
     """Bytes of a row, the innermost one that is not short. 0: of one row, or none that can be told, any part may be
     zeros on purpose."""
     extents = [extent for extent in shape if extent != 1]
