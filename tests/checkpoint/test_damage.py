@@ -193,6 +193,15 @@ def test_a_hole_in_the_middle_of_a_download_is_told_before_anything_is_made(tmp_
     told()
 
 
+def test_a_hole_is_told_by_one_edge_in_short_rows_too(tmp_path):
+    path = save(tmp_path / "a.safetensors", {"a.weight": LAYER.view(-1, 16), "b.weight": LAYER})
+    whole, at = path.read_bytes(), path.read_bytes().index(LAYER.numpy().tobytes())
+    for into in range(4, 64, 4):  # rows of 64 bytes
+        path.write_bytes(whole[: at + 65536 + into] + bytes(1 << 17) + whole[at + 65536 + into + (1 << 17) :])
+        with pytest.raises(CheckpointError, match="holds 128 KiB of zeros in the middle of its weights"):
+            loaded_whole(path)
+
+
 def test_a_hole_in_packed_weights_and_in_adapters_is_told(tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "w.gguf", "ltxv")
     kind, values = gguf.GGMLQuantizationType.Q8_0, np.random.default_rng(0).standard_normal((600, 512), np.float32)

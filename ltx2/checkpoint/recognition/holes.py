@@ -133,11 +133,14 @@ def _breaks_off(tensor: LazyTensor, edge: int, row: int, beside: int) -> bool:
     """Whether zeros begin or end in the middle of a row, where numbers stand on the other side (from ``beside`` on)."""
     into = (edge - tensor.offset) % row
     near = min(_NEAR * tensor.dtype.itemsize, row // 4)
-    if not tensor.offset < edge < tensor.offset + tensor.nbytes or not near < into < row - near:
+    begins = beside < edge
+    # zeros of a row's last numbers come before rows of zeros, those of its first numbers after them
+    within = 0 < into < row - near if begins else near < into
+    if not tensor.offset < edge < tensor.offset + tensor.nbytes or not within:
         return False
     # columns of padding: the row with these numbers has as many zeros on that side as the one before or after it, but
     # for those that its last numbers happen to be; of a first or last row that cannot be told
-    start, count = (edge - row + near, row - into - near) if beside < edge else (edge - into + row, into - near)
+    start, count = (edge - row + near, row - into - near) if begins else (edge - into + row, into - near)
     inside = tensor.offset <= start and start + count <= tensor.offset + tensor.nbytes
     if not inside or not tensor.file.view(start, count).any():
         return False
